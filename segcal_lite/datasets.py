@@ -1,0 +1,242 @@
+"""Datasets in the common layout: which cases a folder holds, how they are split, what task.
+
+The layout is nnU-Net's raw one; a dataset in it runs without conversion::
+
+    dataset.json                  channel_names, labels, file_ending
+    imagesTr/<case>_0000.nii.gz   one file a channel (or MSD's <case>.nii.gz with all of them)
+    labelsTr/<case>.nii.gz
+    cases.csv                     optional: case, domain, split, patient; it decides which cases
+    posteriorsTr/<case>.nii.gz    phantoms only: true class probabilities, classes along axis 4
+
+Without a column ``split`` the patients are split by a seed; without ``patient`` each case is its
+own patient; without ``domain`` there is one. What was decided so is logged and kept in
+`Dataset.notes`.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ._checks import check_choice, wrong_input
+from .cases import Case, Dataset, check_case, load_case
+from .layouts import Description, find_file_ending, find_files, read_description
+from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
+from .tasks import TASKS, Task
+from .volumes import read_label, read_volume
+
+__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "task_of"]
+
+logger = logging.getLogger("segcal_lite")
+
+
+def read_dataset(folder, task=None, seed=0, split=None):
+    """Find the cases of a folder and split them by patient.
+
+    ``cases.csv`` decides which cases there are, else MSD's ``training`` list, else the files.
+    Without ``dataset.json``, channels and segments are those of `task`, or else come from the file
+    names and the values in the labels; only then are volumes opened.
+
+    Parameters
+    ----------
+    folder : str or Path
+        In the common layout.
+    task : str or Task, optional
+        A name in `tasks.TASKS`, or a task of one's own; the data must have as many channels and
+        segments.
+    seed : int
+        Of the split, where ``cases.csv`` assigns none.
+    split : tuple of three int, optional
+        Patients, or proportions, for training, validation and test, scaled by
+        `splits.split_counts`; default the task's, else `splits.DEFAULT_COUNTS`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        Naming the file or field: a missing folder, file, channel or label, a malformed
+        ``dataset.json`` or ``cases.csv``, a task that does not fit, a split without patients, a
+        patient in two splits, or `split` where ``cases.csv`` already assigns one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from segcal_lite.volumes import write_volume
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("a", "b", "c"):
+    ...         for subfolder, file in (("imagesTr", f"{name}_0000"), ("labelsTr", name)):
+    ...             path = Path(folder) / subfolder / f"{file}.nii.gz"
+    ...             path.parent.mkdir(exist_ok=True)
+    ...             write_volume(path, np.ones((4, 4, 2), dtype=np.uint8), np.eye(4))
+    ...     dataset = read_dataset(folder, task="prostate")
+    >>> len(dataset.of("train")), dataset.segments, dataset.notes[0]
+    (1, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise wrong_input(folder, "no such folder", "a dataset with imagesTr and labelsTr")
+    task = None if task is None else _get_task(task)
+    given = read_description(folder)
+    file_ending = given.file_ending if given else find_file_ending(folder)
+    images, labels = find_files(folder, file_ending)
+    rows, notes = _select_rows(folder, given and given.training, set(images) | set(labels))
+    files = [(images.get(row["case"], {}), labels.get(row["case"])) for row in rows]
+    description = given or _derive_description(folder, files, file_ending, task)
+    channels, segments = description.channels, description.segments
+    if given is None:
+        origin = "the files" if task is None else f"task {task.name}"
+        both = f"channels {', '.join(channels)} and segments {', '.join(segments)}"
+        notes.append(f"no dataset.json: {both} come from {origin}")
+    if task is not None:
+        notes += _check_task(task, channels, segments)
+    values = description.label_values
+    if values != tuple(range(len(values))):
+        notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
+    splits, split_notes = _assign_splits(rows, task, seed, split)
+    cases = [
+        _make_case(folder, row, *pair, name, description)
+        for row, pair, name in zip(rows, files, splits, strict=True)
+    ]
+    name, notes = folder.resolve().name, tuple(notes + split_notes)
+    for note in notes:
+        logger.info("%s: %s", name, note)
+    return Dataset(folder, name, channels, segments, tuple(cases), values, notes)
+
+
+def _get_task(task):
+    """Return a `Task`, by name or as it is."""
+    return task if isinstance(task, Task) else TASKS[check_choice("task", task, tuple(TASKS))]
+
+
+def _check_task(task, channels, segments):
+    """Raise unless counts agree; return a note for each kind of name that differs."""
+    notes = []
+    for kind, ours, theirs in (
+        ("channels", channels, task.channels),
+        ("segments", segments, task.segments),
+    ):
+        if len(ours) != len(theirs):
+            found = f"{len(ours)} {kind} in the data {ours}"
+            raise wrong_input(f"task {task.name}", found, f"{len(theirs)} {theirs}")
+        if ours != theirs:
+            names = f"{', '.join(ours)} stand for {', '.join(theirs)}"
+            notes.append(f"{kind} {names} of task {task.name}")
+    return notes
+
+
+def _select_rows(folder, training, on_disk):
+    """Return one row for each case in use, by name, and a note on the cases left out."""
+    rows, source = read_case_table(folder), "cases.csv"
+    if rows is None:
+        rows, source = [{"case": name} for name in training or on_disk], "dataset.json"
+    if not rows:
+        raise wrong_input(folder, "no volume in imagesTr and labelsTr", "at least one case")
+    left_out = sorted(on_disk - {row["case"] for row in rows})
+    notes = [f"{source} does not name, so left out: {', '.join(left_out)}"] if left_out else []
+    return sorted(rows, key=lambda row: row["case"]), notes
+
+
+def _derive_description(folder, files, file_ending, task):
+    """Return channels and segments of a folder without ``dataset.json``."""
+    if task is not None:
+        values = tuple(range(task.n_classes))
+        return Description(task.channels, task.segments, values, file_ending)
+    numbers = {number for images, _ in files for number in images}
+    if None in numbers:
+        path = next(images[None] for images, _ in files if None in images)
+        data = read_volume(path).data
+        numbers = range(data.shape[0] if data.ndim == 4 else 1)
+    values = {0}
+    for _, label_path in files:
+        values.update(np.unique(read_label(label_path).data).tolist() if label_path else ())
+    if values == {0}:
+        raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
+    values = tuple(sorted(values))
+    channels = tuple(f"channel {number}" for number in range(len(numbers)))
+    return Description(channels, tuple(f"label {v}" for v in values[1:]), values, file_ending)
+
+
+def _assign_splits(rows, task, seed, split):
+    """Return the split of each row and a note if it was drawn."""
+    patients = [row.get("patient", row["case"]) for row in rows]
+    if "split" in rows[0]:
+        if split is not None:
+            raise wrong_input("split", split, "None, because cases.csv assigns the splits")
+        splits = [row["split"] for row in rows]
+        check_splits(splits, patients)
+        return splits, []
+    if split is None:
+        split = DEFAULT_COUNTS if task is None else task.split
+    split_of = split_by_patient(patients, split, seed)
+    counts = ", ".join(f"{list(split_of.values()).count(name)} {name}" for name in SPLITS)
+    note = f"no split in cases.csv: seed {seed} drew {counts} patients for {tuple(split)}"
+    if len({row.get("domain") for row in rows}) > 1:
+        note += ", domains mixed"
+    return [split_of[patient] for patient in patients], [note]
+
+
+def _make_case(folder, row, images, label_path, split, description):
+    """Return a `Case` after checking that its files are there."""
+    name, n_channels = row["case"], len(description.channels)
+    file_name = name + description.file_ending
+    if label_path is None:
+        raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
+    if set(images) not in ({None}, set(range(n_channels))):
+        numbers = ", ".join("all in one" if n is None else f"{n:04d}" for n in images)
+        expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
+        raise wrong_input(
+            f"{folder / 'imagesTr'}, {name}", f"channels {numbers or 'none'}", expected
+        )
+    posterior_path = folder / "posteriorsTr" / file_name
+    return Case(
+        name=name,
+        image_paths=tuple(images[number] for number in sorted(images)),
+        label_path=label_path,
+        domain=row.get("domain", "source"),
+        split=split,
+        posterior_path=posterior_path if posterior_path.is_file() else None,
+        patient=row.get("patient", name),
+    )
+
+
+def task_of(dataset, task=None):
+    """Return the task that a dataset poses.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        From `read_dataset`.
+    task : str or Task, optional
+        If given it is returned, after checking that the data has as many channels and segments.
+
+    Returns
+    -------
+    Task
+        Without `task`: named as the dataset; voxel size in plane the median over cases of each of
+        the first two axes, rounded to 0.0001 mm, because slices are cut along the last axis, whose
+        voxel size is kept; Dice weights all 1; `split` the patients there are.
+
+    Raises
+    ------
+    ValueError
+        An unknown task, or one with other numbers of channels or segments.
+    """
+    if task is not None:
+        task = _get_task(task)
+        for note in _check_task(task, dataset.channels, dataset.segments):
+            logger.info("%s: %s", dataset.name, note)
+        return task
+    spacings_mm = [read_label(case.label_path).spacing_mm for case in dataset.cases]
+    in_plane_mm = np.round(np.median(spacings_mm, axis=0)[:2], 4).tolist()
+    patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
+    return Task(
+        name=dataset.name,
+        channels=dataset.channels,
+        segments=dataset.segments,
+        spacing_mm=(*in_plane_mm, None),
+        dice_weights=(1.0,) * len(dataset.segments),
+        split=tuple(map(len, patients)),
+    )

@@ -1,0 +1,237 @@
+"""Out-of-distribution detectors with one face: `fit`, `score`, `threshold`, `is_ood`.
+
+A detector is fitted to training cases only. A larger score is more suspicious, and a case is
+called out of distribution when its score is larger than mean + c std of the training scores:
+Eq. 2 of Karimi and Gholipour, IEEE TAI 2022, doi 10.1109/TAI.2022.3159510, where c = 2.5.
+What separates two detectors is only what they look at. Two of them look at nothing a network
+made: if they separate the sets as well as the spectral signature does, the sets were too easy.
+"""
+
+import numpy as np
+
+from segcal_lite._checks import check_finite, wrong_input
+from segcal_lite.spectral import leave_one_out_oodm, oodm, threshold_of_scores
+
+
+class Detector:
+    """What all detectors share: the threshold rule. A subclass adds `fit` and `score`.
+
+    Parameters
+    ----------
+    c : float
+        The threshold is mean + c std of the training scores. It may be changed after `fit`.
+
+    Attributes
+    ----------
+    training_scores : ndarray, shape (R,), float64
+        Scores of the training cases, from which `threshold` follows; None before `fit`.
+    """
+
+    def __init__(self, c=2.5):
+        self.c = c
+        self.training_scores = None
+
+    @property
+    def threshold(self):
+        """Mean + c std of the training scores (Eq. 2)."""
+        self._check_fitted()
+        return threshold_of_scores(self.training_scores, self.c)
+
+    def is_ood(self, cases):
+        """Return True where the score is larger than the threshold; shaped as `score`."""
+        return self.score(cases) > self.threshold
+
+    def _check_fitted(self):
+        """Refuse to score or to give a threshold without training cases."""
+        if self.training_scores is None:
+            raise wrong_input(type(self).__name__, "no training cases", "fit to come first")
+
+
+class NearestReferenceDetector(Detector):
+    """Score: Euclidean distance to the nearest training case (Eq. 1), for features of any kind.
+
+    The training scores are leave-one-out: no case is its own neighbour. `score` does not know that
+    and gives 0 to a training case.
+
+    Attributes
+    ----------
+    reference : ndarray, shape (R, d), float64
+        Features of the R training cases, as they are compared.
+
+    Examples
+    --------
+    >>> detector = NearestReferenceDetector(c=0).fit([[0.0], [1.0], [2.0]])
+    >>> detector.threshold
+    1.0
+    >>> detector.score([[2.5], [9.0]]).tolist(), detector.is_ood([[2.5], [9.0]]).tolist()
+    ([0.5, 7.0], [False, True])
+    """
+
+    def fit(self, features):
+        """Keep the training features, shape (R, d) with R >= 2, as reference; return self."""
+        self.reference = self._compared(features)
+        self.training_scores = leave_one_out_oodm(self.reference)
+        return self
+
+    def score(self, features):
+        """Return the score of one case, shape (d,), as a float, or of n, shape (n, d), as (n,)."""
+        self._check_fitted()
+        return oodm(self._compared(features), self.reference)
+
+    def _compared(self, features):
+        """Return the features as they enter the distance; subclasses transform them here."""
+        return check_finite("features", np.asarray(features, dtype=np.float64))
+
+
+class SpectralDetector(NearestReferenceDetector):
+    """Score: OODM of spectral signatures, the paper's detector.
+
+    `fit` takes the training signatures, shape (R, r), and `score` one, (r,), or several, (n, r),
+    all made by `segcal_lite.spectral.spectral_signature` with the same options. Fed with random
+    vectors it must separate nothing: that is the control.
+
+    Examples
+    --------
+    >>> train = [[0.80, 0.60], [0.81, 0.59], [0.79, 0.61]]
+    >>> SpectralDetector().fit(train).is_ood([[0.80, 0.60], [0.99, 0.14]]).tolist()
+    [False, True]
+    """
+
+
+class VoxelCountDetector(NearestReferenceDetector):
+    """Score: distance in log(number of voxels) to the nearest training case. A trivial control.
+
+    `fit` takes the voxel counts of the training images, shape (R,), and `score` one count or
+    several, (n,). It knows nothing but the size of the grid; where all images share one grid every
+    score is 0 and nothing is flagged.
+
+    Examples
+    --------
+    >>> VoxelCountDetector().fit([1000, 1100, 1210]).is_ood([1050, 4000]).tolist()
+    [False, True]
+    """
+
+    def _compared(self, voxel_counts):
+        """Return log(counts) with an axis for the single feature."""
+        counts = np.asarray(voxel_counts, dtype=np.float64)
+        n_bad = np.count_nonzero(~(np.isfinite(counts) & (counts >= 1)))
+        if counts.ndim > 1 or n_bad:
+            found = f"shape {counts.shape} with {n_bad} values that are no count"
+            raise wrong_input(
+                "voxel_counts", found, "finite values of at least 1, shape () or (n,)"
+            )
+        return np.log(counts)[..., np.newaxis]
+
+
+class IntensityDetector(NearestReferenceDetector):
+    """Score: distance in mean and standard deviation of the intensities. A trivial control.
+
+    `fit` takes the `intensity_moments` of the training images, shape (R, 2 C), and `score` those of
+    one image, (2 C,), or several, (n, 2 C). Each moment is centred and divided by its standard
+    deviation over the training images. A moment that does not vary there (as the deviation of
+    images that were divided by it) is centred only: its spread would be rounding noise.
+
+    Examples
+    --------
+    >>> train = [[0.40, 0.10], [0.42, 0.12], [0.44, 0.11]]
+    >>> IntensityDetector().fit(train).is_ood([[0.43, 0.11], [0.43, 0.30]]).tolist()
+    [False, True]
+    """
+
+    def fit(self, moments):
+        """Learn centre and spread of each moment, then keep the reference; return self."""
+        moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
+        if moments.ndim != 2 or moments.shape[0] < 2:
+            raise wrong_input("moments", f"shape {moments.shape}", "(R, 2 C) with R >= 2 images")
+        spread = moments.std(axis=0)
+        varies = spread > 1e-6 * np.abs(moments).max(initial=0)
+        self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
+        return super().fit(moments)
+
+    def _compared(self, moments):
+        """Return the standardised moments."""
+        moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
+        if moments.ndim not in (1, 2) or moments.shape[-1] != self._centre.size:
+            length = self._centre.size
+            raise wrong_input("moments", f"shape {moments.shape}", f"({length},) or (n, {length})")
+        return (moments - self._centre) / self._spread
+
+
+class ScalarDetector(Detector):
+    """Score: the value itself, for one number a case in which larger means more suspicious.
+
+    For segment entropy, for the paper's uncertainty baseline (mean entropy of the predicted
+    foreground) and, as 1 - p, for the maximum softmax probability. Training values are used as they
+    are; there is no leave-one-out, because a value does not depend on the other cases.
+
+    A value is NaN where the model predicted no voxel of the segment. That is the plainest failure
+    there is and must not pass as harmless: a NaN scores +inf, and is called out of distribution.
+    In `fit` NaN values are left out of mean and std, which would be NaN, and counted.
+
+    Attributes
+    ----------
+    training_scores : ndarray, shape (R - n_missing,), float64
+    n_missing : int
+        NaN values among the training values.
+
+    Examples
+    --------
+    >>> detector = ScalarDetector(c=2).fit([0.1, 0.3, np.nan])
+    >>> round(detector.threshold, 3), detector.n_missing
+    (0.4, 1)
+    >>> detector.score([0.2, np.nan]).tolist(), detector.is_ood([0.2, np.nan]).tolist()
+    ([0.2, inf], [False, True])
+    """
+
+    def fit(self, values):
+        """Keep the training values, shape (R,), at least two of them not NaN; return self."""
+        scores = np.atleast_1d(self._with_missing_as_inf(values))
+        present = scores[np.isfinite(scores)]
+        if present.size < 2:
+            raise wrong_input("values", f"{present.size} that are not NaN", "at least 2")
+        self.training_scores, self.n_missing = present, scores.size - present.size
+        return self
+
+    def score(self, values):
+        """Return one value as a float, or several, shape (n,), as an array; NaN becomes +inf."""
+        self._check_fitted()
+        scores = self._with_missing_as_inf(values)
+        return float(scores) if scores.ndim == 0 else scores
+
+    def _with_missing_as_inf(self, values):
+        """Return the values with +inf for NaN; an infinite value in the input is an error."""
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim > 1 or np.any(np.isinf(values)):
+            found = f"shape {values.shape}, {np.isinf(values).sum()} infinite"
+            raise wrong_input("values", found, "shape () or (n,), finite or NaN")
+        return np.where(np.isnan(values), np.inf, values)
+
+
+def intensity_moments(image):
+    """Return mean and standard deviation of the intensities of each channel.
+
+    Parameters
+    ----------
+    image : array_like, shape (C, *S)
+        C channels, at least one spatial axis, any S.
+
+    Returns
+    -------
+    ndarray, shape (2 C,), float64
+        C means, then C population standard deviations, in the unit of the intensities.
+
+    Raises
+    ------
+    ValueError
+        For an image without a spatial axis or voxel, or with NaN or infinite intensities.
+
+    Examples
+    --------
+    >>> intensity_moments([[1.0, 3.0], [5.0, 5.0]]).tolist()
+    [2.0, 5.0, 1.0, 0.0]
+    """
+    image = check_finite("image", np.asarray(image, dtype=np.float64))
+    if image.ndim < 2 or image.size == 0:
+        raise wrong_input("image", f"shape {image.shape}", "(C, *S) with at least one voxel")
+    voxels = image.reshape(image.shape[0], -1)
+    return np.concatenate([voxels.mean(axis=1), voxels.std(axis=1)])

@@ -1,0 +1,222 @@
+"""Score every method on every case: one long table, and sums that pool and resample exactly.
+
+Cases are taken one by one. All members predict a case, their scores are reduced to numbers and
+sums, and the probabilities are dropped: memory and disk do not grow with the number of members.
+"""
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .caches import read_prepared
+from .calibration import CalibrationSums
+from .ensembles import SweepSums, mean_probability, selection_matrix
+from .entropy import mean_foreground_uncertainty, segment_entropy
+from .inference import load_model, mc_dropout_passes, predict_logits, softmax
+from .runs import as_json_values, read_json, write_json, write_table, written_aside
+from .scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
+from .segmentation_metrics import (
+    average_symmetric_surface_distance,
+    dice_coefficient,
+    hausdorff95,
+)
+
+SLAB_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a worker needs to score the models of one loss: paths and settings, no arrays.
+
+    Attributes
+    ----------
+    out : path
+        Scores go to ``out/scores/<loss>-<digest of these settings>/``.
+    loss : str
+    members, dropout_members : tuple of path
+        Folders of finished models.
+    segments : tuple of str
+    ensemble_sizes, n_resamples, n_passes, n_bins, seed
+        From the profile, and the seed of dropout masks and of drawn ensembles.
+    """
+
+    out: Path
+    loss: str
+    members: tuple
+    dropout_members: tuple
+    segments: tuple
+    ensemble_sizes: tuple
+    n_resamples: int
+    n_passes: int
+    n_bins: int
+    seed: int
+
+    @property
+    def folder(self):
+        """Other settings, other folder: scores are cheap beside the models they come from."""
+        settings = as_json_values(asdict(self) | {"out": ""})
+        for key in ("members", "dropout_members"):
+            settings[key] = [Path(path).relative_to(self.out).as_posix() for path in settings[key]]
+        digest = sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        return Path(self.out) / "scores" / f"{self.loss}-{digest}"
+
+
+def score_cases(scoring, prepared_folder, names, device):
+    """Score the cases called `names` that have no scores yet: the unit of work of an executor."""
+    cases = {case.name: case for case in read_prepared(prepared_folder)}
+    waiting = [name for name in names if not (scoring.folder / f"{name}.csv").exists()]
+    if not waiting:
+        return names
+    validation = [case for case in cases.values() if case.split == "validation"]
+    members = [_load_scaled(folder, validation, device) for folder in scoring.members]
+    dropout_models = [load_model(folder, device) for folder in scoring.dropout_members]
+    for name in waiting:
+        _score_case(scoring, cases[name], members, dropout_models)
+    return names
+
+
+def _load_scaled(folder, validation, device):
+    """A model with its settings and the scalings fitted on validation data, fitted once."""
+    model, settings = load_model(folder, device)
+    if not (folder / "scaling.json").exists():
+        write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
+    return model, settings, read_json(folder / "scaling.json")
+
+
+def fit_scalings(model, loss, cases):
+    """Temperature and vector scaling of one model, fitted on validation cases.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    loss : str
+    cases : list of segcal_lite.caches.PreparedCase
+
+    Returns
+    -------
+    dict
+        ``temperature`` (float), ``scale`` and ``shift`` (lists of K).
+    """
+    labels, logits = [], []
+    for case in cases:
+        whole = case.regions["whole"]
+        case_logits = predict_logits(model, case.image, loss)[(slice(None), *whole)]
+        labels.append(np.asarray(case.labels[whole]).ravel())
+        logits.append(case_logits.reshape(len(case_logits), -1))
+    labels, logits = sample_voxels(np.concatenate(labels), np.concatenate(logits, axis=1))
+    scale, shift = fit_vector_scaling(labels, logits)
+    temperature = fit_temperature(labels, logits)
+    return {"temperature": temperature, "scale": scale.tolist(), "shift": shift.tolist()}
+
+
+def _score_case(scoring, case, members, dropout_models):
+    """Write the sums, the sweep and, last, the rows of one case."""
+    rows, sums = [], {}
+    for method, index, n_members, probs in _methods(scoring, case, members, dropout_models):
+        labelled = {"method": method, "member": index, "n_members": n_members}
+        for region, box in case.regions.items():
+            region_sums = CalibrationSums(len(probs), scoring.n_bins).update(
+                np.asarray(case.labels[box]), probs[(slice(None), *box)]
+            )
+            sums[f"{method}|{index}|{region}"] = region_sums.as_vector()
+            rows += _calibration_rows(labelled | {"region": region}, region_sums.result())
+        rows += _segment_rows(labelled, case, probs, scoring.segments)
+    rows += _sweep_rows(scoring, case, members)
+    table = pd.DataFrame(rows)
+    table.insert(0, "case", case.name)
+    table.insert(0, "domain", case.domain)
+    table.insert(0, "loss", scoring.loss)
+    scoring.folder.mkdir(parents=True, exist_ok=True)
+    with written_aside(scoring.folder / f"{case.name}.npz") as partial:
+        np.savez(partial, **sums)
+    write_table(scoring.folder / f"{case.name}.csv", table)
+
+
+def _methods(scoring, case, members, dropout_models):
+    """Yield method, member's index, number of members and probabilities, one at a time."""
+    n_members = len(members)
+    total = 0.0
+    for index, (model, settings, scaling) in enumerate(members):
+        logits = predict_logits(model, case.image, settings.loss)
+        probs = softmax(logits)
+        total = total + probs.astype(np.float64)
+        yield "baseline", index, 1, probs
+        yield "temperature", index, 1, softmax(logits / np.float32(scaling["temperature"]))
+        scaled = scale_logits(logits, scaling["scale"], scaling["shift"])
+        yield "vector_scaling", index, 1, softmax(scaled)
+    yield "ensemble", 0, n_members, (total / n_members).astype(np.float32)
+    for index, (model, settings) in enumerate(dropout_models):
+        seed = scoring.seed + index
+        passes = mc_dropout_passes(model, case.image, settings.loss, scoring.n_passes, seed)
+        yield "mc_dropout", index, 1, mean_probability(passes).astype(np.float32)
+    if case.posterior is not None:
+        yield "oracle", 0, 1, np.asarray(case.posterior)
+
+
+def _calibration_rows(labelled, result):
+    """Rows of one region's calibration metrics."""
+    names = ("nll", "brier", "ece", "mce", "n_voxels", "n_floored")
+    return [labelled | {"metric": name, "value": getattr(result, name)} for name in names]
+
+
+def _segment_rows(labelled, case, probs, segments):
+    """Rows of Dice, distances and entropies on the unpadded volume, segment by segment."""
+    whole = case.regions["whole"]
+    truth, probs = np.asarray(case.labels[whole]), probs[(slice(None), *whole)]
+    predicted = probs.argmax(axis=0)
+    labelled = labelled | {"region": "whole"}
+    rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
+    for k, segment in enumerate(segments, start=1):
+        masks = truth == k, predicted == k
+        values = {
+            "dice": dice_coefficient(*masks),
+            "hd95_mm": hausdorff95(*masks, case.spacing_mm),
+            "assd_mm": average_symmetric_surface_distance(*masks, case.spacing_mm),
+            "segment_entropy": segment_entropy(probs, k),
+            "n_empty": int(not masks[0].any()) + int(not masks[1].any()),
+        }
+        for metric, value in values.items():
+            rows.append(labelled | {"segment": segment, "metric": metric, "value": value})
+    return rows
+
+
+def _sweep_rows(scoring, case, members):
+    """Rows of NLL and mean Dice of ensembles of each size drawn from the pool."""
+    sizes = np.repeat(scoring.ensemble_sizes, scoring.n_resamples)
+    selection = np.concatenate(
+        [
+            selection_matrix(len(members), size, scoring.n_resamples, scoring.seed)
+            for size in scoring.ensemble_sizes
+        ]
+    )
+    rows = []
+    for region, box in case.regions.items():
+        sums = SweepSums(selection, len(scoring.segments) + 1)
+        for labels, member_probs in _slabs(case, box, members, len(selection)):
+            sums.update(labels, member_probs)
+        for metric, values in zip(("nll", "dice"), sums.result(), strict=True):
+            for index, (n_members, value) in enumerate(zip(sizes, values, strict=True)):
+                row = {"method": "sweep", "member": index % scoring.n_resamples}
+                row |= {"n_members": n_members, "region": region, "metric": metric}
+                rows.append(row | {"value": value})
+    return rows
+
+
+def _slabs(case, box, members, n_ensembles):
+    """Yield labels (N,) and all members' probabilities (M, K, N) of a few slices at a time."""
+    n_classes = len(members[0][2]["scale"])
+    n_pixels = case.image[0, ..., 0].size
+    slice_bytes = 4 * n_classes * n_pixels * (len(members) + n_ensembles)
+    n_slices = max(1, SLAB_BYTES // slice_bytes)
+    for start in range(box[2].start, box[2].stop, n_slices):
+        slab = slice(start, min(start + n_slices, box[2].stop))
+        member_probs = [
+            softmax(predict_logits(model, case.image[..., slab], settings.loss))[:, box[0], box[1]]
+            for model, settings, _ in members
+        ]
+        labels = np.asarray(case.labels[box[0], box[1], slab]).ravel()
+        yield labels, np.stack(member_probs).reshape(len(members), n_classes, -1)

@@ -1,0 +1,237 @@
+"""One run: data, task and profile tied to a folder, each stage made when missing.
+
+The notebooks share this: whichever comes first makes what it needs, the others reuse it.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ._checks import check_choice
+from .caches import PreparedCase, prepare_dataset, read_prepared
+from .calibration import CalibrationSums
+from .datasets import read_dataset, task_of
+from .ensembles import Member, count_workers, spawned_processes, train_members
+from .evaluation import Scoring, score_cases
+from .losses import LOSSES
+from .phantoms import write_phantoms
+from .runs import (
+    check_same_settings,
+    model_folder,
+    provenance,
+    resolve_path,
+    run_lock,
+    write_json,
+)
+from .tasks import TASKS, Profile, Task, get_profile
+from .training import TrainingSettings
+
+PHANTOMS = "phantoms"
+NETWORK = "unet2d"
+SEEDS_PER_RUN = 1000  # members of two runs share no seed
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run folder with its dataset, task and profile; see `open_experiment`."""
+
+    out: Path
+    data: str
+    task: Task
+    profile: Profile
+    seed: int
+    device: str
+    cases: list
+    data_fingerprint: str
+    notes: tuple
+
+    def members(self, loss, dropout=False, n_members=None):
+        """The models of one loss, trained or not: the pool, or those for MC dropout."""
+        check_choice("loss", loss, LOSSES)
+        if n_members is None:
+            profile = self.profile
+            n_members = profile.n_dropout_models if dropout else profile.n_members
+        members = []
+        for seed in range(SEEDS_PER_RUN * self.seed, SEEDS_PER_RUN * self.seed + n_members):
+            settings = TrainingSettings.gather(
+                self.task, self.profile, self.data_fingerprint, loss, seed, dropout
+            )
+            folder = model_folder(self.out, NETWORK, loss, seed, settings.dropout)
+            members.append(Member(folder, settings))
+        return members
+
+    def train(self, losses=("ce", "dice"), report=print):
+        """Train the pools and the dropout models of `losses` that are not finished yet."""
+        members = [
+            member
+            for loss in losses
+            for dropout in (False, True)
+            for member in self.members(loss, dropout)
+        ]
+        return train_members(members, self.prepared_folder, device=self.device, report=report)
+
+    @property
+    def prepared_folder(self):
+        """Where the prepared cases lie."""
+        return self.out / "prepared"
+
+    def split(self, split, domain=None):
+        """The prepared cases of one split, of one domain or of all."""
+        return [
+            case
+            for case in self.cases
+            if case.split == split and domain in (None, case.domain)
+        ]
+
+    def scoring(self, loss):
+        """What is needed to score the models of one loss."""
+        profile = self.profile
+        return Scoring(
+            out=self.out,
+            loss=loss,
+            members=tuple(member.folder for member in self.members(loss)),
+            dropout_members=tuple(member.folder for member in self.members(loss, dropout=True)),
+            segments=self.task.segments,
+            ensemble_sizes=profile.ensemble_sizes,
+            n_resamples=profile.n_resamples,
+            n_passes=profile.n_passes,
+            n_bins=profile.n_bins,
+            seed=self.seed,
+        )
+
+    def scores(self, losses=("ce", "dice"), report=print):
+        """The long table of all scores of the test cases; models are trained when missing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns task, data, loss, domain, case, method, member, n_members, region, segment,
+            metric, value.
+        """
+        self.train(losses, report)
+        names = [case.name for case in self.split("test")]
+        jobs = [(self.scoring(loss), name) for loss in losses for name in names]
+        waiting = [job for job in jobs if not (job[0].folder / f"{job[1]}.csv").exists()]
+        if waiting:
+            report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
+            self._score(waiting)
+        tables = [pd.read_csv(scoring.folder / f"{name}.csv") for scoring, name in jobs]
+        table = pd.concat(tables, ignore_index=True)
+        table.insert(0, "data", self.data)
+        table.insert(0, "task", self.task.name)
+        return table
+
+    def _score(self, jobs):
+        """Share the cases between processes, a few at a time."""
+        n_workers = 1 if self.device.startswith("cuda") else count_workers(len(jobs))
+        chunks = []
+        for scoring in dict.fromkeys(scoring for scoring, _ in jobs):
+            names = [name for other, name in jobs if other == scoring]
+            chunks += [(scoring, list(part)) for part in np.array_split(names, 2 * n_workers)]
+        with spawned_processes(n_workers) as executor:
+            futures = [
+                executor.submit(score_cases, scoring, self.prepared_folder, names, self.device)
+                for scoring, names in chunks
+                if names
+            ]
+            for future in futures:
+                future.result()
+
+    def sums(self, loss, method, member=0, region="box", cases=None):
+        """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""
+        folder = self.scoring(loss).folder
+        key = f"{method}|{member}|{region}"
+        vectors = []
+        for case in self.split("test") if cases is None else cases:
+            with np.load(folder / f"{case.name}.npz", allow_pickle=False) as arrays:
+                vectors.append(arrays[key])
+        return np.stack(vectors)
+
+    def pooled(self, loss, method, member=0, region="box", cases=None):
+        """`CalibrationResult` of all voxels of the cases together."""
+        vector = self.sums(loss, method, member, region, cases).sum(axis=0)
+        n_bins = self.profile.n_bins
+        return CalibrationSums.from_vector(vector, self.task.n_classes, n_bins).result()
+
+
+def open_experiment(
+    out, data=PHANTOMS, task=None, profile="smoke", seed=0, device="cpu", report=print, **scale
+):
+    """Open a run folder: read the data, settle task and profile, prepare every case.
+
+    Parameters
+    ----------
+    out : path
+        Run folder; relative paths start at the project root.
+    data : path or "phantoms"
+        A dataset in the common layout, or the built-in phantoms, written when missing.
+    task : {"brain", "heart", "prostate"}, optional
+        Without one it is read from the dataset; for phantoms it is the heart.
+    profile : {"smoke", "laptop", "paper"}
+    seed : int
+        Of phantoms, splits, members and resampling.
+    device : str
+    report : callable
+        Receives lines of text.
+    **scale
+        Settings of the profile to override; ``None`` leaves them.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other settings, or the data are wrong.
+    """
+    out = resolve_path(out)
+    if str(data) == PHANTOMS:
+        known = TASKS[check_choice("task", task or "heart", tuple(TASKS))]
+        settled = get_profile(profile, known, **scale)
+        folder = out / "data"
+        write_phantom_cases(folder, known, settled, seed)
+        dataset = read_dataset(folder, task=known, seed=seed)
+    else:
+        dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
+        known = task_of(dataset, task)
+        settled = get_profile(profile, known, **scale)
+    for note in dataset.notes:
+        report(note)
+    identity = {
+        "data": str(data),
+        "fingerprint": dataset.fingerprint(),
+        "task": asdict(known),
+        "profile": profile,
+        "crop_size": settled.crop_size,
+        "seed": seed,
+    }
+    with run_lock(out):
+        if (out / "run.json").exists():
+            check_same_settings(out / "run.json", identity)
+        else:
+            write_json(out / "run.json", identity)
+            write_json(out / "provenance.json", provenance(device))
+    cases = prepare_dataset(dataset, known, settled, out / "prepared")
+    return Experiment(
+        out, str(data), known, settled, seed, device, cases, identity["fingerprint"], dataset.notes
+    )
+
+
+def write_phantom_cases(folder, task, profile, seed, shift_strength=1.0, n_cases=None):
+    """Write the phantoms that a profile asks for into `folder`, or find them there."""
+    n_train, n_validation, n_test, n_shifted = n_cases or profile.n_phantoms
+    return write_phantoms(
+        folder,
+        task,
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        n_shifted=n_shifted,
+        size=profile.crop_size,
+        n_slices=profile.n_phantom_slices,
+        seed=seed,
+        shift_strength=shift_strength,
+    )

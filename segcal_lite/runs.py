@@ -1,0 +1,181 @@
+"""Run folders: where things lie, whose settings they carry, and how they are written.
+
+A file with its final name is complete: everything is written aside and renamed. Results of other
+settings are refused by name, and a lock lets two processes on one folder take turns.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from ._checks import wrong_input
+
+
+def project_root():
+    """Folder that relative paths start from: the checkout, or the current folder without one.
+
+    JupyterLab, nbconvert and papermill start kernels in different folders; this is the same for
+    all of them.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+
+
+def resolve_path(path):
+    """Return `path` as it is if absolute, else below the project root.
+
+    Examples
+    --------
+    >>> resolve_path("runs/demo").relative_to(project_root()).as_posix()
+    'runs/demo'
+    """
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else project_root() / path
+
+
+def model_folder(out, network, loss, seed, dropout=0.0):
+    """Folder of one model: ``OUT/models/<network>-<loss>[-dropout]/<seed>``.
+
+    Examples
+    --------
+    >>> model_folder("out", "unet2d", "dice", seed=3, dropout=0.5).as_posix()
+    'out/models/unet2d-dice-dropout/3'
+    """
+    return Path(out) / "models" / f"{network}-{loss}{'-dropout' if dropout else ''}" / str(seed)
+
+
+@contextmanager
+def written_aside(path):
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffix, which some writers read the format from. Whatever ends
+    the block early leaves neither file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with written_aside(folder / "note.txt") as partial:
+    ...     _ = partial.write_text("complete")
+    >>> [file.name for file in folder.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """Write `content` as JSON, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value):
+    """Turn NumPy scalars and paths, which JSON does not know, into plain values."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def read_json(path):
+    """Read a JSON file; a broken one is named."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise wrong_input(path, f"text that is no JSON ({error})", "a JSON file") from error
+
+
+def write_table(path, table):
+    """Write a DataFrame as CSV without its index, whole or not at all."""
+    with written_aside(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+def write_figure(path, figure):
+    """Write a figure as PNG for a page of notebook width, whole or not at all."""
+    with written_aside(path) as partial:
+        figure.savefig(partial, dpi=120, bbox_inches="tight")
+
+
+def as_json_values(settings):
+    """Return `settings` as JSON would give it back: tuples become lists."""
+    return json.loads(json.dumps(settings, default=_plain))
+
+
+def check_same_settings(path, settings):
+    """Refuse to go on with a result of other settings, naming the fields that differ.
+
+    Parameters
+    ----------
+    path : path of the JSON file that came with the result
+    settings : dict
+
+    Raises
+    ------
+    ValueError
+        One sentence with every field that differs.
+    """
+    stored, wanted = read_json(path), as_json_values(settings)
+    absent = "nothing"
+    different = [
+        f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key, absent) != wanted.get(key, absent)
+    ]
+    if different:
+        expected = "the settings of this run; choose another run folder or remove this one"
+        raise wrong_input(path, "other settings: " + ", ".join(different), expected)
+
+
+@contextmanager
+def run_lock(folder, name=".lock"):
+    """Hold the lock of `folder`; a second process waits for its turn."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / name):
+        yield
+
+
+def provenance(device="cpu"):
+    """Return when, from which commit, with what and on what a result was made.
+
+    Returns
+    -------
+    dict of str
+    """
+    import torch
+
+    try:
+        describe = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "no git checkout"
+    on_gpu = str(device).startswith("cuda")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _processor():
+    """Name of the processor; Linux hides it in /proc/cpuinfo."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,120 @@
+"""Recalibration after training: one temperature, or a scale and a shift for each class.
+
+Both are fitted on validation data by minimising the NLL; neither sees a test case.
+"""
+
+import numpy as np
+import torch
+
+from ._checks import wrong_input
+
+N_VOXELS_AT_MOST = 1_000_000
+
+
+def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
+    """Draw voxels without replacement, all of them if there are fewer.
+
+    Parameters
+    ----------
+    labels : int array, shape (N,)
+    logits : array, shape (K, N)
+    n_voxels, seed : int
+
+    Returns
+    -------
+    labels, logits : arrays, shapes (n,), (K, n)
+
+    Examples
+    --------
+    >>> labels, logits = sample_voxels(np.zeros(9, dtype=int), np.zeros((2, 9)), n_voxels=4)
+    >>> labels.shape, logits.shape
+    ((4,), (2, 4))
+    """
+    if labels.size <= n_voxels:
+        return labels, logits
+    chosen = np.sort(np.random.default_rng(seed).choice(labels.size, n_voxels, replace=False))
+    return labels[chosen], logits[:, chosen]
+
+
+def fit_temperature(labels, logits):
+    """Temperature T of softmax(z / T) with the lowest NLL.
+
+    Parameters
+    ----------
+    labels : int array, shape (*S)
+    logits : array, shape (K, *S)
+
+    Returns
+    -------
+    float
+        Above 1 for an overconfident model.
+
+    Raises
+    ------
+    ValueError
+        If there is no voxel.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 1])  # right three times in four at logits +-2
+    >>> round(fit_temperature(labels, np.tile([[2.0], [-2.0]], 4)), 3)  # 4 / ln 3
+    3.641
+    """
+    log_scale, _ = _minimise_nll(labels, logits, n_scales=1, with_shift=False)
+    return float(np.exp(-log_scale[0]))
+
+
+def fit_vector_scaling(labels, logits):
+    """Scales a and shifts b of softmax(a z + b) with the lowest NLL, as paper B describes them.
+
+    The scales are kept positive: a class keeps its order of voxels.
+
+    Parameters
+    ----------
+    labels : int array, shape (*S)
+    logits : array, shape (K, *S)
+
+    Returns
+    -------
+    scale, shift : float64 arrays, shape (K,)
+        Shifts sum to 0: a common one changes nothing.
+    """
+    log_scale, shift = _minimise_nll(labels, logits, n_scales=len(logits), with_shift=True)
+    return np.exp(log_scale), shift - shift.mean()
+
+
+def scale_logits(logits, scale, shift=0.0):
+    """Return a z + b, float32, for `scale` and `shift` that are numbers or have shape (K,).
+
+    Examples
+    --------
+    >>> scale_logits(np.ones((2, 1)), [1.0, 2.0], [0.0, 0.5]).ravel().tolist()
+    [1.0, 2.5]
+    """
+    over_voxels = (-1,) + (1,) * (np.ndim(logits) - 1)
+    scale, shift = (np.reshape(np.asarray(a, np.float64), over_voxels) for a in (scale, shift))
+    return (scale * logits + shift).astype(np.float32)
+
+
+def _minimise_nll(labels, logits, n_scales, with_shift):
+    """L-BFGS in float64 over log scales (and shifts); convex in scale and shift."""
+    labels, logits = np.asarray(labels).ravel(), np.asarray(logits).reshape(len(logits), -1)
+    if labels.size == 0:
+        raise wrong_input("labels", "no voxel", "the voxels of the validation cases")
+    labels = torch.from_numpy(labels.astype(np.int64))
+    logits = torch.from_numpy(logits.T.astype(np.float64))
+    log_scale = torch.zeros(n_scales, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=with_shift)
+    parameters = [log_scale, shift] if with_shift else [log_scale]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(log_scale.exp() * logits + shift, labels)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return log_scale.detach().numpy(), shift.detach().numpy()

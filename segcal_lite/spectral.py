@@ -1,0 +1,260 @@
+"""The spectral signature of a feature map, and how far it lies from the training signatures.
+
+Source: Karimi and Gholipour, IEEE TAI 2022, section III-D, doi 10.1109/TAI.2022.3159510.
+A feature map of C channels is read as a matrix F with one row a voxel and one column a channel.
+Its singular values s, in logarithm and at unit length, are the spectral signature. A test image
+is suspicious when its signature lies far from every training signature.
+"""
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from segcal_lite._checks import check_count, check_finite, wrong_input
+
+# Float32 features carry rounding noise of about 1e-7 of the largest singular value, so what
+# lies below this fraction of it is noise and not a property of the image.
+RELATIVE_EPSILON = 1e-6
+
+
+def spectral_signature(feature_map, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False):
+    """Return the spectral signature log(s) / ||log(s)|| of a feature map.
+
+    Parameters
+    ----------
+    feature_map : array_like, shape (C, *S)
+        Output of one layer for one image: C channels, at least one spatial axis, any S.
+    relative_epsilon : float, in (0, 1)
+        Singular values below this fraction of the largest are raised to it: log(0) is minus
+        infinity. A dead or repeated channel, or fewer voxels than channels, brings zeros.
+    divide_by_sqrt_voxels : bool
+        Divide s by the square root of the number of voxels first. The paper does not.
+
+    Returns
+    -------
+    signature : ndarray, shape (r,), float64
+        r = C, of unit length, from the largest singular value to the smallest. The base of the
+        logarithm cancels.
+
+    Raises
+    ------
+    ValueError
+        For a map with no spatial axis, no voxel, zeros only, NaN or infinite values; for an
+        epsilon outside (0, 1); and where every log(s) is 0, so that no unit length exists.
+
+    Notes
+    -----
+    The signature does not change when voxels are permuted, when channels are mixed by a rotation,
+    or when every s is raised to one positive power. It does change with the scale of the features:
+    a factor a adds log(a) to every log(s), and for large factors all signatures tend to the
+    constant vector. Repeating every voxel n times is the factor sqrt(n), so volume size alone moves
+    the paper's signature; `divide_by_sqrt_voxels` takes that part out.
+
+    Examples
+    --------
+    >>> feature_map = np.array([[np.exp(2), 0, 0], [0, np.exp(1), 0]])  # s = e^2, e^1
+    >>> bool(np.allclose(spectral_signature(feature_map), np.array([2, 1]) / np.sqrt(5)))
+    True
+    """
+    voxels = _voxels_by_channels("feature_map", feature_map)
+    n_voxels = voxels.shape[0] if divide_by_sqrt_voxels else 1
+    return _normalised_log(_singular_values(voxels), n_voxels, relative_epsilon)
+
+
+class SpectrumSums:
+    """The exact spectrum of a feature map that arrives in blocks and is never held whole.
+
+    Only the triangular factor of F = QR is kept: R is at most C x C and has the singular values
+    of F, because Q only rotates the voxels. A further block is stacked under R and reduced again.
+    The sum of F'F would be simpler, but squares the singular values and so loses the small ones.
+
+    Parameters
+    ----------
+    n_channels : int
+        C, the number of channels of every block.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Voxels seen. Blocks must not overlap: a voxel that comes twice is counted twice.
+
+    Examples
+    --------
+    >>> feature_map = np.random.default_rng(0).normal(size=(3, 4, 5))
+    >>> sums = SpectrumSums(3).update(feature_map[:, :1]).update(feature_map[:, 1:])
+    >>> bool(np.allclose(sums.signature(), spectral_signature(feature_map)))
+    True
+    >>> sums.n_voxels
+    20
+    """
+
+    def __init__(self, n_channels):
+        self.n_channels = check_count("n_channels", n_channels)
+        self.n_voxels = 0
+        self._triangle = np.zeros((0, self.n_channels))
+
+    def update(self, block):
+        """Add the voxels of a block of shape (C, *S); return self. A block may hold no voxel."""
+        voxels = _voxels_by_channels("block", block)
+        if voxels.shape[1] != self.n_channels:
+            raise wrong_input("block", f"{voxels.shape[1]} channels", self.n_channels)
+        self._triangle = np.linalg.qr(np.vstack([self._triangle, voxels]), mode="r")
+        self.n_voxels += voxels.shape[0]
+        return self
+
+    def merge(self, other):
+        """Add the voxels that another `SpectrumSums` of as many channels has seen; return self."""
+        if other.n_channels != self.n_channels:
+            raise wrong_input("other", f"{other.n_channels} channels", self.n_channels)
+        self._triangle = np.linalg.qr(np.vstack([self._triangle, other._triangle]), mode="r")
+        self.n_voxels += other.n_voxels
+        return self
+
+    def singular_values(self):
+        """Return the singular values so far, shape (C,), descending; zeros before any voxel."""
+        return _singular_values(self._triangle)
+
+    def signature(self, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False):
+        """Return the signature of all voxels so far, as `spectral_signature` of the whole map."""
+        n_voxels = self.n_voxels if divide_by_sqrt_voxels else 1
+        return _normalised_log(self.singular_values(), n_voxels, relative_epsilon)
+
+
+def oodm(signature, reference):
+    """Return the out-of-distribution measure (Eq. 1): the distance to the nearest reference.
+
+    Parameters
+    ----------
+    signature : array_like, shape (r,) or (n, r)
+        The signature of one image, or of n.
+    reference : array_like, shape (R, r)
+        The signatures of the R >= 1 training images.
+
+    Returns
+    -------
+    float, or ndarray of shape (n,), float64
+        Euclidean distance; in [0, 2] between vectors of unit length. Empty for n = 0.
+
+    Raises
+    ------
+    ValueError
+        For lengths that differ, no reference, NaN or infinite values.
+
+    Examples
+    --------
+    >>> oodm([0.0, 1.0], [[0.0, 0.5], [1.0, 0.0]])
+    0.5
+    """
+    reference = _reference(reference, minimum=1)
+    signature = check_finite("signature", np.asarray(signature, dtype=np.float64))
+    if signature.ndim not in (1, 2) or signature.shape[-1] != reference.shape[1]:
+        length = reference.shape[1]
+        raise wrong_input("signature", f"shape {signature.shape}", f"({length},) or (n, {length})")
+    nearest = cdist(np.atleast_2d(signature), reference).min(axis=1)
+    return float(nearest[0]) if signature.ndim == 1 else nearest
+
+
+def leave_one_out_oodm(reference):
+    """Return the OODM of every training signature with respect to all the others.
+
+    Parameters
+    ----------
+    reference : array_like, shape (R, r)
+        Training signatures, R >= 2: a single one has no others.
+
+    Returns
+    -------
+    ndarray, shape (R,), float64
+        Two equal signatures are each other's neighbours at distance 0.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two signatures, another number of axes, NaN or infinite values.
+
+    Examples
+    --------
+    >>> leave_one_out_oodm([[0.0], [1.0], [3.0]]).tolist()
+    [1.0, 1.0, 2.0]
+    """
+    reference = _reference(reference, minimum=2)
+    distances = cdist(reference, reference)
+    np.fill_diagonal(distances, np.inf)
+    return distances.min(axis=1)
+
+
+def ood_threshold(reference, c=2.5):
+    """Return the threshold tau of Eq. 2: mean + c std of the leave-one-out OODM.
+
+    Parameters
+    ----------
+    reference : array_like, shape (R, r)
+        Training signatures, R >= 2.
+    c : float
+        The paper's C and its value.
+
+    Returns
+    -------
+    float
+        An image with a larger OODM is out of distribution. Refuses what `leave_one_out_oodm` does.
+
+    Examples
+    --------
+    >>> round(ood_threshold([[0.0], [1.0], [3.0]], c=0), 4)
+    1.3333
+    """
+    return threshold_of_scores(leave_one_out_oodm(reference), c)
+
+
+def threshold_of_scores(training_scores, c=2.5):
+    """Return mean + c std of the scores that any detector gives to its training cases (Eq. 2).
+
+    Takes at least one finite score, shape (R,), and returns a float. The paper does not say which
+    standard deviation it uses: this is the population's (divided by R).
+
+    Examples
+    --------
+    >>> threshold_of_scores([1.0, 3.0], c=2)
+    4.0
+    """
+    scores = check_finite("training_scores", np.asarray(training_scores, dtype=np.float64))
+    if scores.ndim != 1 or scores.size == 0:
+        raise wrong_input("training_scores", f"shape {scores.shape}", "(R,) with R >= 1")
+    check_finite("c", np.asarray(c, dtype=np.float64))
+    return float(scores.mean() + c * scores.std())
+
+
+def _voxels_by_channels(name, feature_map):
+    """Return a map of shape (C, *S) as the matrix F of shape (voxels, C), float64."""
+    feature_map = np.asarray(feature_map, dtype=np.float64)
+    if feature_map.ndim < 2 or feature_map.shape[0] == 0:
+        raise wrong_input(name, f"shape {feature_map.shape}", "(C, *S) with C >= 1")
+    return check_finite(name, feature_map).reshape(feature_map.shape[0], -1).T
+
+
+def _singular_values(voxels):
+    """Return the C singular values of a (voxels, C) matrix; those it lacks rows for are 0."""
+    found = np.linalg.svd(voxels, compute_uv=False)  # the vector s, not the matrix S
+    return np.pad(found, (0, voxels.shape[1] - found.size))
+
+
+def _normalised_log(singular_values, n_voxels, relative_epsilon):
+    """Return log(s) / ||log(s)|| for s floored, then divided by sqrt(n_voxels)."""
+    if not 0 < relative_epsilon < 1:
+        raise wrong_input("relative_epsilon", relative_epsilon, "a number in (0, 1)")
+    floor = relative_epsilon * singular_values.max()
+    if floor == 0:
+        raise wrong_input("feature_map", "no value but 0", "at least one non-zero voxel")
+    log_spectrum = np.log(np.maximum(singular_values, floor) / np.sqrt(n_voxels))
+    length = np.linalg.norm(log_spectrum)
+    if length < RELATIVE_EPSILON:  # what is left is rounding noise, which has no direction
+        raise wrong_input("feature_map", "singular values that are all 1", "log(s) other than 0")
+    return log_spectrum / length
+
+
+def _reference(reference, minimum):
+    """Return the training signatures as a finite float64 array (R, r) with R >= `minimum`."""
+    reference = check_finite("reference", np.asarray(reference, dtype=np.float64))
+    if reference.ndim != 2 or reference.shape[0] < minimum or reference.shape[1] == 0:
+        found = f"shape {reference.shape}"
+        raise wrong_input("reference", found, f"(R, r) with R >= {minimum} signatures")
+    return reference

@@ -1,0 +1,236 @@
+"""Every setting of a task and of a profile, as frozen dataclasses.
+
+A *task* is what is segmented: channels, segments, voxel size, class weights. A *profile* is how
+much of it is done: epochs, members, sizes. A run is one task under one profile.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from ._checks import check_choice, check_count, wrong_input
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented, and how paper A prepares it.
+
+    Attributes
+    ----------
+    name : str
+    channels, segments : tuple of str
+        Image channels; foreground classes (label k is ``segments[k - 1]``, 0 is background).
+    spacing_mm : tuple of three, float or None
+        Voxel size of the model's grid; ``None`` keeps the size that the volume has.
+    dice_weights : tuple of float
+        Class weights of the Dice loss, one a segment.
+    split : tuple of three int
+        Patients for training, validation and test where the data brings no split.
+    batch_size : int
+        Slices a mini-batch in the paper.
+    intensity_percentiles : tuple of two float
+        The two percentiles of a volume that are mapped to 0 and 1. A says only that intensities
+        lie in [0, 1]; (0, 100) is plain min-max.
+    box_dilation_mm, box_dilation_slices : float, int
+        How far boxes around the foreground reach, in plane and out of plane.
+    """
+
+    name: str
+    channels: tuple
+    segments: tuple
+    spacing_mm: tuple
+    dice_weights: tuple
+    split: tuple
+    batch_size: int = 32
+    intensity_percentiles: tuple = (0.0, 100.0)
+    box_dilation_mm: float = 8.0
+    box_dilation_slices: int = 2
+
+    @property
+    def n_classes(self):
+        """Number of classes K, background included."""
+        return len(self.segments) + 1
+
+
+TASKS = {
+    "brain": Task(
+        name="brain",
+        channels=("T1CE", "T2", "FLAIR"),
+        segments=("non-enhancing", "oedema", "enhancing"),
+        spacing_mm=(1.0, 1.0, 2.0),
+        dice_weights=(1.0, 1.0, 1.0),
+        split=(66, 22, 102),
+    ),
+    "heart": Task(
+        name="heart",
+        channels=("cine MR",),
+        segments=("RV", "MYO", "LV"),
+        spacing_mm=(2.0, 2.0, None),
+        dice_weights=(1.0, 3.0, 1.0),  # A weighs the myocardium three times
+        split=(40, 10, 50),
+    ),
+    "prostate": Task(
+        name="prostate",
+        channels=("T2",),
+        segments=("prostate",),
+        spacing_mm=(0.5, 0.5, None),
+        dice_weights=(1.0,),
+        split=(16, 4, 20),
+        batch_size=16,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of a task is done. Values without a remark in `PROFILES` are the papers'.
+
+    Attributes
+    ----------
+    name : str
+    crop_size : tuple of two int
+        In-plane size of the model's input, multiples of 16.
+    n_epochs, early_stopping_patience : int
+        Longest training; epochs without a better validation Dice after which it ends (A names an
+        early-stopping policy without its patience).
+    batch_size : int
+    learning_rate, plateau_factor, plateau_patience, plateau_gain : float, float, int, float
+        Adam's first rate; it is multiplied by the factor when validation Dice has not gained
+        `plateau_gain` in `plateau_patience` epochs (A: a factor between 0.5 and 0.8).
+    widths : tuple of int
+        Channels of the encoder's blocks.
+    dropout : float
+        Probability in the models for MC dropout.
+    dice_epsilon : float
+        Smoothing of Eq. 2, in pixels; A prints no value.
+    n_members : int
+        Pool of independently trained models for each loss.
+    ensemble_sizes : tuple of int
+        The M of the sweep; the pool holds at least twice the largest.
+    n_resamples : int
+        Ensembles drawn from the pool for each M.
+    n_dropout_models, n_passes : int
+        Models trained for MC dropout (A leaves their number open); stochastic passes.
+    n_bins : int
+        Bins of the reliability diagrams; A and B print none.
+    n_phantoms : tuple of four int
+        Phantom patients for training, validation, test and shifted test.
+    n_phantom_slices : int
+    """
+
+    name: str
+    crop_size: tuple
+    n_epochs: int
+    early_stopping_patience: int
+    batch_size: int
+    n_members: int
+    ensemble_sizes: tuple
+    n_resamples: int
+    n_dropout_models: int
+    n_phantoms: tuple
+    n_phantom_slices: int
+    learning_rate: float = 0.005
+    plateau_factor: float = 0.5
+    plateau_patience: int = 10
+    plateau_gain: float = 0.001
+    widths: tuple = (8, 16, 32, 64, 128)
+    dropout: float = 0.5
+    dice_epsilon: float = 1.0
+    n_passes: int = 50
+    n_bins: int = 10
+
+
+CROP_SIZES = {  # (in-plane size by task; "other" for datasets of the user's own)
+    "smoke": {"brain": (112, 112), "heart": (64, 64), "prostate": (112, 112), "other": (96, 96)},
+    "laptop": {"brain": (160, 160), "heart": (128, 128), "prostate": (160, 160), "other": (128, 128)},
+    "paper": {"other": (224, 224)},
+}
+
+PROFILES = {
+    "smoke": {
+        "n_epochs": 16,
+        "early_stopping_patience": 16,
+        "batch_size": 16,
+        "n_members": 8,
+        "ensemble_sizes": (1, 2, 4),
+        "n_resamples": 20,
+        "n_dropout_models": 1,
+        "n_passes": 20,
+        "plateau_patience": 4,
+        "n_phantoms": (16, 6, 24, 24),
+        "n_phantom_slices": 8,
+    },
+    "laptop": {
+        "n_epochs": 40,
+        "early_stopping_patience": 20,
+        "batch_size": 16,
+        "n_members": 3,
+        "ensemble_sizes": (1,),
+        "n_resamples": 50,
+        "n_dropout_models": 1,
+        "n_phantoms": (40, 10, 50, 50),
+        "n_phantom_slices": 10,
+    },
+    "paper": {
+        "n_epochs": 1000,
+        "early_stopping_patience": 100,
+        "n_members": 100,
+        "ensemble_sizes": (1, 2, 5, 10, 25, 50),
+        "n_resamples": 50,
+        "n_dropout_models": 10,
+        "n_phantoms": (40, 10, 50, 50),
+        "n_phantom_slices": 10,
+    },
+}
+
+
+def get_profile(name, task, **overrides):
+    """Return the `Profile` called `name` for `task`.
+
+    Parameters
+    ----------
+    name : {"smoke", "laptop", "paper"}
+    task : Task
+    **overrides
+        Fields of `Profile`; ``None`` means as the profile says.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    ValueError
+        If the profile, a field or a value does not exist or does not fit.
+
+    Examples
+    --------
+    >>> get_profile("paper", TASKS["prostate"], n_members=None).crop_size
+    (224, 224)
+    """
+    check_choice("profile", name, tuple(PROFILES))
+    known = {field.name for field in fields(Profile)} - {"name"}
+    for key in overrides:
+        check_choice("profile setting", key, tuple(sorted(known)))
+    crops = CROP_SIZES[name]
+    settings = {"crop_size": crops.get(task.name, crops["other"]), "batch_size": task.batch_size}
+    profile = Profile(name=name, **(settings | PROFILES[name]))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if "n_members" in given and "ensemble_sizes" not in given:
+        largest = max(1, given["n_members"] // 2)
+        given["ensemble_sizes"] = tuple(m for m in profile.ensemble_sizes if m <= largest)
+    profile = replace(profile, **given)
+    _check_profile(profile)
+    return profile
+
+
+def _check_profile(profile):
+    """Refuse counts below 1, sides that the U-Net cannot halve and sweeps larger than the pool."""
+    for name in ("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"):
+        check_count(name, getattr(profile, name))
+    multiple = 2 ** (len(profile.widths) - 1)
+    if len(profile.crop_size) != 2 or any(side % multiple for side in profile.crop_size):
+        expected = f"two multiples of {multiple}"
+        raise wrong_input("crop_size", profile.crop_size, expected)
+    largest = max(profile.ensemble_sizes)
+    if largest > 1 and 2 * largest > profile.n_members:
+        expected = f"at most half of n_members = {profile.n_members}"
+        raise wrong_input("ensemble_sizes", profile.ensemble_sizes, expected)

@@ -1,0 +1,281 @@
+"""Train one model as paper A does, so that an interrupted run ends where a whole one would.
+
+Adam on mini-batches of slices, a plateau schedule on the validation Dice, early stopping, and the
+checkpoint of the best validation Dice. The random numbers of an epoch depend on the seed and the
+epoch alone, so that a checkpoint after each epoch holds everything.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from ._checks import wrong_input
+from .augmentation import augment_slices
+from .caches import load_slices, read_prepared
+from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
+from .devices import choose_device, reproducible
+from .losses import class_logits, inverse_frequency_weights, n_outputs, training_loss
+from .runs import check_same_settings, run_lock, write_json, write_table, written_aside
+from .unet import UNet
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All that decides the weights of one model; fields of task and profile keep their names.
+
+    Attributes
+    ----------
+    task, profile : str
+        Their names.
+    data : str
+        Fingerprint of the dataset.
+    loss : {"ce", "dice", "ce_dice"}
+    seed : int
+    dropout : float
+        0 for a member of an ensemble.
+    n_channels, n_classes : int
+    augment : bool
+        Random flips, quarter turns and noise; A uses none.
+    """
+
+    task: str
+    profile: str
+    data: str
+    loss: str
+    seed: int
+    dropout: float
+    n_channels: int
+    n_classes: int
+    augment: bool
+    spacing_mm: tuple
+    intensity_percentiles: tuple
+    dice_weights: tuple
+    crop_size: tuple
+    widths: tuple
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+    plateau_factor: float
+    plateau_patience: int
+    plateau_gain: float
+    early_stopping_patience: int
+    dice_epsilon: float
+
+    @classmethod
+    def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
+        """Take from task and profile what bears on one model."""
+        from_profile = (
+            "crop_size widths n_epochs batch_size learning_rate plateau_factor "
+            "plateau_patience plateau_gain early_stopping_patience dice_epsilon"
+        ).split()
+        return cls(
+            task=task.name,
+            profile=profile.name,
+            data=data,
+            loss=loss,
+            seed=seed,
+            dropout=profile.dropout if dropout else 0.0,
+            n_channels=len(task.channels),
+            n_classes=task.n_classes,
+            augment=augment,
+            spacing_mm=task.spacing_mm,
+            intensity_percentiles=task.intensity_percentiles,
+            dice_weights=task.dice_weights,
+            **{name: getattr(profile, name) for name in from_profile},
+        )
+
+
+def build_model(settings):
+    """Return the U-Net that `settings` ask for, initialised from their seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return UNet(
+            settings.n_channels,
+            n_outputs(settings.loss, settings.n_classes),
+            widths=tuple(settings.widths),
+            dropout=settings.dropout,
+        )
+
+
+def train_model(folder, prepared_folder, settings, device="auto", report=None):
+    """Train one model, or go on with it, or find it finished.
+
+    Parameters
+    ----------
+    folder : path
+        Receives ``config.json``, ``history.csv`` and, last, ``weights.safetensors``; while
+        training also ``checkpoint.safetensors`` and ``state.json``.
+    prepared_folder : path
+        Written by `segcal_lite.caches.prepare_dataset`.
+    settings : TrainingSettings
+    device : str
+        On the CPU the same settings give the same bits, interrupted or not.
+    report : callable, optional
+        Called with the history's row after each epoch.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns epoch, learning_rate, train_loss, validation_dice.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a model of other settings, or the loss becomes infinite or NaN.
+    """
+    folder, device = Path(folder), choose_device(device)
+    with run_lock(folder):
+        if (folder / "config.json").exists():
+            check_same_settings(folder / "config.json", asdict(settings))
+        write_json(folder / "config.json", asdict(settings))
+        if not (folder / "weights.safetensors").exists():
+            with reproducible(device):
+                run = TrainingRun(folder, read_prepared(prepared_folder), settings, device)
+                while not run.finished:
+                    row = run.train_epoch()
+                    if report:
+                        report(row)
+                run.finish()
+        return pd.read_csv(folder / "history.csv")
+
+
+class TrainingRun:
+    """One training under way: model, optimiser, schedule, best weights and history."""
+
+    def __init__(self, folder, cases, settings, device):
+        self.folder, self.settings = folder, settings
+        self.training_slices = load_slices(cases, "train", device)
+        self.validation_slices = load_slices(cases, "validation", device)
+        self.class_weights = self._class_weights(device)
+        self.model = build_model(settings).to(device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
+        self.best_weights = {}
+        self.numbers = {"history": [], "best_dice": -1.0, "plateau_dice": -1.0, "n_flat": 0}
+        if (folder / "checkpoint.safetensors").exists():
+            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
+            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
+
+    def _class_weights(self, device):
+        """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
+        n_classes = self.settings.n_classes
+        ce_weights = None
+        if self.settings.loss != "dice":
+            both = (self.training_slices.labels, self.validation_slices.labels)
+            counts = [torch.bincount(labels.flatten(), minlength=n_classes) for labels in both]
+            ce_weights = inverse_frequency_weights((counts[0] + counts[1]).tolist()).to(device)
+        return {
+            "ce_weights": ce_weights,
+            "dice_weights": torch.tensor(self.settings.dice_weights, device=device),
+        }
+
+    @property
+    def finished(self):
+        """Whether the epochs are used up, or validation Dice has long not gained."""
+        dice = [row["validation_dice"] for row in self.numbers["history"]]
+        n_waited = len(dice) - 1 - int(np.argmax(dice)) if dice else 0
+        return (
+            len(dice) >= self.settings.n_epochs
+            or n_waited >= self.settings.early_stopping_patience
+        )
+
+    def train_epoch(self):
+        """Train on every slice once, validate, adapt the rate, save; return the history's row."""
+        settings, number = self.settings, len(self.numbers["history"])
+        epoch_seed = np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]
+        torch.manual_seed(int(epoch_seed))
+        row = {
+            "epoch": number,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train_loss": self._train_on_all_slices(),
+            "validation_dice": validation_dice(self.model, self.validation_slices, settings),
+        }
+        self.numbers["history"].append(row)
+        if row["validation_dice"] > self.numbers["best_dice"]:
+            self.numbers["best_dice"] = row["validation_dice"]
+            self.best_weights = {
+                name: tensor.detach().cpu().contiguous().clone()
+                for name, tensor in self.model.state_dict().items()
+            }
+        self._lower_rate_on_plateau(row["validation_dice"])
+        save_checkpoint(
+            self.folder, self.model, self.optimiser, self.best_weights, self.numbers
+        )
+        return row
+
+    def _train_on_all_slices(self):
+        """One pass over the shuffled slices; return the mean loss of a slice."""
+        settings, slices = self.settings, self.training_slices
+        device = slices.images.device
+        self.model.train()
+        total = torch.zeros((), device=device)
+        for indices in torch.randperm(len(slices.labels)).to(device).split(settings.batch_size):
+            images, labels = slices.images[indices], slices.labels[indices].long()
+            if settings.augment:
+                images, labels = augment_slices(images, labels)
+            logits = self.model(images.contiguous(memory_format=torch.channels_last))
+            loss = training_loss(
+                logits, labels, settings.loss, epsilon=settings.dice_epsilon, **self.class_weights
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach() * len(indices)
+        mean_loss = float(total) / len(slices.labels)
+        if not np.isfinite(mean_loss):
+            where = f"training loss in {self.folder}"
+            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        return mean_loss
+
+    def _lower_rate_on_plateau(self, dice):
+        """Lower the rate when Dice has not gained `plateau_gain` in `plateau_patience` epochs."""
+        numbers, group = self.numbers, self.optimiser.param_groups[0]
+        if dice > numbers["plateau_dice"] + self.settings.plateau_gain:
+            numbers["plateau_dice"], numbers["n_flat"] = dice, 0
+        else:
+            numbers["n_flat"] += 1
+            if numbers["n_flat"] >= self.settings.plateau_patience:
+                numbers["n_flat"] = 0
+                group["lr"] *= self.settings.plateau_factor
+        numbers["learning_rate"] = group["lr"]
+
+    def finish(self):
+        """Write the history, then the best weights: their presence says complete."""
+        write_table(self.folder / "history.csv", pd.DataFrame(self.numbers["history"]))
+        with written_aside(self.folder / "weights.safetensors") as partial:
+            save_file(self.best_weights, partial)
+        discard_checkpoint(self.folder)
+
+
+@torch.no_grad()
+def validation_dice(model, slices, settings):
+    """Mean over volumes and segments of the Dice coefficient of arg-max labels.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    slices : segcal_lite.caches.Slices
+    settings : TrainingSettings
+
+    Returns
+    -------
+    float
+        In [0, 1]; a segment that is absent from truth and prediction counts as 1.
+    """
+    model.eval()
+    n_segments = settings.n_classes - 1
+    counts = torch.zeros(3, int(slices.case_index.max()) + 1, n_segments, dtype=torch.float64)
+    for indices in torch.arange(len(slices.labels)).split(settings.batch_size):
+        images = slices.images[indices].contiguous(memory_format=torch.channels_last)
+        predicted = class_logits(model(images), settings.loss).argmax(dim=1).cpu()
+        truth = slices.labels[indices].cpu()
+        for k in range(1, settings.n_classes):
+            both = torch.stack([(predicted == k) & (truth == k), predicted == k, truth == k])
+            pixels = both.sum(dim=(-2, -1)).double()
+            counts[:, :, k - 1].index_add_(1, slices.case_index[indices], pixels)
+    overlap, n_predicted, n_truth = counts
+    total = n_predicted + n_truth
+    return float(torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean())

@@ -1,0 +1,138 @@
+"""The U-Net of paper A in two and three dimensions from one class.
+
+Five resolutions of two 3 x 3 convolutions with batch normalisation and ReLU; max pooling on the
+way down; nearest up-sampling, concatenation and two convolutions on the way up; a 1 x 1 output.
+"""
+
+import torch
+from torch import nn
+
+from ._checks import check_choice, wrong_input
+
+CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMALISATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+class DoubleConvolution(nn.Sequential):
+    """Two 3 x 3 convolutions, each with batch normalisation and ReLU; dropout behind them if asked.
+
+    The convolutions carry no bias: batch normalisation would subtract it again.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels before and after.
+    dropout : float
+        Probability of the dropout layer; 0 adds none.
+    n_dims : {2, 3}
+
+    Examples
+    --------
+    >>> DoubleConvolution(1, 8)(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 8, 16, 16])
+    """
+
+    def __init__(self, n_in, n_out, dropout=0.0, n_dims=2):
+        layers = []
+        for n_before in (n_in, n_out):
+            layers += [
+                CONVOLUTION[n_dims](n_before, n_out, kernel_size=3, padding=1, bias=False),
+                NORMALISATION[n_dims](n_out),
+                nn.ReLU(inplace=True),
+            ]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """U-Net with the widths of paper A (section VI.A).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the image, C.
+    n_outputs : int
+        Output maps: K for a softmax, one a segment for sigmoids.
+    widths : tuple of int
+        Channels of the encoder's blocks, outermost first.
+    dropout : float
+        Probability in the `n_dropout_blocks` inner-most blocks of encoder and of decoder, behind
+        each block as in Bayesian SegNet; 0 builds none.
+    n_dropout_blocks : int
+    n_dims : {2, 3}
+
+    Notes
+    -----
+    Convolutions start from He's Gaussian. ``last_features`` is the module whose output has full
+    resolution and ``widths[0]`` channels: the map in front of the 1 x 1 output.
+
+    Raises
+    ------
+    ValueError
+        If an image's sides are no multiples of ``2 ** (len(widths) - 1)``.
+
+    Examples
+    --------
+    >>> model = UNet(n_channels=1, n_outputs=2)
+    >>> model(torch.zeros(4, 1, 32, 48)).shape
+    torch.Size([4, 2, 32, 48])
+    """
+
+    def __init__(
+        self,
+        n_channels,
+        n_outputs,
+        widths=(8, 16, 32, 64, 128),
+        dropout=0.0,
+        n_dropout_blocks=3,
+        n_dims=2,
+    ):
+        super().__init__()
+        check_choice("n_dims", n_dims, (2, 3))
+        n_blocks = len(widths)
+
+        def dropout_at(depth, deepest):
+            return dropout if depth > deepest - n_dropout_blocks else 0.0
+
+        n_before = (n_channels, *widths[:-1])
+        self.encoder = nn.ModuleList(
+            DoubleConvolution(n_before[i], widths[i], dropout_at(i, n_blocks - 1), n_dims)
+            for i in range(n_blocks)
+        )
+        self.decoder = nn.ModuleList(
+            DoubleConvolution(
+                widths[i + 1] + widths[i], widths[i], dropout_at(i, n_blocks - 2), n_dims
+            )
+            for i in reversed(range(n_blocks - 1))
+        )
+        self.pool = POOLING[n_dims](2)
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.output = CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1)
+        for module in self.modules():
+            if isinstance(module, CONVOLUTION[n_dims]):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def last_features(self):
+        """The decoder's outermost block, whose output feeds the 1 x 1 output."""
+        return self.decoder[-1]
+
+    def forward(self, image):
+        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
+        multiple = 2 ** (len(self.encoder) - 1)
+        if any(side % multiple for side in image.shape[2:]):
+            found = f"sides {tuple(image.shape[2:])}"
+            raise wrong_input("image", found, f"multiples of {multiple}")
+        features, skips = image, []
+        for block in self.encoder[:-1]:
+            features = block(features)
+            skips.append(features)
+            features = self.pool(features)
+        features = self.encoder[-1](features)
+        for block in self.decoder:
+            features = block(torch.cat([self.upsample(features), skips.pop()], dim=1))
+        return self.output(features)

@@ -1,0 +1,260 @@
+"""NIfTI volumes with a geometry that can be trusted, and boxes around their foreground.
+
+Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel indices to mm.
+"""
+
+import uuid
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from ._checks import check_count, check_finite, check_spacing, wrong_input
+
+SIZE_TOLERANCE = 0.01  # relative: voxel sizes that differ by less are rounded, no contradiction
+UNREADABLE = (
+    *(OSError, EOFError, zlib.error, ValueError),
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels with their place in the scanner.
+
+    `data` is (X, Y, Z), or (C, X, Y, Z) for a file of four dimensions; `affine` (4, 4), float64,
+    leads from voxel indices to mm, conflicts in the header resolved (`resolve_affine`).
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    path: Path
+
+    @property
+    def spacing_mm(self):
+        """Voxel size along X, Y, Z."""
+        return tuple(nib.affines.voxel_sizes(self.affine).tolist())
+
+    @property
+    def grid_shape(self):
+        """Number of voxels along X, Y, Z."""
+        return self.data.shape[-3:]
+
+
+def resolve_affine(affine, pixdim_mm, path):
+    """Return the affine in force, its voxel sizes checked against the header's ``pixdim``.
+
+    The norms of the affine's columns and `pixdim_mm` both state the voxel size. Where they differ
+    by more than 1 %, one rule decides: three sizes of exactly 1 are what software leaves when it
+    was told nothing, so the side with other sizes wins, with a warning. A unit sform beside a
+    real ``pixdim`` (the official ACDC files) keeps directions and origin and takes the sizes of
+    ``pixdim``; a unit ``pixdim`` is overruled by the affine. Two real sizes are an error: nobody
+    can tell a stale ``pixdim`` from an sform that leads to a template of another scale, and the
+    wrong guess would bend every distance in mm without a trace.
+
+    Parameters
+    ----------
+    affine, pixdim_mm, path : array (4, 4), sequence of three float, str or Path
+        The affine is the sform if its code is set, else the qform; the path is for messages.
+
+    Returns
+    -------
+    ndarray (4, 4), float64
+
+    Raises
+    ------
+    ValueError
+        `pixdim_mm` not positive, a singular affine, or two contradictory real sizes.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     resolved = resolve_affine(np.diag([-1.0, -1, 1, 1]), (1.5, 1.5, 10), "heart.nii.gz")
+    >>> resolved.diagonal().tolist()
+    [-1.5, -1.5, 10.0, 1.0]
+    """
+    affine = np.array(affine, dtype=np.float64)
+    pixdim_mm = np.asarray(pixdim_mm, dtype=np.float64)
+    if not np.all(np.isfinite(pixdim_mm) & (pixdim_mm > 0)):
+        raise wrong_input(path, f"pixdim {pixdim_mm.tolist()}", "positive voxel sizes in mm")
+    sizes_mm = nib.affines.voxel_sizes(affine)
+    regular = np.all(np.isfinite(affine)) and np.all(sizes_mm > 0)
+    if not regular or abs(np.linalg.det(affine[:3, :3] / sizes_mm)) < 1e-3:
+        raise wrong_input(path, f"singular affine {affine.tolist()}", "an invertible one")
+    if np.allclose(sizes_mm, pixdim_mm, rtol=SIZE_TOLERANCE, atol=0):
+        return affine
+    found = f"voxel sizes {sizes_mm.tolist()} in the affine and {pixdim_mm.tolist()} in pixdim"
+    if np.allclose(sizes_mm, 1, rtol=0, atol=1e-5):
+        affine[:3, :3] *= pixdim_mm / sizes_mm
+        winner = "pixdim"
+    elif np.all(pixdim_mm == 1):
+        winner = "the affine"
+    else:
+        raise wrong_input(path, found, "sizes that agree within 1 %")
+    warnings.warn(f"{path}: found {found}; those of {winner} are used.", stacklevel=3)
+    return affine
+
+
+def _check_header(image, header, path):
+    """Refuse types and units that are not real numbers in mm; warn if no orientation is set."""
+    if not isinstance(image, nib.Nifti1Image):
+        raise wrong_input(path, type(image).__name__, "a NIfTI file")
+    if image.get_data_dtype().kind not in "iuf":
+        raise wrong_input(path, f"voxels of type {image.get_data_dtype()}", "real numbers")
+    if image.header["xyzt_units"] & 7 not in (0, 2):
+        raise wrong_input(path, "a length unit other than mm", "mm")
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        warnings.warn(f"{path}: no orientation is set; axes are taken as L, A, S.", stacklevel=3)
+
+
+def read_volume(path):
+    """Read one NIfTI file whole.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of three or four dimensions: trailing axes of length 1 are dropped, and the fourth
+        dimension becomes the leading channel axis.
+
+    Returns
+    -------
+    Volume
+        `data` in the stored type (float64 if the header scales it), in native byte order.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: missing, truncated, not NIfTI, complex or RGB, empty, not of three or
+        four dimensions, not in mm, NaN or infinite voxels, or as `resolve_affine`.
+    """
+    path = Path(path)
+    try:
+        image = nib.load(path, mmap=False)
+        data = np.asarray(image.dataobj)
+        with nib.openers.ImageOpener(path) as opener:
+            # nibabel mends bad voxel sizes as it loads: only the unchecked header shows them.
+            header = type(image.header).from_fileobj(opener, check=False)
+            while opener.read(2**24):  # the checksum of a gzip file stands behind the last voxel
+                pass
+    except UNREADABLE as error:
+        raise wrong_input(path, type(error).__name__, "a whole NIfTI file") from error
+    _check_header(image, header, path)
+    affine = resolve_affine(image.affine, header["pixdim"][1:4], path)
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim not in (3, 4) or data.size == 0:
+        raise wrong_input(path, f"shape {data.shape}", "three or four dimensions with voxels")
+    data = np.moveaxis(data, 3, 0) if data.ndim == 4 else data
+    data = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+    return Volume(check_finite(path, data), affine, path)
+
+
+def read_label(path):
+    """Read a label map: as `read_volume`, whole numbers from 0 on, uint8 if they fit, else int32.
+
+    Floats that are whole numbers are accepted; fractions, negative values and a fourth dimension
+    raise a ``ValueError``.
+    """
+    volume = read_volume(path)
+    if volume.data.ndim != 3:
+        raise wrong_input(path, f"shape {volume.data.shape}", "labels of three dimensions")
+    if np.any(volume.data != np.rint(volume.data)) or volume.data.min() < 0:
+        raise wrong_input(path, "fractions or negative numbers", "labels 0, 1, 2, ...")
+    dtype = np.uint8 if volume.data.max() <= 255 else np.int32
+    return Volume(volume.data.astype(dtype), volume.affine, volume.path)
+
+
+def write_volume(path, data, affine):
+    """Write a NIfTI file in one step: readers see the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.nii.gz`` or ``.nii`` (else ``ValueError``); its folder exists.
+    data : array (X, Y, Z), or (K, X, Y, Z) stored with the channel last
+        float32 or integers, kept as they are; other types are a ``ValueError``.
+    affine : array (4, 4)
+        Goes to sform and qform, its voxel sizes to ``pixdim``.
+    """
+    path, data = Path(path), np.asarray(data)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise wrong_input("path", path, "a name that ends in .nii.gz or .nii")
+    if data.dtype != np.float32 and data.dtype.kind not in "iu":
+        raise wrong_input("data", f"dtype {data.dtype}", "float32 or integers")
+    if data.ndim not in (3, 4):
+        raise wrong_input("data", f"shape {data.shape}", "(X, Y, Z) or (K, X, Y, Z)")
+    data = np.moveaxis(data, 0, 3) if data.ndim == 4 else data
+    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    try:
+        nib.save(image, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_same_grid(volume_a, volume_b):
+    """Raise a ``ValueError`` unless shapes agree and corners do within a tenth of a voxel."""
+    both = f"{volume_a.path} and {volume_b.path}"
+    if volume_a.grid_shape != volume_b.grid_shape:
+        raise wrong_input(both, f"{volume_a.grid_shape} and {volume_b.grid_shape}", "one shape")
+    corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(volume_a.grid_shape)[:, None] - 1)
+    shifts_mm = (volume_a.affine - volume_b.affine)[:3] @ np.vstack([corners, np.ones(8)])
+    worst_mm = float(np.linalg.norm(shifts_mm, axis=0).max())
+    if worst_mm > 0.1 * min(volume_a.spacing_mm):
+        raise wrong_input(both, f"voxels up to {worst_mm:.3g} mm apart", "the same positions")
+
+
+def foreground_box(labels, spacing_mm, dilation_mm=8.0, dilation_slices=2, within=None):
+    """Box around the union of true foreground, dilated (paper A, section VI.D).
+
+    Parameters
+    ----------
+    labels : array (X, Y, Z)
+        Background 0; slices along the last axis.
+    spacing_mm : sequence of three float
+        Voxel size.
+    dilation_mm, dilation_slices : float, int
+        Reach in plane, rounded up to whole voxels, and out of plane.
+    within : tuple of three slice, optional
+        Real voxels (`preprocessing.valid_box`); the box is clipped to them, else to the array.
+
+    Returns
+    -------
+    tuple of three slice
+
+    Raises
+    ------
+    ValueError
+        No foreground inside `within`, so no box.
+
+    Examples
+    --------
+    >>> labels = np.zeros((9, 9, 9), dtype=int)
+    >>> labels[4, 4, 4] = 1
+    >>> foreground_box(labels, (4.0, 3.0, 10.0))
+    (slice(2, 7, None), slice(1, 8, None), slice(2, 7, None))
+    """
+    labels, spacing_mm = np.asarray(labels), check_spacing(spacing_mm, 3)
+    if labels.ndim != 3:
+        raise wrong_input("labels", f"shape {labels.shape}", "(X, Y, Z)")
+    if not 0 <= dilation_mm < np.inf:
+        raise wrong_input("dilation_mm", dilation_mm, "a length of at least 0")
+    check_count("dilation_slices", dilation_slices, minimum=0)
+    within = within or tuple(slice(0, n) for n in labels.shape)
+    if not labels[within].any():
+        raise wrong_input("labels", "no foreground", "at least one foreground voxel for a box")
+    # A spacing stored as 0.799999 must not turn 8 mm into an eleventh voxel.
+    reach = [int(np.ceil(dilation_mm / size_mm - 1e-3)) for size_mm in spacing_mm[:2]]
+    box = []
+    foreground = labels[within].nonzero()
+    for indices, n, whole in zip(foreground, [*reach, dilation_slices], within, strict=True):
+        start, stop = whole.start + indices.min() - n, whole.start + indices.max() + 1 + n
+        box.append(slice(int(max(start, whole.start)), int(min(stop, whole.stop))))
+    return tuple(box)

@@ -1,0 +1,78 @@
+"""Small datasets that several test modules share."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segcal_lite.caches import prepare_dataset
+from segcal_lite.datasets import read_dataset, task_of
+from segcal_lite.tasks import get_profile
+from segcal_lite.training import TrainingSettings
+
+AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])
+
+
+def write_discs(folder, n_cases=6, shape=(24, 24, 3), seed=0):
+    """Noisy discs with a core: two segments in the common layout, split 3 / 2 / rest."""
+    rng = np.random.default_rng(seed)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    rows, distance = ["case,domain,split"], np.hypot(*np.mgrid[-12:12, -12:12])[..., np.newaxis]
+    for number in range(n_cases):
+        radius = rng.uniform(6, 9)
+        labels = np.where(distance < radius / 2, 2, (distance < radius).astype(int))
+        labels = np.broadcast_to(labels, shape).astype(np.uint8)
+        image = (labels * 0.4 + 0.1 * rng.normal(size=shape)).astype(np.float32)
+        nib.save(nib.Nifti1Image(image, AFFINE), folder / f"imagesTr/disc{number}_0000.nii.gz")
+        nib.save(nib.Nifti1Image(labels, AFFINE), folder / f"labelsTr/disc{number}.nii.gz")
+        split = ("train", "train", "train", "validation", "validation")[number : number + 1]
+        rows.append(f"disc{number},source,{split[0] if split else 'test'}")
+    labels = {"background": 0, "ring": 1, "core": 2}
+    description = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory):
+    """Folder of a dataset of noisy discs."""
+    return write_discs(tmp_path_factory.mktemp("data") / "discs")
+
+
+@pytest.fixture(scope="session")
+def prepared(discs, tmp_path_factory):
+    """Task, profile, prepared folder and fingerprint of the discs."""
+    dataset = read_dataset(discs)
+    task = task_of(dataset)
+    profile = get_profile("smoke", task, crop_size=(32, 32), n_epochs=3, batch_size=2)
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_dataset(dataset, task, profile, folder, report=lambda line: None)
+    return task, profile, folder, dataset.fingerprint()
+
+
+@pytest.fixture
+def settings(prepared):
+    """Return a maker of training settings for the discs."""
+    task, profile, _, data = prepared
+    profile = replace(profile, widths=(4, 8))
+
+    def make(loss="dice", seed=0, dropout=False, augment=False, **changes):
+        chosen = replace(profile, **changes)
+        return TrainingSettings.gather(task, chosen, data, loss, seed, dropout, augment)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of the real volumes; tests that need it are skipped without it."""
+    folder = os.environ.get("SEGCAL_REAL_DATA")
+    if not folder:
+        pytest.skip("SEGCAL_REAL_DATA is not set: no real volumes")
+    return Path(folder)

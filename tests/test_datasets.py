@@ -1,0 +1,425 @@
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segcal_lite.datasets import check_case, load_case, read_dataset, task_of
+from segcal_lite.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
+from segcal_lite.tasks import TASKS
+
+NAMES = tuple("abcdef")
+SPACING_MM = (1.5, 1.25, 5.0)
+
+
+def write(path, data, spacing_mm=SPACING_MM):
+    """Write a NIfTI file with nibabel alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.diag([*spacing_mm, 1.0])), path)
+
+
+def write_files(folder, n_channels=1, values=(1,), names=NAMES, ending=".nii.gz"):
+    """Write images and labels in nnU-Net's form; each label holds every value once."""
+    for name in names:
+        labels = np.zeros((4, 4, 2), dtype=np.uint8)
+        labels[: len(values), 0, 0] = values
+        write(folder / "labelsTr" / f"{name}{ending}", labels)
+        for channel in range(n_channels):
+            data = np.full((4, 4, 2), channel, dtype=np.float32)
+            write(folder / "imagesTr" / f"{name}_{channel:04d}{ending}", data)
+
+
+def write_json(folder, channels=("T2",), labels=None, **more):
+    """Write dataset.json in nnU-Net's form."""
+    fields = {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": labels or {"background": 0, "prostate": 1},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(fields | more))
+
+
+def write_table(folder, columns, *rows):
+    """Write cases.csv."""
+    (folder / "cases.csv").write_text("\n".join([columns, *rows]) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Hold six cases of one channel and one segment in nnU-Net's layout."""
+    path = tmp_path / "Dataset001"
+    path.mkdir()
+    write_files(path)
+    write_json(path)
+    return path
+
+
+def names_by_split(dataset):
+    return {name: [c.name for c in dataset.cases if c.split == name] for name in SPLITS}
+
+
+def test_nnunet_layout(folder):
+    dataset = read_dataset(folder)
+    assert (dataset.folder, dataset.name) == (folder, "Dataset001")
+    assert (dataset.channels, dataset.segments) == (("T2",), ("prostate",))
+    assert dataset.label_values == (0, 1)
+    assert tuple(case.name for case in dataset.cases) == NAMES
+    first = dataset.cases[0]
+    assert first.image_paths == (folder / "imagesTr" / "a_0000.nii.gz",)
+    assert first.label_path == folder / "labelsTr" / "a.nii.gz"
+    assert (first.domain, first.patient, first.posterior_path) == ("source", "a", None)
+    assert dataset.domains == ("source",)
+    image, labels, _ = load_case(dataset, first)
+    assert image.shape == (1, 4, 4, 2)
+    assert labels.sum() == 1
+
+
+def test_name_of_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    dataset = read_dataset(".")
+    assert dataset.name == "Dataset001"
+    assert dataset.fingerprint() == read_dataset(folder).fingerprint()
+
+
+def test_channels_keep_their_order(folder):
+    write_files(folder, n_channels=3)
+    write_json(folder, ("T1", "T2", "FLAIR"))
+    dataset = read_dataset(folder)
+    image, _, _ = load_case(dataset, dataset.cases[2])
+    assert image[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_uncompressed_files(tmp_path):
+    write_files(tmp_path, ending=".nii")
+    write_json(tmp_path, file_ending=".nii")
+    dataset = read_dataset(tmp_path)
+    assert dataset.cases[0].label_path.name == "a.nii"
+    check_case(dataset, dataset.cases[0])
+
+
+def write_msd(folder, training):
+    """Write six cases of two channels in MSD's form; return dataset.json's fields."""
+    for name in NAMES:
+        write(folder / "imagesTr" / f"{name}.nii.gz", np.ones((4, 4, 3, 2), dtype=np.float32))
+        write(folder / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 3), dtype=np.uint8))
+        (folder / "imagesTr" / f"._{name}.nii.gz").write_bytes(b"not a volume")
+        (folder / "labelsTr" / f"._{name}.nii.gz").write_bytes(b"not a volume")
+    files = [f"{name}.nii.gz" for name in training]
+    fields = {
+        "modality": {"0": "T2", "1": "ADC"},
+        "labels": {"0": "background", "1": "PZ", "2": "TZ"},
+        "training": [{"image": f"./imagesTr/{f}", "label": f"./labelsTr/{f}"} for f in files],
+    }
+    (folder / "dataset.json").write_text(json.dumps(fields))
+
+
+def test_msd_layout(tmp_path):
+    write_msd(tmp_path, NAMES)
+    dataset = read_dataset(tmp_path)
+    assert (dataset.channels, dataset.segments) == (("T2", "ADC"), ("PZ", "TZ"))
+    assert tuple(case.name for case in dataset.cases) == NAMES
+    assert load_case(dataset, dataset.cases[0])[0].shape == (2, 4, 4, 3)
+    assert len(dataset.notes) == 1
+
+
+def test_training_list_decides_which_cases(tmp_path):
+    write_msd(tmp_path, "cfab")
+    dataset = read_dataset(tmp_path)
+    assert "".join(case.name for case in dataset.cases) == "abcf"
+    assert dataset.notes[0] == "dataset.json does not name, so left out: d, e"
+
+
+def test_training_list_names_a_case_that_is_not_there(tmp_path):
+    write_msd(tmp_path, "abcdefg")
+    with pytest.raises(ValueError, match="labelsTr.g.nii.gz: found no such file, expected the la"):
+        read_dataset(tmp_path)
+
+
+def test_case_table(folder):
+    rows = ["f,A,train", "a,A,validation", "c,B,test", "e,B,train"]
+    write_table(folder, "case,domain,split", *rows)
+    dataset = read_dataset(folder)
+    found = [f"{case.name},{case.domain},{case.split}" for case in dataset.cases]
+    assert found == sorted(rows)
+    assert dataset.domains == ("A", "B")
+    assert dataset.notes == ("cases.csv does not name, so left out: b, d",)
+
+
+def test_case_table_without_split_is_drawn(folder, caplog):
+    write_table(folder, "case,domain", *[f"{name},{name > 'c'}" for name in NAMES])
+    with caplog.at_level(logging.INFO, logger="segcal_lite"):
+        dataset = read_dataset(folder, seed=3, split=(3, 1, 2))
+    note = "no split in cases.csv: seed 3 drew 3 train, 1 validation, 2 test patients for "
+    assert dataset.notes == (note + "(3, 1, 2), domains mixed",)
+    assert [record.getMessage() for record in caplog.records] == [f"Dataset001: {dataset.notes[0]}"]
+    assert {case.name: case.split for case in dataset.cases} == split_by_patient(
+        NAMES, (3, 1, 2), 3
+    )
+
+
+def test_split_is_by_patient(folder):
+    patients = {"a": "p", "b": "q", "c": "q", "d": "r", "e": "p", "f": "p"}
+    write_table(folder, "case,patient", *[f"{name},{p}" for name, p in patients.items()])
+    seen = set()
+    for seed in range(12):
+        dataset = read_dataset(folder, seed=seed)
+        assert {case.name: case.patient for case in dataset.cases} == patients
+        split_of = {case.patient: case.split for case in dataset.cases}
+        assert all(case.split == split_of[case.patient] for case in dataset.cases)
+        assert sorted(split_of.values()) == sorted(SPLITS)
+        seen.add(split_of["p"])
+    assert seen == set(SPLITS)
+
+
+def test_counts_of_the_split(folder):
+    default = {n: len(c) for n, c in names_by_split(read_dataset(folder)).items()}
+    assert default == {"train": 4, "validation": 1, "test": 1}  # 60 : 10 : 30 of six
+    by_task = {n: len(c) for n, c in names_by_split(read_dataset(folder, "prostate")).items()}
+    assert by_task == {"train": 2, "validation": 1, "test": 3}  # 16 : 4 : 20 of six
+    given = names_by_split(read_dataset(folder, "prostate", split=(4, 1, 1)))
+    assert len(given["train"]) == 4
+    assert f"for {DEFAULT_COUNTS}" in read_dataset(folder).notes[0]
+
+
+def test_seed_decides(folder):
+    drawn = [read_dataset(folder, seed=seed, split=(2, 2, 2)) for seed in range(8)]
+    assert len({json.dumps(names_by_split(dataset)) for dataset in drawn}) > 3
+    assert read_dataset(folder, seed=5) == read_dataset(folder, seed=5)
+
+
+def test_external_test_set(folder):
+    write_table(folder, "case,split", *[f"{name},test" for name in NAMES])
+    dataset = read_dataset(folder)
+    assert len(dataset.of("test")) == 6
+    assert task_of(dataset).split == (0, 0, 6)
+
+
+def test_posteriors(folder):
+    write(folder / "posteriorsTr" / "b.nii.gz", np.ones((4, 4, 2, 2), dtype=np.float32))
+    cases = read_dataset(folder).cases
+    expected = [folder / "posteriorsTr" / "b.nii.gz" if name == "b" else None for name in NAMES]
+    assert [case.posterior_path for case in cases] == expected
+
+
+def test_label_values_with_gaps_are_renumbered(tmp_path):
+    write_files(tmp_path, values=(5, 1, 5))
+    write_json(tmp_path, labels={"background": 0, "far": 5, "near": 1})
+    dataset = read_dataset(tmp_path)
+    assert dataset.segments == ("near", "far")
+    assert dataset.label_values == (0, 1, 5)
+    assert dataset.notes[0] == "label values [0, 1, 5] become classes 0 to 2"
+    assert load_case(dataset, dataset.cases[0])[1][:, 0, 0].tolist() == [2, 1, 2, 0]
+
+
+def test_without_dataset_json(tmp_path):
+    write_files(tmp_path, n_channels=2, values=(1, 4))
+    write(tmp_path / "labelsTr" / "b.nii.gz", np.full((4, 4, 2), 6, dtype=np.uint8))
+    dataset = read_dataset(tmp_path)
+    assert dataset.channels == ("channel 0", "channel 1")
+    assert dataset.segments == ("label 1", "label 4", "label 6")
+    both = "channels channel 0, channel 1 and segments label 1, label 4, label 6"
+    assert dataset.notes[0] == f"no dataset.json: {both} come from the files"
+    assert dataset.notes[1] == "label values [0, 1, 4, 6] become classes 0 to 3"
+    check_case(dataset, dataset.cases[1])
+
+
+@pytest.mark.parametrize(("shape", "n_channels"), [((4, 4, 3), 1), ((4, 4, 3, 2), 2)])
+def test_without_dataset_json_in_msd_form(tmp_path, shape, n_channels):
+    for name in NAMES:
+        write(tmp_path / "imagesTr" / f"{name}.nii.gz", np.ones(shape, dtype=np.float32))
+        write(tmp_path / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 3), dtype=np.uint8))
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.channels) == n_channels
+    check_case(dataset, dataset.cases[0])
+
+
+def test_without_dataset_json_but_with_a_task(tmp_path):
+    write_files(tmp_path, values=(1, 3))
+    dataset = read_dataset(tmp_path, "heart")
+    assert (dataset.channels, dataset.segments) == (("cine MR",), ("RV", "MYO", "LV"))
+    assert dataset.label_values == (0, 1, 2, 3)
+    assert dataset.notes[0].endswith("segments RV, MYO, LV come from task heart")
+
+
+def test_task_with_other_names_is_announced(folder):
+    write_json(folder, ("ADC",), {"background": 0, "gland": 1})
+    dataset = read_dataset(folder, "prostate")
+    assert dataset.channels == ("ADC",)
+    assert dataset.notes[:2] == (
+        "channels ADC stand for T2 of task prostate",
+        "segments gland stand for prostate of task prostate",
+    )
+    assert task_of(dataset, "prostate") is TASKS["prostate"]
+
+
+def test_task_with_the_same_names_is_not(folder):
+    assert len(read_dataset(folder, TASKS["prostate"]).notes) == 1
+
+
+def test_task_of_the_users_own(folder):
+    own = replace(TASKS["prostate"], name="own", split=(4, 1, 1))
+    dataset = read_dataset(folder, own)
+    assert len(dataset.of("train")) == 4
+    assert task_of(dataset, own) is own
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("liver", "^task: found 'liver', expected one of 'brain', 'heart', 'prostate'"),
+        ("heart", "^task heart: found 1 segments in the data .*, expected 3 "),
+        ("brain", "^task brain: found 1 channels in the data .*, expected 3 "),
+    ],
+)
+def test_task_that_does_not_fit(folder, task, message):
+    dataset = read_dataset(folder)
+    for use in (lambda: read_dataset(folder, task), lambda: task_of(dataset, task)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_task_of_the_headers(folder):
+    for name, spacing_mm in (("a", (3.0, 2.0, 1.0)), ("b", (0.799999, 0.5, 9.0))):
+        write(folder / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 2), np.uint8), spacing_mm)
+    task = task_of(read_dataset(folder, split=(3, 1, 2)))
+    assert task.name == "Dataset001"
+    assert (task.channels, task.segments) == (("T2",), ("prostate",))
+    assert task.spacing_mm == (1.5, 1.25, None)
+    assert (task.dice_weights, task.batch_size, task.split) == ((1.0,), 32, (3, 1, 2))
+
+
+def test_task_of_an_even_number_of_headers_is_rounded(tmp_path):
+    write_files(tmp_path)
+    for name in NAMES:
+        spacing_mm = (0.799999, 0.5 if name < "d" else 0.7, 1.0)
+        write(tmp_path / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 2), np.uint8), spacing_mm)
+    assert task_of(read_dataset(tmp_path)).spacing_mm == (0.8, 0.6, None)
+
+
+def message_of(folder, **arguments):
+    with pytest.raises(ValueError) as error:
+        read_dataset(folder, **arguments)
+    message = str(error.value)
+    assert message.count("found") == message.count("expected") == 1
+    return message.removeprefix(str(folder)).replace("\\", "/")
+
+
+def test_missing_folder(tmp_path):
+    message = message_of(tmp_path / "none")
+    assert message == ": found no such folder, expected a dataset with imagesTr and labelsTr."
+
+
+def test_no_volumes(tmp_path):
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    write_json(tmp_path)
+    message = message_of(tmp_path)
+    assert message == ": found no volume in imagesTr and labelsTr, expected at least one case."
+
+
+def test_missing_label(folder):
+    (folder / "labelsTr" / "c.nii.gz").unlink()
+    message = message_of(folder)
+    assert message == "/labelsTr/c.nii.gz: found no such file, expected the label of c."
+
+
+def test_missing_image(folder):
+    (folder / "imagesTr" / "c_0000.nii.gz").unlink()
+    message = message_of(folder)
+    assert message == "/imagesTr, c: found channels none, expected 1, from 0000 on: T2."
+
+
+@pytest.mark.parametrize("task", [None, "prostate"])
+@pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
+def test_missing_file_without_dataset_json(folder, kind, task):
+    (folder / "dataset.json").unlink()
+    (folder / kind / f"c{'_0000' * (kind == 'imagesTr')}.nii.gz").unlink()
+    assert message_of(folder, task=task).startswith(f"/{kind}")
+
+
+def test_missing_and_extra_channels(folder):
+    write_files(folder, n_channels=2)
+    assert "/imagesTr, a: found channels 0000, 0001, expected 1, from" in message_of(folder)
+    write_json(folder, ("T1", "T2", "FLAIR"))
+    assert "a: found channels 0000, 0001, expected 3, from 0000 on: T1, T2" in message_of(folder)
+    write_json(folder, ("T1", "T2"))
+    (folder / "imagesTr" / "e_0000.nii.gz").unlink()
+    assert "/imagesTr, e: found channels 0001, expected 2" in message_of(folder)
+
+
+def test_both_forms_of_one_image(folder):
+    write(folder / "imagesTr" / "b.nii.gz", np.ones((4, 4, 2), dtype=np.float32))
+    assert "b: found channels 0000, all in one, expected 1" in message_of(folder)
+
+
+def test_case_of_the_table_that_is_not_there(folder):
+    write_table(folder, "case", *NAMES, "g")
+    assert "/labelsTr/g.nii.gz: found no such file" in message_of(folder)
+
+
+def test_case_of_the_table_that_leads_elsewhere(folder):
+    write_table(folder, "case", *NAMES, "../labelsTr/a")
+    assert "/cases.csv, line 8, case: found '../labelsTr/a'" in message_of(folder)
+
+
+def test_patient_in_two_splits(folder):
+    rows = ["a,p,train", "b,q,validation", "c,p,test"]
+    write_table(folder, "case,patient,split", *rows)
+    assert message_of(folder) == "patient p: found cases in test and train, expected one split."
+
+
+def test_split_without_patient(folder):
+    write_table(folder, "case,split", "a,train", "b,test")
+    assert message_of(folder).startswith("split validation: found no patient")
+
+
+def test_too_few_patients(folder):
+    write_table(folder, "case,patient", *[f"{name},{name > 'c'}" for name in NAMES])
+    assert message_of(folder).startswith("split: found 2 patients, expected at least 3")
+
+
+def test_split_given_twice(folder):
+    write_table(folder, "case,split", "a,train", "b,test", "c,validation")
+    message = message_of(folder, split=(1, 1, 1))
+    assert message.endswith("expected None, because cases.csv assigns the splits.")
+
+
+def test_labels_without_any_segment(tmp_path):
+    write_files(tmp_path, values=(0,))
+    assert message_of(tmp_path).startswith("/labelsTr: found only 0, expected values")
+
+
+def real(name):
+    """Return the folder of real data, or skip."""
+    root = os.environ.get("SEGCAL_REAL_DATA")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"SEGCAL_REAL_DATA holds no {name}")
+    return Path(root) / name
+
+
+@pytest.mark.parametrize(
+    ("name", "n_cases", "n_channels", "n_segments", "n_domains", "counts", "in_plane_mm"),
+    [
+        ("Task04_Hippocampus", 180, 1, 2, 1, (108, 18, 54), 1.0),
+        ("TCGA_LGG", 52, 3, 1, 4, (31, 5, 16), 2.0),
+        ("Fetal_CP", 46, 1, 8, 3, (28, 4, 14), 0.8),
+        ("OpenKBP_CT", 36, 1, 5, 1, (22, 3, 11), 4.1325),
+    ],
+)
+def test_real_layouts(name, n_cases, n_channels, n_segments, n_domains, counts, in_plane_mm):
+    dataset = read_dataset(real(name))
+    assert len(dataset.cases) == n_cases
+    assert (len(dataset.channels), len(dataset.segments)) == (n_channels, n_segments)
+    assert dataset.label_values == tuple(range(n_segments + 1))
+    assert len(dataset.domains) == n_domains
+    task = task_of(dataset)
+    assert task.spacing_mm == (in_plane_mm, in_plane_mm, None)
+    assert task.split == counts
+    for case in dataset.cases[:: len(dataset.cases) // 3]:
+        image, labels, _ = load_case(dataset, case)
+        assert image.shape == (n_channels, *labels.shape)
+        assert set(np.unique(labels)) <= set(range(n_segments + 1))

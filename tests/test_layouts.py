@@ -1,0 +1,167 @@
+import json
+
+import pytest
+
+from segcal_lite.layouts import Description, find_file_ending, find_files, read_description
+
+NNUNET = {
+    "channel_names": {"0": "T1", "1": "FLAIR"},
+    "labels": {"background": 0, "tumour": 1},
+    "file_ending": ".nii.gz",
+}
+MSD = {
+    "modality": {"0": "MRI"},
+    "labels": {"0": "background", "1": "anterior", "2": "posterior"},
+    "training": [
+        {"image": "./imagesTr/b.nii.gz", "label": "./labelsTr/b.nii.gz"},
+        {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"},
+    ],
+}
+
+
+def write_json(folder, fields):
+    text = fields if isinstance(fields, str) else json.dumps(fields)
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def test_without_dataset_json(tmp_path):
+    assert read_description(tmp_path) is None
+
+
+def test_nnunet_form(tmp_path):
+    write_json(tmp_path, NNUNET)
+    expected = Description(("T1", "FLAIR"), ("tumour",), (0, 1), ".nii.gz", None)
+    assert read_description(tmp_path) == expected
+
+
+def test_channels_are_in_numerical_order(tmp_path):
+    channels = {str(number): f"c{number}" for number in reversed(range(11))}
+    write_json(tmp_path, NNUNET | {"channel_names": channels})
+    assert read_description(tmp_path).channels == tuple(f"c{number}" for number in range(11))
+
+
+def test_msd_form(tmp_path):
+    write_json(tmp_path, "\ufeff" + json.dumps(MSD))
+    expected = Description(("MRI",), ("anterior", "posterior"), (0, 1, 2), ".nii.gz", ("b", "a"))
+    assert read_description(tmp_path) == expected
+
+
+def test_segments_follow_label_values(tmp_path):
+    write_json(tmp_path, NNUNET | {"labels": {"b": 5, "air": 0, "a": 1}})
+    description = read_description(tmp_path)
+    assert description.label_values == (0, 1, 5)
+    assert description.segments == ("a", "b")
+
+
+def change(key, value):
+    return NNUNET | {key: value}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("{", "dataset.json: found unreadable text .*expected a JSON object"),
+        ("[]", "dataset.json: found a list, expected a JSON object"),
+        ('{"labels": {}, "labels": {}}', "dataset.json: found the key 'labels' twice"),
+        ('{"labels": {"a": 1, "a": 2}}', "dataset.json: found the key 'a' twice"),
+        (change("file_ending", ".mha"), "file_ending: found '.mha', expected one of '.nii.gz'"),
+        (change("file_ending", None), "file_ending: found None, expected one of"),
+        (change("dataset", {}), "dataset.json, dataset: found a list of file paths"),
+        (change("channel_names", {}), "channel_names: found {}, expected channels by number"),
+        (change("channel_names", ["T1"]), r"channel_names: found \['T1'\]"),
+        (change("channel_names", {"1": "T1"}), "channel_names: found {'1': 'T1'}"),
+        (change("channel_names", {"0": 1}), "channel_names: found {'0': 1}"),
+        ({"labels": {"background": 0, "a": 1}}, "channel_names: found None"),
+        (MSD | {"modality": "MRI"}, "modality: found 'MRI', expected channels by number"),
+        (change("labels", None), "labels: found None, expected background and at least one"),
+        (change("labels", {"background": 0}), "labels: found .*, expected background and at"),
+        (change("labels", {"background": 0, "whole": [1, 2]}), "whole: found the region .1, 2."),
+        (change("labels", {"background": 0, "a": 1, "ignore": 2}), "found an ignore label"),
+        (change("labels", {"0": "background", "1": "Ignore"}), "found an ignore label"),
+        (change("labels", {"background": 0, "a": -1}), "found 'a': -1, expected names with int"),
+        (change("labels", {"background": 0, "a": 1.0}), "found 'a': 1.0, expected names with"),
+        (change("labels", {"background": 0, "a": True}), "found 'a': True, expected names with"),
+        (change("labels", {"0": "background", "1": 1}), "found 1: 1, expected names with"),
+        (change("labels", {"a": 1, "b": 2}), r"found values \[1, 2\], expected 0 for the back"),
+        (change("labels", {"background": 0, "a": 1, "b": 1}), "each value once"),
+        (change("labels", {"0": "a", "1": "b", "01": "c"}), "each value once"),
+        (MSD | {"training": ["imagesTr/a.nii.gz"]}, "training: found 'imagesTr/a.nii.gz', exp"),
+        (MSD | {"training": {"a": 1}}, "training: found {'a': 1}, expected images"),
+        (MSD | {"training": MSD["training"][:1] * 2}, "training: found b 2 times"),
+    ],
+)
+def test_wrong_dataset_json(tmp_path, fields, message):
+    write_json(tmp_path, fields)
+    with pytest.raises(ValueError, match=message):
+        read_description(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("imagesTr/a.nii.gz", "labelsTr/b.nii.gz"),
+        ("../imagesTr/a.nii.gz", "../labelsTr/a.nii.gz"),
+        ("imagesTr/../a.nii.gz", "labelsTr/../a.nii.gz"),
+        ("/imagesTr/a.nii.gz", "/labelsTr/a.nii.gz"),
+        ("imagesTr/.a.nii.gz", "labelsTr/.a.nii.gz"),
+        ("imagesTr/..\\a.nii.gz", "labelsTr/..\\a.nii.gz"),
+        ("imagesTr/a.mha", "labelsTr/a.mha"),
+        ("imagesTr/a.nii.gz", None),
+        ("", ""),
+    ],
+)
+def test_training_list_names_files_in_the_folder_only(tmp_path, image, label):
+    write_json(tmp_path, MSD | {"training": [{"image": image, "label": label}]})
+    with pytest.raises(ValueError, match="training: found .*, expected (images|a plain name)"):
+        read_description(tmp_path)
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def test_files_of_both_forms(tmp_path):
+    touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
+    touch(tmp_path, "imagesTr/b_0007.nii.gz", "labelsTr/b_0007.nii.gz", "imagesTr/c_001.nii.gz")
+    touch(tmp_path, "imagesTr/._a_0000.nii.gz", "labelsTr/._a.nii.gz", "labelsTr/notes.txt")
+    images, labels = find_files(tmp_path, ".nii.gz")
+    assert {name: sorted(found, key=str) for name, found in images.items()} == {
+        "a": [0, 1],
+        "b_0007": [None],  # a label of that name: the digits belong to the case
+        "c_001": [None],
+    }
+    assert images["a"][1] == tmp_path / "imagesTr" / "a_0001.nii.gz"
+    assert labels == {name: tmp_path / "labelsTr" / f"{name}.nii.gz" for name in ("a", "b_0007")}
+
+
+def test_file_ending(tmp_path):
+    touch(tmp_path, "labelsTr/.b.nii.gz", "labelsTr/a.nii")
+    assert find_file_ending(tmp_path) == ".nii"
+    touch(tmp_path, "labelsTr/b.nii.gz")
+    with pytest.raises(ValueError, match="labelsTr: found .nii.gz and .nii, expected all"):
+        find_file_ending(tmp_path)
+
+
+def test_no_volume(tmp_path):
+    touch(tmp_path, "labelsTr/a.mha")
+    with pytest.raises(ValueError, match="labelsTr: found no volume, expected all"):
+        find_file_ending(tmp_path)
+
+
+def test_volumes_of_another_ending_are_not_overlooked(tmp_path):
+    touch(tmp_path, "labelsTr/a.nii.gz", "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii")
+    with pytest.raises(ValueError, match="a_0001.nii: found this ending, expected .nii.gz"):
+        find_files(tmp_path, ".nii.gz")
+
+
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+def test_missing_folder(tmp_path, folder):
+    touch(tmp_path, "labelsTr/a.nii.gz", "imagesTr/a_0000.nii.gz")
+    for path in (tmp_path / folder).iterdir():
+        path.unlink()
+    (tmp_path / folder).rmdir()
+    with pytest.raises(ValueError, match=f"{folder}: found no such folder"):
+        find_files(tmp_path, ".nii.gz")

@@ -1,0 +1,180 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segcal_lite.caches import load_slices, read_prepared
+from segcal_lite.runs import write_json
+from segcal_lite.training import TrainingRun, build_model, train_model, validation_dice
+
+TRAIN_IN_A_PROCESS = """
+import json, sys
+from pathlib import Path
+from segcal_lite.training import TrainingSettings, train_model
+folder, prepared, settings = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+train_model(folder, prepared, TrainingSettings(**settings), "cpu")
+"""
+
+
+def same_bits(folder_a, folder_b):
+    a, b = (load_file(folder / "weights.safetensors") for folder in (folder_a, folder_b))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_model_learns_and_leaves_the_files_of_a_finished_run(prepared, settings, tmp_path):
+    rows = []
+    chosen = settings(n_epochs=25, learning_rate=0.01, early_stopping_patience=25)
+    history = train_model(tmp_path / "0", prepared[2], chosen, "cpu", rows.append)
+    assert sorted(path.name for path in (tmp_path / "0").iterdir() if path.name != ".lock") == [
+        "config.json",
+        "history.csv",
+        "weights.safetensors",
+    ]
+    assert len(rows) == len(history) == 25
+    assert history.validation_dice.max() > 0.8
+    pd.testing.assert_frame_equal(history, pd.DataFrame(rows))
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice"])
+def test_same_seed_same_bits_other_seed_others(loss, prepared, settings, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(3)  # the state outside does not matter
+        chosen = settings(loss, seed, dropout=True, augment=True)
+        train_model(tmp_path / name, prepared[2], chosen, "cpu")
+    assert same_bits(tmp_path / "a", tmp_path / "b")
+    assert not same_bits(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_killed_run_ends_as_the_whole_one(prepared, settings, tmp_path):
+    chosen = settings("ce", dropout=True, n_epochs=8, plateau_patience=2)
+    train_model(tmp_path / "whole", prepared[2], chosen, "cpu")
+    killed = tmp_path / "killed"
+    write_json(tmp_path / "settings.json", asdict(chosen))
+    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, str(killed), str(prepared[2])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, (tmp_path / "settings.json").read_text()], env=environment
+    )
+    while not (killed / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "weights.safetensors").exists()
+    epochs = []
+    train_model(killed, prepared[2], chosen, "cpu", lambda row: epochs.append(row["epoch"]))
+    assert 0 < epochs[0] < 8  # it went on where it was
+    assert same_bits(tmp_path / "whole", killed)
+    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def test_every_interruption_between_epochs_gives_the_same_bits(prepared, settings, tmp_path):
+    chosen = settings("dice", dropout=True, n_epochs=5, plateau_patience=1, plateau_gain=1.0)
+    train_model(tmp_path / "whole", prepared[2], chosen, "cpu")
+
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            train_model(tmp_path / "parts", prepared[2], chosen, "cpu", interrupt)
+    history = train_model(tmp_path / "parts", prepared[2], chosen, "cpu", interrupt)
+    assert history.learning_rate.nunique() > 2  # the schedule went on too
+    assert same_bits(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_model_is_never_trained_twice(prepared, settings, tmp_path):
+    train_model(tmp_path, prepared[2], settings(), "cpu")
+    before = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+
+    def fail(row):
+        raise AssertionError("an epoch was trained")
+
+    train_model(tmp_path, prepared[2], settings(), "cpu", fail)
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused_naming_the_fields(prepared, settings, tmp_path):
+    train_model(tmp_path, prepared[2], settings(n_epochs=1), "cpu")
+    with pytest.raises(ValueError, match=r"n_epochs = 1 \(now 2\).*seed = 0 \(now 5\)"):
+        train_model(tmp_path, prepared[2], settings(n_epochs=2, seed=5), "cpu")
+
+
+def test_the_best_validation_dice_is_what_is_kept(prepared, settings, tmp_path):
+    chosen = settings(n_epochs=6, learning_rate=0.05)
+    history = train_model(tmp_path, prepared[2], chosen, "cpu")
+    model = build_model(chosen)
+    model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    validation = load_slices(read_prepared(prepared[2]), "validation")
+    best = validation_dice(model, validation, chosen)
+    assert best == pytest.approx(history.validation_dice.max(), abs=1e-6)
+
+
+def test_early_stopping_waits_as_many_epochs_as_it_is_told(prepared, settings, tmp_path):
+    run = TrainingRun(
+        tmp_path,
+        read_prepared(prepared[2]),
+        settings(n_epochs=100, early_stopping_patience=3),
+        torch.device("cpu"),
+    )
+    for dice, finished in ((0.1, False), (0.5, False), (0.4, False), (0.5, False), (0.3, True)):
+        run.numbers["history"].append({"validation_dice": dice})
+        assert run.finished is finished
+
+
+def test_the_rate_falls_when_dice_has_not_gained_enough(prepared, settings, tmp_path):
+    chosen = settings(plateau_patience=2, plateau_gain=0.01, plateau_factor=0.5, learning_rate=1.0)
+    run = TrainingRun(tmp_path, read_prepared(prepared[2]), chosen, torch.device("cpu"))
+    rates = []
+    for dice in (0.5, 0.505, 0.509, 0.6, 0.6, 0.6, 0.6, 0.6):
+        run._lower_rate_on_plateau(dice)
+        rates.append(run.optimiser.param_groups[0]["lr"])
+    assert rates == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_validation_dice_is_by_volume_and_segment(prepared, settings):
+    validation = load_slices(read_prepared(prepared[2]), "validation")
+
+    class Oracle(torch.nn.Module):
+        def forward(self, images):  # right but for segment 2 in the first volume
+            index = int(self.start)
+            labels = validation.labels[index : index + len(images)].long().clone()
+            cases = validation.case_index[index : index + len(images)]
+            labels[(cases == 0).view(-1, 1, 1) & (labels == 2)] = 0
+            self.start = index + len(images)
+            return torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()[:, 1:] * 20 - 10
+
+    model = Oracle()
+    model.start = 0
+    # volume 1: segments 1 and 0; volume 2: 1 and 1
+    assert validation_dice(model, validation, settings("dice")) == pytest.approx(0.75)
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_sentence(prepared, settings, tmp_path):
+    with pytest.raises(ValueError, match=r"training loss in .*expected a finite number"):
+        train_model(tmp_path, prepared[2], settings("ce", learning_rate=1e30), "cpu")
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_split_without_a_case_is_refused(prepared):
+    cases = [case for case in read_prepared(prepared[2]) if case.split != "validation"]
+    with pytest.raises(ValueError, match="no case in split 'validation'"):
+        load_slices(cases, "validation")
+
+
+def test_ce_weights_come_from_training_and_validation_together(prepared, settings, tmp_path):
+    cases = read_prepared(prepared[2])
+    run = TrainingRun(tmp_path, cases, settings("ce"), torch.device("cpu"))
+    used = [case for case in cases if case.split != "test"]
+    labels = np.concatenate([np.ravel(case.labels) for case in used])
+    expected = labels.size / (3 * np.bincount(labels))
+    assert np.allclose(run.class_weights["ce_weights"], expected)

@@ -1,0 +1,460 @@
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from segcal_lite import volumes
+from segcal_lite.volumes import (
+    Volume,
+    check_same_grid,
+    foreground_box,
+    read_label,
+    read_volume,
+    resolve_affine,
+    write_volume,
+)
+
+ANGLE = np.deg2rad(20)
+ROTATION = np.array(
+    [[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]]
+)
+OBLIQUE = nib.affines.from_matvec(ROTATION @ np.diag([-0.75, 1.25, 6.0]), [10, -20, 30])
+PIXDIM, XYZT_UNITS, QFORM_CODE, SFORM_CODE, SROW = 76, 123, 252, 254, 280  # bytes of the header
+
+
+def counting(shape, dtype="int16"):
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def save(path, data, affine=OBLIQUE, **patches):
+    """Write with nibabel alone, then overwrite header bytes: {offset: (format, values)}."""
+    nib.save(nib.Nifti1Image(data, affine), path)
+    raw = bytearray(path.read_bytes())
+    for offset, (form, *values) in patches.get("header", {}).items():
+        struct.pack_into(form, raw, offset, *values)
+    path.write_bytes(raw)
+    return path
+
+
+# ---- writing and reading back
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float32"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("shape", [(5, 4, 3), (2, 5, 4, 3), (5, 4, 1)])
+def test_written_volume_comes_back(tmp_path, dtype, suffix, shape):
+    data = counting(shape, dtype)
+    path = tmp_path / f"case{suffix}"
+    write_volume(path, data, OBLIQUE)
+    volume = read_volume(path)
+    assert volume.data.dtype == dtype
+    np.testing.assert_array_equal(volume.data, data)
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+    assert volume.affine.dtype == np.float64
+    assert volume.path == path
+    assert volume.grid_shape == shape[-3:]
+    np.testing.assert_allclose(volume.spacing_mm, (0.75, 1.25, 6.0), rtol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_header_states_one_geometry_three_times(tmp_path):
+    write_volume(tmp_path / "a.nii.gz", counting((2, 5, 4, 3), "float32"), OBLIQUE)
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.shape == (5, 4, 3, 2)
+    np.testing.assert_allclose(image.get_sform(), OBLIQUE, atol=1e-5)
+    np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
+    np.testing.assert_allclose(image.header.get_zooms()[:3], (0.75, 1.25, 6.0), rtol=1e-6)
+    assert int(image.header["sform_code"]) == int(image.header["qform_code"]) == 1
+    assert image.header.get_xyzt_units()[0] == "mm"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.img", np.zeros((2, 2, 2), "f4"), "path: found .*a.img, expected a name that ends"),
+        ("a.nii", np.zeros((2, 2, 2)), "data: found dtype float64"),
+        ("a.nii", np.zeros((2, 2, 2), "f2"), "data: found dtype float16"),
+        ("a.nii", np.zeros((2, 2, 2), bool), "data: found dtype bool"),
+        ("a.nii", np.zeros((2, 2), "f4"), r"data: found shape \(2, 2\)"),
+        ("a.nii", np.zeros((1, 2, 2, 2, 2), "f4"), "data: found shape"),
+    ],
+)
+def test_write_refuses(tmp_path, name, data, message):
+    with pytest.raises(ValueError, match=message):
+        write_volume(tmp_path / name, data, np.eye(4))
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.nii.gz"
+    write_volume(path, counting((3, 3, 3)), np.eye(4))
+    before = path.read_bytes()
+
+    def stop_half_way(image, target):
+        assert str(target).endswith(".nii.gz")
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(volumes.nib, "save", stop_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        write_volume(path, counting((4, 4, 4)), np.eye(4))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- files that are wrong
+
+
+def only_sentence(error, path):
+    text = str(error.value)
+    assert str(path) in text
+    assert "expected" in text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kept", [0, 10, 200, 348, 2000, -1])
+def test_truncated_file(tmp_path, suffix, kept):
+    path = tmp_path / f"cut{suffix}"
+    noise = np.random.default_rng(0).integers(0, 30000, (20, 20, 20)).astype("int16")
+    write_volume(path, noise, np.eye(4))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError) as error:
+        read_volume(path)
+    assert "expected a whole NIfTI file" in only_sentence(error, path)
+
+
+def test_gzip_with_a_flipped_byte(tmp_path):
+    path = tmp_path / "bad.nii.gz"
+    write_volume(path, np.random.default_rng(0).random((20, 20, 20), "f4"), np.eye(4))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(ValueError) as error:
+        read_volume(path)
+    only_sentence(error, path)
+
+
+@pytest.mark.parametrize("name", ["text.nii.gz", "text.nii", "text.txt"])
+def test_not_an_image(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("a letter, not a volume " * 100)
+    with pytest.raises(ValueError) as error:
+        read_volume(path)
+    only_sentence(error, path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "none.nii.gz", tmp_path):
+        with pytest.raises(ValueError) as error:
+            read_volume(path)
+        only_sentence(error, path)
+
+
+def test_another_image_format_is_refused(tmp_path):
+    path = tmp_path / "a.mgz"
+    nib.save(nib.MGHImage(np.zeros((3, 3, 3), "f4"), np.eye(4)), path)
+    with pytest.raises(ValueError, match="MGHImage, expected a NIfTI file"):
+        read_volume(path)
+
+
+def test_nan_and_inf_are_counted(tmp_path):
+    data = np.zeros((4, 4, 4), "f4")
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    path = save(tmp_path / "nan.nii", data)
+    with pytest.raises(ValueError, match="3 NaN or infinite") as error:
+        read_volume(path)
+    only_sentence(error, path)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", [("R", "u1"), ("G", "u1"), ("B", "u1")]])
+def test_complex_and_rgb_are_refused(tmp_path, dtype):
+    path = save(tmp_path / "odd.nii", np.zeros((3, 3, 3), dtype))
+    with pytest.raises(ValueError, match="voxels of type .*expected real numbers"):
+        read_volume(path)
+
+
+def test_dimensions(tmp_path):
+    squeezed = read_volume(save(tmp_path / "a.nii", counting((4, 3, 2, 1, 1))))
+    np.testing.assert_array_equal(squeezed.data, counting((4, 3, 2)))
+    one_channel = read_volume(save(tmp_path / "b.nii", counting((4, 3, 2, 2, 1))))
+    np.testing.assert_array_equal(one_channel.data[1], counting((4, 3, 2, 2))[..., 1])
+    for shape in [(4, 3), (4, 3, 2, 1, 2)]:
+        with pytest.raises(ValueError, match="three or four dimensions"):
+            read_volume(save(tmp_path / "c.nii", counting(shape)))
+
+
+def test_scaled_and_big_endian_voxels(tmp_path):
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype("int16")
+    image = nib.Nifti1Image(counting((4, 3, 2)), OBLIQUE, header)
+    nib.save(image, tmp_path / "big.nii")
+    big = read_volume(tmp_path / "big.nii")
+    assert big.data.dtype.isnative
+    assert big.data.dtype == np.int16
+    np.testing.assert_array_equal(big.data, counting((4, 3, 2)))
+    image.header.set_slope_inter(2, -1000)
+    image = nib.Nifti1Image(counting((4, 3, 2)).astype("f8") * 2 - 1000, OBLIQUE, image.header)
+    nib.save(image, tmp_path / "scaled.nii")
+    scaled = read_volume(tmp_path / "scaled.nii")
+    np.testing.assert_allclose(scaled.data, counting((4, 3, 2)) * 2.0 - 1000, atol=1e-2)
+
+
+# ---- which affine is in force
+
+
+def test_unit_sform_takes_sizes_from_pixdim_and_keeps_directions(tmp_path):
+    path = tmp_path / "heart.nii"
+    patches = {PIXDIM + 4: ("<3f", 1.37, 1.4, 10)}
+    save(path, counting((4, 3, 2)), np.diag([-1.0, -1, 1, 1]), header=patches)
+    with pytest.warns(UserWarning, match="heart.nii: found voxel sizes") as caught:
+        volume = read_volume(path)
+    assert len(caught) == 1
+    assert "pixdim are used" in str(caught[0].message)
+    np.testing.assert_allclose(volume.affine, np.diag([-1.37, -1.4, 10, 1]), rtol=1e-6)
+
+
+def test_unit_oblique_affine_is_scaled_along_its_columns():
+    unit = nib.affines.from_matvec(ROTATION, [1, 2, 3])
+    with pytest.warns(UserWarning, match="pixdim are used"):
+        resolved = resolve_affine(unit, (2, 3, 4), "a.nii")
+    expected = nib.affines.from_matvec(ROTATION @ np.diag([2, 3, 4]), [1, 2, 3])
+    np.testing.assert_allclose(resolved, expected, atol=1e-12)
+    np.testing.assert_array_equal(unit, nib.affines.from_matvec(ROTATION, [1, 2, 3]))
+
+
+def test_unit_pixdim_is_overruled_by_a_real_affine():
+    with pytest.warns(UserWarning, match="the affine are used"):
+        np.testing.assert_array_equal(resolve_affine(OBLIQUE, (1, 1, 1), "a.nii"), OBLIQUE)
+
+
+@pytest.mark.parametrize("factor", [0.993, 1.0, 1.007])
+def test_rounded_sizes_are_no_conflict(factor):
+    with warnings.catch_warnings(action="error"):
+        pixdim_mm = np.array([0.75, 1.25, 6.0]) * factor
+        np.testing.assert_array_equal(resolve_affine(OBLIQUE, pixdim_mm, "a.nii"), OBLIQUE)
+
+
+@pytest.mark.parametrize(
+    "pixdim_mm", [(0.75, 1.25, 5.9), (1, 1, 6), (1.25, 0.75, 6), (0.74, 1.25, 6)]
+)
+def test_two_real_sizes_are_an_error(pixdim_mm):
+    with pytest.raises(ValueError, match=r"a.nii: found voxel sizes .*expected sizes that agree"):
+        resolve_affine(OBLIQUE, pixdim_mm, "a.nii")
+
+
+def test_half_unit_sform_is_an_error():
+    with pytest.raises(ValueError, match="expected sizes that agree"):
+        resolve_affine(np.diag([1, 1, 8.0, 1]), (1.4, 1.4, 10), "a.nii")
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.5, np.nan, np.inf])
+def test_bad_pixdim_on_file(tmp_path, bad):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={PIXDIM + 8: ("<f", bad)})
+    with pytest.raises(ValueError, match="a.nii: found pixdim .*expected positive voxel sizes"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.zeros((3, 3)),
+        np.diag([1.0, 1.0, 0.0]),
+        np.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]]),
+        np.array([[1.0, 1, 0], [1, 1.001, 0], [0, 0, 1]]),
+        np.diag([1.0, np.nan, 1.0]),
+    ],
+)
+def test_singular_affine(rows):
+    with pytest.raises(ValueError, match="a.nii: found singular affine"):
+        resolve_affine(nib.affines.from_matvec(rows), (1, 1, 1), "a.nii")
+
+
+def test_singular_sform_on_file(tmp_path):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={SROW: ("<4f", 0, 0, 0, 0)})
+    with pytest.raises(ValueError, match="a.nii: found singular affine"):
+        read_volume(path)
+
+
+def test_without_any_orientation_a_warning(tmp_path):
+    patches = {QFORM_CODE: ("<2h", 0, 0), PIXDIM + 4: ("<3f", 2, 3, 4)}
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header=patches)
+    with pytest.warns(UserWarning, match="no orientation is set"):
+        volume = read_volume(path)
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-2, 3, 4]))
+
+
+def test_qform_alone_is_enough(tmp_path):
+    image = nib.Nifti1Image(counting((4, 3, 2)), None)
+    image.set_qform(OBLIQUE, code=1)
+    nib.save(image, tmp_path / "a.nii")
+    with warnings.catch_warnings(action="error"):
+        volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1, 3])
+def test_metres_and_microns_are_refused(tmp_path, unit):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={XYZT_UNITS: ("<B", unit)})
+    with pytest.raises(ValueError, match="length unit other than mm"):
+        read_volume(path)
+
+
+# ---- labels
+
+
+def test_labels_of_any_whole_type(tmp_path):
+    labels = counting((3, 3, 3)) % 4
+    for dtype in ("uint8", "int16", "float32"):
+        volume = read_label(save(tmp_path / "a.nii", labels.astype(dtype)))
+        assert volume.data.dtype == np.uint8
+        np.testing.assert_array_equal(volume.data, labels)
+    wide = read_label(save(tmp_path / "a.nii", labels * 100))
+    assert wide.data.dtype == np.int32
+    assert wide.data.max() == 300
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 1.0001])
+def test_wrong_labels(tmp_path, value):
+    labels = np.zeros((3, 3, 3), "f4")
+    labels[1, 1, 1] = value
+    with pytest.raises(ValueError, match="a.nii: found fractions or negative"):
+        read_label(save(tmp_path / "a.nii", labels))
+
+
+def test_labels_of_four_dimensions(tmp_path):
+    with pytest.raises(ValueError, match="labels of three dimensions"):
+        read_label(save(tmp_path / "a.nii", counting((3, 3, 3, 2))))
+
+
+# ---- one grid
+
+
+def volume_at(affine, name, shape=(100, 50, 20)):
+    return Volume(np.zeros(shape, "u1"), np.asarray(affine, float), Path(name))
+
+
+def test_same_grid():
+    image = volume_at(OBLIQUE, "image.nii.gz", (2, 100, 50, 20))
+    check_same_grid(image, volume_at(OBLIQUE, "label.nii.gz"))
+    nudged = OBLIQUE.copy()
+    nudged[0, 3] += 0.05
+    check_same_grid(image, volume_at(nudged, "label.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("column", "size"),
+    [(3, 0.1), (0, 0.001), (1, -0.002), (2, 0.005)],  # far corners: 0.1, 0.099, 0.098, 0.095 mm
+)
+def test_shifted_corner_is_seen(column, size):
+    other = OBLIQUE.copy()
+    other[1, column] += size
+    with pytest.raises(ValueError, match="a.nii and b.nii: found voxels up to 0.* mm apart"):
+        check_same_grid(volume_at(OBLIQUE, "a.nii"), volume_at(other, "b.nii"))
+
+
+def test_other_shape_is_seen():
+    with pytest.raises(ValueError, match="a.nii and b.nii: found .*expected one shape"):
+        check_same_grid(volume_at(OBLIQUE, "a.nii"), volume_at(OBLIQUE, "b.nii", (100, 50, 21)))
+
+
+# ---- the box around the foreground
+
+
+def test_box_by_hand():
+    labels = np.zeros((40, 40, 12), int)
+    labels[10:13, 20, 5] = 1
+    labels[12, 25, 6] = 3
+    # 8 mm: 4 voxels of 2 mm, 6 of 1.5 mm (5.33 rounded up); two slices whatever their thickness
+    box = foreground_box(labels, (2.0, 1.5, 10.0))
+    assert box == (slice(6, 17), slice(14, 32), slice(3, 9))
+    assert foreground_box(labels, (2, 1.5, 1)) == box
+    tight = foreground_box(labels, (2, 1.5, 10), dilation_mm=0, dilation_slices=0)
+    assert tight == (slice(10, 13), slice(20, 26), slice(5, 7))
+
+
+def test_box_is_clipped():
+    labels = np.zeros((10, 10, 4), int)
+    labels[1, 8, 0] = 1
+    assert foreground_box(labels, (2, 2, 5)) == (slice(0, 6), slice(4, 10), slice(0, 3))
+    within = (slice(1, 5), slice(5, 9), slice(0, 2))
+    assert foreground_box(labels, (2, 2, 5), within=within) == within
+    labels[9, 0, 3] = 1  # outside the valid box: padding holds no foreground
+    assert foreground_box(labels, (2, 2, 5), within=within) == within
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "n"), [(0.8, 10), (0.799999, 10), (0.79, 11), (8.1, 1), (3, 3)]
+)
+def test_reach_in_voxels(size_mm, n):
+    labels = np.zeros((41, 41, 1), int)
+    labels[20, 20] = 1
+    box = foreground_box(labels, (size_mm, size_mm, 1))
+    assert box[0] == box[1] == slice(20 - n, 21 + n)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    reach=st.tuples(st.integers(0, 4), st.integers(0, 3)),
+)
+def test_box_matches_find_objects(seed, shape, reach):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(shape) < 0.05).astype(int) * rng.integers(1, 4, shape)
+    labels[tuple(rng.integers(0, shape))] = 2
+    (tight,) = ndimage.find_objects((labels > 0).astype(int))
+    in_plane, slices = reach
+    grown = [
+        slice(max(0, span.start - n), min(size, span.stop + n))
+        for span, n, size in zip(tight, (in_plane, in_plane, slices), shape, strict=True)
+    ]
+    assert foreground_box(labels, (1, 1, 7), in_plane, slices) == tuple(grown)
+
+
+def test_box_refuses():
+    labels = np.zeros((5, 5, 5), int)
+    with pytest.raises(ValueError, match="labels: found no foreground"):
+        foreground_box(labels, (1, 1, 1))
+    labels[4, 4, 4] = 1
+    with pytest.raises(ValueError, match="labels: found no foreground"):
+        foreground_box(labels, (1, 1, 1), within=(slice(0, 4),) * 3)
+    for bad in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="dilation_mm"):
+            foreground_box(labels, (1, 1, 1), dilation_mm=bad)
+    with pytest.raises(ValueError, match="dilation_slices"):
+        foreground_box(labels, (1, 1, 1), dilation_slices=-1)
+    with pytest.raises(ValueError, match="spacing_mm"):
+        foreground_box(labels, (1, 0, 1))
+    with pytest.raises(ValueError, match="labels: found shape"):
+        foreground_box(labels[0], (1, 1, 1))
+
+
+# ---- official files
+
+
+@pytest.fixture
+def heart_folder():
+    root = os.environ.get("SEGCAL_REAL_DATA")
+    folder = Path(root or ".") / "ACDC" / "training" / "patient001"
+    if not root or not folder.is_dir():
+        pytest.skip("SEGCAL_REAL_DATA names no folder with ACDC/training/patient001")
+    return folder
+
+
+def test_official_heart_files(heart_folder):
+    with pytest.warns(UserWarning, match="pixdim are used"):
+        image = read_volume(heart_folder / "patient001_frame01.nii.gz")
+        labels = read_label(heart_folder / "patient001_frame01_gt.nii.gz")
+    assert image.spacing_mm == labels.spacing_mm == (1.5625, 1.5625, 10.0)
+    assert image.grid_shape == (216, 256, 10)
+    assert np.unique(labels.data).tolist() == [0, 1, 2, 3]
+    check_same_grid(image, labels)

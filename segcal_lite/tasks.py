@@ -161,6 +161,7 @@ PROFILES = {
     "laptop": {
         "n_epochs": 40,
         "early_stopping_patience": 20,
+        "plateau_patience": 6,
         "batch_size": 16,
         "n_members": 3,
         "ensemble_sizes": (1,),

@@ -477,6 +477,16 @@ def test_padding_leaves_no_trace():
     np.testing.assert_array_equal(restore_probs(probs, record), restore_probs(other, record))
 
 
+@pytest.mark.parametrize(("spacing_mm", "factor"), [(None, 1 - 5e-5), ((2.0, 0.7, 1.0), 1 + 5e-5)])
+def test_sums_that_were_rounded_are_1_again(spacing_mm, factor):
+    record = plan_preprocessing((6, 7, 4), np.eye(4), spacing_mm, (9, 9))
+    rng = np.random.default_rng(0)
+    restored = restore_probs(random_probs(rng, 3, record.prepared_shape) * factor, record)
+    np.testing.assert_allclose(restored.sum(axis=0), 1, atol=1e-6)
+    prepared = prepare_probs(random_probs(rng, 3, record.native_shape) * factor, record)
+    np.testing.assert_allclose(prepared.sum(axis=0), 1, atol=1e-6)
+
+
 @pytest.mark.parametrize(("act", "shape"), [(restore_probs, (7, 7, 3)), (prepare_probs, (4, 4, 3))])
 def test_probs_refuse(act, shape):
     record = plan_preprocessing((4, 4, 3), np.eye(4), None, (7, 7))

@@ -31,7 +31,7 @@ def same_bits(folder_a, folder_b):
 
 def test_a_model_learns_and_leaves_the_files_of_a_finished_run(prepared, settings, tmp_path):
     rows = []
-    chosen = settings(n_epochs=25, learning_rate=0.01, early_stopping_patience=25)
+    chosen = settings("ce", n_epochs=25, early_stopping_patience=25)
     history = train_model(tmp_path / "0", prepared[2], chosen, "cpu", rows.append)
     assert sorted(path.name for path in (tmp_path / "0").iterdir() if path.name != ".lock") == [
         "config.json",

@@ -208,6 +208,15 @@ def test_scaled_and_big_endian_voxels(tmp_path):
     np.testing.assert_allclose(scaled.data, counting((4, 3, 2)) * 2.0 - 1000, atol=1e-2)
 
 
+def test_voxels_are_read_at_once(tmp_path):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)))
+    volume = read_volume(path)
+    with path.open("r+b") as handle:  # in place: a memory map would follow
+        handle.seek(352)
+        handle.write(bytes(48))
+    np.testing.assert_array_equal(volume.data, counting((4, 3, 2)))
+
+
 # ---- which affine is in force
 
 

@@ -1,0 +1,21 @@
+PYTHON ?= python3
+
+.PHONY: demo test test-real lab copies story
+
+demo:
+	$(PYTHON) -m segcal_lite demo
+
+test:
+	$(PYTHON) -m segcal_lite test
+
+test-real:
+	$(PYTHON) -m segcal_lite test-real
+
+lab:
+	$(PYTHON) -m segcal_lite lab
+
+copies:
+	$(PYTHON) -m segcal_lite copies
+
+story:
+	$(PYTHON) -m segcal_lite story --seeds 101 102 103

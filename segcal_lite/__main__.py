@@ -1,0 +1,42 @@
+"""``python -m segcal_lite COMMAND``: what the Makefile calls, the same on every system."""
+
+import argparse
+import subprocess
+import sys
+
+from .setup_environment import ensure_environment
+
+
+def main(arguments=None):
+    """Read the command line, go over to the project's environment, run the command."""
+    parser = argparse.ArgumentParser(prog="python -m segcal_lite", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="run the notebooks and gather a page of results")
+    demo.add_argument("--data", default="phantoms", help="a dataset's folder (default: phantoms)")
+    demo.add_argument("--task", help="brain, heart or prostate (default: as the data say)")
+    demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
+    demo.add_argument("--out", default="runs/demo", help="run folder")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
+    commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
+    commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
+    copies = commands.add_parser("copies", help="notebooks for students and for instructors")
+    copies.add_argument("--out", default="runs/copies")
+    seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
+    seeds.add_argument("--seeds", type=int, nargs="+", required=True)
+    seeds.add_argument("--out", default="runs/story")
+    chosen = parser.parse_args(arguments)
+    extras = ("test",) if chosen.command.startswith("test") else ()
+    python = ensure_environment(extras)
+    if str(python) != sys.executable:
+        again = [str(python), "-m", "segcal_lite", *(arguments or sys.argv[1:])]
+        return subprocess.run(again, check=False).returncode
+    from . import commands as implementation  # needs the installed packages
+
+    options = {key: value for key, value in vars(chosen).items() if key != "command"}
+    return getattr(implementation, chosen.command.replace("-", "_"))(**options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

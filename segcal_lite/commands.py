@@ -1,0 +1,91 @@
+"""What ``python -m segcal_lite`` does once the packages are there."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+from . import notebook_copies, pages
+from .runs import project_root, resolve_path
+from .setup_environment import KERNEL
+
+NOTEBOOKS = (
+    "01_preprocessing",
+    "02_training",
+    "03_calibration",
+    "04_segment_entropy",
+    "05_ood_detection",
+)
+
+
+def demo(data, task, profile, out, seed, device):
+    """Run the notebooks in order on one run folder, then gather ``index.html``."""
+    folder = resolve_path(out)
+    parameters = {"data": str(data), "task": task, "profile": profile, "seed": seed}
+    parameters |= {"out": str(folder), "device": device}
+    started = time.monotonic()
+    for number, name in enumerate(NOTEBOOKS, start=1):
+        print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
+        pages.execute_notebook(
+            project_root() / "notebooks" / f"{name}.ipynb",
+            folder / "notebooks" / f"{name}.ipynb",
+            parameters,
+            kernel_name(),
+        )
+        print(f"    {time.monotonic() - started:.0f} s", flush=True)
+    index = pages.write_index(folder, NOTEBOOKS)
+    print(f"done: open {index}", flush=True)
+    return 0
+
+
+def kernel_name():
+    """The project's kernel where it is installed, else the one every environment has."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
+
+
+def lab():
+    """Open JupyterLab on the notebooks."""
+    return _python("jupyter", "lab", "--notebook-dir", str(project_root()), "notebooks")
+
+
+def copies(out):
+    """Write the notebooks for students, without solutions, and for instructors."""
+    for path in notebook_copies.write_copies(project_root() / "notebooks", resolve_path(out)):
+        print(path)
+    return 0
+
+
+def test():
+    """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
+    out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
+    steps = (
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("importlinter.cli", "lint"),
+        ("pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real"),
+        ("pytest", "--nbval", f"--nbval-kernel-name={kernel_name()}", "notebooks"),
+    )
+    for step in steps:
+        print("$ python -m " + " ".join(step), flush=True)
+        code = _python(*step, SEGCAL_OUT=out)
+        if code:
+            return code
+    return 0
+
+
+def test_real():
+    """Run the tests that need the real volumes in ``SEGCAL_REAL_DATA``."""
+    if not os.environ.get("SEGCAL_REAL_DATA"):
+        print("SEGCAL_REAL_DATA is not set: nothing to test against")
+        return 1
+    return _python("pytest", "tests", "-m", "real", "-rs")
+
+
+def _python(*arguments, **environment):
+    """Run a module with this Python from the project root and return its exit status."""
+    command = [sys.executable, "-m", *arguments]
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=project_root(), env=environment, check=False).returncode

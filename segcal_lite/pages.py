@@ -1,0 +1,122 @@
+"""Execute notebooks with papermill and gather their pages, main table and figures."""
+
+import html
+import logging
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+from nbconvert import HTMLExporter
+
+from .runs import read_json, written_aside
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>segcal_lite: {title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+table {{ border-collapse: collapse; font-size: 0.9rem }}
+th, td {{ padding: 0.25rem 0.75rem; text-align: right; border-bottom: 1px solid #ddd }}
+figure {{ margin: 2rem 0 }}
+img {{ max-width: 100% }}
+figcaption {{ color: #444 }}
+</style>
+</head>
+<body>
+<h1>segcal_lite: {title}</h1>
+<p>{provenance}</p>
+<h2>Notebooks</h2>
+<ol>{notebooks}</ol>
+<h2>Main table</h2>
+{table}
+<h2>Figures</h2>
+{figures}
+</body>
+</html>
+"""
+
+
+def execute_notebook(source, target, parameters, kernel):
+    """Execute a notebook with papermill; what is at `target` is complete.
+
+    Parameters
+    ----------
+    source, target : paths
+        An execution that fails is left beside `target` as ``failed-<name>`` to be looked at.
+    parameters : dict
+    kernel : str
+        Name of the Jupyter kernel.
+
+    Raises
+    ------
+    papermill.PapermillExecutionError
+        If a cell fails.
+    """
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = target.with_name(f"failed-{target.name}")
+    papermill.execute_notebook(
+        source,
+        failed,
+        parameters=parameters,
+        kernel_name=kernel,
+        progress_bar=sys.stderr.isatty(),
+        cwd=source.parent,
+    )
+    failed.replace(target)
+
+
+def write_index(folder, names):
+    """Write ``index.html``: the executed notebooks as pages, the main table, all figures.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder with ``notebooks``, ``tables`` and ``figures``.
+    names : sequence of str
+        Notebooks in their order.
+
+    Returns
+    -------
+    path of the page
+    """
+    exporter = HTMLExporter()
+    links = []
+    for name in names:
+        notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
+        page, _ = exporter.from_notebook_node(notebook)
+        with written_aside(folder / "notebooks" / f"{name}.html") as partial:
+            partial.write_text(page, encoding="utf-8")
+        links.append(f'<li><a href="notebooks/{name}.html">{html.escape(_title(notebook))}</a></li>')
+    run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
+    title = f"{run['task']['name']}, {run['data']}, {run['profile']} profile, seed {run['seed']}"
+    content = PAGE.format(
+        title=html.escape(title),
+        provenance=html.escape(", ".join(f"{key}: {value}" for key, value in made.items())),
+        notebooks="\n".join(links),
+        table=_table(folder / "tables" / "calibration.csv"),
+        figures="\n".join(_figure(path) for path in sorted((folder / "figures").glob("*.png"))),
+    )
+    with written_aside(folder / "index.html") as partial:
+        partial.write_text(content, encoding="utf-8")
+    return folder / "index.html"
+
+
+def _title(notebook):
+    """First line of a notebook without its hash."""
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def _table(path):
+    """The main table as HTML."""
+    return pd.read_csv(path).to_html(index=False, na_rep="", float_format="{:.3f}".format)
+
+
+def _figure(path):
+    """One figure with its name as caption."""
+    caption = html.escape(Path(path).stem.replace("_", " "))
+    return f'<figure><img src="figures/{path.name}"><figcaption>{caption}</figcaption></figure>'

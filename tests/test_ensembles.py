@@ -1,0 +1,145 @@
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from segcal_lite import ensembles
+from segcal_lite.calibration import nll
+from segcal_lite.ensembles import (
+    Member,
+    SweepSums,
+    mean_probability,
+    selection_matrix,
+    spawned_processes,
+    train_members,
+)
+from segcal_lite.segmentation_metrics import dice_coefficient
+from segcal_lite.training import train_model
+
+
+def random_probs(n_members, n_classes, n_voxels, seed=0):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.ones(n_classes), size=(n_members, n_voxels))
+    return np.moveaxis(probs, -1, 1).astype(np.float32)
+
+
+def test_members_train_in_processes_as_they_do_alone(prepared, settings, tmp_path):
+    members = [Member(tmp_path / str(seed), settings("dice", seed)) for seed in range(3)]
+    lines = []
+    assert train_members(members, prepared[2], device="cpu", report=lines.append) == members
+    assert all(member.finished for member in members)
+    assert sum("validation Dice" in line for line in lines) == 3
+    train_model(tmp_path / "alone", prepared[2], settings("dice", 2), "cpu")
+    here, there = (load_file(tmp_path / n / "weights.safetensors") for n in ("2", "alone"))
+    assert all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_any_executor_will_do_and_finished_members_are_used_again(prepared, settings, tmp_path):
+    members = [Member(tmp_path / str(seed), settings("ce", seed)) for seed in range(2)]
+    train_model(members[0].folder, prepared[2], members[0].settings, "cpu")
+    before = (members[0].folder / "weights.safetensors").stat().st_mtime_ns
+    lines = []
+    with ThreadPoolExecutor(1) as executor:
+        train_members(members, prepared[2], executor, "cpu", lines.append)
+    assert lines[0] == "1 of 2 models were trained before"
+    assert (members[0].folder / "weights.safetensors").stat().st_mtime_ns == before
+    assert members[1].finished
+
+
+def test_a_finished_member_of_other_settings_is_refused(prepared, settings, tmp_path):
+    train_model(tmp_path / "0", prepared[2], settings("ce", 0), "cpu")
+    with pytest.raises(ValueError, match="n_epochs"):
+        members = [Member(tmp_path / "0", settings("ce", 0, n_epochs=9))]
+        train_members(members, prepared[2], device="cpu", report=lambda line: None)
+
+
+def test_an_interrupt_stops_the_children():
+    with pytest.raises(KeyboardInterrupt), spawned_processes(1) as executor:
+        executor.submit(pow, 2, 3).result()
+        assert multiprocessing.active_children()
+        raise KeyboardInterrupt
+    assert not multiprocessing.active_children()
+
+
+def test_workers_are_fewer_where_memory_is_short(monkeypatch):
+    class Memory:
+        available = 2.5 * ensembles.WORKER_BYTES
+
+    monkeypatch.setattr(ensembles.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(ensembles.psutil, "virtual_memory", Memory)
+    assert ensembles.count_workers(10) == 2
+    assert ensembles.count_workers(1) == 1
+    Memory.available = 0
+    assert ensembles.count_workers(10) == 1
+
+
+def test_the_mean_streams_and_equals_that_of_the_whole():
+    probs = random_probs(5, 3, 40)
+    assert np.allclose(mean_probability(probs), probs.astype(np.float64).mean(axis=0))
+    assert np.array_equal(mean_probability(iter(probs)), mean_probability(probs))
+    assert mean_probability(probs).dtype == np.float64
+
+
+def test_the_mean_of_no_member_and_of_unlike_members_is_refused():
+    with pytest.raises(ValueError, match="no member"):
+        mean_probability([])
+    with pytest.raises(ValueError, match="member_probs"):
+        mean_probability([np.zeros((2, 3)), np.zeros((2, 4))])
+
+
+@examples(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 1000))
+def test_an_ensembles_nll_and_brier_are_at_most_the_members_mean(n_members, seed):
+    probs = random_probs(n_members, 3, 50, seed)
+    labels = np.random.default_rng(seed).integers(0, 3, 50)
+    members_mean = np.mean([nll(labels, member) for member in probs])
+    assert nll(labels, mean_probability(probs)) <= members_mean + 1e-9
+
+
+def test_a_selection_holds_m_distinct_members_each_drawn_as_often():
+    selection = selection_matrix(6, 4, 3000)
+    assert (np.count_nonzero(selection, axis=1) == 4).all()
+    assert np.allclose(selection[selection > 0], 0.25)
+    assert np.allclose((selection > 0).mean(axis=0), 4 / 6, atol=0.03)
+    subsets = {tuple(np.flatnonzero(row)) for row in selection}
+    assert subsets == set(combinations(range(6), 4))
+
+
+def test_a_selection_repeats_by_seed():
+    assert np.array_equal(selection_matrix(8, 2, 9, seed=1), selection_matrix(8, 2, 9, seed=1))
+    assert not np.array_equal(selection_matrix(8, 2, 9, seed=1), selection_matrix(8, 2, 9, seed=2))
+
+
+def test_an_ensemble_larger_than_the_pool_is_refused():
+    with pytest.raises(ValueError, match="n_members: found 5, expected at most the pool's 4"):
+        selection_matrix(4, 5, 1)
+
+
+def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks():
+    probs = random_probs(4, 3, 60)
+    labels = np.random.default_rng(1).integers(0, 3, 60)
+    selection = np.concatenate([selection_matrix(4, m, 3) for m in (1, 2, 4)])
+    sums = SweepSums(selection, 3)
+    for part in np.array_split(np.arange(60), 7):
+        sums.update(labels[part], probs[..., part])
+    nll_values, dice_values = sums.result()
+    for row, found_nll, found_dice in zip(selection, nll_values, dice_values, strict=True):
+        mean = mean_probability(probs[row > 0])
+        predicted = mean.argmax(axis=0)
+        dice = [dice_coefficient(labels == k, predicted == k) for k in (1, 2)]
+        assert found_nll == pytest.approx(nll(labels, mean), rel=1e-5)
+        assert found_dice == pytest.approx(np.mean(dice), rel=1e-6)
+
+
+def test_a_segment_in_neither_mask_counts_as_found():
+    probs = np.zeros((1, 3, 5), dtype=np.float32)
+    probs[:, 0] = 1
+    _, dice = SweepSums(np.ones((1, 1)), 3).update(np.zeros(5, dtype=int), probs).result()
+    assert dice == 1

@@ -1,139 +1,16 @@
-"""True shapes of the phantoms: each organ is a set of boundaries given by signed distances.
+"""True shapes of the phantoms: patients of each task, drawn at random.
 
 Patient axes in mm, the origin in the middle of the grid: x grows to the right, y to anterior, z to
 superior; in the heart's short axis z grows from base to apex. Sizes are those of adults, except
 that organs are short enough along z for a stack of few slices.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ._checks import check_choice
-
-
-@dataclass(frozen=True)
-class StarShape:
-    """A solid whose every slice is star-shaped around a centre line.
-
-    Its radius R(theta, z) is that of an ellipse, modulated by smooth waves and tapered to nothing
-    at both ends. The signed distance R - rho is of first order and in plane: exact along the ray
-    from the centre line, not along the surface normal.
-
-    Attributes
-    ----------
-    centre_mm : tuple of three float
-        Middle of the centre line.
-    semi_axes_mm : tuple of two float
-        Of the ellipse in the widest slice.
-    half_length_mm : float
-        Half the extent along z; without bound for structures that pass through all slices.
-    angle : float
-        Rotation of the ellipse, in radians.
-    lean : tuple of two float
-        Shift of the centre line in x and y, mm for each mm of z.
-    taper : tuple of two float
-        Exponent p of the taper sqrt(1 - |u|^p) at the lower and the upper end, where u runs from
-        -1 to 1 along the shape: 2 is an ellipsoid, more is blunter.
-    waves : tuple of (order, amplitude, phase, twist)
-        Each multiplies the radius by 1 + amplitude cos(order theta + phase + twist z), summed.
-    """
-
-    centre_mm: tuple
-    semi_axes_mm: tuple
-    half_length_mm: float = np.inf
-    angle: float = 0.0
-    lean: tuple = (0.0, 0.0)
-    taper: tuple = (2.0, 2.0)
-    waves: tuple = ()
-
-    def height(self, z_mm):
-        """Position u along the shape: -1 at its lower end, 1 at its upper end."""
-        return (np.asarray(z_mm, dtype=np.float64) - self.centre_mm[2]) / self.half_length_mm
-
-    def signed_distance(self, x_mm, y_mm, z_mm):
-        """Distance R - rho in mm, positive inside; beyond the ends also less what z lies beyond.
-
-        Parameters
-        ----------
-        x_mm, y_mm, z_mm : array_like of float
-            Coordinates that broadcast to one shape.
-
-        Returns
-        -------
-        ndarray of float64
-
-        Examples
-        --------
-        >>> disc = StarShape((0.0, 0.0, 0.0), (3.0, 2.0), 5.0)
-        >>> disc.signed_distance([0.0, 4.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 7.0])
-        array([ 1.5, -1. , -2. ])
-        """
-        rise_mm = np.asarray(z_mm, dtype=np.float64) - self.centre_mm[2]
-        offset = np.asarray(x_mm) - self.centre_mm[0] - self.lean[0] * rise_mm
-        offset = offset + 1j * (np.asarray(y_mm) - self.centre_mm[1] - self.lean[1] * rise_mm)
-        rho_mm = np.abs(offset)
-        # exp(i theta), seen from the ellipse's own axes; its powers spare the cosines of a wave
-        direction = np.exp(-1j * self.angle) * offset / np.where(rho_mm > 0, rho_mm, 1.0)
-        a_mm, b_mm = self.semi_axes_mm
-        radius_mm = a_mm * b_mm / np.hypot(b_mm * direction.real, a_mm * direction.imag).clip(1e-9)
-        if self.waves:
-            modulation = 1.0
-            for order, amplitude, phase, twist in self.waves:
-                turn = amplitude * np.exp(1j * (phase + twist * rise_mm))
-                modulation = modulation + (direction**order * turn).real
-            radius_mm = radius_mm * modulation
-        u = self.height(z_mm)
-        exponent = np.where(u < 0, *self.taper)
-        taper = np.sqrt(1 - np.minimum(np.abs(u), 1) ** exponent)
-        beyond_mm = np.maximum(np.abs(rise_mm) - self.half_length_mm, 0)
-        return radius_mm * taper - beyond_mm - rho_mm
-
-    def grown(self, margin_mm):
-        """Return the shape with semi-axes and half length larger by `margin_mm`."""
-        axes_mm = tuple(axis_mm + margin_mm for axis_mm in self.semi_axes_mm)
-        half_length_mm = self.half_length_mm + margin_mm
-        return replace(self, semi_axes_mm=axes_mm, half_length_mm=half_length_mm)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One coat of paint: a tissue fills a shape over what was painted before.
-
-    `shifted` is the shape in the fully shifted domain, where it is another one: never a boundary.
-    """
-
-    tissue: str
-    shape: StarShape
-    shifted: StarShape | None = None
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """A boundary that the annotator draws: what lies inside gets `label`.
-
-    The spread of its displacement grows from `sigma_mid_mm` in the middle of the shape to
-    `sigma_end_mm` at and beyond its ends, with the square of the height.
-    """
-
-    label: int
-    shape: StarShape
-    sigma_mid_mm: float
-    sigma_end_mm: float
-
-    def sigma_mm(self, z_mm):
-        """Spread of the displacement in mm at each `z_mm`."""
-        share = np.minimum(np.abs(self.shape.height(z_mm)), 1) ** 2
-        return self.sigma_mid_mm + (self.sigma_end_mm - self.sigma_mid_mm) * share
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """One patient: boundaries by falling priority, and layers in the order of painting."""
-
-    boundaries: tuple
-    layers: tuple
-    correlation_mm: float
+from .shapes import Anatomy, Boundary, Layer, StarShape
 
 
 def draw_anatomy(task_name, rng):
@@ -168,7 +45,7 @@ def draw_anatomy(task_name, rng):
 def _waves(rng, amplitude, orders=(2, 3, 4), twist=0.04):
     """Draw waves whose amplitudes fall with the order, `amplitude` at the first one."""
     return tuple(
-        (m, amplitude * orders[0] / m * rng.uniform(0.5, 1), rng.uniform(0, 6.28), twist * t)
+        (m, amplitude * orders[0] / m * rng.uniform(0.5, 1), rng.uniform(0, 2 * np.pi), twist * t)
         for m, t in zip(orders, rng.uniform(-1, 1, len(orders)), strict=True)
     )
 
@@ -176,7 +53,7 @@ def _waves(rng, amplitude, orders=(2, 3, 4), twist=0.04):
 def _disc(rng, x_mm, y_mm, z_mm, radius_mm, half_length_mm=np.inf):
     """Draw a roundish shape of about `radius_mm`."""
     axes_mm = tuple(radius_mm * rng.uniform(0.85, 1.15, 2))
-    return StarShape((x_mm, y_mm, z_mm), axes_mm, half_length_mm, rng.uniform(0, 3.14))
+    return StarShape((x_mm, y_mm, z_mm), axes_mm, half_length_mm, rng.uniform(0, np.pi))
 
 
 def _polar(centre_mm, distance_mm, angle):
@@ -191,7 +68,7 @@ def _heart(rng):
     axes_mm = (radius_mm * rng.uniform(1.0, 1.1), radius_mm * rng.uniform(0.92, 1.0))
     lean, ends = tuple(rng.uniform(-0.12, 0.12, 2)), (10.0, 2.0)
     endo = StarShape(
-        centre_mm, axes_mm, half_mm, rng.uniform(0, 3.14), lean, ends, _waves(rng, 0.04)
+        centre_mm, axes_mm, half_mm, rng.uniform(0, np.pi), lean, ends, _waves(rng, 0.04)
     )
     # The wall closes the apex only: the base of both surfaces lies at the same height.
     epi = replace(
@@ -214,14 +91,14 @@ def _heart(rng):
     chest = StarShape(
         (-35, -15 + rng.uniform(-6, 6), 0), (102 + rng.uniform(-8, 8), 88), angle=-0.3
     )
-    fat = StarShape((*_polar(centre_mm, 22, towards_rv), 0), (59, 46), 36, towards_rv)
+    fat = StarShape((*_polar(centre_mm, 22, towards_rv), 0), (54, 41), 33, towards_rv)
     liver = StarShape(
         (10 + rng.uniform(-25, 25), -118, 0), (120, 74 + rng.uniform(-6, 6)), angle=0.1
     )
     layers = [
         *(Layer("fat", chest.grown(40)), Layer("muscle", chest.grown(8)), Layer("lung", chest)),
         Layer("liver", replace(liver, lean=(0, 0.2), waves=_waves(rng, 0.05, (5, 6, 7)))),
-        Layer("aorta", _disc(rng, -52, -50, 0, 9)),
+        Layer("aorta", _disc(rng, *rng.uniform((-58, -56), (-44, -46)), 0, 9)),
         Layer("fat", replace(fat, waves=_waves(rng, 0.07, (3, 4, 5)))),
         *(Layer("myocardium", rv.grown(3)), Layer("RV blood", rv)),
     ]
@@ -244,13 +121,13 @@ def _brain(rng):
     """Tumour in one hemisphere: core in an enhancing rim in oedema, inside a head."""
     side = rng.choice([-1.0, 1.0])
     centre_mm = tuple(rng.uniform(-8, 8, 2)) + (rng.uniform(-2, 2),)
-    head_xy = (centre_mm[0] - side * rng.uniform(28, 38), centre_mm[1] + rng.uniform(-22, 22))
-    core_mm, rim_mm, oedema_mm = rng.uniform(6, 9), rng.uniform(3.5, 5.5), rng.uniform(6, 10)
+    head_xy = (centre_mm[0] - side * rng.uniform(28, 34), centre_mm[1] + rng.uniform(-22, 22))
+    core_mm, rim_mm, oedema_mm = rng.uniform(6, 9), rng.uniform(3.5, 5.5), rng.uniform(5, 9)
     core = StarShape(
         centre_mm,
         (core_mm * rng.uniform(1, 1.3), core_mm * rng.uniform(0.8, 1)),
         rng.uniform(6, 9),
-        rng.uniform(0, 3.14),
+        rng.uniform(0, np.pi),
         waves=_waves(rng, 0.14, (2, 3, 4, 5), 0.15),
     )
     rim = replace(core.grown(rim_mm), waves=_waves(rng, 0.08, (2, 3, 4, 5), 0.15))
@@ -264,14 +141,17 @@ def _brain(rng):
         Layer("grey", replace(head.grown(-13), waves=_waves(rng, 0.03, (19, 27, 31), 0.2))),
         Layer("white", replace(head.grown(-20), waves=gyri)),
     ]
-    for left in (-1.0, 1.0):
-        deep = StarShape((head_xy[0] + left * 16, head_xy[1] - 3, 0), (8, 15), angle=left * 0.35)
-        horn = StarShape((head_xy[0] + left * 9, head_xy[1] + 6, 0), (5, 24), angle=left * -0.15)
-        layers += [Layer("grey", deep), Layer("cap", horn.grown(2.5)), Layer("CSF", horn)]
     for _ in range(5):  # spots as of small-vessel disease, and vessels that take up contrast
-        xy = rng.uniform(-42, 42, 2)
-        layers.append(Layer("cap", _disc(rng, *xy, rng.uniform(-8, 8), rng.uniform(2, 5), 6)))
-        layers.append(Layer("vessel", _disc(rng, *rng.uniform(-48, 48, 2), 0, 1.3)))
+        xy = _polar(head_xy, rng.uniform(10, 45), rng.uniform(0, 2 * np.pi))
+        layers.append(Layer("cap", _disc(rng, *xy, rng.uniform(-8, 8), rng.uniform(2, 4), 6)))
+        xy = _polar(head_xy, rng.uniform(5, 55), rng.uniform(0, 2 * np.pi))
+        layers.append(Layer("vessel", _disc(rng, *xy, 0, 1.3)))
+    for left in (-1.0, 1.0):
+        pressed = 0.6 if left == side else 1.0  # the tumour narrows the ventricle beside it
+        deep = StarShape((head_xy[0] + left * 16, head_xy[1] - 3, 0), (8, 15), angle=left * 0.35)
+        horn_xy = head_xy[0] + left * 9 * pressed, head_xy[1] + 6
+        horn = StarShape((*horn_xy, 0), (5 * pressed, 24), angle=left * -0.15)
+        layers += [Layer("grey", deep), Layer("cap", horn.grown(2)), Layer("CSF", horn)]
     layers += [Layer("oedema", whole), Layer("enhancing", rim), Layer("core", core)]
     boundaries = (
         Boundary(1, core, 0.7, 1.5),
@@ -313,19 +193,21 @@ def _prostate(rng):
         Layer("bone", StarShape((0, centre_mm[1] + b_mm + 16, -4), (17, 9))),
         Layer("muscle", rectum.grown(3), balloon.grown(2)),
         Layer("rectum", rectum, balloon),
-        *(Layer("muscle", bladder.grown(3)), Layer("bladder", bladder)),
     ]
     for angle in rng.uniform(0.3, 2.8, 5):  # veins around the gland
         xy = _polar(centre_mm, a_mm * rng.uniform(0.9, 1.05), angle)
         layers.append(Layer("vein", _disc(rng, *xy, rng.uniform(-10, 10), rng.uniform(1.5, 3), 12)))
+    layers += [Layer("muscle", bladder.grown(3)), Layer("bladder", bladder)]
     layers += [Layer("capsule", gland.grown(1)), Layer("peripheral", gland)]
     layers += [Layer("capsule", zone.grown(0.7)), Layer("transition", zone)]
     for _ in range(4):  # nodules, dark or bright, and one lesion that may touch the border
-        xy = _polar(zone.centre_mm, 0.4 * a_mm * rng.uniform(0, 1), rng.uniform(0, 6.28))
+        xy = _polar(zone.centre_mm, 0.4 * a_mm * rng.uniform(0, 1), rng.uniform(0, 2 * np.pi))
         tissue = rng.choice(["nodule", "peripheral"])
         layers.append(Layer(str(tissue), _disc(rng, *xy, rng.uniform(-8, 8), 3.2, 5)))
     xy = _polar(centre_mm, 0.75 * b_mm, rng.uniform(3.4, 6.0))
     layers.append(Layer("nodule", _disc(rng, *xy, rng.uniform(-6, 6), rng.uniform(2.5, 4.5), 6)))
     front = (centre_mm[0], centre_mm[1] + 0.85 * b_mm, centre_mm[2])
-    layers.append(Layer("capsule", StarShape(front, (0.4 * a_mm, 0.2 * b_mm), half_mm)))
+    layers.append(
+        Layer("stroma", StarShape(front, (0.4 * a_mm, 0.2 * b_mm), 0.7 * half_mm, lean=lean))
+    )
     return Anatomy((Boundary(1, gland, 0.8, 2.5),), tuple(layers), correlation_mm=6.0)

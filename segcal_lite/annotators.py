@@ -149,7 +149,7 @@ def posterior(distances_mm, sigmas_mm, labels):
     for distance_mm, sigma_mm, label in zip(distances_mm, sigmas_mm, labels, strict=True):
         inside = ndtr(distance_mm / sigma_mm)
         probs[label] += probs[0] * inside
-        probs[0] *= ndtr(-distance_mm / sigma_mm)
+        probs[0] *= 1 - inside
     return probs
 
 

@@ -121,8 +121,8 @@ class CalibrationSums:
         mine, found = ((sums.n_classes, sums.n_bins, sums.eps) for sums in (self, other))
         if mine != found:
             raise wrong_input("(n_classes, n_bins, eps) of the sums to merge", found, mine)
-        self._totals = self._totals + other._totals
-        self._bins = self._bins + other._bins
+        self._totals += other._totals
+        self._bins += other._bins
         return self
 
     def as_vector(self):

@@ -113,8 +113,11 @@ class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context 
         """On any error, also Ctrl-C, drop what waits and stop the children."""
         if kind is not None:
             self.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
+            children = multiprocessing.active_children()
+            for child in children:
                 child.terminate()
+            for child in children:
+                child.join()
         return super().__exit__(kind, error, traceback)
 
 

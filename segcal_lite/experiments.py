@@ -13,6 +13,7 @@ from ._checks import check_choice
 from .caches import PreparedCase, prepare_dataset, read_prepared
 from .calibration import CalibrationSums
 from .datasets import read_dataset, task_of
+from .devices import choose_device
 from .ensembles import Member, count_workers, spawned_processes, train_members
 from .evaluation import Scoring, score_cases
 from .losses import LOSSES
@@ -157,7 +158,7 @@ class Experiment:
 
 
 def open_experiment(
-    out, data=PHANTOMS, task=None, profile="smoke", seed=0, device="cpu", report=print, **scale
+    out, data=PHANTOMS, task=None, profile="smoke", seed=0, device="auto", report=print, **scale
 ):
     """Open a run folder: read the data, settle task and profile, prepare every case.
 
@@ -187,7 +188,7 @@ def open_experiment(
     ValueError
         If the folder holds a run of other settings, or the data are wrong.
     """
-    out = resolve_path(out)
+    out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
         known = TASKS[check_choice("task", task or "heart", tuple(TASKS))]
         settled = get_profile(profile, known, **scale)

@@ -9,11 +9,11 @@ import matplotlib.patheffects as patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ._checks import check_spacing, wrong_input
+from ._checks import check_finite, check_spacing, wrong_input
 
 PROBABILITY_MAP = "plasma"  # lightness rises evenly: readable in grey and by the colour-blind
 MASKED_UP_TO = 0.001  # paper A leaves such probabilities uncoloured (caption of Fig. 1)
-GAP_COLOUR = "#d55e00"
+UNIT_TICKS = [0.1, 0.3, 0.5, 0.7, 0.9]  # neighbouring panels share no corner
 
 
 def plot_overlay(
@@ -62,19 +62,19 @@ def plot_overlay(
     2
     >>> plt.close(figure)
     """
-    image_slice, mask, prob_slice = _checked_slices(
-        image_slice, labels_slice, prob_slice, class_index
-    )
+    checked = _checked_slices(image_slice, labels_slice, prob_slice, class_index)
+    image_slice, mask, prob_slice = checked
     width_mm, height_mm = np.array(image_slice.shape) * check_spacing(spacing_mm, 2)
     frame = {"origin": "lower", "extent": (0, width_mm, 0, height_mm), "interpolation": "nearest"}
-    black, white = np.nanpercentile(image_slice, [0.5, 99.5])
+    black, white = np.percentile(image_slice, [0.5, 99.5])
     axes.imshow(image_slice.T, cmap="gray", vmin=black, vmax=white, **frame)
     if prob_slice is not None:
         coloured = np.ma.masked_where(~(prob_slice > MASKED_UP_TO), prob_slice)
         axes.imshow(coloured.T, cmap=PROBABILITY_MAP, vmin=0, vmax=1, alpha=0.65, **frame)
     if mask is not None and mask.any():
         _draw_contour(axes, mask, spacing_mm)
-    (left, right), (bottom, top) = view_mm or ((0, width_mm), (0, height_mm))
+    view_mm = ((0, width_mm), (0, height_mm)) if view_mm is None else view_mm
+    (left, right), (bottom, top) = view_mm
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
     _draw_scale_bar(axes, left, bottom, right - left, top - bottom)
     return axes
@@ -98,7 +98,9 @@ def plot_overlay_grid(
     """
     if not prob_slices:
         raise wrong_input("prob_slices", "no slice", "at least one title with its slice")
-    view_mm = _common_view(labels_slice, prob_slices, class_index, spacing_mm, margin_mm)
+    pair = image_slice, labels_slice
+    checked = [_checked_slices(*pair, probs, class_index) for probs in prob_slices.values()]
+    view_mm = None if margin_mm is None else _common_view(checked, spacing_mm, margin_mm)
     panels = {"image" if labels_slice is None else "image, truth": None, **prob_slices}
     n_columns = min(n_columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
@@ -108,13 +110,12 @@ def plot_overlay_grid(
         n_rows, n_columns, figsize=(10, n_rows * row_inches), squeeze=False, layout="constrained"
     )
     for axes, (title, prob_slice) in zip(grid.flat, panels.items(), strict=False):
-        slices = (image_slice, labels_slice, prob_slice)
-        plot_overlay(axes, *slices, class_index, spacing_mm, view_mm)
+        plot_overlay(axes, *pair, prob_slice, class_index, spacing_mm, view_mm)
         axes.set_title(title)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
     colours = plt.cm.ScalarMappable(plt.Normalize(0, 1), PROBABILITY_MAP)
-    figure.colorbar(colours, ax=grid, label=f"probability of class {class_index}", aspect=20)
+    figure.colorbar(colours, ax=figure.axes, label=f"probability of class {class_index}", aspect=20)
     return figure
 
 
@@ -127,18 +128,19 @@ def plot_probability_histogram(probs_by_title, panels=None, n_bins=20):
     """
     if not probs_by_title:
         raise wrong_input("probs_by_title", "no segment", "at least one title with its array")
+    probs_by_title = {
+        title: check_finite(title, _checked_probs(title, probs))
+        for title, probs in probs_by_title.items()
+    }
     if panels is None:
-        size = {"figsize": (min(10, 1 + 3.4 * len(probs_by_title)), 3.2), "squeeze": False}
-        panels = plt.subplots(1, len(probs_by_title), sharey=True, layout="constrained", **size)[1][
-            0
-        ]
+        n_panels = len(probs_by_title)
+        look = {"figsize": (min(10, 1 + 3.4 * n_panels), 3.2), "layout": "constrained"}
+        panels = plt.subplots(1, n_panels, sharey=True, squeeze=False, **look)[1][0]
     for axes, (title, probs) in zip(panels, probs_by_title.items(), strict=True):
-        probs = np.asarray(probs, dtype=float).ravel()
-        if not np.all((probs >= 0) & (probs <= 1)):
-            raise wrong_input(f"probs of {title}", "NaN or values outside [0, 1]", "[0, 1]")
         percent = np.full(probs.size, 100 / max(probs.size, 1))
-        axes.hist(probs, np.linspace(0, 1, n_bins + 1), weights=percent)
-        axes.set(xlim=(0, 1), xlabel="class probability", title=f"{title}\n{probs.size:,} voxels")
+        axes.hist(probs.ravel(), np.linspace(0, 1, n_bins + 1), weights=percent)
+        axes.set(xlim=(0, 1), xticks=UNIT_TICKS, xlabel="class probability")
+        axes.set_title(f"{title}\n{probs.size:,} voxels")
         if not probs.size:
             axes.text(0.5, 0.5, "empty segment", transform=axes.transAxes, ha="center")
     panels[0].set_ylabel("share of the segment (%)")
@@ -160,18 +162,18 @@ def plot_reliability_diagram(bins, axes=None, min_count=0, title=None, ece=None)
     width, full, few = upper - lower, count >= max(min_count, 1), (count > 0) & (count < min_count)
     bar = {"align": "edge", "edgecolor": "black", "linewidth": 0.8}
     diagram.plot([0, 1], [0, 1], "--", color="black", label="perfect calibration")
-    diagram.bar(lower[full], accuracy[full], width[full], label="accuracy", **bar)
-    gap = bar | {"fill": False, "hatch": "////", "edgecolor": GAP_COLOUR, "label": "gap"}
+    diagram.bar(lower[full], accuracy[full], width[full], color="#9ccbe8", label="accuracy", **bar)
+    gap = bar | {"fill": False, "hatch": "////", "edgecolor": "#d55e00", "label": "confidence gap"}
     diagram.bar(lower[full], (confidence - accuracy)[full], width[full], accuracy[full], **gap)
     hollow = bar | {"fill": False, "linestyle": ":", "label": f"under {min_count:,} voxels"}
     if few.any():
         diagram.bar(lower[few], accuracy[few], width[few], **hollow)
-    counts.bar(lower[count > 0], count[count > 0], width[count > 0], 0.5, color="0.6", **bar)
+    counts.bar(lower[count > 0], count[count > 0], width[count > 0], color="0.6", **bar)
     counts.axhline(min_count, linestyle=":", color="black")
-    note = None if ece is None else f"ECE {100 * ece:.2f} %"
-    diagram.set_title("\n".join(filter(None, [title, note])))
+    lines = [title, None if ece is None else f"ECE {100 * ece:.2f} %"]
+    diagram.set_title("\n".join(filter(None, lines)))
     diagram.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    counts.set(xlim=(0, 1), yscale="log", xlabel="confidence", ylabel="voxels")
+    counts.set(xlim=(0, 1), xticks=UNIT_TICKS, yscale="log", xlabel="confidence", ylabel="voxels")
     counts.set_ylim(0.5, 3 * max(count.max(initial=1), min_count))
     if not count.any():
         diagram.text(0.5, 0.25, "no voxels", ha="center")
@@ -182,12 +184,10 @@ def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
     """Draw reliability diagrams, a dict of titles, side by side on one scale; return the Figure."""
     if not bins_by_title:
         raise wrong_input("bins_by_title", "no diagram", "at least one title with its bins")
-    size = (min(10, 2 + 2.7 * len(bins_by_title)), 5.2)
-    figure, grid = plt.subplots(
-        *(2, len(bins_by_title)),
-        **{"figsize": size, "height_ratios": (3, 1), "layout": "constrained"},
-        **{"sharex": True, "sharey": "row", "squeeze": False},
-    )
+    n_panels = len(bins_by_title)
+    look = {"figsize": (min(10, 2.6 + 2.7 * n_panels), 5.2), "layout": "constrained"}
+    look |= {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": (5, 2)}
+    figure, grid = plt.subplots(2, n_panels, **look)
     legend, most = {}, max(1, min_count)
     for pair, (title, bins) in zip(grid.T, bins_by_title.items(), strict=True):
         plot_reliability_diagram(bins, pair, min_count, title, (ece_by_title or {}).get(title))
@@ -197,46 +197,50 @@ def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
     grid[1, 0].set_ylim(0.5, 3 * most)
     for axes in grid.flat:
         axes.label_outer()
-    figure.legend(legend.values(), legend, loc="outside lower center", ncols=2)
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=min(4, 2 * n_panels))
     return figure
+
+
+def _checked_probs(name, probs):
+    """Return `probs` as float64, refusing values outside [0, 1] by more than rounding."""
+    probs = np.asarray(probs, dtype=float)
+    if np.any((probs < 0) | (probs > 1 + 1e-4)):
+        found = f"values from {np.nanmin(probs):g} to {np.nanmax(probs):g}"
+        raise wrong_input(name, found, "probabilities in [0, 1]")
+    return np.minimum(probs, 1)
 
 
 def _checked_slices(image_slice, labels_slice, prob_slice, class_index):
     """Return image (X, Y), mask of the class (X, Y) or None, probability (X, Y) or None."""
-    image_slice = np.asarray(image_slice, dtype=float)
+    image_slice = check_finite("image_slice", np.asarray(image_slice, dtype=float))
     if image_slice.ndim != 2 or not image_slice.size:
         raise wrong_input("image_slice", f"shape {image_slice.shape}", "(X, Y), not empty")
     for name, array in (("labels_slice", labels_slice), ("prob_slice", prob_slice)):
         if array is not None and np.shape(array) != image_slice.shape:
-            expected = f"the image's {image_slice.shape}"
-            raise wrong_input(name, f"shape {np.shape(array)}", expected)
+            raise wrong_input(name, f"shape {np.shape(array)}", f"{image_slice.shape} as the image")
     mask = None if labels_slice is None else np.asarray(labels_slice) == class_index
-    if prob_slice is not None:
-        prob_slice = np.asarray(prob_slice, dtype=float)
-        if np.any((prob_slice < 0) | (prob_slice > 1)):
-            found = f"values from {np.nanmin(prob_slice):g} to {np.nanmax(prob_slice):g}"
-            raise wrong_input("prob_slice", found, "values in [0, 1]")
-    return image_slice, mask, prob_slice
+    return (
+        image_slice,
+        mask,
+        None if prob_slice is None else _checked_probs("prob_slice", prob_slice),
+    )
 
 
 def _draw_contour(axes, mask, spacing_mm):
     """Draw the boundary of `mask` (X, Y) in white, closed also where it meets the image's edge."""
-    centres_mm = [
-        (np.arange(-1, n + 1) + 0.5) * step for n, step in zip(mask.shape, spacing_mm, strict=True)
-    ]
+    sizes = zip(mask.shape, spacing_mm, strict=True)
+    centres_mm = [(np.arange(-1, n + 1) + 0.5) * step for n, step in sizes]
     padded = np.pad(mask, 1).T.astype(float)
     contour = axes.contour(*centres_mm, padded, levels=[0.5], colors="white", linewidths=1.5)
     # A dark rim keeps the white line visible on bright tissue.
     contour.set_path_effects([patheffects.withStroke(linewidth=3, foreground="black")])
 
 
-def _common_view(labels_slice, prob_slices, class_index, spacing_mm, margin_mm):
+def _common_view(checked, spacing_mm, margin_mm):
     """Return ((left, right), (bottom, top)) of a square around the class in all slices, or None."""
-    parts = [np.asarray(prob_slice) > 0.5 for prob_slice in prob_slices.values()]
-    if labels_slice is not None:
-        parts.append(np.asarray(labels_slice) == class_index)
-    pixels = np.concatenate([np.argwhere(part) for part in parts])
-    if margin_mm is None or not len(pixels):
+    shown = np.any([prob_slice > 0.5 for _, _, prob_slice in checked], axis=0)
+    pixels = np.argwhere(shown if checked[0][1] is None else shown | checked[0][1])
+    if not len(pixels):
         return None
     corners_mm = np.array([pixels.min(axis=0), pixels.max(axis=0) + 1]) * spacing_mm
     half_mm = np.ptp(corners_mm, axis=0).max() / 2 + margin_mm

@@ -1,93 +1,30 @@
 """Synthetic cases whose true label probabilities are known, written in the common layout.
 
 A true shape is drawn (`anatomies`), an annotator labels it with displaced boundaries
-(`annotators`), and a picture of it is taken: tissues mixed within thick voxels, texture, a bias
-field and Rician noise. A second domain shows the same shapes and labels with another look.
+(`annotators`), and a picture of it is taken (`pictures`). A second domain shows shapes and labels
+of the same kind with another look. The saved posterior belongs to the label's rule at the middle
+of each slice; the picture shows the average over the slice's thickness, as scanners do.
 """
 
 import json
 import shutil
 import uuid
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from ._checks import check_count, wrong_input
 from .anatomies import draw_anatomy
-from .annotators import annotate, posterior, smooth_field
+from .annotators import annotate, posterior
+from .pictures import SOURCE, take_picture
 from .runs import as_json_values, read_json
 from .volumes import write_volume
 
 MODEL_VERSION = 1  # raised when the same settings would give other cases
 SLICE_THICKNESS_MM = {"heart": 8.0, "prostate": 3.6}  # where the task leaves it open
-GRAIN_MM = 2.5  # correlation length of the texture
-COIL_REACH_MM = 14.0  # the near-field gain of an endorectal coil falls by e over this
-SUB_SLICE_MM = 3.0  # a slice is averaged over slabs at most this thick
-DOMAINS = (("source", "train"), ("source", "validation"), ("source", "test"), ("shifted", "test"))
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a task's pictures look in one domain, in units of the brightest tissue.
-
-    `tissues` maps a tissue to its intensity in each channel; what is not painted has none.
-    """
-
-    tissues: dict
-    noise: float
-    bias: float
-    texture: float
-    blur_mm: float = 0.0
-    near_field: float = 0.0
-
-
-def _tissues(names, *channels):
-    """Return {tissue: intensities by channel} from one row of numbers a channel."""
-    return dict(zip(names.split(","), np.transpose(channels).tolist(), strict=True))
-
-
-HEART = "RV blood,LV blood,myocardium,trabecula,fat,muscle,lung,liver,aorta"
-BRAIN = "scalp,skull,CSF,grey,white,cap,vessel,oedema,enhancing,core"
-PROSTATE = "peripheral,transition,nodule,capsule,vein,fat,muscle,bone,rectum,bladder"
-SOURCE = {
-    "heart": Look(
-        _tissues(HEART, (0.74, 0.78, 0.36, 0.48, 0.70, 0.28, 0.08, 0.40, 0.75)), 0.05, 0.2, 0.10
-    ),
-    "brain": Look(
-        _tissues(
-            BRAIN,
-            (0.80, 0.10, 0.18, 0.42, 0.52, 0.47, 0.90, 0.40, 0.72, 0.28),
-            (0.55, 0.10, 0.92, 0.58, 0.44, 0.58, 0.20, 0.68, 0.58, 0.76),
-            (0.50, 0.10, 0.14, 0.55, 0.46, 0.68, 0.30, 0.74, 0.66, 0.52),
-        ),
-        *(0.05, 0.15, 0.06),
-    ),
-    "prostate": Look(
-        _tissues(PROSTATE, (0.62, 0.42, 0.30, 0.22, 0.60, 0.50, 0.20, 0.30, 0.34, 0.90)),
-        *(0.05, 0.2, 0.12),
-    ),
-}
-SHIFTED = {
-    "heart": Look(
-        _tissues(HEART, (0.30, 0.28, 0.48, 0.42, 0.90, 0.45, 0.10, 0.62, 0.26)),
-        *(0.10, 0.5, 0.10, 1.5),
-    ),
-    "brain": Look(
-        _tissues(
-            BRAIN,
-            (0.95, 0.10, 0.30, 0.55, 0.46, 0.52, 0.70, 0.52, 0.58, 0.42),
-            (0.90, 0.10, 0.60, 0.62, 0.56, 0.60, 0.30, 0.66, 0.60, 0.64),
-            (0.80, 0.10, 0.34, 0.50, 0.54, 0.56, 0.40, 0.58, 0.56, 0.48),
-        ),
-        *(0.09, 0.4, 0.06, 0.8),
-    ),
-    "prostate": Look(
-        _tissues(PROSTATE, (0.62, 0.42, 0.30, 0.22, 0.60, 0.50, 0.20, 0.30, 0.02, 0.90)),
-        *(0.07, 0.3, 0.12, 0.0, 3.0),
-    ),
-}
+GROUPS = (("source", "train"), ("source", "validation"), ("source", "test"), ("shifted", "test"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +97,9 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     sigmas_mm = [b.sigma_mm(axes_mm[2]) for b in anatomy.boundaries]
     rules = distances_mm, sigmas_mm, [b.label for b in anatomy.boundaries]
     return Phantom(
-        image=_take_picture(task.name, anatomy, axes_mm, spacing_mm, shift_strength, for_image),
+        image=take_picture(
+            task.name, anatomy.layers, axes_mm, spacing_mm, shift_strength, for_image
+        ),
         labels=annotate(*rules, spacing_mm, anatomy.correlation_mm, for_labels),
         posterior=posterior(*rules).astype(np.float32),
         spacing_mm=spacing_mm,
@@ -174,8 +113,8 @@ def _check_grid(task, seed, shift_strength, size, n_slices):
         raise wrong_input("task", repr(task.name), "one of " + ", ".join(map(repr, SOURCE)))
     for entry in np.atleast_1d(np.asarray(seed, dtype=object)):
         check_count("seed", entry, minimum=0)
-    if not 0 <= shift_strength <= 1:
-        raise wrong_input("shift_strength", shift_strength, "a number from 0 to 1")
+    if not (isinstance(shift_strength, Real) and 0 <= shift_strength <= 1):
+        raise wrong_input("shift_strength", repr(shift_strength), "a number from 0 to 1")
     if len(size) != 2:
         raise wrong_input("size", size, "two numbers of voxels")
     shape = (*(check_count("size", n) for n in size), check_count("n_slices", n_slices))
@@ -190,58 +129,120 @@ def _affine(origin_mm, spacing_mm):
     return affine
 
 
-def _take_picture(task_name, anatomy, axes_mm, spacing_mm, strength, rng):
-    """Return what the scanner shows, (C, X, Y, Z) float32: one recipe in both domains.
+def write_phantoms(
+    folder,
+    task,
+    n_train=16,
+    n_validation=6,
+    n_test=16,
+    n_shifted=16,
+    size=(64, 64),
+    n_slices=8,
+    seed=0,
+    shift_strength=1.0,
+):
+    """Write a dataset of phantoms in nnU-Net's raw layout, with posteriors and ``cases.csv``.
 
-    The random numbers are the same at every strength, so that a picture changes smoothly with it.
+    It appears under its name whole or not at all. Case i of a group is the same whatever the
+    number of cases, and the shifted cases keep shapes and labels at every strength.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the dataset. One that holds the same phantoms is left untouched.
+    task, size, n_slices, shift_strength
+        As in `make_phantom`; the strength is that of the shifted cases.
+    n_train, n_validation, n_test, n_shifted : int
+        Cases of the source domain by split; test cases of the shifted domain. The first three are
+        at least 1.
+    seed : int
+        Of the whole dataset.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else, or phantoms of other settings (named), or as
+        `make_phantom`.
     """
-    source, shifted = SOURCE[task_name], SHIFTED[task_name]
-
-    def mixed(name):
-        return (1 - strength) * getattr(source, name) + strength * getattr(shifted, name)
-
-    means = {
-        tissue: (1 - strength) * np.array(source.tissues[tissue])
-        + strength * np.array(shifted.tissues[tissue])
-        for tissue in source.tissues
+    minima = {"n_train": 1, "n_validation": 1, "n_test": 1, "n_shifted": 0}
+    counts = (n_train, n_validation, n_test, n_shifted)
+    settings = {
+        "model_version": MODEL_VERSION,
+        "task": task.name,
+        **{k: check_count(k, n, minima[k]) for k, n in zip(minima, counts, strict=True)},
+        "seed": check_count("seed", seed, minimum=0),
+        "shift_strength": shift_strength,
     }
-    signal = _paint(anatomy.layers, means, axes_mm, spacing_mm, strength)
-    gain = np.exp(mixed("bias") * _slow_waves(axes_mm, rng))
-    for coil in [layer.shifted for layer in anatomy.layers if layer.shifted][-1:]:
-        outside_mm = np.maximum(-coil.signed_distance(*np.ix_(*axes_mm)), 0)
-        gain *= 1 + mixed("near_field") * np.exp(-outside_mm / COIL_REACH_MM)
-    blur = [mixed("blur_mm") / size_mm for size_mm in spacing_mm[:2]] + [0]
-    for channel in signal:
-        channel *= 1 + mixed("texture") * smooth_field(channel.shape, spacing_mm, GRAIN_MM, rng)
-        channel[:] = ndimage.gaussian_filter(channel * gain, blur)
-    first, second = mixed("noise") * rng.standard_normal((2, *signal.shape), dtype=np.float32)
-    return np.hypot(signal + first, second).astype(np.float32)  # Rician: magnitude of complex
+    settings["spacing_mm"], (*settings["size"], settings["n_slices"]) = _check_grid(
+        task, seed, shift_strength, size, n_slices
+    )
+    folder, settings = Path(folder), as_json_values(settings)
+    if _holds_phantoms(folder, settings):
+        return folder
+    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    try:
+        _write_dataset(aside, task, settings)
+        if folder.is_dir():
+            folder.rmdir()  # an empty one, as _holds_phantoms has seen
+        aside.rename(folder)
+    except OSError:
+        if not _holds_phantoms(folder, settings):  # another process may have been faster
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
 
 
-def _paint(layers, means, axes_mm, spacing_mm, strength):
-    """Mix the tissues (C, X, Y, Z): soft edges a voxel wide, slices averaged over thin slabs."""
-    x_mm, y_mm, z_mm = axes_mm
-    n_slabs = int(np.ceil(spacing_mm[2] / SUB_SLICE_MM))
-    slabs_mm = spacing_mm[2] * ((np.arange(n_slabs) + 0.5) / n_slabs - 0.5)
-    fine_mm = np.ix_(x_mm, y_mm, np.add.outer(z_mm, slabs_mm).ravel())
-    n_channels = len(next(iter(means.values())))
-    signal = np.zeros((n_channels, len(x_mm), len(y_mm), len(z_mm) * n_slabs))
-    for layer in layers:
-        distance_mm = layer.shape.signed_distance(*fine_mm)
-        if layer.shifted:
-            moved_mm = layer.shifted.signed_distance(*fine_mm)
-            distance_mm = (1 - strength) * distance_mm + strength * moved_mm
-        share = np.clip(distance_mm / spacing_mm[0] + 0.5, 0, 1)
-        signal += share * (means[layer.tissue].reshape(-1, 1, 1, 1) - signal)
-    return signal.reshape(*signal.shape[:3], len(z_mm), n_slabs).mean(axis=-1)
+def _holds_phantoms(folder, settings):
+    """Tell whether `folder` holds these phantoms; anything else in it is refused."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    path = folder / "dataset.json"
+    stored = read_json(path).get("phantom") if path.is_file() else None
+    if stored is None:
+        raise wrong_input(folder, "something else than phantoms", "a new or an empty folder")
+    different = [name for name in settings if stored.get(name) != settings[name]]
+    if different:
+        found = ", ".join(f"{name} = {stored.get(name)!r}" for name in different)
+        expected = ", ".join(f"{name} = {settings[name]!r}" for name in different)
+        raise wrong_input(folder, f"phantoms with {found}", f"{expected}; choose another folder")
+    return True
 
 
-def _slow_waves(axes_mm, rng, n_waves=4):
-    """Return a sum of plane waves of 120 to 300 mm, of unit variance: the coil's uneven field."""
-    total = 0.0
-    for _ in range(n_waves):
-        direction = rng.normal(size=3)
-        wave_vector = direction / np.linalg.norm(direction) * 2 * np.pi / rng.uniform(120, 300)
-        phase = sum(np.ix_(*(k * a for k, a in zip(wave_vector, axes_mm, strict=True))))
-        total = total + np.sqrt(2 / n_waves) * np.cos(phase + rng.uniform(0, 2 * np.pi))
-    return total
+def _write_dataset(folder, task, settings):
+    """Write all cases and, when they are there, the files that describe them."""
+    for name in ("imagesTr", "labelsTr", "posteriorsTr"):
+        (folder / name).mkdir(parents=True)
+    counts = [settings[name] for name in ("n_train", "n_validation", "n_test", "n_shifted")]
+    rows = ["case,domain,split"]
+    for group, ((domain, split), n_cases) in enumerate(zip(GROUPS, counts, strict=True)):
+        strength = settings["shift_strength"] if domain == "shifted" else 0.0
+        for index in range(n_cases):
+            seed = (settings["seed"], group, index)
+            phantom = make_phantom(task, seed, strength, settings["size"], settings["n_slices"])
+            case = f"{task.name}_{len(rows):03d}"
+            _write_case(folder, case, phantom)
+            rows.append(f"{case},{domain},{split}")
+    description = {
+        "channel_names": {str(i): name for i, name in enumerate(task.channels)},
+        "labels": {name: k for k, name in enumerate(("background", *task.segments))},
+        "file_ending": ".nii.gz",
+        "numTraining": sum(counts),
+        "phantom": settings,
+    }
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+
+def _write_case(folder, case, phantom):
+    """Write one case: a file a channel, one of labels, one of probabilities."""
+    for number, channel in enumerate(phantom.image):
+        path = folder / "imagesTr" / f"{case}_{number:04d}.nii.gz"
+        write_volume(path, channel, phantom.affine)
+    write_volume(folder / "labelsTr" / f"{case}.nii.gz", phantom.labels, phantom.affine)
+    write_volume(folder / "posteriorsTr" / f"{case}.nii.gz", phantom.posterior, phantom.affine)

@@ -9,22 +9,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from ._checks import check_choice, wrong_input
+from ._checks import check_choice, check_finite, wrong_input
 
 # One colour a name in all figures, told apart also by the colour-blind.
-METHOD_COLOURS = {
-    "baseline": "#7f7f7f",
-    "ensemble": "#0173b2",
-    "mc_dropout": "#de8f05",
-    "temperature": "#029e73",
-    "vector_scaling": "#cc78bc",
-    "oracle": "#000000",
-}
+METHODS = ["baseline", "ensemble", "mc_dropout", "temperature", "vector_scaling", "oracle"]
+COLOURS = ["#606060", "#0173b2", "#de8f05", "#029e73", "#56b4e9", "#000000"]
+METHOD_COLOURS = dict(zip(METHODS, COLOURS, strict=True))
 LOSS_COLOURS = {"ce": "#d55e00", "dice": "#0173b2", "ce_dice": "#029e73"}
 DOMAIN_COLOURS = {"source": "#0173b2", "shifted": "#de8f05"}
 FACTORS = {"ece": 100, "mce": 100}  # in percent, as paper A prints them
+OUTSIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend that hides no data
 MARKERS = "osD^vPX"
-NAMES = {"ce": "CE", "dice": "Dice", "ce_dice": "CE + Dice", "mc_dropout": "MC dropout"}
+NAMES = {"ce": "CE", "dice": "Dice", "mc_dropout": "MC dropout", "vector_scaling": "vector scaling"}
 LABELS = {
     "nll": "NLL (nats per voxel)",
     "brier": "Brier score (no unit)",
@@ -32,6 +28,9 @@ LABELS = {
     "mce": "MCE (%)",
     "dice": "Dice coefficient (0 to 1)",
     "hd95_mm": "HD95 (mm)",
+    "train_loss": "training loss (as minimised)",
+    "validation_dice": "validation Dice (0 to 1)",
+    "learning_rate": "learning rate (no unit)",
 }
 
 
@@ -52,16 +51,16 @@ def plot_against_ensemble_size(table, metric, axes=None, oracle=None):
     table, factor = table[table.metric == metric], FACTORS.get(metric, 1)
     rows, axes = _finite(table, "value"), axes or _new_panels(1)[0]
     rows = rows.assign(value=factor * rows.value)
-    look = {"palette": _colours(rows.loss, LOSS_COLOURS), "marker": "o", "errorbar": ("pi", 95)}
+    palette = _colours(rows.loss, LOSS_COLOURS) or None  # seaborn warns of an empty one
+    look = {"palette": palette, "marker": "o", "errorbar": ("pi", 95)}
     sns.lineplot(rows, x="n_members", y="value", hue="loss", ax=axes, **look)
     if oracle is not None:
         axes.axhline(factor * oracle, linestyle="--", color="black", label="oracle")
     axes.set_xscale("log", base=2)
     sizes = sorted(table.n_members.unique())
     axes.set_xticks(sizes, labels=sizes)
-    return _finished(
-        axes, "number of members M", LABELS.get(metric, metric), len(table) - len(rows)
-    )
+    labels = "number of ensemble members M", LABELS.get(metric, metric)
+    return _finished(axes, *labels, len(table) - len(rows), title="mean, 95 % of subsets")
 
 
 def plot_entropy_against_dice(table, fits=None, axes=None):
@@ -73,20 +72,18 @@ def plot_entropy_against_dice(table, fits=None, axes=None):
     """
     _check_table(table, [], ["segment", "domain", "logit_dice", "segment_entropy"])
     rows, axes = _finite(table, "logit_dice", "segment_entropy"), axes or _new_panels(1)[0]
-    look = {"hue": "domain", "palette": _colours(rows.domain, DOMAIN_COLOURS), "alpha": 0.8}
-    if len(rows):
-        sns.scatterplot(rows, x="logit_dice", y="segment_entropy", style="segment", ax=axes, **look)
+    look = {"hue": "domain", "palette": _colours(rows.domain, DOMAIN_COLOURS) or None, "alpha": 0.8}
+    sns.scatterplot(rows, x="logit_dice", y="segment_entropy", style="segment", ax=axes, **look)
     for index, (segment, fit) in enumerate((fits or {}).items()):
         fitted = rows.logit_dice[(rows.segment == segment) | (segment == "all")]
         ends, line = np.array([fitted.min(), fitted.max()]), ["-", "--", ":", "-."][index % 4]
         name = f"{segment}: r = {fit.pearson_r:.2f}"
         axes.plot(ends, fit.intercept + fit.slope * ends, line, color="0.2", label=name)
     dice = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999])
-    dice_axis = axes.secondary_xaxis("top")
+    dice_axis = axes.secondary_xaxis("top", xlabel=LABELS["dice"])
     dice_axis.set_xticks(np.log(dice / (1 - dice)), labels=dice)
-    dice_axis.set_xlabel(LABELS["dice"])
     labels = "logit Dice (no unit)", "segment entropy (nats)"
-    return _finished(axes, *labels, len(table) - len(rows))
+    return _finished(axes, *labels, len(table) - len(rows), **OUTSIDE)
 
 
 def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
@@ -98,31 +95,32 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
     arrays = {name: np.asarray(values, dtype=float).ravel() for name, values in scores.items()}
     finite = {name: values[np.isfinite(values)] for name, values in arrays.items()}
     pooled = np.concatenate([*finite.values(), [threshold]])
-    low, high = pooled.min(), np.nextafter(pooled.max(), np.inf)
+    low, high = check_finite("threshold", pooled).min(), pooled.max()
     log = low > 0 and high > 30 * low if log is None else log
     if log and low <= 0:
         raise wrong_input("scores", f"a smallest value of {low:g}", "values above 0 for log")
-    edges = (np.geomspace if log else np.linspace)(low, high, n_bins + 1)
+    edges = np.histogram_bin_edges(pooled, n_bins)
+    if log:  # a little wider than the data, so that rounding excludes none
+        edges = np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), n_bins + 1)
     axes = axes or _new_panels(1)[0]
     for name, colour in _colours(scores, {}).items():
-        look = {"edgecolor": colour, "facecolor": (colour, 0.3), "linewidth": 1.5}
-        label = f"{name}, n = {finite[name].size}"
-        axes.hist(finite[name], edges, histtype="stepfilled", label=label, **look)
+        look = {"edgecolor": colour, "facecolor": (colour, 0.3), "histtype": "stepfilled"}
+        axes.hist(finite[name], edges, label=f"{name}, n = {finite[name].size}", **look)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold $\\tau$ = {threshold:.3g}")
     axes.set_xscale("log" if log else "linear")
     n_left_out = sum(arrays[name].size - finite[name].size for name in arrays)
-    return _finished(axes, "OODM (distance, no unit)", "number of volumes", n_left_out)
+    return _finished(axes, "OODM (distance, no unit)", "number of cases", n_left_out, **OUTSIDE)
 
 
 def plot_signatures(signatures, axes=None):
     """Draw spectral signatures, a dict of set name to array (n, r), against the index 1 to r."""
     axes = axes or _new_panels(1)[0]
     for index, (name, colour) in enumerate(_colours(signatures, {}).items()):
-        curves = np.atleast_2d(signatures[name])
-        ranks = np.arange(1, curves.shape[1] + 1)
-        axes.plot(ranks, curves.T, MARKERS[index % 7] + "-", color=colour, alpha=0.5, ms=4)
+        curves = np.atleast_2d(check_finite(name, signatures[name]))
+        look = {"marker": MARKERS[index % 7], "color": colour, "alpha": 0.5, "ms": 4}
+        axes.plot(np.arange(1, curves.shape[1] + 1), curves.T, **look)
         axes.lines[-1].set_label(f"{name}, n = {len(curves)}")
-        axes.set_xticks(ranks)
+    axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     return _finished(axes, "index of the singular value", "log S / ||log S|| (no unit)")
 
 
@@ -130,8 +128,7 @@ def plot_nll_against_eps(table, axes=None):
     """Draw NLL against the floor of probabilities; columns method, eps, nll and, if any, loss."""
     if np.any(table.get("eps", 1.0) <= 0):
         raise wrong_input("table, column eps", f"{table.eps.min():g}", "values above 0")
-    label = "floor eps of the probabilities"
-    return _draw_methods(table, "eps", "nll", axes, xlabel=label, xscale="log")
+    return _draw_methods(table, "eps", "nll", axes, xlabel="floor eps (no unit)", xscale="log")
 
 
 def plot_ece_against_bins(table, axes=None):
@@ -140,28 +137,24 @@ def plot_ece_against_bins(table, axes=None):
 
 
 def plot_training_curves(history):
-    """Draw training loss, validation Dice with its best epoch, and learning rate against epoch.
-
-    `history` has the columns epoch, train_loss, validation_dice, learning_rate.
-    """
-    units = {"train_loss": "as minimised", "validation_dice": "0 to 1", "learning_rate": "no unit"}
-    _check_table(history, ["epoch"], list(units))
+    """Draw a history: epoch, train_loss, validation_dice with its highest, learning_rate."""
+    columns = ["train_loss", "validation_dice", "learning_rate"]
+    _check_table(history, ["epoch"], columns)
     panels = _new_panels(3, height=3.2)
-    for axes, (column, unit) in zip(panels, units.items(), strict=True):
+    for axes, column in zip(panels, columns, strict=True):
         rows = _finite(history, column)
         axes.plot(rows.epoch, rows[column], ".-")
         if column == "validation_dice" and len(rows):
             best = rows.loc[rows.validation_dice.idxmax()]
-            name = f"highest: {best.validation_dice:.3f}, epoch {best.epoch:g}"
+            name = f"{best.validation_dice:.3f}, epoch {best.epoch:g}"
             axes.plot(best.epoch, best.validation_dice, "D", color="#d55e00", label=name)
-        label = f"{column.replace('_', ' ')} ({unit})"
-        _finished(axes, "epoch", label, len(history) - len(rows))
-    panels[2].set_yscale("log")
+        axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+        _finished(axes, "epoch", LABELS[column], len(history) - len(rows), loc="lower right")
     return panels[0].figure
 
 
 def plot_auc_against_strength(table, axes=None):
-    """Draw the AUC with its interval; columns detector, strength (0 none, 1 full), auc, lo, hi."""
+    """Draw the AUC with its interval; columns detector, strength, auc, lo, hi."""
     _check_table(table, ["detector", "strength"], ["auc", "lo", "hi"])
     rows, axes = _finite(table, "auc").sort_values("strength"), axes or _new_panels(1)[0]
     for index, (name, colour) in enumerate(_colours(table.detector, {}).items()):
@@ -170,7 +163,8 @@ def plot_auc_against_strength(table, axes=None):
         axes.plot(drawn.strength, drawn.auc, MARKERS[index % 7] + "-", color=colour, label=name)
     axes.axhline(0.5, linestyle=":", color="black", label="chance")
     axes.set_ylim(-0.02, 1.02)
-    return _finished(axes, "strength of the shift (0 to 1)", "AUC (0 to 1)", len(table) - len(rows))
+    labels = "strength of the shift (0 none, 1 full)", "AUC (0 to 1)"
+    return _finished(axes, *labels, len(table) - len(rows), **OUTSIDE)
 
 
 def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):
@@ -182,9 +176,8 @@ def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):
     _check_table(table, ["loss", "method", "metric"], ["mean", "lo", "hi"])
     for metric in metrics:
         check_choice("metrics", metric, list(table.metric.unique()))
-    factors = table.metric.map(lambda metric: FACTORS.get(metric, 1))
+    factors, is_oracle = table.metric.map(FACTORS).fillna(1), table.method == "oracle"
     table = table.assign(**table[["mean", "lo", "hi"]].mul(factors, axis=0))
-    is_oracle = table.method == "oracle"
     losses = _colours(table.loss[~is_oracle], LOSS_COLOURS)
     methods = list(_colours(table.method[~is_oracle], METHOD_COLOURS))
     panels = _new_panels(len(metrics), height=1.8 + 0.5 * len(methods), sharey=True)
@@ -199,7 +192,7 @@ def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):
         n_left_out = table["mean"][table.metric == metric].isna().sum()
         _finished(axes, LABELS.get(metric, metric), "", n_left_out).set_xlim(left=0)
         axes.get_legend().remove()
-    panels[0].set_yticks(range(len(methods)), labels=[NAMES.get(m, m) for m in methods])
+    panels[0].set_yticks(range(len(methods)), labels=[NAMES.get(name, name) for name in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     kind = {"cases": "95 % of the cases", "mean": "95 % CI of the mean"}
     title = kind.get(table.interval.iloc[0]) if "interval" in table else None
@@ -232,9 +225,8 @@ def _colours(names, fixed):
 
 def _new_panels(n_panels, height=4, sharey=False):
     """Return the Axes of a new figure side by side, at most 10 inches wide."""
-    size = (min(10, 3.6 + 3.4 * n_panels), height)
-    look = {"figsize": size, "sharey": sharey, "squeeze": False, "layout": "constrained"}
-    return plt.subplots(1, n_panels, **look)[1][0]
+    look = {"figsize": (8 if n_panels == 1 else 10, height), "layout": "constrained"}
+    return plt.subplots(1, n_panels, sharey=sharey, squeeze=False, **look)[1][0]
 
 
 def _draw_methods(table, column, metric, axes, xlabel, **view):
@@ -243,18 +235,19 @@ def _draw_methods(table, column, metric, axes, xlabel, **view):
     _check_table(table, ["method", column, *filter(None, [style])], [metric])
     rows, axes = _finite(table, column, metric), axes or _new_panels(1)[0]
     rows = rows.assign(**{metric: FACTORS.get(metric, 1) * rows[metric]})
-    look = {"hue": "method", "palette": _colours(rows.method, METHOD_COLOURS), "marker": "o"}
-    sns.lineplot(rows, x=column, y=metric, style=style, errorbar=None, ax=axes, **look)
+    palette = _colours(rows.method, METHOD_COLOURS) or None
+    look = {"hue": "method", "style": style, "palette": palette, "marker": "o", "errorbar": None}
+    sns.lineplot(rows, x=column, y=metric, ax=axes, **look)
     axes.set(**view)
-    return _finished(axes, xlabel, LABELS[metric], len(table) - len(rows))
+    return _finished(axes, xlabel, LABELS[metric], len(table) - len(rows), **OUTSIDE)
 
 
-def _finished(axes, horizontal, vertical, n_left_out=0):
+def _finished(axes, horizontal, vertical, n_left_out=0, **place):
     """Label the axes, say how many values could not be drawn, and name what was."""
     note = f"\n({n_left_out} undefined left out)" if n_left_out else ""
     axes.set(xlabel=horizontal + note, ylabel=vertical)
     axes.minorticks_off()
-    _draw_legend(axes, axes)
+    _draw_legend(axes, axes, **place)
     return axes
 
 
@@ -262,4 +255,5 @@ def _draw_legend(owner, axes, **place):
     """Give `owner`, an Axes or a Figure, the legend of `axes` with each name once."""
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     if handles:
-        owner.legend(handles.values(), [NAMES.get(name, name) for name in handles], **place)
+        names = [NAMES.get(name, name.replace("_", " ")) for name in handles]
+        owner.legend(handles.values(), names, **place)

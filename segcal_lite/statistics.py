@@ -205,9 +205,8 @@ def _crossed_counts(shape, n_resamples, seed):
     n_members, n_cases = shape
     rng = np.random.default_rng(seed)
     # Cases first: a single member then gives the same resamples as no members.
-    return bootstrap_counts(n_cases, n_resamples, rng), bootstrap_counts(
-        n_members, n_resamples, rng
-    )
+    case_counts = bootstrap_counts(n_cases, n_resamples, rng)
+    return case_counts, bootstrap_counts(n_members, n_resamples, rng)
 
 
 def _bootstrap_bounds(resampled_values, level, n_cases):

@@ -323,7 +323,7 @@ def test_merge_and_vectors_share_no_memory():
     two = CalibrationSums(3).update(*random_case(seed=2))
     vector_one, vector_two = one.as_vector(), two.as_vector()
     copied = CalibrationSums.from_vector(vector_one, 3)
-    copied.merge(two).update(*random_case(seed=3))
+    copied.update(*random_case(seed=3)).merge(two)
     np.testing.assert_array_equal(one.as_vector(), vector_one)
     np.testing.assert_array_equal(two.as_vector(), vector_two)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(one)).as_vector(), vector_one)

@@ -95,6 +95,14 @@ def test_members_and_patients_are_both_resampled():
     assert (hi - lo) / 2 == pytest.approx(expected_std, rel=0.03)
 
 
+def test_members_and_patients_are_drawn_independently():
+    # Shared draws would let the two equal deviations add up instead of their variances.
+    deviations = np.random.default_rng(2).normal(size=30)
+    values = deviations[:, None] + deviations[None, :]
+    _, lo, hi = mean_interval(values, n_resamples=20_000, level=0.6827)
+    assert (hi - lo) / 2 == pytest.approx(np.sqrt(2 * deviations.var() / 30), rel=0.03)
+
+
 def test_equal_members_add_no_width():
     one = mean_interval(VALUES, seed=1)
     assert mean_interval(VALUES[None], seed=1) == one
@@ -216,8 +224,8 @@ def test_paired_p_value_counts_by_hand():
 
 
 def test_resampled_ties_count_in_spite_of_rounding():
-    # As above in units that binary fractions cannot hold.
-    differences = np.array([0.3, -0.1] * 6)
+    # As above times 0.7, where most resampled means miss the observed one by a rounding error.
+    differences = np.array([2.1, -0.7] * 6)
     p_value = paired_p_value(differences, np.zeros(12), n_resamples=40_000)
     assert p_value == pytest.approx(2 * stats.binom.cdf(3, 12, 0.5), abs=0.01)
 

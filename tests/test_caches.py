@@ -1,0 +1,111 @@
+import json
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segcal_lite.caches import load_slices, prepare_dataset, read_prepared
+from segcal_lite.datasets import read_dataset
+
+
+def silent(line):
+    pass
+
+
+def test_cases_lie_on_the_models_grid(prepared):
+    cases = read_prepared(prepared[2])
+    assert [case.split for case in cases] == ["train"] * 3 + ["validation"] * 2 + ["test"]
+    for case in cases:
+        assert case.image.shape == (1, 32, 32, 3)
+        assert case.labels.shape == (32, 32, 3)
+        assert case.posterior is None
+        assert isinstance(case.image.base, np.memmap)
+        assert tuple(case.spacing_mm) == (2, 2, 8)
+        assert 0 <= case.image.min() < case.image.max() <= 1
+
+
+def test_regions_leave_out_the_padding_and_box_the_foreground(prepared):
+    case = read_prepared(prepared[2])[0]
+    regions = case.regions
+    assert regions["whole"] == (slice(4, 28), slice(4, 28), slice(0, 3))
+    foreground = np.argwhere(np.any(case.labels > 0, axis=-1))
+    lowest, highest = foreground.min(axis=0) - 4, foreground.max(axis=0) + 5  # 8 mm are 4 voxels
+    expected = tuple(slice(max(a, 4), min(b, 28)) for a, b in zip(lowest, highest, strict=True))
+    assert regions["box"][:2] == expected
+
+
+def test_slices_come_in_the_order_of_the_cases(prepared):
+    cases = read_prepared(prepared[2])
+    slices = load_slices(cases, "train")
+    assert slices.case_index.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert np.array_equal(slices.images[4].numpy(), cases[1].image[..., 1])
+    assert np.array_equal(slices.labels[4].numpy(), cases[1].labels[..., 1])
+
+
+def test_prepared_cases_are_kept_and_an_interrupted_one_is_made_again(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    dataset = read_dataset(discs)
+    prepare_dataset(dataset, task, profile, tmp_path, silent)
+    kept = (tmp_path / "disc0" / "image.npy").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "disc1")
+    (tmp_path / ".partial-disc1").mkdir()
+    lines = []
+    prepare_dataset(dataset, task, profile, tmp_path, lines.append)
+    assert lines == ["prepared 1 of 1 cases"]
+    assert (tmp_path / "disc0" / "image.npy").stat().st_mtime_ns == kept
+    assert (tmp_path / "disc1" / "record.json").exists()
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_folder_of_other_settings_is_refused(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    prepare_dataset(read_dataset(discs), task, profile, tmp_path, silent)
+    with pytest.raises(ValueError, match=r"crop_size = \[32, 32\] \(now \[48, 32\]\)"):
+        other = replace(profile, crop_size=(48, 32))
+        prepare_dataset(read_dataset(discs), task, other, tmp_path, silent)
+
+
+def test_a_wrong_case_leaves_nothing_half_written(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    copy = shutil.copytree(discs, tmp_path / "copy")
+    label = copy / "labelsTr" / "disc2.nii.gz"
+    volume = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(volume.dataobj) + 5, volume.affine), label)
+    with pytest.raises(ValueError, match=rf"{label}: found label values \[5, 6, 7\]"):
+        prepare_dataset(read_dataset(copy), task, profile, tmp_path / "out", silent)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == [
+        "disc0",
+        "disc1",
+    ]
+    assert not (tmp_path / "out" / "cases.csv").exists()
+
+
+def test_header_conflicts_are_told_in_one_line(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    copy = shutil.copytree(discs, tmp_path / "copy")
+    for path in copy.rglob("*.nii.gz"):
+        volume = nib.load(path)
+        broken = nib.Nifti1Image(np.asarray(volume.dataobj), None, volume.header)
+        broken.header.set_zooms((2.0, 2.0, 8.0))
+        broken.header.set_sform(np.diag([-1, -1, 1, 1]), code=2)
+        broken.header.set_qform(None, code=0)
+        nib.save(broken, path)
+    lines = []
+    cases = prepare_dataset(read_dataset(copy), task, profile, tmp_path / "out", lines.append)
+    told = [line for line in lines if "headers were resolved" in line]
+    assert len(told) == 1
+    assert told[0].startswith("12 headers")
+    assert all(tuple(case.spacing_mm) == (2, 2, 8) for case in cases)
+
+
+def test_settings_are_json_for_people(prepared):
+    settings = json.loads((prepared[2] / "settings.json").read_text())
+    assert settings["task"]["segments"] == ["ring", "core"]
+    assert settings["crop_size"] == [32, 32]
+
+
+def test_a_folder_that_was_not_prepared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no cases.csv"):
+        read_prepared(tmp_path)

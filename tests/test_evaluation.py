@@ -1,0 +1,164 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from segcal_lite.caches import read_prepared
+from segcal_lite.calibration import CalibrationSums, expected_calibration_error, nll
+from segcal_lite.ensembles import mean_probability
+from segcal_lite.evaluation import Scoring, fit_scalings, score_cases
+from segcal_lite.inference import load_model, mc_dropout_passes, predict_case, predict_logits
+from segcal_lite.runs import model_folder
+from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95
+from segcal_lite.training import train_model
+
+
+@pytest.fixture(scope="module")
+def scored(prepared, tmp_path_factory):
+    """Scores of two Dice members and a dropout model on the test disc."""
+    from dataclasses import replace
+
+    from segcal_lite.training import TrainingSettings
+
+    task, profile, folder, data = prepared
+    out = tmp_path_factory.mktemp("out")
+    profile = replace(profile, widths=(4, 8), n_epochs=2)
+    folders = {}
+    for dropout in (False, True):
+        folders[dropout] = []
+        for seed in range(1 if dropout else 2):
+            settings = TrainingSettings.gather(task, profile, data, "dice", seed, dropout)
+            target = model_folder(out, "unet2d", "dice", seed, settings.dropout)
+            train_model(target, folder, settings, "cpu")
+            folders[dropout].append(target)
+    scoring = Scoring(
+        out=out,
+        loss="dice",
+        members=tuple(folders[False]),
+        dropout_members=tuple(folders[True]),
+        segments=task.segments,
+        ensemble_sizes=(1, 2),
+        n_resamples=4,
+        n_passes=3,
+        n_bins=10,
+        seed=0,
+    )
+    score_cases(scoring, folder, ["disc5"], "cpu")
+    case = {case.name: case for case in read_prepared(folder)}["disc5"]
+    return scoring, case, pd.read_csv(scoring.folder / "disc5.csv")
+
+
+def value_of(table, **conditions):
+    chosen = table
+    for column, value in conditions.items():
+        chosen = chosen[chosen[column] == value]
+    assert len(chosen) == 1
+    return chosen.value.item()
+
+
+def cut(case, probs, region):
+    box = case.regions[region]
+    return np.asarray(case.labels[box]), probs[(slice(None), *box)]
+
+
+@pytest.mark.parametrize("region", ["whole", "box"])
+def test_rows_are_the_plain_functions_on_the_region(scored, region):
+    scoring, case, table = scored
+    models = [load_model(folder, "cpu")[0] for folder in scoring.members]
+    members = [predict_case(model, case.image, "dice") for model in models]
+    ensemble = mean_probability(members).astype(np.float32)
+    for method, index, probs in (("baseline", 1, members[1]), ("ensemble", 0, ensemble)):
+        labels, chosen = cut(case, probs, region)
+        where = {"method": method, "member": index, "region": region}
+        assert value_of(table, metric="nll", **where) == pytest.approx(nll(labels, chosen))
+        ece = expected_calibration_error(labels, chosen)
+        assert value_of(table, metric="ece", **where) == pytest.approx(ece)
+
+
+def test_segmentation_rows_are_on_the_whole_volume_in_mm(scored):
+    scoring, case, table = scored
+    probs = predict_case(load_model(scoring.members[0], "cpu")[0], case.image, "dice")
+    labels, probs = cut(case, probs, "whole")
+    masks = labels == 1, probs.argmax(axis=0) == 1
+    where = {"method": "baseline", "member": 0, "segment": "ring"}
+    assert value_of(table, metric="dice", **where) == pytest.approx(dice_coefficient(*masks))
+    expected = hausdorff95(*masks, case.spacing_mm)
+    assert value_of(table, metric="hd95_mm", **where) == pytest.approx(expected)
+
+
+def test_mc_dropout_is_the_mean_of_the_passes(scored):
+    scoring, case, table = scored
+    model, _ = load_model(scoring.dropout_members[0], "cpu")
+    probs = mean_probability(mc_dropout_passes(model, case.image, "dice", 3, seed=0))
+    labels, probs = cut(case, probs.astype(np.float32), "box")
+    found = value_of(table, method="mc_dropout", region="box", metric="nll")
+    assert found == pytest.approx(nll(labels, probs))
+
+
+def test_every_method_is_there_and_the_oracle_is_not_without_a_posterior(scored):
+    methods = set(scored[2].method)
+    assert methods == {
+        "baseline",
+        "temperature",
+        "vector_scaling",
+        "ensemble",
+        "mc_dropout",
+        "sweep",
+    }
+
+
+def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
+    table = scored[2]
+    for region in ("whole", "box"):
+        where = {"region": region, "metric": "nll"}
+        sweep = table[(table.method == "sweep") & (table.n_members == 2)]
+        sweep = sweep[(sweep.region == region) & (sweep.metric == "nll")].value
+        assert np.allclose(sweep, value_of(table, method="ensemble", **where), rtol=1e-5)
+
+
+def test_sums_pool_to_the_rows(scored):
+    scoring, case, table = scored
+    with np.load(scoring.folder / "disc5.npz") as arrays:
+        result = CalibrationSums.from_vector(arrays["ensemble|0|box"], 3).result()
+    for metric in ("nll", "brier", "ece", "mce"):
+        where = {"method": "ensemble", "region": "box", "metric": metric}
+        assert getattr(result, metric) == pytest.approx(value_of(table, **where))
+
+
+def test_scalings_are_fitted_on_validation_and_lower_its_nll(scored, prepared):
+    scoring, _, _ = scored
+    validation = [case for case in read_prepared(prepared[2]) if case.split == "validation"]
+    model, _ = load_model(scoring.members[0], "cpu")
+    scalings = fit_scalings(model, "dice", validation)
+    labels, logits = [], []
+    for case in validation:
+        case_labels, case_logits = cut(case, predict_logits(model, case.image, "dice"), "whole")
+        labels.append(case_labels.ravel())
+        logits.append(case_logits.reshape(3, -1))
+    labels, logits = np.concatenate(labels), np.concatenate(logits, axis=1)
+
+    def nll_of(scaled):
+        exponentials = np.exp(scaled - scaled.max(axis=0))
+        return nll(labels, exponentials / exponentials.sum(axis=0))
+
+    at_best = nll_of(logits / scalings["temperature"])
+    for factor in (0.9, 1.1):
+        assert nll_of(logits / (factor * scalings["temperature"])) > at_best
+    scaled = logits * np.reshape(scalings["scale"], (-1, 1)) + np.reshape(
+        scalings["shift"], (-1, 1)
+    )
+    assert nll_of(scaled) <= at_best + 1e-9
+
+
+def test_scored_cases_are_kept(scored, prepared):
+    scoring, _, _ = scored
+    before = (scoring.folder / "disc5.csv").stat().st_mtime_ns
+    score_cases(scoring, prepared[2], ["disc5"], "cpu")
+    assert (scoring.folder / "disc5.csv").stat().st_mtime_ns == before
+
+
+def test_other_settings_have_another_folder(scored):
+    from dataclasses import replace
+
+    scoring = scored[0]
+    assert replace(scoring, n_passes=4).folder != scoring.folder
+    assert replace(scoring, members=scoring.members[:1]).folder != scoring.folder

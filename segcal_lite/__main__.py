@@ -21,6 +21,8 @@ def main(arguments=None):
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
+    stored = commands.add_parser("store-outputs", help="take the checked outputs from a run folder")
+    stored.add_argument("--out", default="runs/demo")
     copies = commands.add_parser("copies", help="notebooks for students and for instructors")
     copies.add_argument("--out", default="runs/copies")
     seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")

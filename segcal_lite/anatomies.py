@@ -64,7 +64,7 @@ def _polar(centre_mm, distance_mm, angle):
 def _heart(rng):
     """Short axis: LV cavity in its myocardium, RV as the part of an ellipse that they leave."""
     centre_mm = (-18 + rng.uniform(-6, 6), rng.uniform(-5, 7), -2 + rng.uniform(-2, 2))
-    radius_mm, wall_mm, half_mm = rng.uniform(21, 27), rng.uniform(7.5, 11), rng.uniform(26, 30)
+    radius_mm, wall_mm, half_mm = rng.uniform(22.5, 27.5), rng.uniform(7.5, 11), rng.uniform(26, 30)
     axes_mm = (radius_mm * rng.uniform(1.0, 1.1), radius_mm * rng.uniform(0.92, 1.0))
     lean, ends = tuple(rng.uniform(-0.12, 0.12, 2)), (10.0, 2.0)
     endo = StarShape(

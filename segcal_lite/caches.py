@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class PreparedCase:
             return None
         return np.moveaxis(self._map("posterior"), 0, -1)
 
-    @property
+    @cached_property
     def record(self):
         """The steps that led here, for `segcal_lite.preprocessing.restore_probs`."""
         return Preprocessing.from_json(read_json(self.folder / "record.json"))
@@ -70,7 +71,7 @@ class PreparedCase:
         """Voxel size on the model's grid, three numbers."""
         return self.record.spacing_mm
 
-    @property
+    @cached_property
     def regions(self):
         """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``."""
         whole = valid_box(self.record)

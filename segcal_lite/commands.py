@@ -6,9 +6,10 @@ import sys
 import time
 from datetime import datetime
 
-from . import notebook_copies, pages
-from .runs import project_root, resolve_path
+from . import notebook_copies, pages, stored_outputs
+from .runs import project_root, provenance, resolve_path, write_table
 from .setup_environment import KERNEL
+from .story import tell_story
 
 NOTEBOOKS = (
     "01_preprocessing",
@@ -48,7 +49,7 @@ def kernel_name():
 
 def lab():
     """Open JupyterLab on the notebooks."""
-    return _python("jupyter", "lab", "--notebook-dir", str(project_root()), "notebooks")
+    return _python("-m", "jupyter", "lab", "--notebook-dir", str(project_root()), "notebooks")
 
 
 def copies(out):
@@ -61,15 +62,17 @@ def copies(out):
 def test():
     """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
     out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
+    lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
+    nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
     steps = (
-        ("ruff", "check", "."),
-        ("ruff", "format", "--check", "."),
-        ("importlinter.cli", "lint"),
-        ("pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real"),
-        ("pytest", "--nbval", f"--nbval-kernel-name={kernel_name()}", "notebooks"),
+        ("-m", "ruff", "check", "."),
+        ("-m", "ruff", "format", "--check", "."),
+        ("-c", lint_imports),
+        ("-m", "pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real"),
+        ("-m", *nbval),
     )
     for step in steps:
-        print("$ python -m " + " ".join(step), flush=True)
+        print("$ python " + " ".join(step), flush=True)
         code = _python(*step, SEGCAL_OUT=out)
         if code:
             return code
@@ -81,11 +84,30 @@ def test_real():
     if not os.environ.get("SEGCAL_REAL_DATA"):
         print("SEGCAL_REAL_DATA is not set: nothing to test against")
         return 1
-    return _python("pytest", "tests", "-m", "real", "-rs")
+    return _python("-m", "pytest", "tests", "-m", "real", "-rs")
 
 
 def _python(*arguments, **environment):
-    """Run a module with this Python from the project root and return its exit status."""
-    command = [sys.executable, "-m", *arguments]
+    """Run this Python from the project root and return its exit status."""
+    command = [sys.executable, *arguments]
     environment = os.environ | environment
     return subprocess.run(command, cwd=project_root(), env=environment, check=False).returncode
+
+
+def story(seeds, out):
+    """Test the smoke run's claims on several seeds; write ``results/story.csv``."""
+    table = tell_story(resolve_path(out), seeds)
+    made = provenance("cpu")
+    for position, key in enumerate(("commit", "date", "torch", "processor")):
+        table.insert(position, key, made[key])
+    write_table(project_root() / "results" / "story.csv", table)
+    print(table.T.to_string())
+    return 0 if table.holds.all() else 1
+
+
+def store_outputs(out):
+    """Store what the checked cells put out in the run folder `out`, and strip all other cells."""
+    for name in NOTEBOOKS:
+        executed = resolve_path(out) / "notebooks" / f"{name}.ipynb"
+        stored_outputs.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
+    return 0

@@ -124,7 +124,8 @@ def _score_case(scoring, case, members, dropout_models):
             )
             sums[f"{method}|{index}|{region}"] = region_sums.as_vector()
             rows += _calibration_rows(labelled | {"region": region}, region_sums.result())
-        rows += _segment_rows(labelled, case, probs, scoring.segments)
+        if method != "temperature":  # it leaves the arg max, and so the baseline's segments
+            rows += _segment_rows(labelled, case, probs, scoring.segments)
     rows += _sweep_rows(scoring, case, members)
     table = pd.DataFrame(rows)
     table.insert(0, "case", case.name)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ._checks import check_choice
-from .caches import PreparedCase, prepare_dataset, read_prepared
+from .caches import prepare_dataset
 from .calibration import CalibrationSums
 from .datasets import read_dataset, task_of
 from .devices import choose_device

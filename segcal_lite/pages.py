@@ -18,7 +18,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>segcal_lite: {title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto }}
 table {{ border-collapse: collapse; font-size: 0.9rem }}
 th, td {{ padding: 0.25rem 0.75rem; text-align: right; border-bottom: 1px solid #ddd }}
 figure {{ margin: 2rem 0 }}
@@ -91,7 +91,8 @@ def write_index(folder, names):
         page, _ = exporter.from_notebook_node(notebook)
         with written_aside(folder / "notebooks" / f"{name}.html") as partial:
             partial.write_text(page, encoding="utf-8")
-        links.append(f'<li><a href="notebooks/{name}.html">{html.escape(_title(notebook))}</a></li>')
+        title = html.escape(_title(notebook))
+        links.append(f'<li><a href="notebooks/{name}.html">{title}</a></li>')
     run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
     title = f"{run['task']['name']}, {run['data']}, {run['profile']} profile, seed {run['seed']}"
     content = PAGE.format(

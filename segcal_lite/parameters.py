@@ -2,6 +2,7 @@
 
 import ast
 import os
+from pathlib import Path
 
 from ._checks import wrong_input
 
@@ -9,7 +10,7 @@ INJECTED = "# Parameters"  # first line of the cell that papermill puts behind t
 
 
 def check_injected(history):
-    """Refuse injected parameters that the notebook does not declare.
+    r"""Refuse injected parameters that the notebook does not declare.
 
     Parameters
     ----------
@@ -28,9 +29,9 @@ def check_injected(history):
 
     Examples
     --------
-    >>> check_injected(["seed = 0", "# Parameters\\nseed = 1"])
+    >>> check_injected(["seed = 0", "# Parameters\nseed = 1"])
     ['seed']
-    >>> check_injected(["seed = 0", "# Parameters\\nsead = 1"])
+    >>> check_injected(["seed = 0", "# Parameters\nsead = 1"])
     Traceback (most recent call last):
     ...
     ValueError: parameter 'sead': found in the injected cell, expected one of 'seed'.
@@ -71,5 +72,5 @@ def choose_out(out, data, task, profile):
         return str(out)
     if os.environ.get("SEGCAL_OUT"):
         return os.environ["SEGCAL_OUT"]
-    name = os.path.basename(os.path.normpath(str(data)))
+    name = Path(data).name
     return f"runs/{name}-{task or 'own'}-{profile}"

@@ -168,6 +168,14 @@ def write_phantoms(
     ValueError
         If the folder holds something else, or phantoms of other settings (named), or as
         `make_phantom`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from segcal_lite.tasks import TASKS
+    >>> folder = write_phantoms(tempfile.mkdtemp(), TASKS["heart"], 1, 1, 1, 0, size=(16, 16))
+    >>> sorted(path.name for path in folder.iterdir())
+    ['cases.csv', 'dataset.json', 'imagesTr', 'labelsTr', 'posteriorsTr']
     """
     minima = {"n_train": 1, "n_validation": 1, "n_test": 1, "n_shifted": 0}
     counts = (n_train, n_validation, n_test, n_shifted)

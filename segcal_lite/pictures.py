@@ -19,9 +19,20 @@ SUB_SLICE_MM = 3.0  # a slice is averaged over slabs at most this thick
 
 @dataclass(frozen=True)
 class Look:
-    """How a task's pictures look in one domain, in units of the brightest tissue.
+    """How a task's pictures look in one domain.
 
-    `tissues` maps a tissue to its intensity in each channel; what is not painted has none.
+    Attributes
+    ----------
+    tissues : dict
+        Intensity of each tissue in each channel, about 1 at most; what is not painted has none.
+    noise : float
+        Standard deviation of the real and of the imaginary part, in the units of the tissues.
+    bias, texture : float
+        Standard deviation of the logarithm of the slow gain; relative one of the grain.
+    blur_mm : float
+        Standard deviation of a Gaussian blur in plane, before the noise.
+    near_field : float
+        Extra gain at the surface of an endorectal coil.
     """
 
     tissues: dict
@@ -42,7 +53,10 @@ BRAIN = "scalp,skull,CSF,grey,white,cap,vessel,oedema,enhancing,core"
 PROSTATE = "peripheral,transition,nodule,capsule,stroma,vein,fat,muscle,bone,rectum,bladder"
 SOURCE = {
     "heart": Look(
-        _tissues(HEART, (0.74, 0.78, 0.36, 0.48, 0.70, 0.28, 0.08, 0.40, 0.75)), 0.05, 0.2, 0.10
+        _tissues(HEART, (0.74, 0.78, 0.36, 0.48, 0.70, 0.28, 0.08, 0.40, 0.75)),
+        noise=0.05,
+        bias=0.2,
+        texture=0.10,
     ),
     "brain": Look(
         _tissues(
@@ -51,17 +65,24 @@ SOURCE = {
             (0.55, 0.10, 0.92, 0.58, 0.44, 0.58, 0.20, 0.68, 0.58, 0.76),
             (0.50, 0.10, 0.14, 0.55, 0.46, 0.68, 0.30, 0.74, 0.66, 0.52),
         ),
-        *(0.05, 0.15, 0.06),
+        noise=0.05,
+        bias=0.15,
+        texture=0.06,
     ),
     "prostate": Look(
         _tissues(PROSTATE, (0.62, 0.42, 0.30, 0.36, 0.22, 0.68, 0.50, 0.20, 0.30, 0.34, 0.90)),
-        *(0.05, 0.2, 0.12),
+        noise=0.05,
+        bias=0.2,
+        texture=0.12,
     ),
 }
 SHIFTED = {
     "heart": Look(
         _tissues(HEART, (0.38, 0.36, 0.48, 0.44, 0.90, 0.45, 0.10, 0.62, 0.34)),
-        *(0.09, 0.4, 0.10, 1.2),
+        noise=0.09,
+        bias=0.4,
+        texture=0.10,
+        blur_mm=1.2,
     ),
     "brain": Look(
         _tissues(
@@ -70,11 +91,17 @@ SHIFTED = {
             (0.70, 0.10, 0.75, 0.66, 0.52, 0.62, 0.30, 0.60, 0.54, 0.68),
             (0.70, 0.10, 0.24, 0.48, 0.56, 0.66, 0.40, 0.68, 0.62, 0.42),
         ),
-        *(0.08, 0.3, 0.06, 0.8),
+        noise=0.08,
+        bias=0.3,
+        texture=0.06,
+        blur_mm=0.8,
     ),
     "prostate": Look(
         _tissues(PROSTATE, (0.62, 0.42, 0.30, 0.36, 0.22, 0.68, 0.50, 0.20, 0.30, 0.02, 0.90)),
-        *(0.07, 0.3, 0.12, 0.0, 3.0),
+        noise=0.09,
+        bias=0.4,
+        texture=0.12,
+        near_field=5.0,
     ),
 }
 

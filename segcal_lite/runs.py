@@ -71,7 +71,7 @@ def written_aside(path):
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -156,7 +156,7 @@ def provenance(device="cpu"):
     import torch
 
     try:
-        describe = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12"]
+        describe = ["git", "-C", project_root(), "describe", "--always", "--dirty", "--abbrev=12"]
         commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "no git checkout"

@@ -138,9 +138,9 @@ class Profile:
     n_bins: int = 10
 
 
-CROP_SIZES = {  # (in-plane size by task; "other" for datasets of the user's own)
+CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
     "smoke": {"brain": (112, 112), "heart": (64, 64), "prostate": (112, 112), "other": (96, 96)},
-    "laptop": {"brain": (160, 160), "heart": (128, 128), "prostate": (160, 160), "other": (128, 128)},
+    "laptop": {"brain": (160, 160), "prostate": (160, 160), "other": (128, 128)},
     "paper": {"other": (224, 224)},
 }
 
@@ -155,7 +155,7 @@ PROFILES = {
         "n_dropout_models": 1,
         "n_passes": 20,
         "plateau_patience": 4,
-        "n_phantoms": (16, 6, 24, 24),
+        "n_phantoms": (16, 6, 20, 20),
         "n_phantom_slices": 8,
     },
     "laptop": {

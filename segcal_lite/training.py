@@ -68,10 +68,18 @@ class TrainingSettings:
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
         """Take from task and profile what bears on one model."""
-        from_profile = (
-            "crop_size widths n_epochs batch_size learning_rate plateau_factor "
-            "plateau_patience plateau_gain early_stopping_patience dice_epsilon"
-        ).split()
+        from_profile = [
+            "crop_size",
+            "widths",
+            "n_epochs",
+            "batch_size",
+            "learning_rate",
+            "plateau_factor",
+            "plateau_patience",
+            "plateau_gain",
+            "early_stopping_patience",
+            "dice_epsilon",
+        ]
         return cls(
             task=task.name,
             profile=profile.name,

@@ -69,6 +69,13 @@ def settings(prepared):
     return make
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what needs real volumes, so that ``-m real`` finds it."""
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real")
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of the real volumes; tests that need it are skipped without it."""

@@ -230,13 +230,10 @@ def test_acdc_command_line_says_what_is_wrong(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*pixdim")
-def test_acdc_real_data(tmp_path):
-    root = os.environ.get("SEGCAL_REAL_DATA")
-    if not root or not (Path(root) / "ACDC").is_dir():
-        pytest.skip("SEGCAL_REAL_DATA holds no ACDC")
-    if (Path(root) / "ACDC").stat().st_dev != tmp_path.stat().st_dev:
+def test_acdc_real_data(tmp_path, real_data):
+    if (real_data / "ACDC").stat().st_dev != tmp_path.stat().st_dev:
         pytest.skip("hard links need SEGCAL_REAL_DATA and the temporary folder on one file system")
-    acdc.convert(Path(root) / "ACDC", tmp_path / "heart", link=True)
+    acdc.convert(real_data / "ACDC", tmp_path / "heart", link=True)
     dataset = read_dataset(tmp_path / "heart", task="heart")
     sizes = [len(dataset.of(split)) for split in ("train", "validation", "test")]
     assert sizes == [40, 10, 50]

@@ -1,8 +1,6 @@
 import json
 import logging
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -393,14 +391,6 @@ def test_labels_without_any_segment(tmp_path):
     assert message_of(tmp_path).startswith("/labelsTr: found only 0, expected values")
 
 
-def real(name):
-    """Return the folder of real data, or skip."""
-    root = os.environ.get("SEGCAL_REAL_DATA")
-    if not root or not (Path(root) / name).is_dir():
-        pytest.skip(f"SEGCAL_REAL_DATA holds no {name}")
-    return Path(root) / name
-
-
 @pytest.mark.parametrize(
     ("name", "n_cases", "n_channels", "n_segments", "n_domains", "counts", "in_plane_mm"),
     [
@@ -410,8 +400,10 @@ def real(name):
         ("OpenKBP_CT", 36, 1, 5, 1, (22, 3, 11), 4.1325),
     ],
 )
-def test_real_layouts(name, n_cases, n_channels, n_segments, n_domains, counts, in_plane_mm):
-    dataset = read_dataset(real(name))
+def test_real_layouts(
+    name, n_cases, n_channels, n_segments, n_domains, counts, in_plane_mm, real_data
+):
+    dataset = read_dataset(real_data / name)
     assert len(dataset.cases) == n_cases
     assert (len(dataset.channels), len(dataset.segments)) == (n_channels, n_segments)
     assert dataset.label_values == tuple(range(n_segments + 1))

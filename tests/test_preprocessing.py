@@ -1,9 +1,7 @@
 import itertools
 import json
-import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -523,11 +521,8 @@ def test_restored_file_has_the_native_affine(tmp_path):
     np.testing.assert_allclose(on_file.spacing_mm, (2, 2, 6), rtol=1e-6)
 
 
-def test_official_heart_label_to_2_mm_and_back():
-    root = os.environ.get("SEGCAL_REAL_DATA")
-    folder = Path(root or ".") / "ACDC" / "training" / "patient001"
-    if not root or not folder.is_dir():
-        pytest.skip("SEGCAL_REAL_DATA names no folder with ACDC/training/patient001")
+def test_official_heart_label_to_2_mm_and_back(real_data):
+    folder = real_data / "ACDC" / "training" / "patient001"
     with warnings.catch_warnings(action="ignore"):
         image = read_volume(folder / "patient001_frame01.nii.gz")
         labels = read_label(folder / "patient001_frame01_gt.nii.gz")

@@ -1,4 +1,3 @@
-import os
 import struct
 import warnings
 from pathlib import Path
@@ -451,12 +450,8 @@ def test_box_refuses():
 
 
 @pytest.fixture
-def heart_folder():
-    root = os.environ.get("SEGCAL_REAL_DATA")
-    folder = Path(root or ".") / "ACDC" / "training" / "patient001"
-    if not root or not folder.is_dir():
-        pytest.skip("SEGCAL_REAL_DATA names no folder with ACDC/training/patient001")
-    return folder
+def heart_folder(real_data):
+    return real_data / "ACDC" / "training" / "patient001"
 
 
 def test_official_heart_files(heart_folder):

@@ -1,0 +1,125 @@
+"""What the smoke run must show, as numbers with intervals: the claims a reader can see at once."""
+
+import pandas as pd
+
+from .detection_statistics import auc_interval, linear_regression, logit
+from .detectors import SpectralDetector
+from .experiments import open_experiment
+from .inference import load_model
+from .signatures import case_signatures
+from .statistics import paired_interval
+
+REGION = "box"
+
+
+def story_row(experiment, report=print):
+    """The claims of one run on the source domain's test cases.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.Experiment
+        On phantoms: it needs an oracle and a shifted domain.
+    report : callable
+
+    Returns
+    -------
+    dict
+        Numbers with units in their names; ``*_lo`` and ``*_hi`` bound 95 % intervals over patients.
+        ``holds`` is true if every claim does.
+    """
+    scores = experiment.scores(report=report)
+    source = scores[scores.domain == "source"]
+    row = {"seed": experiment.seed, "n_members": experiment.profile.n_members}
+    row["n_test"] = source.case.nunique()
+    row |= _calibration_claims(source[(source.loss == "dice") & (source.region == REGION)])
+    row |= _entropy_claim(scores[scores.loss == "dice"])
+    row |= _spectral_claim(experiment)
+    row["holds"] = (
+        row["ece_difference_hi"] < 0
+        and row["nll_ensemble"] < row["nll_best_member"]
+        and row["nll_gap_ensemble"] < row["nll_gap_members"]
+        and row["entropy_pearson_r"] < 0
+        and row["spectral_auc"] >= 0.95
+    )
+    return row
+
+
+def _by_case(scores, method, metric):
+    """Scores of a method as a table, one row a case and one column a member."""
+    chosen = scores[(scores.method == method) & (scores.metric == metric)]
+    return chosen.pivot(index="case", columns="member", values="value")
+
+
+def _calibration_claims(scores):
+    """ECE and NLL of the Dice ensemble against its members and the oracle."""
+    ensemble, members = (_by_case(scores, method, "ece") for method in ("ensemble", "baseline"))
+    difference, lo, hi = paired_interval(ensemble[0], members.mean(axis=1))
+    nll = {
+        method: _by_case(scores, method, "nll").mean()
+        for method in ("ensemble", "baseline", "oracle")
+    }
+    floor = nll["oracle"][0]
+    return {
+        "ece_ensemble": ensemble[0].mean(),
+        "ece_members": members.mean(axis=1).mean(),
+        "ece_difference": difference,
+        "ece_difference_lo": lo,
+        "ece_difference_hi": hi,
+        "nll_oracle": floor,
+        "nll_ensemble": nll["ensemble"][0],
+        "nll_best_member": nll["baseline"].min(),
+        "nll_gap_ensemble": nll["ensemble"][0] - floor,
+        "nll_gap_members": nll["baseline"].mean() - floor,
+    }
+
+
+def _entropy_claim(scores):
+    """Correlation of segment entropy with logit Dice, both domains, of the Dice ensemble."""
+    chosen = scores[(scores.method == "ensemble") & scores.segment.notna()]
+    wide = chosen.pivot(index=["case", "segment"], columns="metric", values="value")
+    fit = linear_regression(wide.segment_entropy, logit(wide.dice)[0])
+    return {
+        "entropy_pearson_r": fit.pearson_r,
+        "entropy_pearson_p": fit.pearson_p,
+        "entropy_n": fit.n,
+        "entropy_n_missing": fit.n_missing,
+    }
+
+
+def _spectral_claim(experiment):
+    """AUC of the spectral detector on the first Dice member at full shift."""
+    model, settings = load_model(experiment.members("dice")[0].folder, experiment.device)
+    sets = {
+        "train": experiment.split("train"),
+        "source": experiment.split("test", "source"),
+        "shifted": experiment.split("test", "shifted"),
+    }
+    signatures = {
+        name: case_signatures(model, cases, settings.loss) for name, cases in sets.items()
+    }
+    detector = SpectralDetector()
+    detector.fit(signatures["train"])
+    scores = [detector.score(signatures[name]) for name in ("source", "shifted")]
+    auc, lo, hi = auc_interval(*scores)
+    return {
+        "spectral_auc": auc,
+        "spectral_auc_lo": lo,
+        "spectral_auc_hi": hi,
+        "spectral_n_source": len(scores[0]),
+        "spectral_n_shifted": len(scores[1]),
+    }
+
+
+def tell_story(out, seeds, report=print):
+    """`story_row` for each seed: one smoke run on phantoms in a folder of its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    rows = []
+    for seed in seeds:
+        experiment = open_experiment(out / str(seed), seed=seed, report=report)
+        rows.append(story_row(experiment, report))
+        report(f"seed {seed}: {'every claim holds' if rows[-1]['holds'] else 'a claim fails'}")
+    return pd.DataFrame(rows)

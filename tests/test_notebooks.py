@@ -1,0 +1,147 @@
+"""The notebooks as files: anatomy, stored outputs, exercises. nbval executes them."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from segcal_lite.commands import NOTEBOOKS
+from segcal_lite.notebook_copies import exercises, tags, write_copies
+from segcal_lite.runs import project_root
+from segcal_lite.stored_outputs import store_outputs
+
+FOLDER = project_root() / "notebooks"
+SOURCES = {path.stem: nbformat.read(path, as_version=4) for path in sorted(FOLDER.glob("*.ipynb"))}
+COMMON = ["data", "task", "profile", "out", "seed", "device", "n_epochs", "n_members"]
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_runner_knows_every_notebook():
+    assert list(SOURCES) == list(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+class TestNotebook:
+    def test_parameters_are_literals_and_the_guard_follows(self, name):
+        cells = code_cells(SOURCES[name])
+        assert tags(cells[0]) == ["parameters"]
+        assignments = ast.parse(cells[0].source).body
+        assert [statement.targets[0].id for statement in assignments][:8] == COMMON
+        for statement in assignments:
+            ast.literal_eval(statement.value)
+        assert "check_injected(In)" in cells[1].source
+
+    def test_every_checked_cell_stores_an_output(self, name):
+        """nbval passes a checked cell without one."""
+        checked = [c for c in code_cells(SOURCES[name]) if "nbval-check-output" in tags(c)]
+        assert len(checked) >= 3
+        for cell in checked:
+            assert cell.outputs, cell.source
+            assert cell.execution_count is not None
+
+    def test_other_cells_are_stripped_and_none_stores_an_error(self, name):
+        for cell in code_cells(SOURCES[name]):
+            if not {"nbval-check-output", "keep-output"} & set(tags(cell)):
+                assert not cell.outputs, cell.source
+            assert all(output.output_type != "error" for output in cell.outputs)
+
+    def test_code_cells_are_short(self, name):
+        for cell in code_cells(SOURCES[name])[3:]:
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            assert len(lines) <= 30, f"{len(lines)} lines: {lines[0]}"
+
+    def test_no_machines_path_and_no_network(self, name):
+        text = "".join(cell.source for cell in SOURCES[name].cells)
+        for forbidden in ("/home/", "/work/", "/tmp/", "http.client", "requests", "urllib"):
+            assert forbidden not in text
+
+    def test_stubs_fail_and_solutions_pass(self, name):
+        found = exercises(SOURCES[name])
+        assert len(found) >= 2
+        for stub, solution, check in found:
+            with pytest.raises(NotImplementedError):
+                exec(f"{stub}\n{check}", {})
+            exec(f"{stub}\n{solution}\n{check}", {})
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_unknown_parameter_ends_in_one_sentence(name, tmp_path):
+    """Plain papermill only warns: the guard refuses before anything is made."""
+    source = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    at = next(i for i, cell in enumerate(source.cells) if "check_injected(In)" in cell.source)
+    source.cells = source.cells[: at + 1]
+    nbformat.write(source, tmp_path / "head.ipynb")
+    with pytest.raises(papermill.PapermillExecutionError, match="parameter 'epochs': found"):
+        papermill.execute_notebook(
+            tmp_path / "head.ipynb",
+            tmp_path / "out.ipynb",
+            parameters={"epochs": 3},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+
+
+def test_copies_for_students_lack_the_solutions_only(tmp_path):
+    written = write_copies(FOLDER, tmp_path)
+    assert len(written) == 2 * len(SOURCES)
+    for name, source in SOURCES.items():
+        student = nbformat.read(tmp_path / "student" / f"{name}.ipynb", as_version=4)
+        instructor = nbformat.read(tmp_path / "instructor" / f"{name}.ipynb", as_version=4)
+        assert instructor.cells == source.cells
+        kept = [cell for cell in source.cells if "solution" not in tags(cell)]
+        assert [cell.source for cell in student.cells] == [cell.source for cell in kept]
+        assert len(student.cells) < len(source.cells)
+
+
+def notebook_of(*cells):
+    notebook = nbformat.v4.new_notebook()
+    for source, tag in cells:
+        cell = nbformat.v4.new_code_cell(source)
+        cell.metadata["tags"] = [tag] if tag else []
+        notebook.cells.append(cell)
+    return notebook
+
+
+def test_exercises_out_of_turn_are_refused():
+    with pytest.raises(ValueError, match="exercise cells: found"):
+        exercises(notebook_of(("a", "exercise"), ("b", "check")))
+
+
+def test_outputs_are_stored_for_checked_cells_only(tmp_path):
+    cells = [("x = 1", "parameters"), ("print(x)", ""), ("print(2)", "nbval-check-output")]
+    source, executed = tmp_path / "source.ipynb", tmp_path / "executed.ipynb"
+    nbformat.write(notebook_of(*cells), source)
+    papermill.execute_notebook(
+        source, executed, {"x": 5}, kernel_name="python3", progress_bar=False
+    )
+    store_outputs(source, executed)
+    stored = nbformat.read(source, as_version=4)
+    assert [len(cell.outputs) for cell in stored.cells] == [0, 0, 1]
+    assert stored.cells[2].outputs[0].text == "2\n"
+    assert [cell.execution_count for cell in stored.cells] == [1, 2, 3]
+
+
+def test_a_checked_cell_without_output_is_refused(tmp_path):
+    source = tmp_path / "source.ipynb"
+    nbformat.write(notebook_of(("x = 1", "nbval-check-output")), source)
+    with pytest.raises(ValueError, match="no output to check"):
+        store_outputs(source, source)
+
+
+def test_outputs_of_other_code_are_refused(tmp_path):
+    for name, code in (("a", "x = 1"), ("b", "x = 2")):
+        nbformat.write(notebook_of((code, "")), tmp_path / name)
+    with pytest.raises(ValueError, match="other code"):
+        store_outputs(tmp_path / "a", tmp_path / "b")
+
+
+def test_parameter_files_hold_declared_names_only():
+    import yaml
+
+    for path in Path(FOLDER / "params").glob("*.yaml"):
+        assert set(yaml.safe_load(path.read_text())) <= {"data", "task", "profile", "seed", "out"}

@@ -1,0 +1,53 @@
+import numpy as np
+import pandas as pd
+
+from segcal_lite.story import _by_case, _calibration_claims, _entropy_claim
+
+
+def rows(loss="dice", **values):
+    """A long table: values[method_metric] has one row a member and one column a case."""
+    table = []
+    for key, by_member in values.items():
+        method, metric = key.split("__")
+        for member, by_case in enumerate(by_member):
+            for case, value in enumerate(by_case):
+                table.append((loss, method, member, f"c{case}", metric, value))
+    columns = ["loss", "method", "member", "case", "metric", "value"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def test_scores_are_paired_by_case():
+    table = rows(baseline__ece=[[0.1, 0.2], [0.3, 0.4]])
+    assert _by_case(table, "baseline", "ece").to_numpy().tolist() == [[0.1, 0.3], [0.2, 0.4]]
+
+
+def test_the_claims_are_differences_of_means_with_their_sign():
+    rng = np.random.default_rng(0)
+    members = rng.uniform(0.1, 0.2, size=(3, 12))
+    table = rows(
+        baseline__ece=members,
+        ensemble__ece=[members.mean(axis=0) - 0.05],
+        baseline__nll=members + 1,
+        ensemble__nll=[members.mean(axis=0)],
+        oracle__nll=[np.full(12, 0.05)],
+    )
+    claims = _calibration_claims(table)
+    assert np.isclose(claims["ece_difference"], -0.05)
+    assert claims["ece_difference_lo"] <= -0.05 + 1e-9
+    assert claims["ece_difference_hi"] < 0
+    assert np.isclose(claims["nll_best_member"], (members + 1).mean(axis=1).min())
+    assert np.isclose(claims["nll_gap_members"], (members + 1).mean() - 0.05)
+    assert np.isclose(claims["nll_gap_ensemble"], members.mean() - 0.05)
+
+
+def test_entropy_that_falls_with_dice_correlates_negatively_and_gaps_are_counted():
+    dice = np.linspace(0.2, 0.95, 15)
+    table = pd.concat(
+        [
+            rows(ensemble__dice=[dice], ensemble__segment_entropy=[0.6 - 0.5 * dice]),
+        ]
+    ).assign(segment="organ")
+    table.loc[(table.metric == "segment_entropy") & (table.case == "c3"), "value"] = np.nan
+    claim = _entropy_claim(table)
+    assert claim["entropy_pearson_r"] < -0.9
+    assert (claim["entropy_n"], claim["entropy_n_missing"]) == (14, 1)

@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import datetime
 
-from . import notebook_copies, pages, stored_outputs
+from . import notebook_copies, pages, published, stored_outputs
 from .runs import project_root, provenance, resolve_path, write_table
 from .setup_environment import KERNEL
 from .story import tell_story
@@ -110,4 +110,12 @@ def store_outputs(out):
     for name in NOTEBOOKS:
         executed = resolve_path(out) / "notebooks" / f"{name}.ipynb"
         stored_outputs.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
+    return 0
+
+
+def publish(run, name):
+    """Take a run's tables and figures over into ``results/NAME``, and fill the README's tables."""
+    for path in published.publish(resolve_path(run), name):
+        print(path.relative_to(project_root()))
+    published.fill_readme(project_root() / "README.md")
     return 0

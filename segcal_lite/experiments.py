@@ -81,9 +81,7 @@ class Experiment:
     def split(self, split, domain=None):
         """The prepared cases of one split, of one domain or of all."""
         return [
-            case
-            for case in self.cases
-            if case.split == split and domain in (None, case.domain)
+            case for case in self.cases if case.split == split and domain in (None, case.domain)
         ]
 
     def scoring(self, loss):

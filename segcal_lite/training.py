@@ -186,8 +186,7 @@ class TrainingRun:
         dice = [row["validation_dice"] for row in self.numbers["history"]]
         n_waited = len(dice) - 1 - int(np.argmax(dice)) if dice else 0
         return (
-            len(dice) >= self.settings.n_epochs
-            or n_waited >= self.settings.early_stopping_patience
+            len(dice) >= self.settings.n_epochs or n_waited >= self.settings.early_stopping_patience
         )
 
     def train_epoch(self):
@@ -209,9 +208,7 @@ class TrainingRun:
                 for name, tensor in self.model.state_dict().items()
             }
         self._lower_rate_on_plateau(row["validation_dice"])
-        save_checkpoint(
-            self.folder, self.model, self.optimiser, self.best_weights, self.numbers
-        )
+        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, self.numbers)
         return row
 
     def _train_on_all_slices(self):

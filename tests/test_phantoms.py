@@ -114,7 +114,8 @@ PLAUSIBLE_ML = {  # by label; a tumour and a gland are cut by the eight slices
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_class_is_in_every_case_in_a_plausible_volume(name, without_pictures):
+def test_every_class_is_in_every_case_in_a_plausible_volume(name, without_pictures, monkeypatch):
+    monkeypatch.setattr(phantoms, "posterior", lambda *a: np.zeros(1))  # not looked at here
     size = {"brain": (84, 84), "heart": (64, 64), "prostate": (92, 92)}[name]
     for seed in range(50):
         case = make_phantom(TASKS[name], seed, size=size)
@@ -287,6 +288,8 @@ def test_source_cases_do_not_depend_on_how_many_there_are_nor_on_the_shift(tmp_p
 
     np.testing.assert_array_equal(image(few, "heart_002"), image(more, "heart_002"))
     np.testing.assert_array_equal(image(few, "heart_004"), image(more, "heart_005"))
+    halfway = make_phantom(TASKS["heart"], (0, 3, 0), 0.5, (20, 16)).image[0]
+    np.testing.assert_array_equal(image(few, "heart_005"), halfway)
     cases = [image(few, f"heart_{i:03d}") for i in range(1, 7)]
     assert len({case.tobytes() for case in cases}) == 6
 

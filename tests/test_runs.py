@@ -29,9 +29,7 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path):
 def test_other_settings_are_named_field_by_field(tmp_path):
     path = tmp_path / "run.json"
     runs.write_json(path, {"seed": 0, "profile": "smoke", "crop_size": (64, 64), "old": 1})
-    runs.check_same_settings(
-        path, {"seed": 0, "profile": "smoke", "crop_size": (64, 64), "old": 1}
-    )
+    runs.check_same_settings(path, {"seed": 0, "profile": "smoke", "crop_size": (64, 64), "old": 1})
     with pytest.raises(ValueError) as error:
         runs.check_same_settings(path, {"seed": 1, "profile": "smoke", "crop_size": (64, 64)})
     message = str(error.value)

@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+
+from segcal_lite.experiments import open_experiment
+from segcal_lite.signatures import case_signatures, case_spectrum
+from segcal_lite.spectral import spectral_signature
+
+TINY = {"n_epochs": 1, "n_members": 2, "n_passes": 2, "n_resamples": 3, "widths": (4, 8)}
+TINY |= {"n_phantoms": (2, 2, 2, 2), "n_phantom_slices": 4}
+
+
+def silent(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return open_experiment(out, device="cpu", report=silent, **TINY)
+
+
+@pytest.fixture(scope="module")
+def scores(experiment):
+    return experiment.scores(report=silent)
+
+
+def test_phantoms_are_the_default_and_have_two_domains(experiment):
+    assert experiment.task.name == "heart"
+    assert len(experiment.split("train")) == 2
+    assert len(experiment.split("test", "source")) == len(experiment.split("test", "shifted")) == 2
+
+
+def test_the_long_table_has_the_declared_columns_and_methods(scores):
+    assert list(scores.columns) == [
+        "task",
+        "data",
+        "loss",
+        "domain",
+        "case",
+        "method",
+        "member",
+        "n_members",
+        "region",
+        "metric",
+        "value",
+        "segment",
+    ]
+    assert set(scores.method) == {
+        "baseline",
+        "temperature",
+        "vector_scaling",
+        "ensemble",
+        "mc_dropout",
+        "oracle",
+        "sweep",
+    }
+    assert scores[scores.method == "ensemble"].n_members.unique() == [2]
+    assert set(scores.loss) == {"ce", "dice"}
+
+
+def test_the_oracle_is_the_floor(scores):
+    nll = scores[(scores.metric == "nll") & (scores.region == "box")]
+    means = nll.groupby("method").value.mean()
+    assert (means["oracle"] < means.drop("oracle")).all()
+
+
+def test_scores_are_read_again_not_made_again(experiment, scores):
+    def fail(line):
+        assert "scoring" not in line
+
+    assert experiment.scores(report=fail).equals(scores)
+
+
+def test_pooled_results_weigh_voxels(experiment, scores):
+    cases = experiment.split("test", "source")
+    result = experiment.pooled("dice", "ensemble", region="whole", cases=cases)
+    rows = scores[(scores.loss == "dice") & (scores.method == "ensemble")]
+    rows = rows[(rows.region == "whole") & (rows.domain == "source")]
+    nll = rows[rows.metric == "nll"].value.to_numpy()
+    n_voxels = rows[rows.metric == "n_voxels"].value.to_numpy()
+    assert result.nll == pytest.approx(np.average(nll, weights=n_voxels))
+    assert result.n_voxels == n_voxels.sum()
+
+
+def test_more_members_reuse_the_trained_ones(experiment, scores):
+    before = experiment.members("ce")[1].folder / "weights.safetensors"
+    stamp = before.stat().st_mtime_ns
+    lines = []
+    more = open_experiment(experiment.out, device="cpu", report=silent, **(TINY | {"n_members": 3}))
+    more.train(("ce",), report=lines.append)
+    assert lines[0] == "3 of 4 models were trained before"
+    assert before.stat().st_mtime_ns == stamp
+    assert more.scoring("ce").folder != experiment.scoring("ce").folder
+
+
+def test_a_run_folder_of_other_settings_is_refused(experiment):
+    with pytest.raises(ValueError, match="phantoms with seed = 0, expected seed = 1"):
+        open_experiment(experiment.out, device="cpu", seed=1, report=silent, **TINY)
+    with pytest.raises(ValueError, match="run.json: found other settings: .*profile = 'smoke'"):
+        crop = {"crop_size": (64, 64)}
+        open_experiment(experiment.out, profile="laptop", report=silent, **(TINY | crop))
+
+
+def test_a_dataset_of_ones_own(discs, tmp_path):
+    lines = []
+    tiny = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "widths": (4, 8)}
+    own = open_experiment(
+        tmp_path, discs, crop_size=(32, 32), device="cpu", report=lines.append, **tiny
+    )
+    assert own.task.segments == ("ring", "core")
+    table = own.scores(("ce",), report=lines.append)
+    assert "oracle" not in set(table.method)
+    assert set(table.case) == {"disc5"}
+
+
+def test_an_unknown_task_and_loss_are_refused(tmp_path, experiment):
+    with pytest.raises(ValueError, match="task: found 'liver', expected one of 'brain'"):
+        open_experiment(tmp_path, task="liver", report=silent)
+    with pytest.raises(ValueError, match="loss: found 'focal'"):
+        experiment.members("focal")
+
+
+def test_signatures_are_those_of_the_unpadded_feature_map(experiment, scores):
+    from segcal_lite.inference import load_model, predict_logits, recorded_features
+
+    model, settings = load_model(experiment.members("dice")[0].folder, "cpu")
+    case = experiment.split("test")[0]
+    with recorded_features(model.last_features) as blocks:
+        predict_logits(model, case.image, settings.loss)
+    feature_map = np.moveaxis(np.concatenate(blocks), 1, 0)
+    expected = spectral_signature(feature_map)
+    found = case_signatures(model, [case, case], settings.loss)
+    assert found.shape == (2, len(feature_map))
+    assert np.allclose(found, expected)
+    assert case_spectrum(model, case, settings.loss).n_voxels == feature_map[0].size
+
+
+def test_padding_does_not_feed_a_signature(discs, tmp_path):
+    import torch
+
+    from segcal_lite.caches import read_prepared
+
+    tiny = {"n_epochs": 1, "n_members": 1, "widths": (4, 8), "crop_size": (32, 32)}
+    own = open_experiment(tmp_path, discs, device="cpu", report=silent, **tiny)
+    case = read_prepared(own.prepared_folder)[0]
+
+    class Echo(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last_features = torch.nn.Conv2d(1, 2, kernel_size=1)
+
+        def forward(self, image):
+            return self.last_features(image)
+
+    assert case_spectrum(Echo(), case, "ce").n_voxels == 24 * 24 * 3

@@ -1,0 +1,107 @@
+import json
+import shutil
+
+import nbformat
+import papermill
+import pytest
+
+from segcal_lite import pages, published, setup_environment
+from segcal_lite.runs import project_root, write_json
+
+
+def write_notebook(path, source):
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": ""}
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell("# 01 A title\n\nText."),
+        nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(source),
+    ]
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with one executed notebook, one table and one figure."""
+    write_notebook(tmp_path / "01_a.ipynb", "print(seed + 1)")
+    folder = tmp_path / "run"
+    target = folder / "notebooks" / "01_a.ipynb"
+    pages.execute_notebook(tmp_path / "01_a.ipynb", target, {"seed": 4}, "python3")
+    for name in ("tables", "figures"):
+        (folder / name).mkdir()
+    (folder / "tables" / "calibration.csv").write_text("loss,NLL\nce,0.25 <b>\n")
+    (folder / "figures" / "03_summary.png").write_bytes(b"png")
+    task = {"name": "heart"}
+    settings = {"task": task, "data": "phantoms", "profile": "smoke", "seed": 4}
+    write_json(folder / "run.json", settings)
+    write_json(folder / "provenance.json", {"commit": "abc", "date": "2026-01-01"})
+    return folder
+
+
+def test_an_executed_notebook_has_its_parameters_and_outputs(run):
+    notebook = nbformat.read(run / "notebooks" / "01_a.ipynb", as_version=4)
+    assert notebook.cells[-1].outputs[0].text == "5\n"
+
+
+def test_a_failed_execution_is_left_to_be_looked_at_under_another_name(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "1 / 0")
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        pages.execute_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {}, "python3")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed-a.ipynb"]
+
+
+def test_the_index_links_pages_and_shows_table_and_figures(run):
+    index = pages.write_index(run, ["01_a"])
+    text = index.read_text()
+    assert '<a href="notebooks/01_a.html">01 A title</a>' in text
+    assert (run / "notebooks" / "01_a.html").exists()
+    assert '<img src="figures/03_summary.png">' in text
+    assert "0.25 &lt;b&gt;" in text  # escaped
+    assert "commit: abc" in text
+
+
+def test_results_carry_their_provenance(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    written = published.publish(run, "heart")
+    assert sorted(path.name for path in written) == ["03_summary.png", "calibration.csv"]
+    record = json.loads((tmp_path / "results" / "heart" / "provenance.json").read_text())
+    assert (record["commit"], record["seed"]) == ("abc", 4)
+
+
+def test_a_run_without_tables_is_not_published(tmp_path):
+    with pytest.raises(ValueError, match="no tables or figures"):
+        published.publish(tmp_path, "heart")
+
+
+def test_the_readmes_tables_are_what_results_say(tmp_path):
+    readme = tmp_path / "README.md"
+    shutil.copy(project_root() / "README.md", readme)
+    published.fill_readme(readme)
+    assert readme.read_text() == (project_root() / "README.md").read_text()
+
+
+def test_an_environment_that_holds_the_package_is_taken_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_environment, "_is_installed", lambda: True)
+    assert str(setup_environment.ensure_environment()) == setup_environment.sys.executable
+
+
+def test_the_own_environment_is_filled_once_until_the_pins_change(monkeypatch, tmp_path):
+    calls = []
+
+    def install(folder, python, extras):
+        folder.mkdir(exist_ok=True)
+        calls.append(extras)
+
+    monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_environment, "_is_installed", lambda: False)
+    monkeypatch.setattr(setup_environment, "_install", install)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text("1")
+    for _ in range(2):
+        python = setup_environment.ensure_environment(("test",))
+    assert calls == [("test",)]
+    assert python.is_relative_to(tmp_path / ".venv")
+    (tmp_path / "constraints.txt").write_text("2")
+    setup_environment.ensure_environment(("test",))
+    assert len(calls) == 2

@@ -15,10 +15,11 @@ import numpy as np
 import psutil
 import torch
 
-from ._checks import check_count, wrong_input
+from ._checks import wrong_input
 from .devices import choose_device
 from .runs import read_json
-from .training import TrainingSettings, train_model
+from .training import train_model
+from .training_settings import TrainingSettings
 
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 SECONDS_BETWEEN_REPORTS = 30
@@ -193,77 +194,3 @@ def mean_probability(member_probs):
     if total is None:
         raise wrong_input("member_probs", "no member", "at least one")
     return total / n_members
-
-
-def selection_matrix(n_pool, n_members, n_resamples, seed=0):
-    """Draw ensembles from a pool: one row an ensemble, 1 / M where a member takes part.
-
-    Its product with the pool's probabilities gives the mean probabilities of all the ensembles.
-
-    Parameters
-    ----------
-    n_pool, n_members, n_resamples, seed : int
-        Pool size, M, number of ensembles, seed.
-
-    Returns
-    -------
-    array, float64, shape (n_resamples, n_pool)
-
-    Raises
-    ------
-    ValueError
-        If M exceeds the pool.
-
-    Examples
-    --------
-    >>> selection_matrix(4, 2, 3).sum(axis=1).tolist()
-    [1.0, 1.0, 1.0]
-    """
-    check_count("n_members", n_members)
-    if n_members > n_pool:
-        raise wrong_input("n_members", n_members, f"at most the pool's {n_pool}")
-    rng = np.random.default_rng([seed, n_members])
-    selection = np.zeros((n_resamples, n_pool))
-    for row in selection:
-        row[rng.choice(n_pool, n_members, replace=False)] = 1 / n_members
-    return selection
-
-
-class SweepSums:
-    """NLL and Dice of many ensembles drawn from one pool, as sums over blocks of one volume.
-
-    Parameters
-    ----------
-    selection : array, shape (R, n_pool)
-        From `selection_matrix`; rows of several M may be stacked.
-    n_classes : int
-    eps : float
-        Floor of the probabilities in the NLL.
-    """
-
-    def __init__(self, selection, n_classes, eps=1e-12):
-        self.selection, self.eps = np.asarray(selection, dtype=np.float32), eps
-        self.n_voxels = 0
-        self.nll_sum = np.zeros(len(selection))
-        self.overlap = np.zeros((len(selection), n_classes - 1))
-        self.total = np.zeros((len(selection), n_classes - 1))
-
-    def update(self, labels, member_probs):
-        """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N)."""
-        n_pool, n_classes, n_voxels = member_probs.shape
-        probs = self.selection @ member_probs.reshape(n_pool, -1)
-        probs = probs.reshape(-1, n_classes, n_voxels)
-        true_probs = probs[:, labels, np.arange(n_voxels)].astype(np.float64)
-        self.n_voxels += n_voxels
-        self.nll_sum -= np.log(np.maximum(true_probs, self.eps)).sum(axis=1)
-        predicted = probs.argmax(axis=1)
-        for k in range(1, n_classes):
-            is_truth, is_predicted = labels == k, predicted == k
-            self.overlap[:, k - 1] += (is_predicted & is_truth).sum(axis=1)
-            self.total[:, k - 1] += is_predicted.sum(axis=1) + is_truth.sum()
-        return self
-
-    def result(self):
-        """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1."""
-        dice = np.where(self.total > 0, 2 * self.overlap / np.maximum(self.total, 1), 1.0)
-        return self.nll_sum / self.n_voxels, dice.mean(axis=1)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .caches import read_prepared
 from .calibration import CalibrationSums
-from .ensembles import SweepSums, mean_probability, selection_matrix
+from .ensembles import mean_probability
 from .entropy import mean_foreground_uncertainty, segment_entropy
 from .inference import load_model, mc_dropout_passes, predict_logits, softmax
 from .runs import as_json_values, read_json, write_json, write_table, written_aside
@@ -24,6 +24,7 @@ from .segmentation_metrics import (
     dice_coefficient,
     hausdorff95,
 )
+from .sweeps import SweepSums, selection_matrix
 
 SLAB_BYTES = 128 * 2**20
 

@@ -27,7 +27,7 @@ from .runs import (
     write_json,
 )
 from .tasks import TASKS, Profile, Task, get_profile
-from .training import TrainingSettings
+from .training_settings import TrainingSettings
 
 PHANTOMS = "phantoms"
 NETWORK = "unet2d"

@@ -11,7 +11,7 @@ from ._checks import check_count, wrong_input
 from .devices import choose_device
 from .losses import class_logits
 from .runs import read_json
-from .training import TrainingSettings, build_model
+from .training_settings import TrainingSettings, build_model
 
 N_SLICES_AT_ONCE = 32
 

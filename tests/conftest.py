@@ -12,7 +12,7 @@ import pytest
 from segcal_lite.caches import prepare_dataset
 from segcal_lite.datasets import read_dataset, task_of
 from segcal_lite.tasks import get_profile
-from segcal_lite.training import TrainingSettings
+from segcal_lite.training_settings import TrainingSettings
 
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])
 

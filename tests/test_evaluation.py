@@ -17,7 +17,7 @@ def scored(prepared, tmp_path_factory):
     """Scores of two Dice members and a dropout model on the test disc."""
     from dataclasses import replace
 
-    from segcal_lite.training import TrainingSettings
+    from segcal_lite.training_settings import TrainingSettings
 
     task, profile, folder, data = prepared
     out = tmp_path_factory.mktemp("out")

@@ -11,7 +11,8 @@ from segcal_lite.inference import (
     predict_logits,
     recorded_features,
 )
-from segcal_lite.training import build_model, train_model
+from segcal_lite.training import train_model
+from segcal_lite.training_settings import build_model
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 
 from segcal_lite.caches import load_slices, read_prepared
 from segcal_lite.runs import write_json
-from segcal_lite.training import TrainingRun, build_model, train_model, validation_dice
+from segcal_lite.training import TrainingRun, train_model, validation_dice
+from segcal_lite.training_settings import build_model
 
 TRAIN_IN_A_PROCESS = """
 import json, sys
 from pathlib import Path
-from segcal_lite.training import TrainingSettings, train_model
+from segcal_lite.training import train_model
+from segcal_lite.training_settings import TrainingSettings
 folder, prepared, settings = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 train_model(folder, prepared, TrainingSettings(**settings), "cpu")
 """

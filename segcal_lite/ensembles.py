@@ -113,12 +113,9 @@ class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context 
     def __exit__(self, kind, error, traceback):
         """On any error, also Ctrl-C, drop what waits and stop the children."""
         if kind is not None:
-            self.shutdown(wait=False, cancel_futures=True)
-            children = multiprocessing.active_children()
-            for child in children:
+            for child in multiprocessing.active_children():
                 child.terminate()
-            for child in children:
-                child.join()
+            self.shutdown(cancel_futures=True)  # the pool's own thread waits for the children
         return super().__exit__(kind, error, traceback)
 
 

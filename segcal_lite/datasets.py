@@ -14,6 +14,7 @@ own patient; without ``domain`` there is one. What was decided so is logged and 
 """
 
 import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from ._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case
 from .layouts import Description, find_file_ending, find_files, read_description
+from .preprocessing import plan_preprocessing
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
 from .tasks import TASKS, Task
 from .volumes import read_label, read_volume
@@ -229,7 +231,10 @@ def task_of(dataset, task=None):
         for note in _check_task(task, dataset.channels, dataset.segments):
             logger.info("%s: %s", dataset.name, note)
         return task
-    spacings_mm = [read_label(case.label_path).spacing_mm for case in dataset.cases]
+    with warnings.catch_warnings(action="ignore"):  # told in one line when cases are prepared
+        volumes = [read_label(case.label_path) for case in dataset.cases]
+    records = [plan_preprocessing(volume.grid_shape, volume.affine) for volume in volumes]
+    spacings_mm = [record.turned_spacing_mm for record in records]
     in_plane_mm = np.round(np.median(spacings_mm, axis=0)[:2], 4).tolist()
     patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
     return Task(

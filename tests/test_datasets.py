@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -415,3 +416,12 @@ def test_real_layouts(
         image, labels, _ = load_case(dataset, case)
         assert image.shape == (n_channels, *labels.shape)
         assert set(np.unique(labels)) <= set(range(n_segments + 1))
+
+
+def test_spacing_of_a_sagittal_acquisition_is_that_of_its_slices(discs, tmp_path):
+    copy = shutil.copytree(discs, tmp_path / "sagittal")
+    for path in copy.rglob("*.nii.gz"):
+        volume = nib.load(path)
+        turned = np.moveaxis(np.asarray(volume.dataobj), -1, 0)
+        nib.save(nib.Nifti1Image(turned, np.diag([8.0, 2.0, 2.0, 1.0])), path)
+    assert task_of(read_dataset(copy)).spacing_mm == (2.0, 2.0, None)

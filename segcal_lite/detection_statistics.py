@@ -232,8 +232,10 @@ def _pair_wins(scores_in, scores_out):
 
 
 def _check_scores(name, scores):
-    """Return `scores` as finite float64 of shape (n,), n >= 1."""
+    """Return `scores` as float64 of shape (n,), n >= 1; inf is what a detector gives to no organ."""
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or not scores.size:
         raise wrong_input(name, f"shape {scores.shape}", "(n,) with at least one score")
-    return check_finite(name, scores)
+    if np.isnan(scores).any():
+        raise wrong_input(name, f"{np.isnan(scores).sum()} NaN", "numbers or infinity")
+    return scores

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .inference import predict_logits, recorded_features
+from .preprocessing import valid_box
 from .spectral import RELATIVE_EPSILON, SpectrumSums
 
 
@@ -22,7 +23,7 @@ def case_spectrum(model, case, loss):
     -------
     segcal_lite.spectral.SpectrumSums
     """
-    in_plane = case.regions["whole"][:2]
+    in_plane = valid_box(case.record)[:2]
     with recorded_features(model.last_features) as blocks:
         predict_logits(model, case.image, loss)
     sums = SpectrumSums(blocks[0].shape[1])

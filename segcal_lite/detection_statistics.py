@@ -34,7 +34,7 @@ def auc(scores_in, scores_out):
     Raises
     ------
     ValueError
-        If a set is empty or holds NaN or infinities.
+        If a set is empty or holds NaN.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def auc_interval(scores_in, scores_out, n_resamples=1000, level=0.95, seed=0):
     Raises
     ------
     ValueError
-        If a set is empty or holds NaN or infinities.
+        If a set is empty or holds NaN.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def detection_counts(scores_in, scores_out, threshold):
     Raises
     ------
     ValueError
-        If a set is empty or holds NaN or infinities, or if the threshold is not finite.
+        If a set is empty or holds NaN, or if the threshold is not finite.
 
     Examples
     --------
@@ -232,7 +232,7 @@ def _pair_wins(scores_in, scores_out):
 
 
 def _check_scores(name, scores):
-    """Return `scores` as float64 of shape (n,), n >= 1; inf is what a detector gives to no organ."""
+    """Return `scores` as float64 of shape (n,), n >= 1; infinity stands for "no organ found"."""
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or not scores.size:
         raise wrong_input(name, f"shape {scores.shape}", "(n,) with at least one score")

@@ -46,8 +46,6 @@ class Member:
 
 def train_group(members, prepared_folder, device):
     """Train a group of members one after another: the unit of work of an executor."""
-    if choose_device(device).type == "cpu":
-        torch.set_num_threads(1)
     for member in members:
         train_model(member.folder, prepared_folder, member.settings, device)
     return members
@@ -105,10 +103,11 @@ def count_workers(n_tasks):
 
 
 class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context manager only
-    """Spawned processes that do not outlive an interrupt of the block that uses them."""
+    """Spawned processes of one thread each that do not outlive an interrupt of their block."""
 
     def __init__(self, n_workers):
-        super().__init__(n_workers, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        super().__init__(n_workers, spawn, initializer=torch.set_num_threads, initargs=(1,))
 
     def __exit__(self, kind, error, traceback):
         """On any error, also Ctrl-C, drop what waits and stop the children."""

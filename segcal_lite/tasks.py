@@ -153,7 +153,7 @@ PROFILES = {
         "ensemble_sizes": (1, 2, 4),
         "n_resamples": 20,
         "n_dropout_models": 1,
-        "n_passes": 20,
+        "n_passes": 10,
         "plateau_patience": 4,
         "n_phantoms": (16, 6, 20, 20),
         "n_phantom_slices": 8,

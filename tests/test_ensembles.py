@@ -64,6 +64,11 @@ def test_an_interrupt_stops_the_children():
     assert not multiprocessing.active_children()
 
 
+def test_each_process_computes_in_one_thread():
+    with spawned_processes(1) as executor:
+        assert executor.submit(torch.get_num_threads).result() == 1
+
+
 def test_workers_are_fewer_where_memory_is_short(monkeypatch):
     class Memory:
         available = 2.5 * ensembles.WORKER_BYTES

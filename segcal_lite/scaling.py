@@ -9,6 +9,8 @@ import torch
 from ._checks import wrong_input
 
 N_VOXELS_AT_MOST = 1_000_000
+LARGEST_LOG_SCALE = np.log(100.0)  # a model that knows nothing would send the scale to infinity,
+LARGEST_SHIFT = 30.0  # and a class that validation lacks its shift
 
 
 def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
@@ -47,7 +49,7 @@ def fit_temperature(labels, logits):
     Returns
     -------
     float
-        Above 1 for an overconfident model.
+        Above 1 for an overconfident model; between 0.01 and 100.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def fit_temperature(labels, logits):
 def fit_vector_scaling(labels, logits):
     """Scales a and shifts b of softmax(a z + b) with the lowest NLL, as paper B describes them.
 
-    The scales are kept positive: a class keeps its order of voxels.
+    The scales are kept positive, between 0.01 and 100: a class keeps its order of voxels.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ def scale_logits(logits, scale, shift=0.0):
 
 
 def _minimise_nll(labels, logits, n_scales, with_shift):
-    """L-BFGS in float64 over log scales (and shifts); convex in scale and shift."""
+    """L-BFGS in float64 over bounded log scales (and shifts)."""
     labels, logits = np.asarray(labels).ravel(), np.asarray(logits).reshape(len(logits), -1)
     if labels.size == 0:
         raise wrong_input("labels", "no voxel", "the voxels of the validation cases")
@@ -110,11 +112,16 @@ def _minimise_nll(labels, logits, n_scales, with_shift):
         parameters, max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
     )
 
+    def bounded():
+        log_scales = LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE)
+        return log_scales, LARGEST_SHIFT * torch.tanh(shift / LARGEST_SHIFT)
+
     def closure():
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(log_scale.exp() * logits + shift, labels)
+        log_scales, shifts = bounded()
+        loss = torch.nn.functional.cross_entropy(log_scales.exp() * logits + shifts, labels)
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    return log_scale.detach().numpy(), shift.detach().numpy()
+    return [parameter.detach().numpy() for parameter in bounded()]

@@ -83,3 +83,14 @@ def test_voxels_are_sampled_in_pairs_without_replacement():
 def test_no_voxel_is_refused():
     with pytest.raises(ValueError, match="labels: found no voxel"):
         fit_temperature(np.zeros(0, dtype=int), np.zeros((2, 0)))
+
+
+def test_a_model_that_knows_nothing_gets_finite_scales():
+    rng = np.random.default_rng(0)
+    logits = 50 * rng.normal(size=(3, 400))
+    labels = rng.integers(0, 2, 400)  # class 2 is absent, and nothing can be learned
+    scale, shift = fit_vector_scaling(labels, logits)
+    assert np.isfinite([*scale, *shift]).all()
+    assert 0.01 <= scale.min() <= scale.max() <= 100
+    assert 1 < fit_temperature(labels, logits) <= 100
+    assert np.isfinite(scale_logits(logits, scale, shift)).all()

@@ -1,13 +1,15 @@
 """Score every method on every case: one long table, and sums that pool and resample exactly.
 
 Cases are taken one by one. All members predict a case, their scores are reduced to numbers and
-sums, and the probabilities are dropped: memory and disk do not grow with the number of members.
+sums, and the probabilities are dropped: they lie in a temporary file while the sweep needs them,
+so that neither memory nor what stays on disk grows with the number of members.
 """
 
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -19,11 +21,7 @@ from .entropy import mean_foreground_uncertainty, segment_entropy
 from .inference import load_model, mc_dropout_passes, predict_logits, softmax
 from .runs import as_json_values, read_json, write_json, write_table, written_aside
 from .scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
-from .segmentation_metrics import (
-    average_symmetric_surface_distance,
-    dice_coefficient,
-    hausdorff95,
-)
+from .segmentation_metrics import dice_coefficient, surface_metrics
 from .sweeps import SweepSums, selection_matrix
 
 SLAB_BYTES = 128 * 2**20
@@ -117,21 +115,30 @@ def fit_scalings(model, loss, cases):
 def _score_case(scoring, case, members, dropout_models):
     """Write the sums, the sweep and, last, the rows of one case."""
     rows, sums = [], {}
-    for method, index, n_members, probs in _methods(scoring, case, members, dropout_models):
-        labelled = {"method": method, "member": index, "n_members": n_members}
-        for region, box in case.regions.items():
-            region_sums = CalibrationSums(len(probs), scoring.n_bins).update(
-                np.asarray(case.labels[box]), probs[(slice(None), *box)]
-            )
-            sums[f"{method}|{index}|{region}"] = region_sums.as_vector()
-            rows += _calibration_rows(labelled | {"region": region}, region_sums.result())
-        if method != "temperature":  # it leaves the arg max, and so the baseline's segments
+    with TemporaryFile() as file:
+        shape = (len(members), len(scoring.segments) + 1, *case.labels.shape)
+        member_probs = np.memmap(file, np.float32, "w+", shape=shape)
+        for method, index, n_members, probs in _methods(scoring, case, members, dropout_models):
+            labelled = {"method": method, "member": index, "n_members": n_members}
+            for region, box in case.regions.items():
+                region_sums = CalibrationSums(len(probs), scoring.n_bins).update(
+                    np.asarray(case.labels[box]), probs[(slice(None), *box)]
+                )
+                sums[f"{method}|{index}|{region}"] = region_sums.as_vector()
+                rows += _calibration_rows(labelled | {"region": region}, region_sums.result())
             rows += _segment_rows(labelled, case, probs, scoring.segments)
-    rows += _sweep_rows(scoring, case, members)
+            if method == "baseline":
+                member_probs[index] = probs
+        rows += _sweep_rows(scoring, case, member_probs)
+        del member_probs  # some systems cannot delete a file that is still mapped
+    _write_scores(scoring, case, rows, sums)
+
+
+def _write_scores(scoring, case, rows, sums):
+    """Write one case's sums and then its rows, whose presence says complete."""
     table = pd.DataFrame(rows)
-    table.insert(0, "case", case.name)
-    table.insert(0, "domain", case.domain)
-    table.insert(0, "loss", scoring.loss)
+    for name, value in (("case", case.name), ("domain", case.domain), ("loss", scoring.loss)):
+        table.insert(0, name, value)
     scoring.folder.mkdir(parents=True, exist_ok=True)
     with written_aside(scoring.folder / f"{case.name}.npz") as partial:
         np.savez(partial, **sums)
@@ -166,40 +173,38 @@ def _calibration_rows(labelled, result):
 
 
 def _segment_rows(labelled, case, probs, segments):
-    """Rows of Dice, distances and entropies on the unpadded volume, segment by segment."""
+    """Rows of entropies, Dice and distances on the unpadded volume, segment by segment."""
     whole = case.regions["whole"]
     truth, probs = np.asarray(case.labels[whole]), probs[(slice(None), *whole)]
     predicted = probs.argmax(axis=0)
     labelled = labelled | {"region": "whole"}
     rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
     for k, segment in enumerate(segments, start=1):
-        masks = truth == k, predicted == k
-        values = {
-            "dice": dice_coefficient(*masks),
-            "hd95_mm": hausdorff95(*masks, case.spacing_mm),
-            "assd_mm": average_symmetric_surface_distance(*masks, case.spacing_mm),
-            "segment_entropy": segment_entropy(probs, k),
-            "n_empty": int(not masks[0].any()) + int(not masks[1].any()),
-        }
+        values = {"segment_entropy": segment_entropy(probs, k)}
+        if labelled["method"] != "temperature":  # the baseline's arg max, and so its masks
+            masks = truth == k, predicted == k
+            values["dice"] = dice_coefficient(*masks)
+            values |= surface_metrics(*masks, case.spacing_mm)._asdict()
+            values["n_empty"] = sum(not mask.any() for mask in masks)
         for metric, value in values.items():
             rows.append(labelled | {"segment": segment, "metric": metric, "value": value})
     return rows
 
 
-def _sweep_rows(scoring, case, members):
+def _sweep_rows(scoring, case, member_probs):
     """Rows of NLL and mean Dice of ensembles of each size drawn from the pool."""
     sizes = np.repeat(scoring.ensemble_sizes, scoring.n_resamples)
     selection = np.concatenate(
         [
-            selection_matrix(len(members), size, scoring.n_resamples, scoring.seed)
+            selection_matrix(len(member_probs), size, scoring.n_resamples, scoring.seed)
             for size in scoring.ensemble_sizes
         ]
     )
     rows = []
     for region, box in case.regions.items():
         sums = SweepSums(selection, len(scoring.segments) + 1)
-        for labels, member_probs in _slabs(case, box, members, len(selection)):
-            sums.update(labels, member_probs)
+        for labels, probs in _slabs(case.labels, member_probs, box, len(selection)):
+            sums.update(labels, probs)
         for metric, values in zip(("nll", "dice"), sums.result(), strict=True):
             for index, (n_members, value) in enumerate(zip(sizes, values, strict=True)):
                 row = {"method": "sweep", "member": index % scoring.n_resamples}
@@ -208,17 +213,12 @@ def _sweep_rows(scoring, case, members):
     return rows
 
 
-def _slabs(case, box, members, n_ensembles):
-    """Yield labels (N,) and all members' probabilities (M, K, N) of a few slices at a time."""
-    n_classes = len(members[0][2]["scale"])
-    n_pixels = case.image[0, ..., 0].size
-    slice_bytes = 4 * n_classes * n_pixels * (len(members) + n_ensembles)
-    n_slices = max(1, SLAB_BYTES // slice_bytes)
-    for start in range(box[2].start, box[2].stop, n_slices):
-        slab = slice(start, min(start + n_slices, box[2].stop))
-        member_probs = [
-            softmax(predict_logits(model, case.image[..., slab], settings.loss))[:, box[0], box[1]]
-            for model, settings, _ in members
-        ]
-        labels = np.asarray(case.labels[box[0], box[1], slab]).ravel()
-        yield labels, np.stack(member_probs).reshape(len(members), n_classes, -1)
+def _slabs(labels, member_probs, box, n_ensembles):
+    """Yield labels (N,) and all members' probabilities (M, K, N) of a few sagittal planes."""
+    n_members, n_classes = member_probs.shape[:2]
+    plane_bytes = 4 * n_classes * labels[0].size * (n_members + n_ensembles)
+    n_planes = max(1, SLAB_BYTES // plane_bytes)
+    for start in range(box[0].start, box[0].stop, n_planes):
+        slab = (slice(start, min(start + n_planes, box[0].stop)), *box[1:])
+        probs = np.ascontiguousarray(member_probs[(slice(None), slice(None), *slab)])
+        yield np.asarray(labels[slab]).ravel(), probs.reshape(n_members, n_classes, -1)

@@ -21,7 +21,7 @@ from .phantoms import write_phantoms
 from .runs import (
     check_same_settings,
     model_folder,
-    provenance,
+    record_provenance,
     resolve_path,
     run_lock,
     write_json,
@@ -212,7 +212,7 @@ def open_experiment(
             check_same_settings(out / "run.json", identity)
         else:
             write_json(out / "run.json", identity)
-            write_json(out / "provenance.json", provenance(device))
+        record_provenance(out / "provenance.json", device)
     cases = prepare_dataset(dataset, known, settled, out / "prepared")
     return Experiment(
         out, str(data), known, settled, seed, device, cases, identity["fingerprint"], dataset.notes

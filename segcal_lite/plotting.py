@@ -149,6 +149,7 @@ def plot_training_curves(history):
             name = f"{best.validation_dice:.3f}, epoch {best.epoch:g}"
             axes.plot(best.epoch, best.validation_dice, "D", color="#d55e00", label=name)
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         _finished(axes, "epoch", LABELS[column], len(history) - len(rows), loc="lower right")
     return panels[0].figure
 

@@ -115,5 +115,6 @@ def heart_table():
                 cells.append(f"{printed[column]:.2f} ({lo:.2f} to {hi:.2f})")
             lines.append("| " + " | ".join(cells) + " |")
     made = read_json(folder / "acdc" / "provenance.json")
-    source = f"Seed {made['seed']}, {made['profile']} profile, commit {made['commit']}, "
+    commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
+    source = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}, "
     return "\n".join(lines) + f"\n\n{source}{made['date']}, {made['processor']}.\n"

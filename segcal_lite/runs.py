@@ -171,6 +171,18 @@ def provenance(device="cpu"):
     }
 
 
+def record_provenance(path, device):
+    """Write `provenance` to `path`; in a run that goes on at another commit, add that one."""
+    made = provenance(device)
+    if path.exists():
+        stored = read_json(path)
+        later = stored.get("later_commits", [])
+        if made["commit"] in (stored["commit"], *later):
+            return
+        made = stored | {"later_commits": [*later, made["commit"]]}
+    write_json(path, made)
+
+
 def _processor():
     """Name of the processor; Linux hides it in /proc/cpuinfo."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -23,10 +23,19 @@ Neighbours in the field, on masks that are not empty:
   it agrees only to within about a voxel. Its percentile is the larger of the two directed ones.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
 from ._checks import check_choice, check_spacing, wrong_input
+
+
+class SurfaceMetrics(NamedTuple):
+    """HD95 and ASSD of one pair of masks; see `surface_metrics`."""
+
+    hd95_mm: float
+    assd_mm: float
 
 
 def dice_coefficient(mask_gt, mask_pred):
@@ -89,14 +98,7 @@ def hausdorff95(mask_gt, mask_pred, spacing_mm, percentile_of="larger"):
     >>> hausdorff95([[1, 0, 0, 0]], [[0, 0, 1, 0]], spacing_mm=(1.0, 1.5))
     3.0
     """
-    check_choice("percentile_of", percentile_of, ("larger", "pooled"))
-    empty_distance_mm = _distance_for_empty_masks(mask_gt, mask_pred, spacing_mm)
-    if empty_distance_mm is not None:
-        return empty_distance_mm
-    directed_mm = surface_distances(mask_gt, mask_pred, spacing_mm)
-    if percentile_of == "pooled":
-        return float(np.percentile(np.concatenate(directed_mm), 95))
-    return float(max(np.percentile(distances_mm, 95) for distances_mm in directed_mm))
+    return surface_metrics(mask_gt, mask_pred, spacing_mm, percentile_of).hd95_mm
 
 
 def average_symmetric_surface_distance(mask_gt, mask_pred, spacing_mm):
@@ -127,10 +129,36 @@ def average_symmetric_surface_distance(mask_gt, mask_pred, spacing_mm):
     >>> average_symmetric_surface_distance([[1, 0, 0]], [[0, 1, 1]], spacing_mm=(1.0, 1.5))
     2.0
     """
+    return surface_metrics(mask_gt, mask_pred, spacing_mm).assd_mm
+
+
+def surface_metrics(mask_gt, mask_pred, spacing_mm, percentile_of="larger"):
+    """Return HD95 and ASSD from one pass over the surfaces, which is what they cost.
+
+    Parameters
+    ----------
+    mask_gt, mask_pred, spacing_mm, percentile_of
+        As in `hausdorff95`; empty masks and errors as there.
+
+    Returns
+    -------
+    SurfaceMetrics
+        ``hd95_mm`` and ``assd_mm``, floats.
+
+    Examples
+    --------
+    >>> surface_metrics([[1, 0, 0]], [[0, 1, 1]], spacing_mm=(1.0, 1.5))
+    SurfaceMetrics(hd95_mm=2.925, assd_mm=2.0)
+    """
+    check_choice("percentile_of", percentile_of, ("larger", "pooled"))
     empty_distance_mm = _distance_for_empty_masks(mask_gt, mask_pred, spacing_mm)
     if empty_distance_mm is not None:
-        return empty_distance_mm
-    return float(np.mean(np.concatenate(surface_distances(mask_gt, mask_pred, spacing_mm))))
+        return SurfaceMetrics(empty_distance_mm, empty_distance_mm)
+    directed_mm = surface_distances(mask_gt, mask_pred, spacing_mm)
+    pooled_mm = np.concatenate(directed_mm)
+    samples = [pooled_mm] if percentile_of == "pooled" else directed_mm
+    hd95_mm = max(np.percentile(distances_mm, 95) for distances_mm in samples)
+    return SurfaceMetrics(float(hd95_mm), float(np.mean(pooled_mm)))
 
 
 def surface_distances(mask_gt, mask_pred, spacing_mm):

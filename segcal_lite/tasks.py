@@ -146,11 +146,11 @@ CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
 
 PROFILES = {
     "smoke": {
-        "n_epochs": 16,
-        "early_stopping_patience": 16,
-        "batch_size": 16,
-        "n_members": 8,
-        "ensemble_sizes": (1, 2, 4),
+        "n_epochs": 12,
+        "early_stopping_patience": 12,
+        "batch_size": 8,
+        "n_members": 6,
+        "ensemble_sizes": (1, 2, 3),
         "n_resamples": 20,
         "n_dropout_models": 1,
         "n_passes": 10,

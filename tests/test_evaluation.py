@@ -2,12 +2,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite import evaluation
 from segcal_lite.caches import read_prepared
 from segcal_lite.calibration import CalibrationSums, expected_calibration_error, nll
 from segcal_lite.ensembles import mean_probability
+from segcal_lite.entropy import segment_entropy
 from segcal_lite.evaluation import Scoring, fit_scalings, score_cases
-from segcal_lite.inference import load_model, mc_dropout_passes, predict_case, predict_logits
-from segcal_lite.runs import model_folder
+from segcal_lite.inference import (
+    load_model,
+    mc_dropout_passes,
+    predict_case,
+    predict_logits,
+    softmax,
+)
+from segcal_lite.runs import model_folder, read_json
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95
 from segcal_lite.training import train_model
 
@@ -106,6 +114,20 @@ def test_every_method_is_there_and_the_oracle_is_not_without_a_posterior(scored)
     }
 
 
+def test_temperature_keeps_the_masks_and_moves_the_entropy(scored):
+    scoring, case, table = scored
+    model, settings = load_model(scoring.members[1], "cpu")
+    scaling = read_json(scoring.members[1] / "scaling.json")
+    logits = predict_logits(model, case.image, settings.loss)
+    _, probs = cut(case, softmax(logits / np.float32(scaling["temperature"])), "whole")
+    where = {"method": "temperature", "member": 1, "metric": "segment_entropy"}
+    for k, segment in enumerate(scoring.segments, start=1):
+        found = value_of(table, segment=segment, **where)
+        assert found == pytest.approx(segment_entropy(probs, k), nan_ok=True)
+    own = table[(table.method == "temperature") & (table.region == "whole")]
+    assert set(own.metric) & {"dice", "hd95_mm", "assd_mm", "n_empty"} == set()
+
+
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
     table = scored[2]
     for region in ("whole", "box"):
@@ -113,6 +135,16 @@ def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
         sweep = table[(table.method == "sweep") & (table.n_members == 2)]
         sweep = sweep[(sweep.region == region) & (sweep.metric == "nll")].value
         assert np.allclose(sweep, value_of(table, method="ensemble", **where), rtol=1e-5)
+
+
+def test_the_sweep_is_the_same_plane_by_plane(scored, monkeypatch):
+    scoring, case, _ = scored
+    models = [load_model(folder, "cpu")[0] for folder in scoring.members]
+    member_probs = np.stack([predict_case(model, case.image, "dice") for model in models])
+    whole = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs))
+    monkeypatch.setattr(evaluation, "SLAB_BYTES", 1)
+    planes = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs))
+    pd.testing.assert_frame_equal(whole, planes)
 
 
 def test_sums_pool_to_the_rows(scored):

@@ -96,3 +96,11 @@ def test_provenance_says_commit_and_hardware():
     assert set(record) == {"date", "commit", "python", "torch", "device", "processor"}
     assert all(record.values())
     assert f"{os.cpu_count()} cores" in record["processor"]
+
+
+def test_a_run_that_goes_on_at_another_commit_records_both(tmp_path, monkeypatch):
+    path, made = tmp_path / "provenance.json", runs.provenance()
+    for commit in ("one", "one", "two", "one", "two", "three"):
+        monkeypatch.setattr(runs, "provenance", lambda device, c=commit: made | {"commit": c})
+        runs.record_provenance(path, "cpu")
+    assert runs.read_json(path) == made | {"commit": "one", "later_commits": ["two", "three"]}

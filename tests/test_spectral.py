@@ -190,6 +190,24 @@ def test_streamed_blocks_equal_the_whole_map():
         )
 
 
+@pytest.mark.parametrize("n_voxels", [511, 512, 513, 1025, 40_000])
+def test_long_blocks_are_reduced_leaf_by_leaf_to_the_same_spectrum(n_voxels):
+    rng = np.random.default_rng(n_voxels)
+    block = rng.normal(size=(3, n_voxels)) * np.array([100.0, 1.0, 1e-5])[:, None]
+    expected = np.linalg.svd(block.T, compute_uv=False)
+    sums = SpectrumSums(3).update(block)
+    np.testing.assert_allclose(sums.singular_values(), expected, rtol=1e-9)
+    assert sums.n_voxels == n_voxels
+
+
+def test_leaves_of_many_channels_stay_taller_than_wide():
+    block = np.random.default_rng(0).normal(size=(600, 3000))
+    sums = SpectrumSums(600).update(block)
+    np.testing.assert_allclose(
+        sums.singular_values(), np.linalg.svd(block, compute_uv=False), rtol=1e-9
+    )
+
+
 def test_streaming_keeps_singular_values_that_a_gram_matrix_loses():
     spectrum = np.array([1e5, 1.0, 1e-5])
     u = np.linalg.qr(np.random.default_rng(0).normal(size=(90, 3)))[0]

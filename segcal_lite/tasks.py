@@ -155,7 +155,7 @@ PROFILES = {
         "n_dropout_models": 1,
         "n_passes": 10,
         "plateau_patience": 4,
-        "n_phantoms": (16, 6, 20, 20),
+        "n_phantoms": (16, 6, 16, 16),
         "n_phantom_slices": 8,
     },
     "laptop": {

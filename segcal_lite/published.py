@@ -8,7 +8,7 @@ from ._checks import wrong_input
 from .runs import project_root, read_json, write_json, written_aside
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
-COLUMNS = {"nll": "NLL", "brier": "Brier", "ece_percent": "ECE %"}
+COLUMNS = ("nll", "brier", "ece_percent")
 
 
 def publish(run, name):
@@ -93,28 +93,44 @@ def heart_table():
     folder = project_root() / "results"
     if not (folder / "acdc").exists():
         return "Not run yet: see `results/`.\n"
-    ours = pd.read_csv(folder / "acdc" / "calibration_summary.csv")
-    ours = ours[(ours.region == "box") & (ours.interval == "cases")]
+    summary = pd.read_csv(folder / "acdc" / "calibration_summary.csv")
+    summary = summary[(summary.region == "box") & (summary.interval == "cases")]
+    ours = summary.set_index(["loss", "method", "metric"])[["mean", "lo", "hi"]].sort_index()
+    dice = pd.read_csv(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
+    dice = dice.filter(like="Dice ").map(lambda cell: float(cell.split()[0]))
+    names = ", ".join(column.removeprefix("Dice ") for column in dice)
     paper = pd.read_csv(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
-    paper = paper[paper.task == "heart"]
+    paper = paper[paper.task == "heart"].set_index([paper.loss.str.lower(), "method"])
     lines = [
-        "| loss, method | NLL ours | paper | Brier ours | paper | ECE % ours | paper |",
-        "|---|---|---|---|---|---|---|",
+        "| loss, method | NLL ours | paper | Brier ours | paper | ECE % ours | paper "
+        f"| Dice of {names}, ours | paper |",
+        "|---" * 9 + "|",
     ]
-    for loss in ("ce", "dice"):
-        for method in METHODS:
-            cells = [f"{loss}, {method}"]
-            printed = paper[(paper.loss.str.lower() == loss) & (paper.method == method)].iloc[0]
-            for column in COLUMNS:
-                metric, factor = column.removesuffix("_percent"), 100 if "percent" in column else 1
-                row = ours[(ours.loss == loss) & (ours.method == method)]
-                row = row[row.metric == metric].iloc[0]
-                mean, lo, hi = (factor * row[name] for name in ("mean", "lo", "hi"))
-                cells.append(f"{mean:.2f} ({lo:.2f} to {hi:.2f})")
-                lo, hi = printed[f"{column}_lo"], printed[f"{column}_hi"]
-                cells.append(f"{printed[column]:.2f} ({lo:.2f} to {hi:.2f})")
-            lines.append("| " + " | ".join(cells) + " |")
-    made = read_json(folder / "acdc" / "provenance.json")
+    for key in ((loss, method) for loss in ("ce", "dice") for method in METHODS):
+        cells = [", ".join(key), *_scores_beside(ours.loc[key], paper.loc[key])]
+        for row in (dice.loc[key], paper.loc[key, ["dice_1", "dice_2", "dice_3"]]):
+            cells.append(", ".join(f"{value:.2f}" for value in row))
+        lines.append("| " + " | ".join(cells) + " |")
+    mean_dice = f"Mean Dice of the Dice ensemble: {dice.loc[('dice', 'ensemble')].mean():.3f}."
+    return "\n".join(lines) + f"\n\n{mean_dice} {_source(folder / 'acdc')}\n"
+
+
+def _scores_beside(ours, printed):
+    """Cells of one row: each score with its interval, ours and then the printed one."""
+    cells = []
+    for column in COLUMNS:
+        metric, factor = column.removesuffix("_percent"), 100 if "percent" in column else 1
+        for mean, lo, hi in (
+            factor * ours.loc[metric],
+            printed[[column, f"{column}_lo", f"{column}_hi"]],
+        ):
+            cells.append(f"{mean:.2f} ({lo:.2f} to {hi:.2f})")
+    return cells
+
+
+def _source(folder):
+    """Where the numbers in a folder of results come from."""
+    made = read_json(folder / "provenance.json")
     commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
-    source = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}, "
-    return "\n".join(lines) + f"\n\n{source}{made['date']}, {made['processor']}.\n"
+    run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
+    return f"{run}, {made['date']}, {made['processor']}."

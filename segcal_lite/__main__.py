@@ -17,7 +17,7 @@ def main(arguments=None):
     demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
     demo.add_argument("--out", default="runs/demo", help="run folder")
     demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
+    demo.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")

@@ -67,7 +67,7 @@ def story_table():
     story = pd.read_csv(project_root() / "results" / "story.csv")
     lines = [
         "| seed | ECE % members -> ensemble (difference, 95 % CI) | NLL best member -> ensemble "
-        "| gap to oracle, member -> ensemble | entropy: r, p | spectral AUC (95 % CI) |",
+        "| gap to oracle, member -> ensemble | entropy: r (n segments) | spectral AUC (95 % CI) |",
         "|---|---|---|---|---|---|",
     ]
     for row in story.itertuples():
@@ -79,7 +79,7 @@ def story_table():
             f"({change[0]:.2f}; {change[1]:.2f} to {change[2]:.2f}) "
             f"| {row.nll_best_member:.3f} -> {row.nll_ensemble:.3f} "
             f"| {row.nll_gap_members:.3f} -> {row.nll_gap_ensemble:.3f} "
-            f"| {row.entropy_pearson_r:.2f}, {row.entropy_pearson_p:.0e} "
+            f"| {row.entropy_pearson_r:.2f} (n = {row.entropy_n}) "
             f"| {row.spectral_auc:.2f} ({row.spectral_auc_lo:.2f} to {row.spectral_auc_hi:.2f}), "
             f"{row.spectral_n_source} + {row.spectral_n_shifted} cases |"
         )

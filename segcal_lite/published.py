@@ -93,14 +93,8 @@ def heart_table():
     folder = project_root() / "results"
     if not (folder / "acdc").exists():
         return "Not run yet: see `results/`.\n"
-    summary = pd.read_csv(folder / "acdc" / "calibration_summary.csv")
-    summary = summary[(summary.region == "box") & (summary.interval == "cases")]
-    ours = summary.set_index(["loss", "method", "metric"])[["mean", "lo", "hi"]].sort_index()
-    dice = pd.read_csv(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
-    dice = dice.filter(like="Dice ").map(lambda cell: float(cell.split()[0]))
+    ours, dice, paper = _heart_numbers(folder)
     names = ", ".join(column.removeprefix("Dice ") for column in dice)
-    paper = pd.read_csv(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
-    paper = paper[paper.task == "heart"].set_index([paper.loss.str.lower(), "method"])
     lines = [
         "| loss, method | NLL ours | paper | Brier ours | paper | ECE % ours | paper "
         f"| Dice of {names}, ours | paper |",
@@ -113,6 +107,20 @@ def heart_table():
         lines.append("| " + " | ".join(cells) + " |")
     mean_dice = f"Mean Dice of the Dice ensemble: {dice.loc[('dice', 'ensemble')].mean():.3f}."
     return "\n".join(lines) + f"\n\n{mean_dice} {_source(folder / 'acdc')}\n"
+
+
+def _heart_numbers(folder):
+    """Our scores with intervals, our Dice of each segment, and the paper's printed rows."""
+    summary = pd.read_csv(folder / "acdc" / "calibration_summary.csv")
+    summary = summary[(summary.region == "box") & (summary.interval == "cases")]
+    ours = summary.set_index(["loss", "method", "metric"])[["mean", "lo", "hi"]].sort_index()
+    dice = pd.read_csv(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
+    dice = dice[dice.index.isin(METHODS, level="method")].filter(like="Dice ")
+    dice = dice.map(lambda cell: float(cell.split()[0]))  # "0.83 (0.57 to 0.92) *"
+    paper = pd.read_csv(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
+    paper = paper[paper.task == "heart"].assign(loss=paper.loss.str.lower())
+    paper = paper.set_index(["loss", "method"])
+    return ours, dice, paper
 
 
 def _scores_beside(ours, printed):

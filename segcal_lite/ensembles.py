@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+from threadpoolctl import threadpool_limits
 
 from ._checks import wrong_input
 from .devices import choose_device
@@ -107,7 +108,7 @@ class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context 
 
     def __init__(self, n_workers):
         spawn = multiprocessing.get_context("spawn")
-        super().__init__(n_workers, spawn, initializer=torch.set_num_threads, initargs=(1,))
+        super().__init__(n_workers, spawn, initializer=_use_one_thread)
 
     def __exit__(self, kind, error, traceback):
         """On any error, also Ctrl-C, drop what waits and stop the children."""
@@ -116,6 +117,12 @@ class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context 
                 child.terminate()
             self.shutdown(cancel_futures=True)  # the pool's own thread waits for the children
         return super().__exit__(kind, error, traceback)
+
+
+def _use_one_thread():
+    """Keep PyTorch and NumPy's BLAS of a worker from taking the other workers' cores."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _follow(executor, groups, prepared_folder, device, report):

@@ -64,26 +64,32 @@ class Scoring:
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
 
+def fit_member_scalings(folder, prepared_folder, device):
+    """Fit a member's scalings on the validation cases, once: the first unit of work."""
+    if (folder / "scaling.json").exists():
+        return
+    validation = [case for case in read_prepared(prepared_folder) if case.split == "validation"]
+    model, settings = load_model(folder, device)
+    write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
+
+
 def score_cases(scoring, prepared_folder, names, device):
-    """Score the cases called `names` that have no scores yet: the unit of work of an executor."""
+    """Score the cases called `names` that have no scores yet: the second unit of work.
+
+    The members' scalings are there: see `fit_member_scalings`.
+    """
     cases = {case.name: case for case in read_prepared(prepared_folder)}
     waiting = [name for name in names if not (scoring.folder / f"{name}.csv").exists()]
     if not waiting:
         return names
-    validation = [case for case in cases.values() if case.split == "validation"]
-    members = [_load_scaled(folder, validation, device) for folder in scoring.members]
+    members = [
+        (*load_model(folder, device), read_json(folder / "scaling.json"))
+        for folder in scoring.members
+    ]
     dropout_models = [load_model(folder, device) for folder in scoring.dropout_members]
     for name in waiting:
         _score_case(scoring, cases[name], members, dropout_models)
     return names
-
-
-def _load_scaled(folder, validation, device):
-    """A model with its settings and the scalings fitted on validation data, fitted once."""
-    model, settings = load_model(folder, device)
-    if not (folder / "scaling.json").exists():
-        write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
-    return model, settings, read_json(folder / "scaling.json")
 
 
 def fit_scalings(model, loss, cases):

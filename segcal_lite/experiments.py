@@ -15,7 +15,7 @@ from .calibration import CalibrationSums
 from .datasets import read_dataset, task_of
 from .devices import choose_device
 from .ensembles import Member, count_workers, spawned_processes, train_members
-from .evaluation import Scoring, score_cases
+from .evaluation import Scoring, fit_member_scalings, score_cases
 from .losses import LOSSES
 from .phantoms import write_phantoms
 from .runs import (
@@ -123,20 +123,19 @@ class Experiment:
         return table
 
     def _score(self, jobs):
-        """Share the cases between processes, a few at a time."""
+        """Fit the members' scalings, then share the cases between processes, a few at a time."""
         n_workers = 1 if self.device.startswith("cuda") else count_workers(len(jobs))
-        chunks = []
+        prepared, device, fits, chunks = self.prepared_folder, self.device, [], []
         for scoring in dict.fromkeys(scoring for scoring, _ in jobs):
+            fits += [(folder, prepared, device) for folder in scoring.members]
             names = [name for other, name in jobs if other == scoring]
-            chunks += [(scoring, list(part)) for part in np.array_split(names, 2 * n_workers)]
+            parts = [list(part) for part in np.array_split(names, 2 * n_workers) if len(part)]
+            chunks += [(scoring, prepared, part, device) for part in parts]
         with spawned_processes(n_workers) as executor:
-            futures = [
-                executor.submit(score_cases, scoring, self.prepared_folder, names, self.device)
-                for scoring, names in chunks
-                if names
-            ]
-            for future in futures:
-                future.result()
+            for unit, arguments in ((fit_member_scalings, fits), (score_cases, chunks)):
+                futures = [executor.submit(unit, *each) for each in arguments]
+                for future in futures:
+                    future.result()
 
     def sums(self, loss, method, member=0, region="box", cases=None):
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""

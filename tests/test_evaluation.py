@@ -7,7 +7,7 @@ from segcal_lite.caches import read_prepared
 from segcal_lite.calibration import CalibrationSums, expected_calibration_error, nll
 from segcal_lite.ensembles import mean_probability
 from segcal_lite.entropy import segment_entropy
-from segcal_lite.evaluation import Scoring, fit_scalings, score_cases
+from segcal_lite.evaluation import Scoring, fit_member_scalings, fit_scalings, score_cases
 from segcal_lite.inference import (
     load_model,
     mc_dropout_passes,
@@ -50,6 +50,8 @@ def scored(prepared, tmp_path_factory):
         n_bins=10,
         seed=0,
     )
+    for member in scoring.members:
+        fit_member_scalings(member, folder, "cpu")
     score_cases(scoring, folder, ["disc5"], "cpu")
     case = {case.name: case for case in read_prepared(folder)}["disc5"]
     return scoring, case, pd.read_csv(scoring.folder / "disc5.csv")

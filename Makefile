@@ -18,4 +18,4 @@ copies:
 	$(PYTHON) -m segcal_lite copies
 
 story:
-	$(PYTHON) -m segcal_lite story --seeds 201 202 203
+	$(PYTHON) -m segcal_lite story --seeds 301 302 303

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from . import notebook_copies, pages, published, stored_outputs
@@ -26,16 +27,17 @@ def demo(data, task, profile, out, seed, device):
     parameters = {"data": str(data), "task": task, "profile": profile, "seed": seed}
     parameters |= {"out": str(folder), "device": device}
     started = time.monotonic()
-    for number, name in enumerate(NOTEBOOKS, start=1):
-        print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
-        pages.execute_notebook(
-            project_root() / "notebooks" / f"{name}.ipynb",
-            folder / "notebooks" / f"{name}.ipynb",
-            parameters,
-            kernel_name(),
-        )
-        print(f"    {time.monotonic() - started:.0f} s", flush=True)
-    index = pages.write_index(folder, NOTEBOOKS)
+    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
+        written = []
+        for number, name in enumerate(NOTEBOOKS, start=1):
+            print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
+            executed = folder / "notebooks" / f"{name}.ipynb"
+            source = project_root() / "notebooks" / executed.name
+            pages.execute_notebook(source, executed, parameters, kernel_name())
+            written.append(executor.submit(pages.write_page, executed))
+            print(f"    {time.monotonic() - started:.0f} s", flush=True)
+        titles = {name: page.result() for name, page in zip(NOTEBOOKS, written, strict=True)}
+    index = pages.write_index(folder, titles)
     print(f"done: open {index}", flush=True)
     return 0
 

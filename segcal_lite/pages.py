@@ -70,29 +70,33 @@ def execute_notebook(source, target, parameters, kernel):
     failed.replace(target)
 
 
-def write_index(folder, names):
-    """Write ``index.html``: the executed notebooks as pages, the main table, all figures.
+def write_page(path):
+    """Write the executed notebook at `path` as a web page beside it; return its title."""
+    notebook = nbformat.read(path, as_version=4)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    with written_aside(path.with_suffix(".html")) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def write_index(folder, titles):
+    """Write ``index.html``: links to the notebooks' pages, the main table, all figures.
 
     Parameters
     ----------
     folder : path
         A run folder with ``notebooks``, ``tables`` and ``figures``.
-    names : sequence of str
-        Notebooks in their order.
+    titles : dict of str
+        For each notebook's name, in their order, the title that `write_page` returned.
 
     Returns
     -------
     path of the page
     """
-    exporter = HTMLExporter()
-    links = []
-    for name in names:
-        notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
-        page, _ = exporter.from_notebook_node(notebook)
-        with written_aside(folder / "notebooks" / f"{name}.html") as partial:
-            partial.write_text(page, encoding="utf-8")
-        title = html.escape(_title(notebook))
-        links.append(f'<li><a href="notebooks/{name}.html">{title}</a></li>')
+    links = [
+        f'<li><a href="notebooks/{name}.html">{html.escape(title)}</a></li>'
+        for name, title in titles.items()
+    ]
     run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
     title = f"{run['task']['name']}, {run['data']}, {run['profile']} profile, seed {run['seed']}"
     content = PAGE.format(
@@ -105,11 +109,6 @@ def write_index(folder, names):
     with written_aside(folder / "index.html") as partial:
         partial.write_text(content, encoding="utf-8")
     return folder / "index.html"
-
-
-def _title(notebook):
-    """First line of a notebook without its hash."""
-    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
 def _table(path):

@@ -146,9 +146,9 @@ CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
 
 PROFILES = {
     "smoke": {
-        "n_epochs": 12,
-        "early_stopping_patience": 12,
-        "batch_size": 8,
+        "n_epochs": 6,
+        "early_stopping_patience": 6,
+        "batch_size": 4,
         "n_members": 6,
         "ensemble_sizes": (1, 2, 3),
         "n_resamples": 20,

@@ -74,7 +74,9 @@ class TrainingRun:
         self.validation_slices = load_slices(cases, "validation", device)
         self.class_weights = self._class_weights(device)
         self.model = build_model(settings).to(device, memory_format=torch.channels_last)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=settings.learning_rate, fused=True
+        )
         self.best_weights = {}
         self.numbers = {"history": [], "best_dice": -1.0, "plateau_dice": -1.0, "n_flat": 0}
         if (folder / "checkpoint.safetensors").exists():

@@ -51,7 +51,8 @@ def test_a_failed_execution_is_left_to_be_looked_at_under_another_name(tmp_path)
 
 
 def test_the_index_links_pages_and_shows_table_and_figures(run):
-    index = pages.write_index(run, ["01_a"])
+    title = pages.write_page(run / "notebooks" / "01_a.ipynb")
+    index = pages.write_index(run, {"01_a": title})
     text = index.read_text()
     assert '<a href="notebooks/01_a.html">01 A title</a>' in text
     assert (run / "notebooks" / "01_a.html").exists()

@@ -1,9 +1,12 @@
 PYTHON ?= python3
 
-.PHONY: demo test test-real lab copies story
+.PHONY: demo hippocampus test test-real lab copies story
 
 demo:
 	$(PYTHON) -m segcal_lite demo
+
+hippocampus:
+	$(PYTHON) -m segcal_lite hippocampus
 
 test:
 	$(PYTHON) -m segcal_lite test

@@ -6,6 +6,12 @@ import sys
 
 from .setup_environment import ensure_environment
 
+EXTRAS = {  # packages that a command needs beside the usual ones
+    "test": ("data", "test"),
+    "test-real": ("data", "test"),
+    "hippocampus": ("data",),
+}
+
 
 def main(arguments=None):
     """Read the command line, go over to the project's environment, run the command."""
@@ -13,11 +19,22 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the notebooks and gather a page of results")
     demo.add_argument("--data", default="phantoms", help="a dataset's folder (default: phantoms)")
-    demo.add_argument("--task", help="brain, heart or prostate (default: as the data say)")
+    demo.add_argument("--task", help="such as heart (default: as the data say)")
     demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
     demo.add_argument("--out", default="runs/demo", help="run folder")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    real = commands.add_parser(
+        "hippocampus", help="download MSD Task04, convert, run the notebooks"
+    )
+    real.add_argument("--profile", default="smoke", choices=("smoke", "laptop"))
+    real.add_argument("--source", default="data/sources", help="folder for the download")
+    real.add_argument("--data", default="data/Hippocampus", help="folder for the converted cases")
+    real.add_argument("--out", default="runs/hippocampus", help="run folder")
+    real.add_argument("--seed", type=int, default=0)
+    real.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    real.add_argument("--mirror", help="another address of the archive")
+    real.add_argument("--checksum", help="of the mirror's archive, if it was packed anew")
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
@@ -32,8 +49,7 @@ def main(arguments=None):
     seeds.add_argument("--seeds", type=int, nargs="+", required=True)
     seeds.add_argument("--out", default="runs/story")
     chosen = parser.parse_args(arguments)
-    extras = ("test",) if chosen.command.startswith("test") else ()
-    python = ensure_environment(extras)
+    python = ensure_environment(EXTRAS.get(chosen.command, ()))
     if str(python) != sys.executable:
         again = [str(python), "-m", "segcal_lite", *(arguments or sys.argv[1:])]
         return subprocess.run(again, check=False).returncode

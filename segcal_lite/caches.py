@@ -135,7 +135,7 @@ def _prepare_case(dataset, case, task, profile, folder):
     """Write the arrays of one case aside, then give their folder its name."""
     image, labels, affine = load_case(dataset, case)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, profile.crop_size)
-    image, record = prepare_image(image, record, task.intensity_percentiles)
+    image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
     if case.posterior_path is not None:
         arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)

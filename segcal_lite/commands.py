@@ -21,11 +21,11 @@ NOTEBOOKS = (
 )
 
 
-def demo(data, task, profile, out, seed, device):
+def demo(data, task, profile, out, seed, device, **scale):
     """Run the notebooks in order on one run folder, then gather ``index.html``."""
     folder = resolve_path(out)
     parameters = {"data": str(data), "task": task, "profile": profile, "seed": seed}
-    parameters |= {"out": str(folder), "device": device}
+    parameters |= {"out": str(folder), "device": device} | scale
     started = time.monotonic()
     with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
         written = []
@@ -40,6 +40,23 @@ def demo(data, task, profile, out, seed, device):
     index = pages.write_index(folder, titles)
     print(f"done: open {index}", flush=True)
     return 0
+
+
+def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
+    """Download MSD's hippocampus, convert it, run the notebooks on it.
+
+    In the smoke profile one epoch does: its 156 training volumes give more steps than all epochs
+    on phantoms.
+    """
+    dest = resolve_path(data)
+    convert = ["-m", "data_scripts.msd", str(resolve_path(source)), str(dest), "--task", "4"]
+    for option, value in (("--mirror", mirror), ("--checksum", checksum)):
+        convert += [option, value] if value else []
+    code = _python(*convert, "--download")
+    if code:
+        return code
+    scale = {"n_epochs": 1} if profile == "smoke" else {}
+    return demo(dest, "hippocampus", profile, out, seed, device, **scale)
 
 
 def kernel_name():

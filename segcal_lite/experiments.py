@@ -17,7 +17,7 @@ from .devices import choose_device
 from .ensembles import Member, count_workers, spawned_processes, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
 from .losses import LOSSES
-from .phantoms import write_phantoms
+from .phantoms import PHANTOM_TASKS, write_phantoms
 from .runs import (
     check_same_settings,
     model_folder,
@@ -165,8 +165,9 @@ def open_experiment(
         Run folder; relative paths start at the project root.
     data : path or "phantoms"
         A dataset in the common layout, or the built-in phantoms, written when missing.
-    task : {"brain", "heart", "prostate"}, optional
-        Without one it is read from the dataset; for phantoms it is the heart.
+    task : str, optional
+        A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (the default) or prostate.
+        Without one it is read from the dataset.
     profile : {"smoke", "laptop", "paper"}
     seed : int
         Of phantoms, splits, members and resampling.
@@ -187,7 +188,7 @@ def open_experiment(
     """
     out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
-        known = TASKS[check_choice("task", task or "heart", tuple(TASKS))]
+        known = TASKS[check_choice("task", task or "heart", PHANTOM_TASKS)]
         settled = get_profile(profile, known, **scale)
         folder = out / "data"
         write_phantom_cases(folder, known, settled, seed)

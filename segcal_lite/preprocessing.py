@@ -1,7 +1,7 @@
 """From the native grid of a volume to the model's grid and back, every step recorded.
 
 A prepared volume has its axes turned to right, anterior, superior with the slices along the last
-one, intensities in [0, 1], the task's voxel size, and a centre crop in plane (paper A, section
+one, intensities by the task's rule, its voxel size, and a centre crop in plane (paper A, section
 IV.D). Interpolation is linear; samples lie around the centre of the field of view.
 """
 
@@ -11,9 +11,18 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from ._checks import check_count, check_finite, check_labels_and_probs, check_spacing, wrong_input
+from ._checks import (
+    check_choice,
+    check_count,
+    check_finite,
+    check_labels_and_probs,
+    check_spacing,
+    wrong_input,
+)
 
 SLICE_RATIO = 1.5  # an axis this much coarser than both others is the one slices were taken along
+INTENSITY_RULES = ("percentiles", "hounsfield", "standard_deviation")
+HOUNSFIELD_WINDOW = (-1000.0, 1000.0)  # paper B maps it to [0, 1]
 SAME_SPACING = 1e-4  # relative; below this 256 voxels drift by less than 1/50 of a voxel
 
 
@@ -33,6 +42,7 @@ class Preprocessing:
     prepared_shape: tuple
     intensity_lower: tuple = ()  # intensity of each channel that becomes 0,
     intensity_upper: tuple = ()  # and 1; empty until `prepare_image` has seen the image
+    intensity_clipped: bool = True  # whether what lies beyond becomes 0 or 1
 
     @property
     def step(self):
@@ -117,18 +127,29 @@ def valid_box(record):
     return tuple(slice(max(0, -start), min(n, size - start)) for start, size, n in grid)
 
 
-def prepare_image(image, record, percentiles=(0, 100)):
+def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
     """Bring an image (C, X, Y, Z) to the model's grid.
 
-    The `percentiles` of each channel, taken over the whole native volume, become 0 and 1 (the
-    default is min-max), and what lies beyond them is set to 0 or 1. Padding and a constant channel
-    are 0. Where the new voxels are larger, a Gaussian of (step - 1) / 2 voxels first removes the
-    detail that they would alias. A wrong shape, NaN, or percentiles that coincide in a channel
+    Padding is 0. Where the new voxels are larger, a Gaussian of (step - 1) / 2 voxels first removes
+    the detail that they would alias. A wrong shape, NaN, or percentiles that coincide in a channel
     that is not constant are a ``ValueError``.
+
+    Parameters
+    ----------
+    image : array (C, X, Y, Z)
+    record : Preprocessing
+    percentiles : tuple of two float
+        For the rule of that name.
+    rule : {"percentiles", "hounsfield", "standard_deviation"}
+        How each channel is scaled. ``"percentiles"``: those of the whole native volume become 0 and
+        1 (by default min-max), and so does what lies beyond; a constant channel becomes 0 (paper A:
+        intensities in [0, 1]). ``"hounsfield"``: -1000 and 1000 become 0 and 1, and so does what
+        lies beyond (paper B, CT). ``"standard_deviation"``: divided by that of the volume, nothing
+        clipped (paper B, MR); a constant channel becomes 0.
 
     Returns
     -------
-    prepared : ndarray (C, *prepared_shape), float32 in [0, 1]
+    prepared : ndarray (C, *prepared_shape), float32
     record : Preprocessing
         With the intensity bounds. Those that `record` brings are used as they are instead of
         percentiles: a fixed window (CT), or a replay.
@@ -137,8 +158,13 @@ def prepare_image(image, record, percentiles=(0, 100)):
     if image.ndim != 4 or image.shape[1:] != record.native_shape:
         raise wrong_input("image", f"shape {image.shape}", f"(C, *{record.native_shape})")
     if not record.intensity_lower:
-        lower, upper = _intensity_bounds(image, percentiles)
-        record = replace(record, intensity_lower=lower, intensity_upper=upper)
+        lower, upper = _intensity_bounds(
+            image, check_choice("rule", rule, INTENSITY_RULES), percentiles
+        )
+        clipped = rule != "standard_deviation"
+        record = replace(
+            record, intensity_lower=lower, intensity_upper=upper, intensity_clipped=clipped
+        )
     if not len(image) == len(record.intensity_lower) == len(record.intensity_upper):
         raise wrong_input("image", f"{len(image)} channels", f"{len(record.intensity_lower)}")
     sigma = np.maximum(0, record.step - 1) / 2
@@ -146,8 +172,10 @@ def prepare_image(image, record, percentiles=(0, 100)):
     for c, channel in enumerate(image):
         lower, upper = record.intensity_lower[c], record.intensity_upper[c]
         width = (upper - lower) or np.inf
-        scaled = np.clip((channel - lower) / width, 0, 1).astype(np.float32)
-        smooth = ndimage.gaussian_filter(_turn(scaled, record), sigma, mode="nearest")
+        scaled = (channel - lower) / width
+        scaled = np.clip(scaled, 0, 1) if record.intensity_clipped else scaled
+        turned = _turn(scaled.astype(np.float32), record)
+        smooth = ndimage.gaussian_filter(turned, sigma, mode="nearest")
         prepared[c] = _to_grid(smooth, record, 0)
     return prepared, record
 
@@ -249,8 +277,13 @@ def _normalise(probs):
     return np.stack(probs) / np.sum(probs, axis=0)
 
 
-def _intensity_bounds(image, percentiles):
+def _intensity_bounds(image, rule, percentiles):
     """Return the intensities of each channel that become 0 and 1."""
+    if rule == "hounsfield":
+        return tuple((bound,) * len(image) for bound in HOUNSFIELD_WINDOW)
+    if rule == "standard_deviation":
+        deviations = [float(np.std(channel, dtype=np.float64)) for channel in image]
+        return (0.0,) * len(image), tuple(deviations)
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise wrong_input("percentiles", percentiles, "two rising numbers from 0 to 100")
     bounds = np.array([np.percentile(channel, percentiles) for channel in image])

@@ -11,7 +11,7 @@ from ._checks import check_choice, check_count, wrong_input
 
 @dataclass(frozen=True)
 class Task:
-    """What is segmented, and how paper A prepares it.
+    """What is segmented, and how the papers prepare it.
 
     Attributes
     ----------
@@ -27,8 +27,10 @@ class Task:
     batch_size : int
         Slices a mini-batch in the paper.
     intensity_percentiles : tuple of two float
-        The two percentiles of a volume that are mapped to 0 and 1. A says only that intensities
+        By the rule of that name, those of a volume become 0 and 1. A says only that intensities
         lie in [0, 1]; (0, 100) is plain min-max.
+    intensity_rule : {"percentiles", "hounsfield", "standard_deviation"}
+        How intensities are scaled: `segcal_lite.preprocessing.prepare_image`.
     box_dilation_mm, box_dilation_slices : float, int
         How far boxes around the foreground reach, in plane and out of plane.
     """
@@ -41,6 +43,7 @@ class Task:
     split: tuple
     batch_size: int = 32
     intensity_percentiles: tuple = (0.0, 100.0)
+    intensity_rule: str = "percentiles"
     box_dilation_mm: float = 8.0
     box_dilation_slices: int = 2
 
@@ -48,6 +51,22 @@ class Task:
     def n_classes(self):
         """Number of classes K, background included."""
         return len(self.segments) + 1
+
+
+def _one_organ(name, channel, segment, in_plane_mm, split):
+    """A task of paper B in 2D: one foreground organ, 70 % for training and validation.
+
+    B prints no voxel size; ours holds the organ and its surroundings in a crop of 224 pixels.
+    """
+    return Task(
+        name=name,
+        channels=(channel,),
+        segments=(segment,),
+        spacing_mm=(in_plane_mm, in_plane_mm, None),
+        dice_weights=(1.0,),
+        split=split,
+        intensity_rule="hounsfield" if channel == "CT" else "standard_deviation",
+    )
 
 
 TASKS = {
@@ -76,6 +95,14 @@ TASKS = {
         split=(16, 4, 20),
         batch_size=16,
     ),
+    "left_atrium": _one_organ("left_atrium", "MR", "left atrium", 1.25, (12, 2, 6)),
+    "hippocampus": _one_organ("hippocampus", "MR", "hippocampus", 1.0, (156, 26, 78)),
+    "prostate_mr": _one_organ("prostate_mr", "T2", "prostate", 0.625, (19, 3, 10)),
+    "pancreas": _one_organ("pancreas", "CT", "pancreas", 1.5, (168, 28, 85)),
+    "spleen": _one_organ("spleen", "CT", "spleen", 1.5, (25, 4, 12)),
+    "liver_ct": _one_organ("liver_ct", "CT", "liver", 1.5, (12, 2, 6)),
+    "liver_mr": _one_organ("liver_mr", "MR", "liver", 1.5, (12, 2, 6)),
+    "cortical_plate": _one_organ("cortical_plate", "MR", "cortical plate", 0.8, (240, 40, 120)),
 }
 
 
@@ -139,7 +166,13 @@ class Profile:
 
 
 CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
-    "smoke": {"brain": (112, 112), "heart": (64, 64), "prostate": (112, 112), "other": (96, 96)},
+    "smoke": {
+        "brain": (112, 112),
+        "heart": (64, 64),
+        "hippocampus": (64, 64),  # the published volumes are cropped to it
+        "prostate": (112, 112),
+        "other": (96, 96),
+    },
     "laptop": {"brain": (160, 160), "prostate": (160, 160), "other": (128, 128)},
     "paper": {"other": (224, 224)},
 }

@@ -38,6 +38,7 @@ class TrainingSettings:
     augment: bool
     spacing_mm: tuple
     intensity_percentiles: tuple
+    intensity_rule: str
     dice_weights: tuple
     crop_size: tuple
     widths: tuple
@@ -77,6 +78,7 @@ class TrainingSettings:
             augment=augment,
             spacing_mm=task.spacing_mm,
             intensity_percentiles=task.intensity_percentiles,
+            intensity_rule=task.intensity_rule,
             dice_weights=task.dice_weights,
             **{name: getattr(profile, name) for name in from_profile},
         )

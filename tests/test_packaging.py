@@ -14,7 +14,7 @@ from segcal_lite.runs import project_root
 ROOT = project_root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["test"]]
+DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["data"] + EXTRAS["test"]]
 
 
 def normalised(name):
@@ -46,7 +46,7 @@ def test_conda_and_binder_get_the_same_environment():
     assert PROJECT["requires-python"] == ">=3.11"
     assert python == "python=3.11"
     assert pip == "pip"
-    assert by_pip == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    assert by_pip == {"pip": ["-c constraints.txt", "-e .[data,test]"]}
 
 
 def test_every_dependency_says_why_it_is_there():

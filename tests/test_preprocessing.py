@@ -400,9 +400,35 @@ def test_fixed_window_and_replay():
         prepare_image(np.concatenate([image, image]), window)
 
 
-def test_constant_channel_is_zero():
+def test_hounsfield_units_have_a_fixed_window():
+    image = np.array([-2000, -1000, 0, 500, 1000, 3000], dtype=np.int16).reshape(1, 6, 1, 1)
+    record = plan_preprocessing((6, 1, 1), np.eye(4), None, (8, 1))
+    prepared, record = prepare_image(image, record, rule="hounsfield")
+    np.testing.assert_allclose(prepared.ravel(), [0, 0, 0, 0.5, 0.75, 1, 1, 0])  # padding is air
+    other, _ = prepare_image(image // 2, record)  # a replay keeps the window
+    np.testing.assert_allclose(other.ravel(), [0, 0, 0.25, 0.5, 0.625, 0.75, 1, 0])
+
+
+def test_mr_is_divided_by_its_standard_deviation_and_not_clipped():
+    image = np.random.default_rng(0).normal(20, 30, (2, 9, 8, 7))
+    image[1] *= 50
+    record = plan_preprocessing(image.shape[1:], np.eye(4), None, (4, 4))
+    prepared, record = prepare_image(image, record, rule="standard_deviation")
+    inside = (slice(None), slice(2, 6), slice(2, 6))
+    expected = image / image.std(axis=(1, 2, 3), keepdims=True)  # of the volume, not of the crop
+    np.testing.assert_allclose(prepared, expected[inside], rtol=1e-5)
+    assert prepared.min() < 0 < 1 < prepared.max()
+    again, _ = prepare_image(
+        image, Preprocessing.from_json(json.loads(json.dumps(record.to_json())))
+    )
+    assert np.array_equal(again, prepared)
+
+
+@pytest.mark.parametrize("rule", ["percentiles", "standard_deviation"])
+def test_constant_channel_is_zero(rule):
     image = np.stack([np.full((4, 4, 3), 7.0), np.arange(48.0).reshape(4, 4, 3)])
-    prepared, _ = prepare_image(image, plan_preprocessing((4, 4, 3), np.eye(4), (2, 2, None)))
+    record = plan_preprocessing((4, 4, 3), np.eye(4), (2, 2, None))
+    prepared, _ = prepare_image(image, record, rule=rule)
     assert np.all(prepared[0] == 0)
     assert prepared[1].max() > 0.5
 
@@ -536,3 +562,9 @@ def test_official_heart_label_to_2_mm_and_back(real_data):
     restored = restore_labels(one_hot(prepare_label(labels.data, record)), record)
     for k in (1, 2, 3):
         assert dice(restored == k, labels.data == k) > 0.9
+
+
+def test_an_unknown_rule_is_refused():
+    record = plan_preprocessing((4, 4, 3), np.eye(4))
+    with pytest.raises(ValueError, match="rule: found 'z-score', expected one of 'percentiles'"):
+        prepare_image(np.zeros((1, 4, 4, 3)), record, rule="z-score")

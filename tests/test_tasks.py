@@ -1,5 +1,6 @@
 import pytest
 
+from segcal_lite.phantoms import PHANTOM_TASKS
 from segcal_lite.tasks import PROFILES, TASKS, get_profile
 
 
@@ -24,6 +25,17 @@ def test_the_paper_profile_holds_the_papers_numbers():
         (40, 10, 50),
         (16, 4, 20),
     ]
+
+
+def test_the_tasks_of_paper_b_are_one_organ_each_with_its_rule_of_intensities():
+    of_b = {name: task for name, task in TASKS.items() if name not in PHANTOM_TASKS}
+    assert len(of_b) == 8
+    for task in of_b.values():
+        assert task.n_classes == 2
+        rule = "hounsfield" if task.channels == ("CT",) else "standard_deviation"
+        assert task.intensity_rule == rule
+        assert sum(task.split[:2]) / sum(task.split) == pytest.approx(0.7, abs=0.02)
+    assert {TASKS[name].intensity_rule for name in PHANTOM_TASKS} == {"percentiles"}
 
 
 def test_an_explicit_value_wins_and_none_leaves_the_profile():

@@ -1,0 +1,131 @@
+"""What a script knows about its dataset, and what it has found in a source folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segcal_lite._checks import wrong_input
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One row of the table of datasets.
+
+    Attributes
+    ----------
+    script, title, organ, modality : str
+        `script` is what stands behind ``python -m data_scripts.``.
+    cases, size : str
+        Of the official download, as published.
+    licence, obtain, reference : str
+        `obtain` says where to get it and whether to register.
+    papers : str
+        Which of the two papers uses it: A, B, both or none.
+    task : str
+        Name in `segcal_lite.tasks.TASKS` that fits the result.
+    download : bool
+        Whether ``--download`` may fetch it.
+    """
+
+    script: str
+    title: str
+    organ: str
+    modality: str
+    cases: str
+    size: str
+    licence: str
+    obtain: str
+    reference: str
+    papers: str
+    task: str
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One case to convert.
+
+    Attributes
+    ----------
+    name, patient, domain, group : str
+        As in ``cases.csv``; a group is what a split is balanced over, or nothing.
+    images : tuple
+        One entry a channel, each a path or a tuple of paths (the slices of a series).
+    labels : tuple of Path
+        One volume, or the slices of one.
+    channels : tuple of int
+        Which channels of a file with several are taken; empty takes all.
+    problem : str
+        Why the case cannot be converted, in one sentence; usually nothing.
+    """
+
+    name: str
+    images: tuple = ()
+    labels: tuple = ()
+    patient: str = ""
+    domain: str = "source"
+    group: str = ""
+    channels: tuple = ()
+    problem: str = ""
+
+    @property
+    def files(self):
+        """Every file that the case is made of, in one tuple."""
+        flat = []
+        for entry in (*self.images, *self.labels):
+            flat += entry if isinstance(entry, tuple) else [entry]
+        return tuple(flat)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one call is to convert.
+
+    Attributes
+    ----------
+    facts : Facts
+    channels, segments : tuple of str
+    classes : dict
+        Class (0 is background) of each value that the source's labels may hold.
+    cases : tuple of SourceCase
+    split_of : dict of str
+        Split of each patient that was found, converted or not, so that a repaired case does not
+        move the others.
+    settings : dict
+        What the caller chose; a rerun with other settings is refused.
+    notes : tuple of str
+        What people should know about the labels, such as which were merged.
+    """
+
+    facts: Facts
+    channels: tuple
+    segments: tuple
+    classes: dict
+    cases: tuple
+    split_of: dict
+    settings: dict
+    notes: tuple = ()
+
+
+def folder_of(source, *below):
+    """Return the first of `below` that is a folder in `source`, else `source` itself.
+
+    Examples
+    --------
+    >>> folder_of(Path(__file__).parent.parent, "no such", "data_scripts").name
+    'data_scripts'
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise wrong_input(source, "no such folder", "the folder of the official download")
+    return next((source / name for name in below if (source / name).is_dir()), source)
+
+
+def missing_files(paths):
+    """Return a sentence that names the files that are not there, or an empty text."""
+    absent = [path for path in paths if not Path(path).is_file()]
+    return f"no such file: {', '.join(map(str, absent))}" if absent else ""
+
+
+def visible(paths):
+    """Return `paths` sorted by name, without hidden ones: macOS leaves ``._`` files in archives."""
+    return sorted(path for path in paths if not path.name.startswith("."))

@@ -1,0 +1,144 @@
+"""Downloads that go on where they broke off, and count only when the checksum agrees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segcal_lite._checks import wrong_input
+
+from ._archives import unpack
+
+SECONDS_TO_WAIT = 60
+BLOCK_BYTES = 2**16  # what is lost at most when a connection breaks off
+REPORT_EVERY_PERCENT = 10
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published archive: address, checksum such as ``md5:9d24...``, and the folder it holds."""
+
+    url: str
+    checksum: str
+    folder: str
+
+    @property
+    def name(self):
+        """File name, as in the address."""
+        return self.url.rsplit("/", 1)[-1].split("?")[0]
+
+
+def fetch(archive, folder, mirror=None, checksum=None, report=print):
+    """Download an archive into `folder`, check it and unpack it there.
+
+    Parameters
+    ----------
+    archive : Archive
+    folder : path
+    mirror : str, optional
+        Another address of the same file.
+    checksum : str, optional
+        Of the file at `mirror`, if it was packed anew; by default the published one.
+    report : callable
+        Receives lines of text.
+
+    Returns
+    -------
+    Path
+        The unpacked folder; if it is there already, nothing is fetched.
+
+    Raises
+    ------
+    ValueError
+        Naming the address or file: no answer, a status other than success, fewer bytes than
+        announced (the same call goes on), a checksum that differs (the file is removed).
+    """
+    import pooch
+
+    folder = Path(folder)
+    unpacked = folder / archive.folder
+    if unpacked.is_dir():
+        return unpacked
+    folder.mkdir(parents=True, exist_ok=True)
+    url, checksum = mirror or archive.url, checksum or archive.checksum
+    pooch.utils.LOGGER.setLevel("WARNING")
+    try:
+        path = pooch.retrieve(
+            url,
+            known_hash=checksum,
+            fname=archive.name,
+            path=folder,
+            downloader=ResumingDownloader(folder / f"{archive.name}.part", report),
+        )
+    except ValueError as error:
+        if "hash" not in str(error).lower():
+            raise
+        raise wrong_input(url, "a file of another checksum", checksum) from error
+    inside = folder / f"{archive.folder}.unpacked"
+    unpack(path, inside)
+    if not (inside / archive.folder).is_dir():
+        found = ", ".join(sorted(entry.name for entry in inside.iterdir()))
+        raise wrong_input(path, f"an archive with {found}", f"one with {archive.folder}")
+    (inside / archive.folder).rename(unpacked)
+    inside.rmdir()
+    return unpacked
+
+
+class ResumingDownloader:
+    """A downloader for pooch that keeps what has come and asks for the rest.
+
+    Parameters
+    ----------
+    partial : Path
+        Where the bytes lie until all have come.
+    report : callable
+        Receives lines of text.
+    """
+
+    def __init__(self, partial, report=print):
+        self.partial, self.report = partial, report
+
+    def __call__(self, url, output_file, pooch):
+        """Download `url` to `output_file`, as pooch asks its downloaders to."""
+        import requests
+
+        n_have = self.partial.stat().st_size if self.partial.exists() else 0
+        headers = {"Range": f"bytes={n_have}-"} if n_have else {}
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=SECONDS_TO_WAIT) as answer:
+                n_all = self._check_answer(url, answer, n_have)
+                if n_all is None or n_have < n_all:
+                    self._receive(url, answer, n_all)
+        except requests.RequestException as error:
+            expected = "one; the same command goes on where this one stopped"
+            raise wrong_input(url, f"no whole answer ({type(error).__name__})", expected) from error
+        self.partial.replace(output_file)
+
+    def _check_answer(self, url, answer, n_have):
+        """Return how many bytes the whole file has, if the server says; refuse bad answers."""
+        if answer.status_code == 416:  # nothing is left to send, or the part is of another file
+            size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+            if size.isdecimal() and int(size) == n_have:
+                return n_have
+            self.partial.unlink()
+            raise wrong_input(url, "another file than the part that had come", "a new start")
+        if answer.status_code not in (200, 206):
+            raise wrong_input(url, f"status {answer.status_code} {answer.reason}", "200 OK")
+        if answer.status_code == 200:
+            self.partial.unlink(missing_ok=True)  # the server does not go on: begin anew
+            n_have = 0
+        n_coming = answer.headers.get("Content-Length", "")
+        return n_have + int(n_coming) if n_coming.isdecimal() else None
+
+    def _receive(self, url, answer, n_all):
+        """Append what comes; say how far it is; refuse a stream that ends early."""
+        n_done, reported = self.partial.stat().st_size if self.partial.exists() else 0, 0
+        with self.partial.open("ab") as file:
+            for block in answer.iter_content(BLOCK_BYTES):
+                file.write(block)
+                n_done += len(block)
+                percent = 100 * n_done // n_all if n_all else 0
+                if percent >= reported + REPORT_EVERY_PERCENT:
+                    reported = percent
+                    self.report(f"{self.partial.stem}: {percent} % of {n_all / 1e6:.1f} MB")
+        if n_all is not None and n_done != n_all:
+            expected = f"{n_all}; the same command goes on"
+            raise wrong_input(url, f"{n_done} bytes", expected)

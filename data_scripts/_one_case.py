@@ -1,0 +1,163 @@
+"""Convert one case: read, check, renumber the labels, write, remember what it was made from.
+
+A case is complete when its record lies in ``.conversion``; that is written last.
+"""
+
+import hashlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from segcal_lite._checks import check_finite, wrong_input
+from segcal_lite.runs import read_json, write_json, written_aside
+from segcal_lite.volumes import check_same_grid, write_volume
+
+RECORDS = ".conversion"
+THUMBNAIL_PIXELS = 160  # along the longer side of a contact sheet's picture
+
+
+def convert_case(read, case, found, dest):
+    """Write one case to `dest`; its record comes last and makes it complete.
+
+    The record holds the source files with size, time and SHA-256, the written ones with their
+    sizes, and what the report says of the case.
+
+    Parameters
+    ----------
+    read : callable
+        `_reading.read_case` or a script's own.
+    case : _cases.SourceCase
+    found : _cases.Found
+    dest : Path
+
+    Raises
+    ------
+    ValueError, OSError
+        Naming the file; nothing of the case is left behind.
+    """
+    sources = [describe_source(path) for path in case.files]
+    images, label = read(case)
+    for volume in images:
+        check_same_grid(volume, label)
+    image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in images])
+    if len(image) != len(found.channels):
+        expected = f"{len(found.channels)}: {', '.join(found.channels)}"
+        raise wrong_input(images[0].path, f"{len(image)} channels", expected)
+    check_finite(images[0].path, image)
+    labels = renumber(label, found.classes)
+    written = write_case(case.name, image, labels, images[0].affine, dest)
+    record = {"case": case.name, "sources": sources, "written": written}
+    record |= describe_case(image, labels, images[0])
+    save_thumbnail(dest / RECORDS / f"{case.name}.npz", image[0], labels, images[0].affine)
+    write_json(dest / RECORDS / f"{case.name}.json", record)
+
+
+def renumber(label, classes):
+    """Return the labels as classes, uint8; values that nobody published are refused."""
+    values = np.unique(label.data)
+    unknown = sorted(set(values.tolist()) - set(classes))
+    if unknown:
+        raise wrong_input(label.path, f"label values {unknown}", f"only {sorted(classes)}")
+    labels = np.zeros(label.data.shape, dtype=np.uint8)
+    for value in values.tolist():
+        labels[label.data == value] = classes[value]
+    if not labels.any():
+        raise wrong_input(label.path, "no voxel of any segment", "at least one")
+    return labels
+
+
+def write_case(name, image, labels, affine, dest):
+    """Write the channels, then the labels; return the sizes of the files by name."""
+    whole = image if image.dtype.kind in "iu" else image.astype(np.float32)
+    paths = {f"imagesTr/{name}_{c:04d}.nii.gz": channel for c, channel in enumerate(whole)}
+    paths[f"labelsTr/{name}.nii.gz"] = labels
+    try:
+        for path, array in paths.items():
+            write_volume(dest / path, array, affine)
+    except BaseException:
+        remove_case(name, dest)
+        raise
+    return {path: (dest / path).stat().st_size for path in paths}
+
+
+def remove_case(name, dest):
+    """Remove all that was written of a case, its record first."""
+    (dest / RECORDS / f"{name}.json").unlink(missing_ok=True)
+    (dest / RECORDS / f"{name}.npz").unlink(missing_ok=True)
+    for path in case_files(name, dest):
+        path.unlink(missing_ok=True)
+
+
+def case_files(name, dest):
+    """Return the volumes of a case that lie in `dest`."""
+    images = (dest / "imagesTr").glob(f"{glob_literal(name)}_[0-9][0-9][0-9][0-9].nii.gz")
+    return [*images, dest / "labelsTr" / f"{name}.nii.gz"]
+
+
+def glob_literal(name):
+    """Return `name` so that a pattern takes it literally."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def describe_source(path):
+    """Return size, time and SHA-256 of a source file."""
+    path = Path(path)
+    if not path.is_file():
+        raise wrong_input(path, "no such file", "a file of the case")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    state = path.stat()
+    return {"file": str(path), "size": state.st_size, "time": state.st_mtime_ns, "sha256": digest}
+
+
+def is_unchanged(path, source):
+    """Whether a source file is what it was; only one that looks different is read."""
+    path = Path(path)
+    state = path.stat() if path.is_file() else None
+    if state and (state.st_size, state.st_mtime_ns) == (source["size"], source["time"]):
+        return True
+    return bool(state) and describe_source(path)["sha256"] == source["sha256"]
+
+
+def read_record(case, dest):
+    """Return the record of a case that is complete, or nothing."""
+    path = dest / RECORDS / f"{case.name}.json"
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    for name, size in record["written"].items():
+        if not (dest / name).is_file() or (dest / name).stat().st_size != size:
+            return None
+    return record
+
+
+def describe_case(image, labels, volume):
+    """Return spacing, shape, range of each channel and millilitres of each segment."""
+    voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
+    counts = np.bincount(labels.ravel())[1:]
+    return {
+        "shape": volume.grid_shape,
+        "spacing_mm": [round(size, 4) for size in volume.spacing_mm],
+        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "intensity_min": [float(channel.min()) for channel in image],
+        "intensity_max": [float(channel.max()) for channel in image],
+        "volumes_ml": [round(float(n) * voxel_ml, 3) for n in counts],
+    }
+
+
+def save_thumbnail(path, image, labels, affine):
+    """Save the slice with most foreground, seen from the front of the canonical axes."""
+    orientation = nib.io_orientation(affine)
+    turned = nib.apply_orientation(labels, orientation)
+    spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+    axis = int(np.argmax(spacing_mm)) if np.ptp(spacing_mm) > 0.01 else 2
+    k = int(np.argmax((turned > 0).sum(axis=tuple({0, 1, 2} - {axis}))))
+    shown = np.take(nib.apply_orientation(image, orientation), k, axis).astype(np.float32)
+    step = max(1, int(np.ceil(max(shown.shape) / THUMBNAIL_PIXELS)))
+    in_plane_mm = np.delete(spacing_mm, axis) * step
+    with written_aside(path) as partial:
+        contours = np.take(turned, k, axis)[::step, ::step]
+        np.savez_compressed(
+            partial, image=shown[::step, ::step], labels=contours, spacing_mm=in_plane_mm
+        )

@@ -1,0 +1,202 @@
+"""Volumes of any format that the datasets come in, placed in the scanner's space.
+
+NIfTI is read by the package; MetaImage, NRRD, DICOM and PNG by SimpleITK, whose axes (left,
+posterior, superior) become NIfTI's (right, anterior, superior).
+"""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from segcal_lite._checks import wrong_input
+from segcal_lite.volumes import Volume, read_label, read_volume
+
+NIFTI = (".nii", ".nii.gz")
+EQUAL_GAPS = 0.01  # relative: slices may be this unevenly spaced and still be one grid
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def simpleitk():
+    """Import SimpleITK, or say how to get it."""
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise wrong_input(
+            "SimpleITK", "no such package", "pip install 'segcal-lite[data]'"
+        ) from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def read_case(case):
+    """Read a case: one volume or series a channel, one volume of labels.
+
+    Parameters
+    ----------
+    case : _cases.SourceCase
+
+    Returns
+    -------
+    images : list of Volume
+        One a channel, or one of all channels, (C, X, Y, Z).
+    label : Volume
+        Values as stored.
+    """
+    images = [
+        read_series(entry) if isinstance(entry, tuple) else read_image(entry)
+        for entry in case.images
+    ]
+    if case.channels:
+        images = [_channels(volume, case.channels) for volume in images]
+    return images, read_labels(case.labels[0])
+
+
+def _channels(volume, numbers):
+    """Return some channels of a volume that has several."""
+    n_channels = len(volume.data) if volume.data.ndim == 4 else 1
+    if max(numbers) >= n_channels:
+        raise wrong_input(volume.path, f"{n_channels} channels", f"channel {max(numbers)} as well")
+    data = volume.data[list(numbers)] if volume.data.ndim == 4 else volume.data
+    return Volume(data, volume.affine, volume.path)
+
+
+def turned_like(volume, other):
+    """Return `volume` with its axes in the order and directions of another, nothing resampled.
+
+    DICOM and what was made from it by other software differ by turned axes only.
+    """
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(volume.affine), nib.io_orientation(other.affine)
+    )
+    data = nib.apply_orientation(volume.data, turn)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.grid_shape)
+    return Volume(data, affine, volume.path)
+
+
+def read_image(path):
+    """Read one file, of whatever format, as a `Volume`."""
+    path = Path(path)
+    return read_volume(path) if path.name.endswith(NIFTI) else _read_with_simpleitk(path)
+
+
+def read_labels(path):
+    """Read one file of labels: whole numbers of at least 0, three dimensions."""
+    path = Path(path)
+    if path.name.endswith(NIFTI):
+        return read_label(path)
+    volume = _read_with_simpleitk(path)
+    whole = np.rint(volume.data)
+    if volume.data.ndim != 3 or volume.data.min() < 0 or np.any(volume.data != whole):
+        found = f"shape {volume.data.shape}, {volume.data.min():g} to {volume.data.max():g}"
+        raise wrong_input(path, found, "three dimensions of labels 0, 1, 2, ...")
+    return Volume(whole.astype(np.int32), volume.affine, path)
+
+
+def _read_with_simpleitk(path):
+    """Read MetaImage, NRRD and the like."""
+    sitk = simpleitk()
+    if not path.is_file():
+        raise wrong_input(path, "no such file", "a volume")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise wrong_input(path, "a damaged or unknown file", "a whole volume") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        found = f"{image.GetDimension()} dimensions"
+        raise wrong_input(path, found, "three dimensions, one number a voxel")
+    array = np.ascontiguousarray(sitk.GetArrayFromImage(image).T)
+    affine = np.eye(4)
+    directions = np.reshape(image.GetDirection(), (3, 3))
+    affine[:3, :3] = directions * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return Volume(array, LPS_TO_RAS @ affine, path)
+
+
+def read_series(paths):
+    """Read the DICOM slices of one series, in the order of their positions.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        In any order.
+
+    Returns
+    -------
+    Volume
+        Intensities after the rescale of the header (Hounsfield units in CT); its last axis runs
+        as the cross product of the rows and columns.
+
+    Raises
+    ------
+    ValueError
+        Naming the folder or file: unreadable, slices of different orientation, size or spacing,
+        two at one place, one that is missing in between.
+    """
+    slices = sorted((read_slice_place(path) for path in paths), key=lambda place: place["height"])
+    folder = Path(paths[0]).parent if paths else "DICOM series"
+    if len(slices) < 2:
+        raise wrong_input(folder, f"{len(slices)} slices", "at least 2")
+    _check_one_grid(folder, slices)
+    sitk = simpleitk()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(place["path"]) for place in slices])
+    try:
+        array = np.ascontiguousarray(sitk.GetArrayFromImage(reader.Execute()).T)
+    except RuntimeError as error:
+        raise wrong_input(folder, "a damaged slice", "a whole DICOM series") from error
+    affine = np.eye(4)
+    affine[:3, :2] = slices[0]["directions"][:, :2] * slices[0]["spacing_mm"]
+    affine[:3, 2] = (slices[-1]["origin"] - slices[0]["origin"]) / (len(slices) - 1)
+    affine[:3, 3] = slices[0]["origin"]
+    return Volume(array, LPS_TO_RAS @ affine, folder)
+
+
+def read_slice_place(path):
+    """Return where one DICOM slice lies: path, origin, directions, spacing_mm, size, height.
+
+    ``height`` is the origin's distance from the scanner's centre along the normal, in mm.
+    """
+    sitk = simpleitk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise wrong_input(path, "no readable DICOM header", "one DICOM slice") from error
+    directions = np.reshape(reader.GetDirection(), (3, 3))
+    origin = np.array(reader.GetOrigin())
+    return {
+        "path": Path(path),
+        "origin": origin,
+        "directions": directions,
+        "spacing_mm": np.array(reader.GetSpacing()[:2]),
+        "size": reader.GetSize()[:2],
+        "height": float(origin @ directions[:, 2]),
+    }
+
+
+def _check_one_grid(folder, slices):
+    """Raise unless the slices are parallel, of one size and evenly spaced."""
+    first = slices[0]
+    for place in slices[1:]:
+        for name, tolerance in (("directions", 1e-3), ("spacing_mm", 1e-3), ("size", 0)):
+            if not np.allclose(place[name], first[name], rtol=0, atol=tolerance):
+                found = f"another {name} than in {first['path'].name}"
+                raise wrong_input(place["path"], found, "slices of one grid")
+    origins = np.array([place["origin"] for place in slices])
+    gaps_mm = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+    typical_mm = np.median(gaps_mm)
+    if typical_mm == 0 or np.abs(gaps_mm / typical_mm - 1).max() > EQUAL_GAPS:
+        found = f"gaps between slices from {gaps_mm.min():.3g} to {gaps_mm.max():.3g} mm"
+        raise wrong_input(folder, found, "equal ones (a slice is missing or there twice)")
+
+
+def read_picture(path):
+    """Read one PNG of a mask as (X, Y), first index to the right, second downwards."""
+    sitk = simpleitk()
+    try:
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
+    except RuntimeError as error:
+        raise wrong_input(path, "a damaged or missing picture", "a PNG mask") from error

@@ -1,0 +1,107 @@
+"""What a conversion did: a few lines of text, and a contact sheet with contours to look at."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from segcal_lite.runs import write_figure
+
+from ._one_case import RECORDS
+
+N_PICTURES = 24
+N_COLUMNS = 6
+CONTOUR_COLOURS = ("#ffd92f", "#66c2ff", "#ff7f7f", "#8dff8d", "#d9a6ff", "#ffb366", "#a6fff2")
+
+
+def summary_lines(found, records, problems, seconds, n_converted):
+    """Return the report as lines: counts, speed, spacing, intensities, volumes, what was skipped.
+
+    Parameters
+    ----------
+    found : _cases.Found
+    records : list of dict
+        Of the complete cases.
+    problems : dict of str
+        Sentence by name of case.
+    seconds : float
+        What the conversion of `n_converted` cases took.
+    n_converted : int
+
+    Returns
+    -------
+    list of str
+    """
+    lines = [f"{found.facts.title}: {len(found.cases)} cases found, {len(records)} complete"]
+    if n_converted:
+        lines.append(
+            f"{n_converted} converted in {seconds:.1f} s: {n_converted / seconds:.1f} a second"
+        )
+    if records:
+        lines += _ranges(found, records)
+    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"not converted: {name}: {why}" for name, why in sorted(problems.items())]
+    return lines
+
+
+def _ranges(found, records):
+    """Spacing, shape, intensities and volumes over all cases."""
+    spacing = np.array([record["spacing_mm"] for record in records])
+    shapes = np.array([record["shape"] for record in records])
+    lines = [
+        f"voxels {_span(spacing, ' x ')} mm, grids {_span(shapes, ' x ')}",
+        f"orientations {', '.join(sorted({record['orientation'] for record in records}))}",
+    ]
+    for c, name in enumerate(found.channels):
+        low = min(record["intensity_min"][c] for record in records)
+        high = max(record["intensity_max"][c] for record in records)
+        lines.append(f"{name}: intensities from {low:g} to {high:g}")
+    for k, name in enumerate(found.segments):
+        ml = [r["volumes_ml"][k] if k < len(r["volumes_ml"]) else 0.0 for r in records]
+        absent = f", absent in {ml.count(0.0)}" if 0.0 in ml else ""
+        median = np.median(ml)
+        lines.append(f"{name}: {min(ml):.3g} to {max(ml):.3g} ml, median {median:.3g}{absent}")
+    return lines
+
+
+def _span(table, between):
+    """Smallest and largest of each column, such as ``1 to 1.5 x 10``."""
+    ends = zip(table.min(axis=0), table.max(axis=0), strict=True)
+    return between.join(f"{a:.4g}" if a == b else f"{a:.4g} to {b:.4g}" for a, b in ends)
+
+
+def write_contact_sheet(found, records, dest):
+    """Draw up to 24 cases, evenly chosen, each at its largest slice with the labels' contours.
+
+    Returns
+    -------
+    Path
+        ``contact_sheet.png`` in `dest`; front is up and the patient's right on the right.
+    """
+    chosen = np.unique(np.linspace(0, len(records) - 1, min(N_PICTURES, len(records))).astype(int))
+    n_rows = -(-len(chosen) // N_COLUMNS)
+    figure = Figure(figsize=(2.2 * N_COLUMNS, 2.35 * n_rows + 0.5), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(n_rows, N_COLUMNS)).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, chosen, strict=False):
+        name = records[index]["case"]
+        with np.load(dest / RECORDS / f"{name}.npz", allow_pickle=False) as thumbnail:
+            _draw_case(panel, thumbnail["image"], thumbnail["labels"], thumbnail["spacing_mm"])
+        panel.set_title(name, fontsize=7)
+    shown = zip(found.segments, CONTOUR_COLOURS, strict=False)
+    handles = [panels[0].plot([], [], color=colour, label=name)[0] for name, colour in shown]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    path = dest / "contact_sheet.png"
+    write_figure(path, figure)
+    return path
+
+
+def _draw_case(panel, image, labels, spacing_mm):
+    """Draw one slice, from its 1st to its 99th percentile, and a contour a segment."""
+    low, high = np.percentile(image, (1, 99))
+    aspect = spacing_mm[1] / spacing_mm[0]
+    panel.imshow(
+        image.T, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower", aspect=aspect
+    )
+    for k in np.unique(labels[labels > 0]):
+        colour = CONTOUR_COLOURS[(k - 1) % len(CONTOUR_COLOURS)]
+        panel.contour((labels == k).T.astype(float), levels=[0.5], colors=colour, linewidths=0.9)

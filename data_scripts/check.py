@@ -1,0 +1,79 @@
+"""Say case by case whether a folder in nnU-Net's or MSD's layout is fit for the notebooks.
+
+    python -m data_scripts.check DIR [--task NAME] [--workers N]
+
+Nothing is written. Every volume is opened as the notebooks will open it; the exit status is 1 if a
+case does not fit.
+"""
+
+import argparse
+import os
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+from segcal_lite.cases import check_case
+from segcal_lite.datasets import read_dataset
+
+from ._conversion import spawned
+
+
+def main(arguments=None):
+    """Print what the dataset holds and one line a case; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_scripts.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--task", help="a task in segcal_lite.tasks, for its channels and segments")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    options = parser.parse_args(arguments)
+    try:
+        dataset = read_dataset(options.folder, task=options.task)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for line in describe(dataset):
+        print(line)
+    problems = check_cases(dataset, options.workers)
+    for case in dataset.cases:
+        print(f"  {case.name}: {problems[case.name] or f'fit ({case.domain}, {case.split})'}")
+    n_bad = sum(map(bool, problems.values()))
+    print(f"{len(dataset.cases) - n_bad} of {len(dataset.cases)} cases are fit")
+    return 1 if n_bad else 0
+
+
+def describe(dataset):
+    """Return lines about channels, segments, domains and what was decided."""
+    return [
+        f"{dataset.name}: {len(dataset.cases)} cases",
+        f"channels {', '.join(dataset.channels)}; segments {', '.join(dataset.segments)}",
+        f"domains {', '.join(dataset.domains)}",
+        *(f"note: {note}" for note in dataset.notes),
+    ]
+
+
+def check_cases(dataset, workers=1):
+    """Return for each case a sentence about what is wrong with it, or an empty text."""
+    names = [case.name for case in dataset.cases]
+    check = partial(_problem, dataset)
+    if workers == 1:
+        return dict(zip(names, map(check, dataset.cases), strict=True))
+    with spawned(min(workers, len(names))) as executor:
+        return dict(zip(names, executor.map(check, dataset.cases), strict=True))
+
+
+def _problem(dataset, case):
+    """Return what `check_case` complains about; headers that are resolved are no complaint."""
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            check_case(dataset, case)
+        except (ValueError, OSError) as error:
+            return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

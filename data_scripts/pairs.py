@@ -1,0 +1,128 @@
+"""Any images with labels, listed in a CSV: NIfTI, MetaImage or NRRD.
+
+SOURCE is the CSV, or a folder with a ``pairs.csv``. Its columns are ``case`` and ``label``, one
+``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train, validation,
+test). Paths are relative to the CSV. ``--classes liver=1 tumour=2,3`` names the label values; what
+they do not name may not occur, and two names never share a value. Axes that are merely turned
+against each other are turned back; grids that differ are refused.
+"""
+
+import sys
+
+import pandas as pd
+
+from segcal_lite._checks import check_choice, wrong_input
+from segcal_lite.splits import SPLITS, check_name, check_splits, check_unique
+
+from ._cases import Facts, Found, SourceCase, missing_files
+from ._face import run_script
+from ._reading import read_image, read_labels, turned_like
+from ._splits import COUNTS_OF_B, drawn
+
+FACTS = (
+    Facts(
+        script="pairs",
+        title="Your own pairs, by CSV",
+        organ="as you say",
+        modality="as you say",
+        cases="yours",
+        size="yours",
+        licence="yours",
+        obtain="a table of your own",
+        reference="",
+        papers="",
+        task="",
+    ),
+)
+IMAGE_PREFIX = "image:"
+
+
+def add_options(parser):
+    """Add the names of the label values."""
+    parser.add_argument("--classes", nargs="+", required=True, metavar="NAME=VALUE[,VALUE]")
+
+
+def find(source, classes, seed=2020):
+    """Find the pairs that the CSV lists; see the module for its columns."""
+    path = source / "pairs.csv" if source.is_dir() else source
+    if not path.is_file():
+        raise wrong_input(path, "no such file", "a table with case, image:NAME and label")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    channels = [name for name in table.columns if name.startswith(IMAGE_PREFIX)]
+    if not channels or not {"case", "label"} <= set(table.columns) or table.empty:
+        found = f"columns {', '.join(table.columns)} and {len(table)} rows"
+        raise wrong_input(path, found, "case, label, image:NAME and at least one row")
+    check_unique(f"{path}, case", [check_name(f"{path}, case", name) for name in table.case])
+    segments, values = read_classes(classes)
+    cases = tuple(_find_case(path.parent, row, channels) for row in table.to_dict("records"))
+    return Found(
+        facts=FACTS[0],
+        channels=tuple(name.removeprefix(IMAGE_PREFIX) for name in channels),
+        segments=segments,
+        classes=values,
+        cases=cases,
+        split_of=_split(path, table, cases, seed),
+        settings={"dataset": "pairs", "seed": seed, "classes": sorted(classes)},
+    )
+
+
+def read_classes(texts):
+    """Return segments and the class of each value.
+
+    Examples
+    --------
+    >>> read_classes(["liver=1", "tumour=2,3"])
+    (('liver', 'tumour'), {0: 0, 1: 1, 2: 2, 3: 2})
+    """
+    segments, values = [], {0: 0}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        stored = numbers.split(",")
+        if not name or not all(number.isdecimal() for number in stored):
+            raise wrong_input("--classes", repr(text), "a name and values, such as liver=1")
+        if name in segments or any(int(number) in values for number in stored):
+            raise wrong_input("--classes", f"{text!r}, given before", "each name and value once")
+        segments.append(name)
+        values |= {int(number): len(segments) for number in stored}
+    return tuple(segments), values
+
+
+def _find_case(folder, row, channels):
+    """Return one row's case."""
+    images = tuple(folder / row[channel] for channel in channels)
+    label = folder / row["label"]
+    return SourceCase(
+        row["case"],
+        images=images,
+        labels=(label,),
+        patient=row.get("patient") or row["case"],
+        domain=row.get("domain") or "source",
+        problem=missing_files((*images, label)),
+    )
+
+
+def _split(path, table, cases, seed):
+    """Return the split in the table, checked, or a drawn one."""
+    if "split" not in table.columns:
+        return drawn(cases, COUNTS_OF_B, seed)
+    patients = [case.patient for case in cases]
+    for split in table.split:
+        check_choice(f"{path}, split", split, SPLITS)
+    try:
+        check_splits(list(table.split), patients)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return dict(zip(patients, table.split, strict=True))
+
+
+def read_case(case):
+    """Read a pair; a label whose axes are turned is brought to those of the first image."""
+    images = [read_image(path) for path in case.images]
+    first = images[0]
+    return [first, *(turned_like(v, first) for v in images[1:])], turned_like(
+        read_labels(case.labels[0]), first
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_script("pairs"))

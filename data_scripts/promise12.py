@@ -1,0 +1,103 @@
+"""PROMISE12: T2 MR of the prostate from several centres, the shifted test set of paper A.
+
+SOURCE holds ``Case00.mhd``, ``Case00.raw``, ``Case00_segmentation.mhd`` and so on, in one folder or
+in ``TrainingData_Part1`` to ``3``. All cases test, as in paper A (it says 50 in the text, 35 in a
+table); ``--split drawn`` splits them for training. Nothing in the files says which cases were
+taken with an endorectal coil: a CSV of your own with the columns ``case`` and ``coil`` (yes or no)
+makes it the domain.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from segcal_lite._checks import wrong_input
+
+from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
+from ._face import run_script
+from ._splits import COUNTS_OF_B, all_test, drawn
+
+FACTS = (
+    Facts(
+        script="promise12",
+        title="PROMISE12",
+        organ="prostate",
+        modality="T2 MR",
+        cases="50",
+        size="324 MB",
+        licence="terms of the challenge, for research",
+        obtain="https://promise12.grand-challenge.org (registration)",
+        reference="Litjens et al. 2014, doi 10.1016/j.media.2013.12.002",
+        papers="A",
+        task="prostate",
+    ),
+)
+COIL = {"yes": "endorectal coil", "no": "no coil"}
+
+
+def add_options(parser):
+    """Add the table of coils and the kind of split."""
+    parser.add_argument("--coils", type=Path, metavar="CSV", help="columns case, coil (yes, no)")
+    parser.add_argument("--split", choices=("test", "drawn"), default="test")
+
+
+def find(source, seed=2020, coils=None, split="test"):
+    """Find the cases in `source`; see the module for the options."""
+    folder = folder_of(source)
+    images = visible(
+        path for path in folder.rglob("Case[0-9][0-9].mhd") if path.parent.name != "__MACOSX"
+    )
+    if not images:
+        raise wrong_input(source, "no Case00.mhd or the like", "PROMISE12's training data")
+    domain_of = _read_coils(coils) if coils else {}
+    cases = tuple(_find_case(path, domain_of) for path in images)
+    chosen = all_test(cases) if split == "test" else drawn(cases, COUNTS_OF_B, seed)
+    return Found(
+        facts=FACTS[0],
+        channels=("T2",),
+        segments=("prostate",),
+        classes={0: 0, 1: 1},
+        cases=cases,
+        split_of=chosen,
+        settings={"dataset": "promise12", "seed": seed, "split": split, "domains": domain_of},
+    )
+
+
+def _find_case(path, domain_of):
+    """Return one case; a table of coils must know it."""
+    label = path.with_name(f"{path.stem}_segmentation.mhd")
+    files = [p.with_suffix(suffix) for p in (path, label) for suffix in (".mhd", ".raw")]
+    problem = missing_files(p for p in files if p.suffix == ".mhd" or not _is_compressed(p))
+    if domain_of and path.stem not in domain_of:
+        problem = problem or f"{path.stem}: found no row in the table of coils, expected one."
+    return SourceCase(
+        path.stem,
+        images=(path,),
+        labels=(label,),
+        patient=path.stem,
+        domain=domain_of.get(path.stem, "PROMISE12"),
+        problem=problem,
+    )
+
+
+def _is_compressed(raw):
+    """Whether the voxels lie in a ``.zraw`` instead."""
+    return raw.with_suffix(".zraw").is_file()
+
+
+def _read_coils(path):
+    """Return the domain of each case from the user's table."""
+    if not path.is_file():
+        raise wrong_input(path, "no such file", "a table with the columns case and coil")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"case", "coil"} <= set(table.columns):
+        raise wrong_input(path, f"columns {', '.join(table.columns)}", "case and coil")
+    unknown = sorted(set(table.coil.str.lower()) - set(COIL))
+    if unknown:
+        raise wrong_input(f"{path}, coil", ", ".join(map(repr, unknown)), "yes or no")
+    return dict(zip(table.case, table.coil.str.lower().map(COIL), strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script("promise12"))

@@ -1,0 +1,508 @@
+"""What goes wrong with sources: named, the good cases kept, nothing half-written, and resumed."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import official_layouts as official
+import pandas as pd
+import pytest
+
+from data_scripts import _one_case, chaos, check, pairs
+from data_scripts._face import run_script
+from segcal_lite.datasets import read_dataset
+from segcal_lite.runs import project_root
+
+NAME = "patient003"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Six patients in ACDC's official layout."""
+    return official.acdc(tmp_path / "ACDC", n_patients=6)
+
+
+def run(script, source, dest, *options, workers=1):
+    return run_script(
+        script, [str(source), str(dest), "--workers", str(workers), *map(str, options)]
+    )
+
+
+def frame(source, patient=NAME, end=""):
+    return source / "training" / patient / f"{patient}_frame01{end}.nii.gz"
+
+
+def assert_only_whole_cases(dest, expected):
+    """Volumes, table and records agree, and nothing else lies there."""
+    names = {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").iterdir()}
+    images = {path.name.rpartition("_")[0] for path in (dest / "imagesTr").iterdir()}
+    records = {p.stem for p in (dest / ".conversion").glob("*.json")} - {"settings"}
+    assert names == images == records == set(expected)
+    assert set(pd.read_csv(dest / "cases.csv").case) == set(expected)
+    for path in dest.rglob("*.nii.gz"):
+        nib.load(path).get_fdata()  # whole
+
+
+def others(n=6, without=(NAME,)):
+    return [f"patient{k:03d}" for k in range(1, n + 1) if f"patient{k:03d}" not in without]
+
+
+def replace_volume(path, change):
+    """Rewrite a NIfTI file with other voxels or another affine."""
+    image = nib.load(path)
+    data, affine = change(np.asarray(image.dataobj), image.affine.copy())
+    changed = nib.Nifti1Image(data, affine)
+    changed.header.set_zooms(image.header.get_zooms())
+    changed.header.set_sform(affine, code=2)
+    nib.save(changed, path)
+
+
+def with_nan(data, affine):
+    data = data.astype(np.float32)
+    data[0, 0, 0] = np.nan
+    return data, affine
+
+
+FAULTS = {
+    "missing label": (lambda s: frame(s, end="_gt").unlink(), "_gt.nii.gz"),
+    "no Info.cfg": (lambda s: (frame(s).parent / "Info.cfg").unlink(), "Info.cfg"),
+    "unreadable": (
+        lambda s: frame(s).write_bytes(frame(s).read_bytes()[:200]),
+        "expected a whole NIfTI file",
+    ),
+    "no gzip": (lambda s: frame(s, end="_gt").write_bytes(b"text"), "frame01_gt.nii.gz: found"),
+    "other grids": (
+        lambda s: replace_volume(frame(s, end="_gt"), lambda d, a: (d[:-1], a)),
+        "expected one shape",
+    ),
+    "unknown label": (
+        lambda s: replace_volume(frame(s, end="_gt"), lambda d, a: (np.where(d == 3, 9, d), a)),
+        "found label values [9], expected only [0, 1, 2, 3]",
+    ),
+    "empty label": (
+        lambda s: replace_volume(frame(s, end="_gt"), lambda d, a: (d * 0, a)),
+        "no voxel of any segment",
+    ),
+    "NaN": (lambda s: replace_volume(frame(s), with_nan), "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_case_is_named_and_the_good_ones_are_kept(source, tmp_path, capsys, fault, workers):
+    if workers == 2 and fault not in ("unreadable", "missing label"):
+        pytest.skip("two processes are tried with one fault found early and one found late")
+    spoil, message = FAULTS[fault]
+    spoil(source)
+    assert run("acdc", source, tmp_path / "out", workers=workers) == 1
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("not converted"))
+    assert NAME in line
+    assert message in line
+    assert "5 complete" in printed
+    assert_only_whole_cases(tmp_path / "out", others())
+
+
+def test_a_repaired_case_joins_and_moves_no_other(source, tmp_path):
+    kept = frame(source, end="_gt").read_bytes()
+    frame(source, end="_gt").unlink()
+    assert run("acdc", source, tmp_path / "out") == 1
+    before = pd.read_csv(tmp_path / "out/cases.csv").set_index("case").split
+    frame(source, end="_gt").write_bytes(kept)
+    assert run("acdc", source, tmp_path / "out") == 0
+    after = pd.read_csv(tmp_path / "out/cases.csv").set_index("case").split
+    assert before.equals(after.drop(NAME))
+    assert_only_whole_cases(tmp_path / "out", others(without=()))
+
+
+def test_a_patient_with_one_frame(source, tmp_path, capsys):
+    frame(source, end="_gt").with_name(f"{NAME}_frame12_gt.nii.gz").unlink()
+    assert run("acdc", source, tmp_path / "out", "--frames", "both") == 1
+    assert f"not converted: {NAME}_ES: no such file" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 11
+
+
+def test_a_missing_sequence(tmp_path, capsys):
+    source = official.brats2017(tmp_path)
+    patient = "Brats17_TCIA_105_1"
+    next(source.rglob(f"{patient}_t2.nii.gz")).unlink()
+    assert run("brats2017", source, tmp_path / "out") == 1
+    printed = capsys.readouterr().out
+    assert f"not converted: {patient}: no such file" in printed
+    assert f"{patient}_t2.nii.gz" in printed
+
+
+def test_a_full_disk_ends_the_run_and_leaves_whole_cases(source, tmp_path, capsys, monkeypatch):
+    write, n_written = _one_case.write_volume, []
+
+    def write_until_full(path, data, affine):
+        n_written.append(path)
+        if len(n_written) == 6:  # the label of the third case
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, data, affine)
+
+    monkeypatch.setattr(_one_case, "write_volume", write_until_full)
+    assert run("acdc", source, tmp_path / "out") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert len(n_written) == 6
+    complete = sorted(pd.read_csv(tmp_path / "out/cases.csv").case)
+    assert len(complete) == 2
+    assert_only_whole_cases(tmp_path / "out", complete)
+    monkeypatch.undo()
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert_only_whole_cases(tmp_path / "out", others(without=()))
+
+
+def test_ctrl_c_between_image_and_label(source, tmp_path, capsys, monkeypatch):
+    write, n_written = _one_case.write_volume, []
+
+    def write_until_interrupted(path, data, affine):
+        n_written.append(path)
+        if len(n_written) == 4:
+            raise KeyboardInterrupt
+        write(path, data, affine)
+
+    monkeypatch.setattr(_one_case, "write_volume", write_until_interrupted)
+    assert run("acdc", source, tmp_path / "out") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    complete = list(pd.read_csv(tmp_path / "out/cases.csv").case)
+    assert len(complete) == 1
+    assert_only_whole_cases(tmp_path / "out", complete)
+
+
+def make_slow_source(folder, n_cases=24):
+    """Pairs of noise, which takes a while to compress."""
+    rng = np.random.default_rng(0)
+    rows = ["case,image:MR,label"]
+    for index in range(n_cases):
+        labels = np.zeros((96, 96, 24), dtype=np.uint8)
+        labels[40:60, 40:60, 10:14] = 1
+        image = rng.normal(size=labels.shape).astype(np.float32)
+        official.write_nifti(folder / f"i{index}.nii.gz", image, np.diag([1.0, 1, 3, 1]))
+        official.write_nifti(folder / f"l{index}.nii.gz", labels, np.diag([1.0, 1, 3, 1]))
+        rows.append(f"c{index:02d},i{index}.nii.gz,l{index}.nii.gz")
+    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+def test_stopped_from_outside_it_goes_on(tmp_path, how):
+    source, dest = make_slow_source(tmp_path / "in"), tmp_path / "out"
+    command = [sys.executable, "-m", "data_scripts.pairs", source, dest, "--workers", "2"]
+    command += ["--classes", "box=1"]
+    process = subprocess.Popen(
+        command, cwd=project_root(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(list((dest / "labelsTr").glob("*.nii.gz"))) < 6:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, how)
+    _, errors = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in errors
+        n_complete = len(pd.read_csv(dest / "cases.csv"))
+        assert 4 <= n_complete < 24
+        assert_only_whole_cases(dest, pd.read_csv(dest / "cases.csv").case)
+    whole = {path: path.stat().st_mtime_ns for path in (dest / ".conversion").glob("c*.json")}
+    finished = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{len(whole)} complete" in finished.stdout
+    assert {path: path.stat().st_mtime_ns for path in whole} == whole  # not done again
+    assert_only_whole_cases(dest, [f"c{index:02d}" for index in range(24)])
+
+
+def test_a_second_run_converts_nothing(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out") == 0
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.nii.gz")}
+    os.utime(frame(source))  # looks newer, is the same
+    capsys.readouterr()
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert "6 complete, 0 to convert" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+def test_a_changed_source_is_noticed(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out") == 0
+    replace_volume(frame(source), lambda data, affine: (data + 1, affine))
+    capsys.readouterr()
+    assert run("acdc", source, tmp_path / "out") == 1
+    printed = capsys.readouterr().out
+    assert f"{frame(source)}: found another content" in printed
+    assert "remove" in printed
+
+
+def test_a_lost_volume_is_made_again(source, tmp_path):
+    assert run("acdc", source, tmp_path / "out") == 0
+    label = tmp_path / f"out/labelsTr/{NAME}.nii.gz"
+    content = label.read_bytes()
+    label.unlink()
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert len(label.read_bytes()) == len(content)
+    assert_only_whole_cases(tmp_path / "out", others(without=()))
+
+
+def test_other_settings_and_other_folders_are_refused(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert run("acdc", source, tmp_path / "out", "--seed", 3) == 1
+    assert "seed = 2020 (now 3)" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("important")
+    assert run("acdc", source, tmp_path / "mine") == 1
+    assert "found a folder with other files" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_dry_run_writes_nothing(source, tmp_path, capsys):
+    frame(source).unlink()
+    assert run("acdc", source, tmp_path / "out", "--dry-run") == 1
+    printed = capsys.readouterr().out
+    assert "6 cases found" in printed
+    assert f"{NAME}: no such file" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_and_the_tables(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "voxels 0.8 to 1 x 0.8 to 1.2 x 2.5 to 3 mm" in printed
+    assert "cine MR: intensities from 0 to 900" in printed
+    assert "a second" in printed
+    sources = pd.read_csv(tmp_path / "out/sources.csv")
+    assert list(sources.columns) == ["case", "file", "size", "sha256"]
+    assert set(sources[sources.case == "patient002"].file) == {
+        "patient002_frame04.nii.gz",
+        "patient002_frame04_gt.nii.gz",
+    }
+    report = pd.read_csv(tmp_path / "out/report.csv").set_index("case")
+    _, labels, affine = official.make_case(0, (1, 2, 3))
+    expected = (labels == 2).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+    assert report.MYO_ml["patient001"] == pytest.approx(expected, abs=1e-3)
+    assert report.max_0["patient001"] == official.BRIGHTEST
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("acdc", (), "no folder patient001"),
+        ("brats2017", (), "no patient"),
+        ("promise12", (), "no Case00.mhd"),
+        ("sliver07", (), "no liver-orig001.mhd"),
+        ("msd", ("--task", 4), "dataset.json: found no such file"),
+        ("chaos", ("--set", "SPIR"), "no patient in MR"),
+        ("dhcp", (), "no sub-*/ses-*/anat"),
+        ("feta", (), "no sub-001"),
+        ("prostatex", ("--masks", "."), "no mask"),
+        ("pairs", ("--classes", "a=1"), "pairs.csv: found no such file"),
+    ],
+)
+def test_an_empty_source_and_one_that_is_not_there(tmp_path, capsys, script, options, message):
+    (tmp_path / "empty").mkdir()
+    options = [tmp_path / "empty" if option == "." else option for option in options]
+    assert run(script, tmp_path / "empty", tmp_path / "out", *options) == 1
+    assert message in capsys.readouterr().err
+    assert run(script, tmp_path / "nowhere", tmp_path / "out", *options) == 1
+    assert "no such" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def liver(source, patient="2"):
+    return source / "Train_Sets" / "CT" / patient
+
+
+CHAOS_FAULTS = {
+    "a mask too few": (
+        lambda place: next(iter((place / "Ground").iterdir())).unlink(),
+        "9 DICOM slices and 8 masks",
+    ),
+    "a slice and its mask missing": (
+        lambda place: [
+            (place / "DICOM_anon/IMG-0001-00005.dcm").unlink(),
+            (place / "Ground/liver_GT_004.png").unlink(),
+        ],
+        "gaps between slices from 2.5 to 5 mm",
+    ),
+    "names against positions": (
+        lambda place: (place / "DICOM_anon/IMG-0001-00001.dcm").rename(
+            place / "DICOM_anon/IMG-0001-00099.dcm"
+        ),
+        "file names that do not follow the positions",
+    ),
+    "a damaged slice": (
+        lambda place: (place / "DICOM_anon/IMG-0001-00003.dcm").write_bytes(b"no DICOM"),
+        "no readable DICOM header",
+    ),
+    "a mask of another size": (
+        lambda place: official.write_pictures(
+            place / "Ground", ["liver_GT_003.png"], np.zeros((5, 5, 1))
+        ),
+        "expected (18, 22)",
+    ),
+    "an unknown grey level": (
+        lambda place: official.write_pictures(
+            place / "Ground", ["liver_GT_003.png"], np.full((18, 22, 1), 99)
+        ),
+        "label values [99]",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CHAOS_FAULTS)
+def test_chaos_refuses(tmp_path, capsys, fault):
+    source = official.chaos(tmp_path / "in")
+    spoil, message = CHAOS_FAULTS[fault]
+    spoil(liver(source))
+    assert run("chaos", source, tmp_path / "out", "--set", "CT") == 1
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("not converted"))
+    assert "CT_02" in line
+    assert message in line
+    assert "3 complete" in printed
+
+
+def test_chaos_has_no_other_organs_in_ct(tmp_path):
+    with pytest.raises(ValueError, match="CT has no other masks"):
+        chaos.find(tmp_path, "CT", organs="all")
+
+
+def test_prostatex_refuses_what_lies_on_no_series_or_on_two(tmp_path, capsys):
+    source, masks = official.prostatex(tmp_path), official.meyer_masks(tmp_path / "masks")
+    first = sorted((source / "PROSTATEx/ProstateX-0000").glob("*/*tra*"))
+    shutil.copytree(first[0], first[0].with_name("9-t2tsetra-55555"))
+    second = sorted((source / "PROSTATEx/ProstateX-0001").glob("*/5*"))[0]
+    shutil.rmtree(second)
+    assert run("prostatex", source, tmp_path / "out", "--masks", masks) == 1
+    lines = [li for li in capsys.readouterr().out.splitlines() if li.startswith("not converted")]
+    assert "found 2 of 3 axial T2 series on its grid" in lines[0]
+    assert "found 0 of 1 axial T2 series on its grid" in lines[1]
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("case,coil\nCase00,perhaps\n", "found 'perhaps', expected yes or no"),
+        ("name\nCase00\n", "found columns name, expected case and coil"),
+    ],
+)
+def test_promise12_reads_tables_of_coils_with_care(tmp_path, capsys, table, message):
+    source = official.promise12(tmp_path / "in")
+    (tmp_path / "coils.csv").write_text(table)
+    assert run("promise12", source, tmp_path / "out", "--coils", tmp_path / "coils.csv") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_promise12_names_what_is_missing(tmp_path, capsys):
+    source = official.promise12(tmp_path / "in")
+    (source / "TrainingData_Part1/Case01.raw").unlink()
+    (source / "TrainingData_Part2/Case02_segmentation.mhd").unlink()
+    (tmp_path / "coils.csv").write_text("case,coil\nCase00,no\nCase01,no\nCase02,no\n")
+    assert run("promise12", source, tmp_path / "out", "--coils", tmp_path / "coils.csv") == 1
+    printed = capsys.readouterr().out
+    for name in ("Case01.raw", "Case02_segmentation.mhd", "no row in the table of coils"):
+        assert name in printed
+
+
+def test_a_case_that_is_there_twice_is_refused(tmp_path, capsys):
+    source = official.promise12(tmp_path / "in")
+    shutil.copytree(source / "TrainingData_Part1", source / "unzipped again")
+    assert run("promise12", source, tmp_path / "out") == 1
+    assert "Case00" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_feta_in_two_releases(tmp_path, capsys):
+    source = official.feta(tmp_path / "in")
+    shutil.copytree(source / "feta_2.1", source / "feta_2.3")
+    assert run("feta", source, tmp_path / "out") == 1
+    assert "found feta_2.1, feta_2.3, expected one release" in capsys.readouterr().err
+
+
+def test_feta_without_ages(tmp_path, capsys):
+    source = official.feta(tmp_path / "in")
+    (source / "feta_2.1/participants.tsv").write_text("participant_id\tPathology\nsub-001\tx\n")
+    assert run("feta", source, tmp_path / "out", "--domain", "age") == 1
+    assert "one with 'Gestational age'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["liver"], "a name and values"),
+        (["liver=x"], "a name and values"),
+        (["liver=1", "liver=2"], "each name and value once"),
+        (["liver=1", "tumour=1"], "each name and value once"),
+        (["liver=0"], "each name and value once"),
+    ],
+)
+def test_pairs_refuses_classes(classes, message):
+    with pytest.raises(ValueError, match=message):
+        pairs.read_classes(classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,label\na,l\n", "case, label, image:NAME"),
+        ("case,image:MR,label\n", "0 rows"),
+        ("case,image:MR,label\na,i,l\na,i,l\n", "case"),
+        ("case,image:MR,label\n../a,i,l\n", "case"),
+        ("case,image:MR,label,split\na,i,l,train\nb,i,l,exam\n", "exam"),
+    ],
+)
+def test_pairs_refuses_tables(tmp_path, capsys, text, message):
+    (tmp_path / "pairs.csv").write_text(text)
+    assert run("pairs", tmp_path, tmp_path / "out", "--classes", "box=1") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_check_says_case_by_case_what_is_fit(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    assert check.main([str(folder), "--workers", "1"]) == 0
+    assert "6 of 6 cases are fit" in capsys.readouterr().out
+    path = folder / "labelsTr/disc2.nii.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    assert check.main([str(folder), "--workers", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "disc1: fit (source, train)" in printed
+    assert "disc2.nii.gz: found" in printed
+    assert "5 of 6 cases are fit" in printed
+    assert check.main([str(tmp_path / "nowhere")]) == 1
+
+
+def test_check_takes_the_older_layout_of_msd(tmp_path, capsys):
+    source = official.msd(tmp_path, 5) / "Task05_Prostate"
+    assert check.main([str(source), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "channels T2, ADC; segments PZ, TZ" in printed
+    assert "5 of 5 cases are fit" in printed
+
+
+def test_the_result_does_not_depend_on_the_number_of_processes(source, tmp_path):
+    for workers in (1, 2):
+        assert run("acdc", source, tmp_path / f"out{workers}", workers=workers) == 0
+    one, two = (read_dataset(tmp_path / f"out{workers}") for workers in (1, 2))
+    assert [c.split for c in one.cases] == [c.split for c in two.cases]
+    for first, second in zip(one.cases, two.cases, strict=True):
+        a, b = (nib.load(c.image_paths[0]) for c in (first, second))
+        assert np.array_equal(a.get_fdata(), b.get_fdata())
+        assert np.array_equal(a.affine, b.affine)
+
+
+def test_dataset_json_says_what_was_merged(tmp_path):
+    source = official.msd(tmp_path / "in", 4)
+    assert run("msd", source, tmp_path / "out", "--task", 4) == 0
+    description = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert description["labels"] == {"background": 0, "hippocampus": 1}
+    assert description["labels_from"] == {"0": 0, "1": 1, "2": 1}
+    assert "Anterior and Posterior are merged" in description["notes"][0]

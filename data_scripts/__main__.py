@@ -25,6 +25,7 @@ Each script turns one official download into a folder that the notebooks open as
 
     python -m data_scripts.NAME SOURCE DEST [--workers N] [--dry-run]
 
+SOURCE is the unpacked folder, or the archive itself, which is then unpacked beside it.
 `--download` fetches what a licence lets a script fetch; without it nothing touches a network.
 DEST gets `imagesTr`, `labelsTr`, `dataset.json`, `cases.csv` (case, domain, split, patient, group),
 `sources.csv` (SHA-256 of every source file), `report.csv` and `contact_sheet.png`: look at it. The
@@ -57,7 +58,11 @@ def readme_text():
     terms = ["| title | licence | where | cite |", "|---|---|---|---|"]
     for row in facts:
         terms.append(f"| {row.title} | {row.licence} | {row.obtain} | {row.reference} |")
+    layouts = ["| script | described in | not confirmed |", "|---|---|---|"]
+    for row in {row.script: row for row in facts if row.layout}.values():
+        layouts.append(f"| `{row.script}` | {row.layout} | {row.unconfirmed} |")
     parts = [INTRODUCTION, "\n".join(lines), "", "## Terms", "", "\n".join(terms)]
+    parts += ["", "## Where the layouts are described", "", "\n".join(layouts)]
     return "\n".join(parts) + "\n"
 
 

@@ -4,6 +4,7 @@ Refused are names that lead out of the folder, links, devices, and archives that
 than their size lets expect.
 """
 
+import lzma
 import re
 import shutil
 import tarfile
@@ -12,20 +13,26 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.runs import read_json, write_json
 
 LARGEST_RATIO = 50  # unpacked bytes for each packed one; NIfTI and DICOM stay below 10
 FREE_BYTES = 2**27  # small archives may exceed the ratio up to here
 LARGEST_COUNT = 1_000_000
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+ORIGIN = ".unpacked-from.json"
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, NotImplementedError, RuntimeError),  # the last: an encrypted zip
+)
 
 
 def unpack(archive, folder):
-    """Unpack a tar (also compressed) or zip archive into `folder`, unless it is there.
+    """Unpack a tar (also compressed) or zip archive into `folder`, unless that was done before.
 
     Parameters
     ----------
     archive, folder : path
-        What is unpacked lies in ``FOLDER.partial`` until it is whole.
+        What is unpacked lies in ``FOLDER.partial`` until it is whole. A note in the folder says
+        which archive it is from; an archive that has changed since is unpacked anew.
 
     Returns
     -------
@@ -34,30 +41,43 @@ def unpack(archive, folder):
     Raises
     ------
     ValueError
-        Naming the archive: unreadable, truncated, or with a member that is refused.
+        Naming the archive: unreadable, truncated, or with a member that is refused; or the folder,
+        if it is of another origin.
     """
     archive, folder = Path(archive), Path(folder)
+    state = archive.stat()
+    origin = {"archive": archive.name, "size": state.st_size, "time": state.st_mtime_ns}
     if folder.exists():
-        return folder
+        if not (folder / ORIGIN).exists():
+            raise wrong_input(folder, f"a folder that is not from {archive.name}", "none")
+        if read_json(folder / ORIGIN) == origin:
+            return folder
+        shutil.rmtree(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        members = (_Zip if zipfile.is_zipfile(archive) else _Tar)(archive)
-        with members.opened:
-            _check_members(archive, members)
-            for name, size, member in members.files():
-                if not _is_of_macos(name):
-                    _write_member(archive, members.open(member), size, partial / name)
+        _unpack_members(archive, partial)
+        write_json(partial / ORIGIN, origin)
+        partial.rename(folder)
     except DAMAGED as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if getattr(error, "errno", None):  # of the system, such as a full disk
             raise
         raise wrong_input(archive, f"a damaged archive ({error})", "a whole one") from error
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    partial.rename(folder)
     return folder
+
+
+def _unpack_members(archive, folder):
+    """Check all members, then write the files among them."""
+    members = (_Zip if zipfile.is_zipfile(archive) else _Tar)(archive)
+    with members.opened:
+        _check_members(archive, members)
+        for name, size, member in members.files():
+            if not PurePosixPath(name).name:
+                raise wrong_input(archive, f"the file {name!r}", "files with names")
+            if not _is_of_macos(name):
+                _write_member(archive, members.open(member), size, folder / name)
 
 
 class _Tar:
@@ -116,9 +136,9 @@ def _check_members(archive, members):
 
 
 def _is_of_macos(name):
-    """Whether a member is what macOS adds to archives."""
-    parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or parts[-1].startswith("._")
+    """Whether a file is what macOS adds to archives."""
+    path = PurePosixPath(name)
+    return "__MACOSX" in path.parts or path.name.startswith("._")
 
 
 def _write_member(archive, stream, size, path):

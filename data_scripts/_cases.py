@@ -1,9 +1,13 @@
 """What a script knows about its dataset, and what it has found in a source folder."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.tasks import TASKS
+
+VOXELS_ELSEWHERE = re.compile(rb"^(?:ElementDataFile\s*=|data file:)\s*(\S.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Facts:
         Which of the two papers uses it: A, B, both or none.
     task : str
         Name in `segcal_lite.tasks.TASKS` that fits the result.
+    layout, unconfirmed : str
+        Where the official layout is described; what of it nobody could look up.
     download : bool
         Whether ``--download`` may fetch it.
     """
@@ -37,6 +43,8 @@ class Facts:
     reference: str
     papers: str
     task: str
+    layout: str = ""
+    unconfirmed: str = ""
     download: bool = False
 
 
@@ -49,9 +57,12 @@ class SourceCase:
     name, patient, domain, group : str
         As in ``cases.csv``; a group is what a split is balanced over, or nothing.
     images : tuple
-        One entry a channel, each a path or a tuple of paths (the slices of a series).
+        One entry a channel, each a path or a tuple of paths (the slices of a series); for a script
+        that chooses among several series, all of them.
     labels : tuple of Path
         One volume, or the slices of one.
+    beside : tuple of Path
+        Further files that decide the result, such as ``dataset.json``.
     channels : tuple of int
         Which channels of a file with several are taken; empty takes all.
     problem : str
@@ -64,16 +75,17 @@ class SourceCase:
     patient: str = ""
     domain: str = "source"
     group: str = ""
+    beside: tuple = ()
     channels: tuple = ()
     problem: str = ""
 
     @property
     def files(self):
-        """Every file that the case is made of, in one tuple."""
+        """Every file that the case is made of, in one tuple; voxels beside a header included."""
         flat = []
-        for entry in (*self.images, *self.labels):
+        for entry in (*self.images, *self.labels, *self.beside):
             flat += entry if isinstance(entry, tuple) else [entry]
-        return tuple(flat)
+        return tuple(path for file in flat for path in (file, *voxel_files(file)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,13 @@ class Found:
     settings: dict
     notes: tuple = ()
 
+    @property
+    def task(self):
+        """The dataset's task, if it has the same channels and segments; else an empty text."""
+        task = TASKS.get(self.facts.task)
+        fits = task and (task.channels, task.segments) == (self.channels, self.segments)
+        return task.name if fits else ""
+
 
 def folder_of(source, *below):
     """Return the first of `below` that is a folder in `source`, else `source` itself.
@@ -129,3 +148,33 @@ def missing_files(paths):
 def visible(paths):
     """Return `paths` sorted by name, without hidden ones: macOS leaves ``._`` files in archives."""
     return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def voxel_files(path):
+    """Return the file with the voxels of a MetaImage or NRRD header, if it is another one."""
+    path = Path(path)
+    if path.suffix.lower() not in (".mhd", ".nhdr") or not path.is_file():
+        return ()
+    match = VOXELS_ELSEWHERE.search(path.read_bytes()[:65536])
+    name = match[1].decode("latin-1") if match else "LOCAL"
+    return () if name.upper() == "LOCAL" else (path.with_name(name),)
+
+
+def outside_test_folders(paths, folder):
+    """Return the paths in no folder called test: challenges use the same names there."""
+    return [
+        path
+        for path in paths
+        if not any("test" in part.lower() for part in path.relative_to(folder).parts[:-1])
+    ]
+
+
+def keyed(paths, key):
+    """Return `paths` by their key; two of one key are refused, both named."""
+    table = {}
+    for path in paths:
+        name = key(path)
+        if name in table:
+            raise wrong_input(path, f"a second {name} beside {table[name]}", "one of each name")
+        table[name] = path
+    return table

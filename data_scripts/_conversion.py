@@ -4,29 +4,23 @@ What is complete is never converted again; a case that fails is named and the ot
 """
 
 import errno
-import json
 import multiprocessing
+import os
 import signal
-import warnings
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from pathlib import Path
-
-import pandas as pd
+from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.runs import check_same_settings, run_lock, write_json, write_table
+from segcal_lite.runs import check_same_settings, run_lock, write_json
 from segcal_lite.splits import check_unique
 
-from ._one_case import (
-    RECORDS,
-    case_files,
-    convert_case,
-    is_unchanged,
-    read_record,
-    remove_case,
-)
+from ._one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
+from ._tables import write_tables
 
+CONVERSION = 1  # raised when the same source would give other volumes
+SETTINGS = "conversion.json"
 REPORT_EVERY = 20
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -63,17 +57,19 @@ def convert(found, read, dest, workers=1, report=print):
     check_unique(f"{found.facts.title}, cases", [case.name for case in found.cases])
     _check_dest(dest)
     with run_lock(dest / RECORDS):
-        settings = dest / RECORDS / "settings.json"
-        if settings.exists():
-            check_same_settings(settings, found.settings)
-        write_json(settings, found.settings)
+        settings = found.settings | {"conversion": CONVERSION}
+        if (dest / SETTINGS).exists():
+            check_same_settings(dest / SETTINGS, settings)
+        write_json(dest / SETTINGS, settings)
         for name in ("imagesTr", "labelsTr"):
             (dest / name).mkdir(exist_ok=True)
-        records = _complete(found, dest)
+        records = complete_cases(dest)
+        found = with_kept_splits(found, records)
         problems = _known_problems(found, dest, records)
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
+        n_complete = sum(case.name in records for case in found.cases)
         report(
-            f"{len(found.cases)} cases found: {len(records)} complete, {len(waiting)} to convert, "
+            f"{len(found.cases)} cases found: {n_complete} complete, {len(waiting)} to convert, "
             f"{len(problems)} with a problem"
         )
         try:
@@ -84,9 +80,9 @@ def convert(found, read, dest, workers=1, report=print):
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"looked at {number} of {len(waiting)} cases")
         finally:
-            _sweep(found, dest)
-            records = _complete(found, dest)
-            _write_tables(found, dest, records)
+            _sweep(dest)
+            records = complete_cases(dest)
+            write_tables(found, records, dest)
     return [records[name] for name in sorted(records)], problems
 
 
@@ -96,10 +92,20 @@ def _check_dest(dest):
         raise wrong_input(dest, "a folder with other files", "a new one, or one begun before")
 
 
-def _complete(found, dest):
-    """Return the records of the complete cases by name."""
-    records = {case.name: read_record(case, dest) for case in found.cases}
+def complete_cases(dest):
+    """Return the records of all complete cases in `dest` by name, also of an earlier source."""
+    names = (path.stem for path in (dest / RECORDS).glob("*.json"))
+    records = {name: read_record(name, dest) for name in names}
     return {name: record for name, record in records.items() if record is not None}
+
+
+def with_kept_splits(found, records):
+    """Return `found` with each converted patient in the split it has had from the first.
+
+    A draw depends on who is there; a patient who was converted never moves, whoever joins later.
+    """
+    kept = {record["patient"]: record["split"] for record in records.values()}
+    return replace(found, split_of=found.split_of | kept)
 
 
 def _known_problems(found, dest, records):
@@ -108,7 +114,10 @@ def _known_problems(found, dest, records):
     for case in found.cases:
         changed = case.name in records and _changed(case, records[case.name])
         if changed and not case.problem:
-            expected = f"what it was when {case.name} was converted; remove {dest} to begin anew"
+            volume = dest / "labelsTr" / f"{case.name}.nii.gz"
+            expected = (
+                f"what it was when {case.name} was converted; remove {volume} to convert it anew"
+            )
             problems[case.name] = str(wrong_input(changed, "another content", expected))
     return problems
 
@@ -136,16 +145,15 @@ def _outcomes(found, read, dest, waiting, workers):
 def _try_case(read, case, found, dest):
     """Convert one case; return what went wrong. Only a full disk ends the whole run."""
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # headers that `volumes` resolves by its rule
-            convert_case(read, case, found, dest)
+        convert_case(read, case, found, dest)
     except OSError as error:
         if error.errno in DISK_IS_FULL:
             raise
         return f"{error.filename or case.name}: {error.strerror or error}."
     except ValueError as error:
         return str(error)
+    except MemoryError:
+        return f"{case.name}: found too little memory, expected enough for one case a worker."
     return ""
 
 
@@ -153,7 +161,7 @@ def _try_case(read, case, found, dest):
 def spawned(n_workers):
     """Spawned processes that leave Ctrl-C to their parent and do not outlive it."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, spawn, initializer=_ignore_interrupts) as executor:
+    with ProcessPoolExecutor(n_workers, spawn, initializer=_start_worker) as executor:
         try:
             yield executor
         except BaseException:
@@ -163,72 +171,25 @@ def spawned(n_workers):
             raise
 
 
-def _ignore_interrupts():
+def _start_worker():
+    """Leave Ctrl-C to the parent, and end when it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _sweep(found, dest):
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _sweep(dest):
     """Remove what an interrupted case left: volumes without a record, and files written aside."""
     for name in ("imagesTr", "labelsTr", RECORDS):
         for path in (dest / name).glob(".*.*"):
             path.unlink(missing_ok=True)
-    for case in found.cases:
-        if read_record(case, dest) is None and any(p.exists() for p in case_files(case.name, dest)):
-            remove_case(case.name, dest)
-
-
-def _write_tables(found, dest, records):
-    """Write dataset.json, cases.csv, sources.csv and report.csv for the complete cases."""
-    complete = sorted((c for c in found.cases if c.name in records), key=lambda case: case.name)
-    write_json(dest / "dataset.json", description(found, len(complete)))
-    rows = [(c.name, c.domain, found.split_of[c.patient], c.patient, c.group) for c in complete]
-    columns = ["case", "domain", "split", "patient", "group"]
-    write_table(dest / "cases.csv", pd.DataFrame(rows, columns=columns))
-    write_table(dest / "sources.csv", _sources_table(complete, records))
-    write_table(dest / "report.csv", _report_table(complete, records, found.segments))
-
-
-def description(found, n_cases):
-    """Return what ``dataset.json`` says: nnU-Net's fields, then where the data are from."""
-    facts = found.facts
-    return {
-        "name": facts.title,
-        "channel_names": {str(c): name for c, name in enumerate(found.channels)},
-        "labels": {"background": 0} | {name: k + 1 for k, name in enumerate(found.segments)},
-        "numTraining": n_cases,
-        "file_ending": ".nii.gz",
-        "task": facts.task,
-        "reference": facts.reference,
-        "licence": facts.licence,
-        "labels_from": {str(value): k for value, k in found.classes.items()},
-        "notes": list(found.notes),
-        "settings": json.loads(json.dumps(found.settings)),
-    }
-
-
-def _sources_table(complete, records):
-    """One row a source file: two people with equal tables had equal data."""
-    rows = [
-        (case.name, Path(source["file"]).name, source["size"], source["sha256"])
-        for case in complete
-        for source in records[case.name]["sources"]
-    ]
-    return pd.DataFrame(rows, columns=["case", "file", "size", "sha256"])
-
-
-def _report_table(complete, records, segments):
-    """One row a case: grid, orientation, intensities of each channel, millilitres a segment."""
-    rows = []
-    for case in complete:
-        record = records[case.name]
-        row = {"case": case.name, "domain": case.domain, "orientation": record["orientation"]}
-        row |= dict(zip(("x", "y", "z"), record["shape"], strict=True))
-        row |= {f"{a}_mm": s for a, s in zip("xyz", record["spacing_mm"], strict=True)}
-        for c, (low, high) in enumerate(
-            zip(record["intensity_min"], record["intensity_max"], strict=True)
-        ):
-            row |= {f"min_{c}": low, f"max_{c}": high}
-        volumes_ml = record["volumes_ml"] + [0.0] * (len(segments) - len(record["volumes_ml"]))
-        row |= {f"{name}_ml": ml for name, ml in zip(segments, volumes_ml, strict=True)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    complete = complete_cases(dest)
+    left = {path.name.rpartition("_")[0] for path in (dest / "imagesTr").glob("*.nii.gz")}
+    left |= {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").glob("*.nii.gz")}
+    left |= {path.stem for path in (dest / RECORDS).iterdir() if path.suffix in (".json", ".npz")}
+    for name in left - set(complete):
+        remove_case(name, dest)

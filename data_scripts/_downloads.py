@@ -1,15 +1,20 @@
 """Downloads that go on where they broke off, and count only when the checksum agrees."""
 
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.runs import run_lock
 
 from ._archives import unpack
 
 SECONDS_TO_WAIT = 60
 BLOCK_BYTES = 2**16  # what is lost at most when a connection breaks off
 REPORT_EVERY_PERCENT = 10
+ALL_HAS_COME = 416  # HTTP: nothing lies behind the byte that was asked for
+RANGE = re.compile(r"(?:bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+))?")  # of Content-Range
 
 
 @dataclass(frozen=True)
@@ -51,35 +56,45 @@ def fetch(archive, folder, mirror=None, checksum=None, report=print):
         Naming the address or file: no answer, a status other than success, fewer bytes than
         announced (the same call goes on), a checksum that differs (the file is removed).
     """
-    import pooch
-
     folder = Path(folder)
-    unpacked = folder / archive.folder
-    if unpacked.is_dir():
-        return unpacked
-    folder.mkdir(parents=True, exist_ok=True)
-    url, checksum = mirror or archive.url, checksum or archive.checksum
-    pooch.utils.LOGGER.setLevel("WARNING")
-    try:
-        path = pooch.retrieve(
-            url,
-            known_hash=checksum,
-            fname=archive.name,
-            path=folder,
-            downloader=ResumingDownloader(folder / f"{archive.name}.part", report),
+    unpacked, inside = folder / archive.folder, folder / f"{archive.name}.unpacked"
+    with run_lock(folder):
+        if unpacked.is_dir():
+            return unpacked
+        path = _retrieve(
+            mirror or archive.url, checksum or archive.checksum, folder, archive, report
         )
+        unpack(path, inside)
+        if not (inside / archive.folder).is_dir():
+            found = ", ".join(sorted(entry.name for entry in inside.glob("[!.]*")))
+            raise wrong_input(path, f"an archive with {found}", f"one with {archive.folder}")
+        (inside / archive.folder).rename(unpacked)
+        shutil.rmtree(inside)
+    return unpacked
+
+
+def _retrieve(url, checksum, folder, archive, report):
+    """Return the path of the checked archive in `folder`."""
+    pooch, _ = download_packages()
+    pooch.utils.LOGGER.setLevel("WARNING")
+    downloader = ResumingDownloader(folder / f"{archive.name}.part", report)
+    try:
+        return pooch.retrieve(url, checksum, archive.name, folder, downloader=downloader)
     except ValueError as error:
         if "hash" not in str(error).lower():
             raise
         raise wrong_input(url, "a file of another checksum", checksum) from error
-    inside = folder / f"{archive.folder}.unpacked"
-    unpack(path, inside)
-    if not (inside / archive.folder).is_dir():
-        found = ", ".join(sorted(entry.name for entry in inside.iterdir()))
-        raise wrong_input(path, f"an archive with {found}", f"one with {archive.folder}")
-    (inside / archive.folder).rename(unpacked)
-    inside.rmdir()
-    return unpacked
+
+
+def download_packages():
+    """Import pooch and requests, or say how to get them."""
+    try:
+        import pooch
+        import requests
+    except ImportError as error:
+        expected = "pip install 'segcal-lite[data]'"
+        raise wrong_input("pooch and requests", "no such packages", expected) from error
+    return pooch, requests
 
 
 class ResumingDownloader:
@@ -98,31 +113,34 @@ class ResumingDownloader:
 
     def __call__(self, url, output_file, pooch):
         """Download `url` to `output_file`, as pooch asks its downloaders to."""
-        import requests
-
+        _, requests = download_packages()
         n_have = self.partial.stat().st_size if self.partial.exists() else 0
-        headers = {"Range": f"bytes={n_have}-"} if n_have else {}
+        headers = {"Accept-Encoding": "identity"}  # else lengths are those of a packed stream
+        if n_have:
+            headers["Range"] = f"bytes={n_have}-"
         try:
             with requests.get(url, headers=headers, stream=True, timeout=SECONDS_TO_WAIT) as answer:
                 n_all = self._check_answer(url, answer, n_have)
-                if n_all is None or n_have < n_all:
+                if answer.status_code != ALL_HAS_COME:
                     self._receive(url, answer, n_all)
         except requests.RequestException as error:
+            found = f"no whole answer ({type(error).__name__})"
             expected = "one; the same command goes on where this one stopped"
-            raise wrong_input(url, f"no whole answer ({type(error).__name__})", expected) from error
+            raise wrong_input(url, found, expected) from error
         self.partial.replace(output_file)
 
     def _check_answer(self, url, answer, n_have):
         """Return how many bytes the whole file has, if the server says; refuse bad answers."""
-        if answer.status_code == 416:  # nothing is left to send, or the part is of another file
-            size = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if size.isdecimal() and int(size) == n_have:
-                return n_have
+        code = answer.status_code
+        start, size = RANGE.match(answer.headers.get("Content-Range", "")).groups()
+        if code == ALL_HAS_COME and size == str(n_have):
+            return n_have
+        if code == ALL_HAS_COME or (code == 206 and start != str(n_have)):
             self.partial.unlink()
             raise wrong_input(url, "another file than the part that had come", "a new start")
-        if answer.status_code not in (200, 206):
-            raise wrong_input(url, f"status {answer.status_code} {answer.reason}", "200 OK")
-        if answer.status_code == 200:
+        if code not in (200, 206):
+            raise wrong_input(url, f"status {code} {answer.reason}", "200 OK")
+        if code == 200:
             self.partial.unlink(missing_ok=True)  # the server does not go on: begin anew
             n_have = 0
         n_coming = answer.headers.get("Content-Length", "")
@@ -140,5 +158,4 @@ class ResumingDownloader:
                     reported = percent
                     self.report(f"{self.partial.stem}: {percent} % of {n_all / 1e6:.1f} MB")
         if n_all is not None and n_done != n_all:
-            expected = f"{n_all}; the same command goes on"
-            raise wrong_input(url, f"{n_done} bytes", expected)
+            raise wrong_input(url, f"{n_done} bytes", f"{n_all}; the same command goes on")

@@ -3,11 +3,15 @@
 import argparse
 import importlib
 import os
+import shlex
 import sys
 import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+from segcal_lite._checks import wrong_input
+
+from ._archives import unpack
 from ._conversion import convert
 from ._downloads import fetch
 from ._one_case import RECORDS, read_record
@@ -15,6 +19,7 @@ from ._reading import read_case
 from ._report import summary_lines, write_contact_sheet
 
 RUNNING = ("workers", "dry_run", "download", "mirror", "checksum")  # the scripts' own are others
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -34,18 +39,33 @@ def run_script(name, arguments=None):
     int
     """
     script = importlib.import_module(f"data_scripts.{name}")
-    options = vars(_parser(name, script).parse_args(arguments))
+    parser = _parser(name, script)
+    options = vars(parser.parse_args(arguments))
     source, dest = options.pop("source"), options.pop("dest")
     running = {key: options.pop(key) for key in RUNNING}
+    if running["download"] and running["dry_run"]:
+        parser.error("--dry-run writes nothing, so it cannot download")
+    if (running["mirror"] or running["checksum"]) and not running["download"]:
+        parser.error("--mirror and --checksum belong to --download")
+    return said_in_one_sentence(_run, script, source, dest, running, options)
+
+
+def _run(script, source, dest, running, options):
+    """Fetch, find, convert; return the exit status."""
+    if running["download"]:
+        archive = script.archive(**options)
+        source = fetch(archive, source, running["mirror"], running["checksum"])
+    found = script.find(_unpacked(source, running["dry_run"]), **options)
+    if running["dry_run"]:
+        return _say_what_would_be_done(found, dest)
+    reader = getattr(script, "read_case", read_case)
+    return _convert_and_report(found, reader, dest, running["workers"])
+
+
+def said_in_one_sentence(action, *arguments):
+    """Call `action`; return its exit status, or print what went wrong and return another."""
     try:
-        if running["download"]:
-            archive = script.archive(**options)
-            source = fetch(archive, source, running["mirror"], running["checksum"])
-        found = script.find(source, **options)
-        if running["dry_run"]:
-            return _say_what_would_be_done(found, dest)
-        reader = getattr(script, "read_case", read_case)
-        return _convert_and_report(found, reader, dest, running["workers"])
+        return action(*arguments)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -53,8 +73,19 @@ def run_script(name, arguments=None):
         print("a process died, perhaps for lack of memory; try fewer --workers", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on from {dest}", file=sys.stderr)
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _unpacked(source, dry_run):
+    """Return the folder of a SOURCE that is an archive, unpacked beside it; else `source`."""
+    ending = next((end for end in ARCHIVES if source.name.endswith(end)), None)
+    if ending is None or not source.is_file():
+        return source
+    folder = source.with_name(f"{source.name}.unpacked")
+    if dry_run and not folder.exists():
+        raise wrong_input(source, "an archive", "its unpacked folder: a dry run writes nothing")
+    return unpack(source, folder)
 
 
 def _parser(name, script):
@@ -64,10 +95,15 @@ def _parser(name, script):
         description=script.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the official download")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="the official download: its folder, or a tar or zip",
+    )
     parser.add_argument("dest", type=Path, metavar="DEST", help="folder to make, or to go on with")
     parser.add_argument("--seed", type=int, default=2020, help="of a drawn split (default 2020)")
-    parser.add_argument("--workers", type=_count, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=count, default=os.cpu_count(), help="processes")
     parser.add_argument("--dry-run", action="store_true", help="look at SOURCE, write nothing")
     parser.set_defaults(download=False, mirror=None, checksum=None)
     if hasattr(script, "archive"):
@@ -81,7 +117,7 @@ def _parser(name, script):
     return parser
 
 
-def _count(text):
+def count(text):
     """Read a number of processes."""
     number = int(text)
     if number < 1:
@@ -92,7 +128,7 @@ def _count(text):
 def _say_what_would_be_done(found, dest):
     """Print what a conversion would do; 0 if nothing stands in its way."""
     print(f"{found.facts.title}: {len(found.cases)} cases found")
-    complete = sum(read_record(case, dest) is not None for case in found.cases)
+    complete = sum(read_record(case.name, dest) is not None for case in found.cases)
     n_problems = sum(bool(case.problem) for case in found.cases)
     print(f"{complete} complete in {dest}, {n_problems} that cannot be converted")
     for case in found.cases:
@@ -103,7 +139,7 @@ def _say_what_would_be_done(found, dest):
 
 def _convert_and_report(found, reader, dest, workers):
     """Convert, print the report and draw the contact sheet; 0 if nothing was left out."""
-    before = sum(read_record(case, dest) is not None for case in found.cases)
+    before = sum(read_record(case.name, dest) is not None for case in found.cases)
     started = time.monotonic()
     records, problems = convert(found, reader, dest, workers)
     seconds = time.monotonic() - started
@@ -111,7 +147,8 @@ def _convert_and_report(found, reader, dest, workers):
         print(line)
     if records:
         print(f"contact sheet: {write_contact_sheet(found, records, dest)}")
-        print(f"use it as: python -m segcal_lite demo --data {dest} --task {found.facts.task}")
+        task = f" --task {found.task}" if found.task else ""
+        print(f"use it as: python -m segcal_lite demo --data {shlex.quote(str(dest))}{task}")
     elif (dest / RECORDS).is_dir():
         print(f"{dest} holds no case yet")
     return 1 if problems or not records else 0

@@ -4,6 +4,7 @@ A case is complete when its record lies in ``.conversion``; that is written last
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -37,7 +38,9 @@ def convert_case(read, case, found, dest):
         Naming the file; nothing of the case is left behind.
     """
     sources = [describe_source(path) for path in case.files]
-    images, label = read(case)
+    with warnings.catch_warnings(record=True) as doubts:  # headers that were resolved by a rule
+        warnings.simplefilter("always")
+        images, label = read(case)
     for volume in images:
         check_same_grid(volume, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in images])
@@ -46,11 +49,22 @@ def convert_case(read, case, found, dest):
         raise wrong_input(images[0].path, f"{len(image)} channels", expected)
     check_finite(images[0].path, image)
     labels = renumber(label, found.classes)
-    written = write_case(case.name, image, labels, images[0].affine, dest)
-    record = {"case": case.name, "sources": sources, "written": written}
-    record |= describe_case(image, labels, images[0])
-    save_thumbnail(dest / RECORDS / f"{case.name}.npz", image[0], labels, images[0].affine)
-    write_json(dest / RECORDS / f"{case.name}.json", record)
+    record = {
+        "case": case.name,
+        "domain": case.domain,
+        "split": found.split_of[case.patient],
+        "patient": case.patient,
+        "group": case.group,
+        "sources": sources,
+        "doubts": [str(doubt.message) for doubt in doubts],
+    }
+    record |= describe_case(image, labels, len(found.segments), images[0])
+    try:
+        record["written"] = write_case(case.name, image, labels, images[0].affine, dest)
+        write_json(dest / RECORDS / f"{case.name}.json", record)
+    except BaseException:
+        remove_case(case.name, dest)
+        raise
 
 
 def renumber(label, classes):
@@ -68,17 +82,15 @@ def renumber(label, classes):
 
 
 def write_case(name, image, labels, affine, dest):
-    """Write the channels, then the labels; return the sizes of the files by name."""
+    """Write channels, labels and thumbnail; return the sizes of the files by name."""
     whole = image if image.dtype.kind in "iu" else image.astype(np.float32)
-    paths = {f"imagesTr/{name}_{c:04d}.nii.gz": channel for c, channel in enumerate(whole)}
-    paths[f"labelsTr/{name}.nii.gz"] = labels
-    try:
-        for path, array in paths.items():
-            write_volume(dest / path, array, affine)
-    except BaseException:
-        remove_case(name, dest)
-        raise
-    return {path: (dest / path).stat().st_size for path in paths}
+    volumes = {f"imagesTr/{name}_{c:04d}.nii.gz": channel for c, channel in enumerate(whole)}
+    volumes[f"labelsTr/{name}.nii.gz"] = labels
+    for path, array in volumes.items():
+        write_volume(dest / path, array, affine)
+    thumbnail = f"{RECORDS}/{name}.npz"
+    save_thumbnail(dest / thumbnail, image[0], labels, affine)
+    return {path: (dest / path).stat().st_size for path in (*volumes, thumbnail)}
 
 
 def remove_case(name, dest):
@@ -120,22 +132,21 @@ def is_unchanged(path, source):
     return bool(state) and describe_source(path)["sha256"] == source["sha256"]
 
 
-def read_record(case, dest):
+def read_record(name, dest):
     """Return the record of a case that is complete, or nothing."""
-    path = dest / RECORDS / f"{case.name}.json"
-    if not path.is_file():
+    path = dest / RECORDS / f"{name}.json"
+    try:
+        record = read_json(path)
+        whole = all((dest / n).stat().st_size == size for n, size in record["written"].items())
+    except (OSError, ValueError, KeyError, TypeError):  # absent, damaged, or a volume is
         return None
-    record = read_json(path)
-    for name, size in record["written"].items():
-        if not (dest / name).is_file() or (dest / name).stat().st_size != size:
-            return None
-    return record
+    return record if whole else None
 
 
-def describe_case(image, labels, volume):
+def describe_case(image, labels, n_segments, volume):
     """Return spacing, shape, range of each channel and millilitres of each segment."""
     voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
-    counts = np.bincount(labels.ravel())[1:]
+    counts = np.bincount(labels.ravel(), minlength=n_segments + 1)[1:]
     return {
         "shape": volume.grid_shape,
         "spacing_mm": [round(size, 4) for size in volume.spacing_mm],
@@ -159,5 +170,9 @@ def save_thumbnail(path, image, labels, affine):
     with written_aside(path) as partial:
         contours = np.take(turned, k, axis)[::step, ::step]
         np.savez_compressed(
-            partial, image=shown[::step, ::step], labels=contours, spacing_mm=in_plane_mm
+            partial,
+            image=shown[::step, ::step],
+            labels=contours,
+            spacing_mm=in_plane_mm,
+            shows_right=axis != 0,
         )

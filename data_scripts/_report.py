@@ -37,9 +37,19 @@ def summary_lines(found, records, problems, seconds, n_converted):
         )
     if records:
         lines += _ranges(found, records)
-    lines += [f"note: {note}" for note in found.notes]
-    lines += [f"not converted: {name}: {why}" for name, why in sorted(problems.items())]
+    lines += [f"note: {note}" for note in (*found.notes, *_notes(found, records))]
+    lines += [f"problem with {name}: {why}" for name, why in sorted(problems.items())]
     return lines
+
+
+def _notes(found, records):
+    """Say how many headers were doubtful, and which cases come from an earlier source."""
+    doubts = [doubt for record in records for doubt in record["doubts"]]
+    if doubts:
+        yield f"{len(doubts)} headers were resolved (report.csv, doubts), the first: {doubts[0]}"
+    n_earlier = len({record["case"] for record in records} - {case.name for case in found.cases})
+    if n_earlier:
+        yield f"{n_earlier} complete cases are not in this SOURCE; they stay"
 
 
 def _ranges(found, records):
@@ -55,7 +65,7 @@ def _ranges(found, records):
         high = max(record["intensity_max"][c] for record in records)
         lines.append(f"{name}: intensities from {low:g} to {high:g}")
     for k, name in enumerate(found.segments):
-        ml = [r["volumes_ml"][k] if k < len(r["volumes_ml"]) else 0.0 for r in records]
+        ml = [record["volumes_ml"][k] for record in records]
         absent = f", absent in {ml.count(0.0)}" if 0.0 in ml else ""
         median = np.median(ml)
         lines.append(f"{name}: {min(ml):.3g} to {max(ml):.3g} ml, median {median:.3g}{absent}")
@@ -74,7 +84,7 @@ def write_contact_sheet(found, records, dest):
     Returns
     -------
     Path
-        ``contact_sheet.png`` in `dest`; front is up and the patient's right on the right.
+        ``contact_sheet.png`` in `dest`; the patient's right is where the R stands.
     """
     chosen = np.unique(np.linspace(0, len(records) - 1, min(N_PICTURES, len(records))).astype(int))
     n_rows = -(-len(chosen) // N_COLUMNS)
@@ -86,6 +96,8 @@ def write_contact_sheet(found, records, dest):
         name = records[index]["case"]
         with np.load(dest / RECORDS / f"{name}.npz", allow_pickle=False) as thumbnail:
             _draw_case(panel, thumbnail["image"], thumbnail["labels"], thumbnail["spacing_mm"])
+            if thumbnail["shows_right"]:
+                panel.text(1.01, 0.5, "R", transform=panel.transAxes, fontsize=7, va="center")
         panel.set_title(name, fontsize=7)
     shown = zip(found.segments, CONTOUR_COLOURS, strict=False)
     handles = [panels[0].plot([], [], color=colour, label=name)[0] for name, colour in shown]

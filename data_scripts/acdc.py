@@ -29,6 +29,11 @@ FACTS = (
         reference="Bernard et al. 2018, doi 10.1109/TMI.2018.2837502",
         papers="A",
         task="heart",
+        layout=(
+            "MIC-DKFZ/nnUNet, dataset_conversion Task027 and Dataset027; "
+            "constantinpape/torch-em, acdc.py; 100 real patients"
+        ),
+        unconfirmed="the licence, which the archive states",
     ),
 )
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")

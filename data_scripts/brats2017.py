@@ -24,7 +24,7 @@ FACTS = (
         script="brats2017",
         title="BraTS 2017",
         organ="brain tumour: non-enhancing, oedema, enhancing",
-        modality="MR: T1, T1CE, T2, FLAIR",
+        modality="MR: T1CE, T2, FLAIR (T1 is left out)",
         cases="285 (210 HGG, 75 LGG)",
         size="about 2.5 GB",
         licence="terms of the challenge, for research",
@@ -32,6 +32,14 @@ FACTS = (
         reference="Menze et al. 2015, doi 10.1109/TMI.2014.2377694",
         papers="A",
         task="brain",
+        layout=(
+            "constantinpape/torch-em, brats.py (labels); MIC-DKFZ/nnUNet, "
+            "Task032_BraTS_2018.py (same files)"
+        ),
+        unconfirmed=(
+            "counts per institution: 88 CBICA and 102 TCIA of high grade are taken "
+            "from their agreement with paper A"
+        ),
     ),
 )
 PLACES = ("Brats17TrainingData", "MICCAI_BraTS17_Data_Training")

@@ -53,6 +53,11 @@ def _facts(title, modality, cases, task, papers):
         reference=REFERENCE,
         papers=papers,
         task=task,
+        layout=(
+            "emrekavur/CHAOS-evaluation (order of slices); MIC-DKFZ/nnUNet, "
+            "Task037_038 (grey levels); constantinpape/torch-em, chaos.py"
+        ),
+        unconfirmed="which cases, if any, break the order of names; such a case is refused",
         download=True,
     )
 
@@ -80,7 +85,8 @@ def find(source, kind, seed=2020, organs="liver"):
         raise wrong_input("--organs", "all, for CT", "liver: CT has no other masks")
     folder = folder_of(source, "Train_Sets", "CHAOS_Train_Sets/Train_Sets")
     kinds = MR_SETS if kind == "MR" else (kind,)
-    patients = visible((folder / SETS[kinds[0]][0]).glob("[0-9]*"))
+    entries = visible((folder / SETS[kinds[0]][0]).glob("[0-9]*"))
+    patients = [path for path in entries if path.name.isdecimal() and path.is_dir()]
     if not patients:
         raise wrong_input(source, f"no patient in {SETS[kinds[0]][0]}", "the folder Train_Sets")
     ordered = sorted(patients, key=lambda path: int(path.name))

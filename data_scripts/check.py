@@ -17,6 +17,7 @@ from segcal_lite.cases import check_case
 from segcal_lite.datasets import read_dataset
 
 from ._conversion import spawned
+from ._face import count, said_in_one_sentence
 
 
 def main(arguments=None):
@@ -28,21 +29,24 @@ def main(arguments=None):
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--task", help="a task in segcal_lite.tasks, for its channels and segments")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=count, default=os.cpu_count(), help="processes")
     options = parser.parse_args(arguments)
-    try:
-        dataset = read_dataset(options.folder, task=options.task)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return said_in_one_sentence(_check, options.folder, options.task, options.workers)
+
+
+def _check(folder, task, workers):
+    """Print the lines; return the exit status."""
+    problems = {}
+    dataset = read_dataset(folder, task=task, problems=problems)
     for line in describe(dataset):
         print(line)
-    problems = check_cases(dataset, options.workers)
-    for case in dataset.cases:
-        print(f"  {case.name}: {problems[case.name] or f'fit ({case.domain}, {case.split})'}")
-    n_bad = sum(map(bool, problems.values()))
-    print(f"{len(dataset.cases) - n_bad} of {len(dataset.cases)} cases are fit")
-    return 1 if n_bad else 0
+    problems |= check_cases(dataset, workers)
+    fit = {case.name: f"fit ({case.domain}, {case.split})" for case in dataset.cases}
+    for name, problem in sorted(problems.items()):
+        print(f"  {name}: {problem or fit[name]}")
+    n_fit = sum(not problem for problem in problems.values())
+    print(f"{n_fit} of {len(problems)} cases are fit")
+    return 0 if n_fit == len(problems) else 1
 
 
 def describe(dataset):
@@ -59,7 +63,7 @@ def check_cases(dataset, workers=1):
     """Return for each case a sentence about what is wrong with it, or an empty text."""
     names = [case.name for case in dataset.cases]
     check = partial(_problem, dataset)
-    if workers == 1:
+    if workers == 1 or len(names) < 2:
         return dict(zip(names, map(check, dataset.cases), strict=True))
     with spawned(min(workers, len(names))) as executor:
         return dict(zip(names, executor.map(check, dataset.cases), strict=True))

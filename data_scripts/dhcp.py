@@ -31,6 +31,8 @@ FACTS = (
         reference="Edwards et al. 2022, doi 10.3389/fnins.2022.886772",
         papers="B",
         task="cortical_plate",
+        layout=("BioMedIA/dHCP-release-notes, structure.md; MIRTK/DrawEM, tissue_labels.csv"),
+        unconfirmed="the first two releases' names, from copies only",
     ),
 )
 PLACES = ("derivatives/dhcp_anat_pipeline", "rel3_dhcp_anat_pipeline", "dhcp_anat_pipeline")

@@ -29,6 +29,11 @@ FACTS = (
         reference="Payette et al. 2021, doi 10.1038/s41597-021-00946-3",
         papers="B (stand-in for its in-house fetal sets)",
         task="cortical_plate",
+        layout="openmedlab/Awesome-Medical-Dataset; constantinpape/torch-em, feta24.py",
+        unconfirmed=(
+            "the exact header of participants.tsv (the column that names the "
+            "gestational age is found)"
+        ),
     ),
 )
 TISSUES = (

@@ -45,14 +45,22 @@ MSD = Facts(
     reference="Antonelli et al. 2022, doi 10.1038/s41467-022-30695-9",
     papers="",
     task="",
+    layout="MIC-DKFZ/nnUNet, convert_MSD_dataset.py; MONAI, DecathlonDataset; real cases of task 4",
     download=True,
 )
 ONE_ORGAN = {  # of paper B: the task's name here, its organ, modality, cases and size
     2: ("left_atrium", "left atrium", "MR", "20", "435 MB"),
     4: ("hippocampus", "hippocampus", "MR", "260", "28 MB"),
-    5: ("prostate_mr", "prostate", "T2 MR (and ADC)", "32", "229 MB"),
+    5: ("prostate_mr", "prostate", "T2 MR (ADC is left out)", "32", "229 MB"),
     7: ("pancreas", "pancreas", "CT", "281", "12 GB"),
     9: ("spleen", "spleen", "CT", "41", "1.5 GB"),
+}
+PUBLISHED = {  # channels and segments that may be merged, as the archives' dataset.json has them
+    2: (("MRI",), ("left atrium",)),
+    4: (("MRI",), ("Anterior", "Posterior")),
+    5: (("T2", "ADC"), ("PZ", "TZ")),
+    7: (("CT",), ("pancreas", "cancer")),
+    9: (("CT",), ("spleen",)),
 }
 CHANNEL = {5: (0,)}  # T2 of T2 and ADC
 
@@ -120,6 +128,8 @@ def find(source, task, seed=2020, segments=None):
         raise wrong_input(
             "--segments", f"one, for task {task}", f"own, or one of the tasks {known}"
         )
+    if merged:
+        _check_published(folder, task, given)
     images, labels = find_files(folder, given.file_ending)
     channels = CHANNEL.get(task, ()) if merged else ()
     cases = tuple(
@@ -137,6 +147,17 @@ def find(source, task, seed=2020, segments=None):
     )
 
 
+def _check_published(folder, task, given):
+    """Refuse to merge labels that are not the published ones."""
+    for kind, ours, theirs in (
+        ("channels", given.channels, PUBLISHED[task][0]),
+        ("labels", given.segments, PUBLISHED[task][1]),
+    ):
+        if [name.casefold() for name in ours] != [name.casefold() for name in theirs]:
+            expected = f"{', '.join(theirs)} (or --segments own)"
+            raise wrong_input(f"{folder / 'dataset.json'}, {kind}", ", ".join(ours), expected)
+
+
 def _find_case(folder, name, images, labels, channels):
     """Return one case of the ``training`` list, whose image holds all channels."""
     absent = [
@@ -149,6 +170,7 @@ def _find_case(folder, name, images, labels, channels):
         images=tuple(images.get(name, {}).values()),
         labels=(labels[name],) if name in labels else (),
         patient=name,
+        beside=(Path(folder) / "dataset.json",),
         channels=channels,
         problem=f"no such file: {', '.join(absent)}" if absent else "",
     )

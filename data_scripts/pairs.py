@@ -48,6 +48,7 @@ def find(source, classes, seed=2020):
     if not path.is_file():
         raise wrong_input(path, "no such file", "a table with case, image:NAME and label")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table.apply(lambda column: column.str.strip())
     channels = [name for name in table.columns if name.startswith(IMAGE_PREFIX)]
     if not channels or not {"case", "label"} <= set(table.columns) or table.empty:
         found = f"columns {', '.join(table.columns)} and {len(table)} rows"
@@ -80,6 +81,8 @@ def read_classes(texts):
         stored = numbers.split(",")
         if not name or not all(number.isdecimal() for number in stored):
             raise wrong_input("--classes", repr(text), "a name and values, such as liver=1")
+        if name.casefold() == "background":
+            raise wrong_input("--classes", repr(text), "segments only; the background is 0")
         if name in segments or any(int(number) in values for number in stored):
             raise wrong_input("--classes", f"{text!r}, given before", "each name and value once")
         segments.append(name)

@@ -1,10 +1,10 @@
 """PROMISE12: T2 MR of the prostate from several centres, the shifted test set of paper A.
 
 SOURCE holds ``Case00.mhd``, ``Case00.raw``, ``Case00_segmentation.mhd`` and so on, in one folder or
-in ``TrainingData_Part1`` to ``3``. All cases test, as in paper A (it says 50 in the text, 35 in a
-table); ``--split drawn`` splits them for training. Nothing in the files says which cases were
-taken with an endorectal coil: a CSV of your own with the columns ``case`` and ``coil`` (yes or no)
-makes it the domain.
+in ``TrainingData_Part1`` to ``3``; folders called test are left out. All cases test, as in paper A
+(it says 50 in the text, 35 in a table); ``--split drawn`` splits them for training. Nothing in the
+files says which cases were taken with an endorectal coil: a CSV of your own with the columns
+``case`` and ``coil`` (yes or no) makes it the domain.
 """
 
 import sys
@@ -14,7 +14,17 @@ import pandas as pd
 
 from segcal_lite._checks import wrong_input
 
-from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
+from ._cases import (
+    Facts,
+    Found,
+    SourceCase,
+    folder_of,
+    keyed,
+    missing_files,
+    outside_test_folders,
+    visible,
+    voxel_files,
+)
 from ._face import run_script
 from ._splits import COUNTS_OF_B, all_test, drawn
 
@@ -31,6 +41,8 @@ FACTS = (
         reference="Litjens et al. 2014, doi 10.1016/j.media.2013.12.002",
         papers="A",
         task="prostate",
+        layout=("MIC-DKFZ/nnUNet, Task024_Promise2012.py; constantinpape/torch-em, promise12.py"),
+        unconfirmed="the licence of the copy on Zenodo, so it is not downloaded",
     ),
 )
 COIL = {"yes": "endorectal coil", "no": "no coil"}
@@ -45,9 +57,8 @@ def add_options(parser):
 def find(source, seed=2020, coils=None, split="test"):
     """Find the cases in `source`; see the module for the options."""
     folder = folder_of(source)
-    images = visible(
-        path for path in folder.rglob("Case[0-9][0-9].mhd") if path.parent.name != "__MACOSX"
-    )
+    found = outside_test_folders(visible(folder.rglob("Case[0-9][0-9].mhd")), folder)
+    images = keyed(found, lambda path: path.stem).values()
     if not images:
         raise wrong_input(source, "no Case00.mhd or the like", "PROMISE12's training data")
     domain_of = _read_coils(coils) if coils else {}
@@ -67,8 +78,7 @@ def find(source, seed=2020, coils=None, split="test"):
 def _find_case(path, domain_of):
     """Return one case; a table of coils must know it."""
     label = path.with_name(f"{path.stem}_segmentation.mhd")
-    files = [p.with_suffix(suffix) for p in (path, label) for suffix in (".mhd", ".raw")]
-    problem = missing_files(p for p in files if p.suffix == ".mhd" or not _is_compressed(p))
+    problem = missing_files((label, *voxel_files(path), *voxel_files(label)))
     if domain_of and path.stem not in domain_of:
         problem = problem or f"{path.stem}: found no row in the table of coils, expected one."
     return SourceCase(
@@ -79,11 +89,6 @@ def _find_case(path, domain_of):
         domain=domain_of.get(path.stem, "PROMISE12"),
         problem=problem,
     )
-
-
-def _is_compressed(raw):
-    """Whether the voxels lie in a ``.zraw`` instead."""
-    return raw.with_suffix(".zraw").is_file()
 
 
 def _read_coils(path):

@@ -8,9 +8,9 @@ folders. ``--masks`` is one of two public sets:
 - The zones of A. Meyer et al., which paper A used: folders ``ProstateX-0004`` with one NRRD each,
   below ``GT Export`` or wherever they were unpacked; all zones together are the gland.
 
-Patients have several axial T2 series. Taken is the one that lies on the mask's grid, among these
-the one with the series number in the set's own list; a patient for whom no series or more than one
-is left is refused.
+Patients have several axial T2 series. Taken is the one with the series number in the set's own
+list, if it has one, and it has to lie on the mask's grid; a patient for whom no series or more
+than one is left is refused.
 """
 
 import re
@@ -22,7 +22,7 @@ import pandas as pd
 from segcal_lite._checks import wrong_input
 from segcal_lite.volumes import check_same_grid
 
-from ._cases import Facts, Found, SourceCase, folder_of, visible
+from ._cases import Facts, Found, SourceCase, folder_of, keyed, visible
 from ._face import run_script
 from ._reading import read_labels, read_series, turned_like
 from ._splits import drawn
@@ -41,6 +41,13 @@ FACTS = (
         reference="Litjens et al. 2017, doi 10.7937/K9TCIA.2017.MURS5CL",
         papers="A",
         task="prostate",
+        layout=(
+            "rcuocolo/PROSTATEx_masks (names, list, issues); "
+            "AnnekeMeyer/zone-segmentation; constantinpape/torch-em, prostatex.py"
+        ),
+        unconfirmed=(
+            "names and stored values of Meyer's NRRD files (any 1 to 4 is taken for gland)"
+        ),
     ),
 )
 SPLIT = (16, 4, 20)
@@ -79,20 +86,18 @@ def find(source, masks, seed=2020):
 
 def _find_masks(folder):
     """Return the mask and, where the set lists it, the series number of each patient."""
-    whole_glands = next(iter(visible(folder.rglob("mask_prostate"))), None)
-    if whole_glands is not None:
-        found = {MASK_NAME.fullmatch(p.name): p for p in visible(whole_glands.iterdir())}
-        labels = {int(match[1]): path for match, path in found.items() if match}
-        return labels, _series_numbers(whole_glands.parent / "image_list.csv"), "PROSTATEx_masks"
-    by_patient = {}
-    for path in visible(folder.rglob("*.nrrd")):
-        match = PATIENT.search(path.parent.name)
-        if match:
-            by_patient.setdefault(int(match[1]), path)
-    if not by_patient:
+    whole_glands = visible(folder.rglob("mask_prostate"))
+    if len(whole_glands) > 1:
+        raise wrong_input(folder, ", ".join(map(str, whole_glands)), "one folder mask_prostate")
+    if whole_glands:
+        masks = [path for path in whole_glands[0].iterdir() if MASK_NAME.fullmatch(path.name)]
+        labels = keyed(visible(masks), lambda path: int(MASK_NAME.fullmatch(path.name)[1]))
+        return labels, _series_numbers(whole_glands[0].parent / "image_list.csv"), "PROSTATEx_masks"
+    zones = [path for path in visible(folder.rglob("*.nrrd")) if PATIENT.search(path.parent.name)]
+    if not zones:
         expected = "mask_prostate/ProstateX-0000.nii.gz or ProstateX-0000/*.nrrd"
         raise wrong_input(folder, "no mask", expected)
-    return by_patient, {}, "Meyer"
+    return keyed(zones, lambda path: int(PATIENT.search(path.parent.name)[1])), {}, "Meyer"
 
 
 def _series_numbers(path):
@@ -119,12 +124,14 @@ def _find_patients(folder):
 def _find_case(number, series, label, series_number):
     """Return one patient with all candidate series; which of them fits is seen when it is read."""
     name = f"ProstateX-{number:04d}"
-    listed = [path for path, n in series.items() if n == series_number]
-    slices = tuple(tuple(visible(path.glob("*.dcm"))) for path in listed or series)
+    if series_number is not None:
+        series = {path: n for path, n in series.items() if n == series_number}
+    slices = tuple(tuple(visible(path.glob("*.dcm"))) for path in series)
     problem = ""
     if not slices:
+        which = "" if series_number is None else f" with the number {series_number}"
         expected = "a folder such as ProstateX-0006/<study>/4-t2tsetra-98209"
-        problem = str(wrong_input(name, "no axial T2 series", expected))
+        problem = str(wrong_input(name, f"no axial T2 series{which}", expected))
     return SourceCase(name, images=slices, labels=(label,), patient=name, problem=problem)
 
 

@@ -1,14 +1,25 @@
 """SLIVER07: contrast-enhanced CT of the liver, the liver CT of paper B.
 
 SOURCE holds ``liver-orig001.mhd`` and ``liver-seg001.mhd`` with their ``.raw`` up to 020, in one
-folder or several below it. Every label above 0 is liver.
+folder or several below it. The liver is 1 (or 255). Test scans, in a folder called test, are left
+out.
 """
 
 import sys
 
 from segcal_lite._checks import wrong_input
 
-from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
+from ._cases import (
+    Facts,
+    Found,
+    SourceCase,
+    folder_of,
+    keyed,
+    missing_files,
+    outside_test_folders,
+    visible,
+    voxel_files,
+)
 from ._face import run_script
 from ._splits import COUNTS_OF_B, drawn
 
@@ -25,24 +36,31 @@ FACTS = (
         reference="Heimann et al. 2009, doi 10.1109/TMI.2009.2013851",
         papers="B",
         task="liver_ct",
+        layout="constantinpape/torch-em, sliver07.py",
+        unconfirmed="the mask's value (1 or 255 is taken), mirrored scans",
     ),
 )
+
+
+def number_of(path):
+    """Return the three digits of a file's name."""
+    return path.stem[-3:]
 
 
 def find(source, seed=2020):
     """Find the scans in `source`."""
     folder = folder_of(source)
-    images = visible(folder.rglob("liver-orig[0-9][0-9][0-9].mhd"))
-    labels = {path.stem[-3:]: path for path in visible(folder.rglob("liver-seg[0-9]*.mhd"))}
+    images, labels = (
+        keyed(outside_test_folders(visible(folder.rglob(f"{stem}[0-9]*.mhd")), folder), number_of)
+        for stem in ("liver-orig", "liver-seg")
+    )
     if not images:
         raise wrong_input(source, "no liver-orig001.mhd or the like", "SLIVER07's training data")
     cases = []
-    for path in images:
-        number = path.stem[-3:]
+    for number, path in images.items():
         label = labels.get(number, path.with_name(f"liver-seg{number}.mhd"))
-        raw = (path.with_suffix(".raw"), label.with_suffix(".raw"))
+        problem = missing_files((label, *voxel_files(path), *voxel_files(label)))
         name = f"liver{number}"
-        problem = missing_files((label, *raw))
         cases.append(SourceCase(name, (path,), (label,), patient=name, problem=problem))
     return Found(
         facts=FACTS[0],

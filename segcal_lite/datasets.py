@@ -32,7 +32,7 @@ __all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "task_o
 logger = logging.getLogger("segcal_lite")
 
 
-def read_dataset(folder, task=None, seed=0, split=None):
+def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     """Find the cases of a folder and split them by patient.
 
     ``cases.csv`` decides which cases there are, else MSD's ``training`` list, else the files.
@@ -51,6 +51,9 @@ def read_dataset(folder, task=None, seed=0, split=None):
     split : tuple of three int, optional
         Patients, or proportions, for training, validation and test, scaled by
         `splits.split_counts`; default the task's, else `splits.DEFAULT_COUNTS`.
+    problems : dict, optional
+        Receives for each case whose files are not all there why it is left out; without it the
+        first such case is an error.
 
     Returns
     -------
@@ -98,10 +101,14 @@ def read_dataset(folder, task=None, seed=0, split=None):
     if values != tuple(range(len(values))):
         notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
     splits, split_notes = _assign_splits(rows, task, seed, split)
-    cases = [
-        _make_case(folder, row, *pair, name, description)
-        for row, pair, name in zip(rows, files, splits, strict=True)
-    ]
+    cases = []
+    for row, pair, split_name in zip(rows, files, splits, strict=True):
+        try:
+            cases.append(_make_case(folder, row, *pair, split_name, description))
+        except ValueError as error:
+            if problems is None:
+                raise
+            problems[row["case"]] = str(error)
     name, notes = folder.resolve().name, tuple(notes + split_notes)
     for note in notes:
         logger.info("%s: %s", name, note)

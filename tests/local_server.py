@@ -23,6 +23,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.end_headers()
                 return
         self.send_response(206 if start else 200)
+        if start:
+            first = start + server.misplaced_by
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         stop = server.breaks_off_at or len(content)
@@ -33,11 +36,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(content, status=200, breaks_off_at=None, goes_on=True):
+def served(content, status=200, breaks_off_at=None, goes_on=True, misplaced_by=0):
     """Serve some bytes under any name; yield the server with its address in `url`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.status, server.goes_on = content, status, goes_on
-    server.breaks_off_at, server.ranges = breaks_off_at, []
+    server.breaks_off_at, server.misplaced_by, server.ranges = breaks_off_at, misplaced_by, []
     server.url = f"http://127.0.0.1:{server.server_port}/Task.tar"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -41,7 +41,7 @@ def make_case(index, values=(1,), n_channels=1):
     rng = np.random.default_rng(index)
     labels = np.zeros(shape, dtype=np.uint8)
     for k, value in enumerate(values):
-        labels[3 + 3 * k % 12 : 6 + 3 * k % 12, 8:11, 3:5] = value
+        labels[3 + 3 * k % 12 : 6 + 3 * k % 12, 8:11, 2:4] = value
     channels = rng.integers(0, 100, (n_channels, *shape)).astype(np.int16)
     channels[:, labels == values[0]] = BRIGHTEST - index
     return channels, labels, affine

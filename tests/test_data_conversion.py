@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import official_layouts as official
 import pandas as pd
+import psutil
 import pytest
 
 from data_scripts import _one_case, chaos, check, pairs
@@ -43,7 +44,8 @@ def assert_only_whole_cases(dest, expected):
     """Volumes, table and records agree, and nothing else lies there."""
     names = {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").iterdir()}
     images = {path.name.rpartition("_")[0] for path in (dest / "imagesTr").iterdir()}
-    records = {p.stem for p in (dest / ".conversion").glob("*.json")} - {"settings"}
+    records = {path.stem for path in (dest / ".conversion").glob("*.json")}
+    assert records == {path.stem for path in (dest / ".conversion").glob("*.npz")}
     assert names == images == records == set(expected)
     assert set(pd.read_csv(dest / "cases.csv").case) == set(expected)
     for path in dest.rglob("*.nii.gz"):
@@ -94,16 +96,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("fault", "workers"),
+    [*((fault, 1) for fault in FAULTS), ("unreadable", 2), ("missing label", 2)],
+)
 def test_a_bad_case_is_named_and_the_good_ones_are_kept(source, tmp_path, capsys, fault, workers):
-    if workers == 2 and fault not in ("unreadable", "missing label"):
-        pytest.skip("two processes are tried with one fault found early and one found late")
     spoil, message = FAULTS[fault]
     spoil(source)
     assert run("acdc", source, tmp_path / "out", workers=workers) == 1
     printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.startswith("not converted"))
+    line = next(line for line in printed.splitlines() if line.startswith("problem with"))
     assert NAME in line
     assert message in line
     assert "5 complete" in printed
@@ -125,7 +127,7 @@ def test_a_repaired_case_joins_and_moves_no_other(source, tmp_path):
 def test_a_patient_with_one_frame(source, tmp_path, capsys):
     frame(source, end="_gt").with_name(f"{NAME}_frame12_gt.nii.gz").unlink()
     assert run("acdc", source, tmp_path / "out", "--frames", "both") == 1
-    assert f"not converted: {NAME}_ES: no such file" in capsys.readouterr().out
+    assert f"problem with {NAME}_ES: no such file" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 11
 
 
@@ -135,7 +137,7 @@ def test_a_missing_sequence(tmp_path, capsys):
     next(source.rglob(f"{patient}_t2.nii.gz")).unlink()
     assert run("brats2017", source, tmp_path / "out") == 1
     printed = capsys.readouterr().out
-    assert f"not converted: {patient}: no such file" in printed
+    assert f"problem with {patient}: no such file" in printed
     assert f"{patient}_t2.nii.gz" in printed
 
 
@@ -199,7 +201,12 @@ def test_stopped_from_outside_it_goes_on(tmp_path, how):
     command = [sys.executable, "-m", "data_scripts.pairs", source, dest, "--workers", "2"]
     command += ["--classes", "box=1"]
     process = subprocess.Popen(
-        command, cwd=project_root(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=project_root(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
     )
     deadline = time.monotonic() + 60
     while len(list((dest / "labelsTr").glob("*.nii.gz"))) < 6:
@@ -220,6 +227,124 @@ def test_stopped_from_outside_it_goes_on(tmp_path, how):
     assert f"{len(whole)} complete" in finished.stdout
     assert {path: path.stat().st_mtime_ns for path in whole} == whole  # not done again
     assert_only_whole_cases(dest, [f"c{index:02d}" for index in range(24)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_workers_end_with_their_parent(tmp_path):
+    source = make_slow_source(tmp_path / "in")
+    command = [sys.executable, "-m", "data_scripts.pairs", source, tmp_path / "out"]
+    command += ["--workers", "2", "--classes", "box=1"]
+    process = subprocess.Popen(command, cwd=project_root(), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out/labelsTr").glob("*.nii.gz")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
+
+
+def test_patients_stay_in_their_split_when_others_join(tmp_path):
+    source = official.acdc(tmp_path / "ACDC", n_patients=30)
+    (source / "training/patient004/Info.cfg").rename(tmp_path / "Info.cfg")
+    late = [source / f"training/patient{n:03d}" for n in (2, 17, 29, 30)]
+    for place in late:
+        place.rename(tmp_path / place.name)
+    assert run("acdc", source, tmp_path / "out") == 1
+    before = pd.read_csv(tmp_path / "out/cases.csv").set_index("case").split
+    assert len(before) == 25
+    (tmp_path / "Info.cfg").rename(source / "training/patient004/Info.cfg")
+    for place in late:
+        (tmp_path / place.name).rename(place)
+    assert run("acdc", source, tmp_path / "out") == 0
+    after = pd.read_csv(tmp_path / "out/cases.csv").set_index("case").split
+    assert len(after) == 30
+    assert after[before.index].equals(before)
+
+
+def test_cases_of_an_earlier_source_stay(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out") == 0
+    for name in ("patient001", "patient002"):
+        shutil.rmtree(source / "training" / name)
+    capsys.readouterr()
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert "2 complete cases are not in this SOURCE; they stay" in capsys.readouterr().out
+    assert_only_whole_cases(tmp_path / "out", others(without=()))
+
+
+def test_voxels_beside_a_header_are_watched_too(tmp_path, capsys):
+    source = official.promise12(tmp_path / "in")
+    assert run("promise12", source, tmp_path / "out") == 0
+    names = set(pd.read_csv(tmp_path / "out/sources.csv").file)
+    assert {"Case00.mhd", "Case00.raw", "Case00_segmentation.raw"} <= names
+    raw = source / "TrainingData_Part1/Case00.raw"
+    raw.write_bytes(raw.read_bytes()[:-1] + b"!")
+    capsys.readouterr()
+    assert run("promise12", source, tmp_path / "out") == 1
+    assert f"{raw}: found another content" in capsys.readouterr().out
+
+
+def test_doubtful_headers_are_reported(source, tmp_path, capsys):
+    assert run("acdc", source, tmp_path / "out", "--frames", "ed") == 0
+    printed = capsys.readouterr().out
+    doubts = pd.read_csv(tmp_path / "out/report.csv").doubts.dropna()
+    assert len(doubts) == 6
+    assert doubts.str.contains("those of pixdim are used").all()
+    assert "headers were resolved" in printed
+
+
+def test_a_damaged_record_is_made_again(source, tmp_path):
+    assert run("acdc", source, tmp_path / "out") == 0
+    records = tmp_path / "out/.conversion"
+    (records / "patient001.json").write_text("")
+    (records / "patient002.json").write_text("{}")
+    (records / "patient003.npz").unlink()
+    assert run("acdc", source, tmp_path / "out") == 0
+    assert_only_whole_cases(tmp_path / "out", others(without=()))
+
+
+def test_labels_that_are_not_the_published_ones_are_not_merged(tmp_path, capsys):
+    source = official.msd(tmp_path / "in", 5)
+    path = source / "Task05_Prostate/dataset.json"
+    text = path.read_text()
+    path.write_text(text.replace('"T2"', '"DWI"'))
+    assert run("msd", source, tmp_path / "out", "--task", 5) == 1
+    assert "found DWI, ADC, expected T2, ADC (or --segments own)" in capsys.readouterr().err
+    path.write_text(text.replace('"TZ"', '"TZ", "3": "urethra"'))
+    assert run("msd", source, tmp_path / "out", "--task", 5) == 1
+    assert "found PZ, TZ, urethra, expected PZ, TZ" in capsys.readouterr().err
+
+
+def test_two_masks_of_one_patient_are_refused(tmp_path, capsys):
+    source = official.prostatex(tmp_path)
+    masks = official.meyer_masks(tmp_path / "meyer")
+    first = next(masks.rglob("ProstateX-0000/*.nrrd"))
+    shutil.copy(first, first.with_name("second reader.nrrd"))
+    assert run("prostatex", source, tmp_path / "out", "--masks", masks) == 1
+    assert "a second 0 beside" in capsys.readouterr().err
+    masks = official.prostatex_masks(tmp_path / "repository")
+    first = next(masks.rglob("ProstateX-0000.nii.gz"))
+    shutil.copy(first, first.with_name("ProstateX-000.nii.gz"))
+    assert run("prostatex", source, tmp_path / "out", "--masks", masks) == 1
+    assert "one of each name" in capsys.readouterr().err
+
+
+def test_test_scans_beside_the_training_scans_are_left_out(tmp_path):
+    source = official.sliver07(tmp_path / "in")
+    shutil.copytree(source / "training-part1", source / "test-data")
+    assert run("sliver07", source, tmp_path / "out") == 0
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 4
+
+
+def test_the_printed_next_step_names_a_task_only_if_it_fits(tmp_path, capsys):
+    source = official.msd(tmp_path / "in", 4)
+    assert run("msd", source, tmp_path / "out dir", "--task", 4) == 0
+    assert "out dir' --task hippocampus" in capsys.readouterr().out
+    assert run("msd", source, tmp_path / "own", "--task", 4, "--segments", "own") == 0
+    assert "--task" not in capsys.readouterr().out
 
 
 def test_a_second_run_converts_nothing(source, tmp_path, capsys):
@@ -364,7 +489,7 @@ def test_chaos_refuses(tmp_path, capsys, fault):
     spoil(liver(source))
     assert run("chaos", source, tmp_path / "out", "--set", "CT") == 1
     printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.startswith("not converted"))
+    line = next(line for line in printed.splitlines() if line.startswith("problem with"))
     assert "CT_02" in line
     assert message in line
     assert "3 complete" in printed
@@ -382,7 +507,7 @@ def test_prostatex_refuses_what_lies_on_no_series_or_on_two(tmp_path, capsys):
     second = sorted((source / "PROSTATEx/ProstateX-0001").glob("*/5*"))[0]
     shutil.rmtree(second)
     assert run("prostatex", source, tmp_path / "out", "--masks", masks) == 1
-    lines = [li for li in capsys.readouterr().out.splitlines() if li.startswith("not converted")]
+    lines = [li for li in capsys.readouterr().out.splitlines() if li.startswith("problem with")]
     assert "found 2 of 3 axial T2 series on its grid" in lines[0]
     assert "found 0 of 1 axial T2 series on its grid" in lines[1]
     assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 2
@@ -443,6 +568,7 @@ def test_feta_without_ages(tmp_path, capsys):
         (["liver=1", "liver=2"], "each name and value once"),
         (["liver=1", "tumour=1"], "each name and value once"),
         (["liver=0"], "each name and value once"),
+        (["Background=4"], "segments only"),
     ],
 )
 def test_pairs_refuses_classes(classes, message):
@@ -477,6 +603,12 @@ def test_check_says_case_by_case_what_is_fit(tmp_path, capsys, discs):
     assert "disc1: fit (source, train)" in printed
     assert "disc2.nii.gz: found" in printed
     assert "5 of 6 cases are fit" in printed
+    (folder / "labelsTr/disc0.nii.gz").unlink()
+    (folder / "imagesTr/disc5_0000.nii.gz").unlink()
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "disc0: " in printed
+    assert "3 of 6 cases are fit" in printed
     assert check.main([str(tmp_path / "nowhere")]) == 1
 
 

@@ -43,7 +43,7 @@ def test_a_download_is_checked_and_unpacked(tmp_path):
         assert folder == tmp_path / "in" / "Task"
         assert (folder / "a.txt").read_bytes() == b"alpha" * 50000
         assert not (folder / "._a.txt").exists()
-        assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["Task", "Task.tar"]
+        assert sorted(p.name for p in (tmp_path / "in").glob("[!.]*")) == ["Task", "Task.tar"]
         assert lines[-1].startswith("Task.tar: 100 %")
         fetch(archive_at(server), tmp_path / "in")
         assert len(server.ranges) == 1  # what is there is not fetched again
@@ -60,6 +60,20 @@ def test_an_interrupted_download_goes_on(tmp_path):
         assert (fetch(archive_at(server), tmp_path) / "sub/b.txt").read_bytes() == b"beta"
         assert server.ranges == [None, f"bytes={n_have}-"]
     assert not (tmp_path / "Task.tar.part").exists()
+
+
+def test_a_whole_part_is_not_lost_when_the_server_cannot_go_on(tmp_path):
+    (tmp_path / "Task.tar.part").write_bytes(CONTENT)
+    with served(CONTENT, goes_on=False) as server:
+        assert (fetch(archive_at(server), tmp_path) / "sub/b.txt").exists()
+
+
+def test_a_continuation_from_another_place_is_refused(tmp_path):
+    (tmp_path / "Task.tar.part").write_bytes(CONTENT[:1000])
+    with served(CONTENT, misplaced_by=5) as server:
+        with pytest.raises(ValueError, match="another file than the part"):
+            fetch(archive_at(server), tmp_path)
+        assert (fetch(archive_at(server), tmp_path) / "sub/b.txt").exists()
 
 
 def test_a_server_that_cannot_go_on_is_asked_for_all(tmp_path):
@@ -88,7 +102,7 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path):
         message = f"{server.url}: found a file of another checksum, expected md5:"
         with pytest.raises(ValueError, match=message):
             fetch(archive_at(server), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
 
 
 def test_a_page_that_is_not_there(tmp_path):
@@ -104,10 +118,27 @@ def test_no_server(tmp_path):
         fetch(Archive(url, "md5:0", "Task"), tmp_path)
 
 
-def test_an_archive_with_another_folder(tmp_path):
+def test_an_archive_with_another_folder_or_more_than_one(tmp_path):
     content = tar_of({"Other/a.txt": b"a"})
     with served(content) as server, pytest.raises(ValueError, match="an archive with Other"):
         fetch(archive_at(server, content), tmp_path)
+    (tmp_path / "Task.tar").unlink()
+    content = tar_of({"Other/a.txt": b"a", "README": b"r", "Task/b.txt": b"b"})
+    with served(content) as server:
+        assert (fetch(archive_at(server, content), tmp_path) / "b.txt").exists()
+    assert sorted(p.name for p in tmp_path.glob("[!.]*")) == ["Task", "Task.tar"]
+
+
+def test_an_archive_that_was_unpacked_is_not_unpacked_again_unless_it_changed(tmp_path):
+    path = write(tmp_path / "a.tar", tar_of({"x.txt": b"old"}))
+    out = unpack(path, tmp_path / "out")
+    (out / "mine.txt").write_bytes(b"added")
+    assert (unpack(path, tmp_path / "out") / "mine.txt").exists()
+    write(path, tar_of({"x.txt": b"new and longer", "y.txt": bytes(20_000)}))
+    assert (unpack(path, tmp_path / "out") / "x.txt").read_bytes() == b"new and longer"
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="a folder that is not from a.tar"):
+        unpack(path, tmp_path / "mine")
 
 
 def test_a_script_downloads_from_a_mirror_and_converts(tmp_path, capsys):
@@ -125,6 +156,32 @@ def test_a_script_downloads_from_a_mirror_and_converts(tmp_path, capsys):
         arguments += ["--checksum", f"md5:{hashlib.md5(content).hexdigest()}"]
         assert run_script("msd", list(map(str, arguments))) == 0
     assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 5
+
+
+def test_a_source_may_be_the_archive_itself(tmp_path, capsys):
+    source = official.msd(tmp_path / "official", 4)
+    path = tmp_path / "Task04_Hippocampus.tar"
+    with tarfile.open(path, mode="w") as tar:
+        tar.add(source / "Task04_Hippocampus", "Task04_Hippocampus")
+    arguments = [str(path), str(tmp_path / "out"), "--task", "4"]
+    assert run_script("msd", [*arguments, "--dry-run"]) == 1
+    assert "a dry run writes nothing" in capsys.readouterr().err
+    assert run_script("msd", arguments) == 0
+    assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 5
+    assert run_script("msd", [*arguments, "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--download", "--dry-run"], "cannot download"),
+        (["--mirror", "http://127.0.0.1/x"], "belong to --download"),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        run_script("msd", [str(tmp_path), str(tmp_path / "out"), "--task", "4", *options])
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_is_fetched_without_being_asked(tmp_path, monkeypatch):
@@ -237,10 +294,11 @@ def test_damaged_archives_are_named(tmp_path):
         ("cut.tar", CONTENT[:100_000]),
         ("text.tar", b"no archive"),
         ("empty.tar", b""),
+        ("nameless.tar", tar_of({".": b"a file"})),
         ("cut.zip", zip_of({"a": bytes(range(256)) * 100})[:300]),
     ):
         path = write(tmp_path / name, content)
-        with pytest.raises(ValueError, match=f"{name}: found a damaged archive"):
+        with pytest.raises(ValueError, match=f"{name}: found (a damaged archive|the file)"):
             unpack(path, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -255,5 +313,5 @@ def test_a_good_archive_of_any_kind(tmp_path):
             tar.addfile(info, io.BytesIO(content))
     for name, content in (("a.zip", zip_of(files)), ("b.tgz", packed.getvalue())):
         out = unpack(write(tmp_path / name, content), tmp_path / f"{name}-out")
-        found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+        found = {p.relative_to(out).as_posix() for p in out.rglob("[!.]*") if p.is_file()}
         assert found == {"Task/a.txt", "Task/sub/b.txt"}

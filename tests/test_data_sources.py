@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 
 import nibabel as nib
@@ -20,6 +21,7 @@ def converted(script, source, dest, *options, workers=1):
     arguments = [str(source), str(dest), "--workers", str(workers), *map(str, options)]
     assert run_script(script, arguments) == 0
     description = json.loads((dest / "dataset.json").read_text())
+    assert description["task"] in ("", *TASKS)
     return read_dataset(dest, task=description["task"] or None)
 
 
@@ -28,14 +30,14 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def check_place(dest, name, index, classes, channel=0, n_channels=1, bright=None):
+def check_place(dest, name, index, classes, channel=0, n_channels=1, original=0, offset=0):
     """Compare one converted case with case `index` of the official layouts.
 
-    `classes` maps each value of the source to its class; the image's brightest voxels are the
-    block of the first value.
+    `classes` maps each value of the source to its class; the image's brightest voxels are the block
+    of the first value. Channel `channel` has to hold the voxels of the source's `original`.
     """
     values = tuple(classes)
-    channels, labels, affine = official.make_case(index, values, max(n_channels, channel + 1))
+    channels, labels, affine = official.make_case(index, values, n_channels)
     label = nib.load(dest / "labelsTr" / f"{name}.nii.gz")
     found = np.asarray(label.dataobj)
     for k in sorted(set(classes.values()) - {0}):
@@ -49,10 +51,9 @@ def check_place(dest, name, index, classes, channel=0, n_channels=1, bright=None
     place = official.place_of(voxels == voxels.max(), image.affine)
     expected = official.place_of(labels == values[0], affine)
     np.testing.assert_allclose(place, expected, atol=0.02)
+    assert sorted(voxels.ravel()) == sorted((channels[original] + offset).ravel())
     sizes_mm = sorted(nib.affines.voxel_sizes(affine))
     np.testing.assert_allclose(sorted(image.header.get_zooms()[:3]), sizes_mm, rtol=1e-4)
-    if bright is not None:
-        assert voxels.max() == bright
 
 
 def check_all_fit(dataset):
@@ -119,10 +120,8 @@ def test_brats2017(tmp_path):
     names += [f"Brats17_TCIA_{who}_1" for who in official.BRATS["TCIA"]]
     assert [case.name for case in dataset.cases] == names
     for index, name in enumerate(names):
-        check_place(tmp_path / "out", name, index, {1: 1, 2: 2, 4: 3}, 2, 4)
-        image = nib.load(tmp_path / f"out/imagesTr/{name}_0000.nii.gz")
-        t1ce = official.make_case(index, (1, 2, 4), 4)[0][1]  # T1 is left out
-        assert np.array_equal(np.asarray(image.dataobj), t1ce)
+        for channel in range(3):  # T1, the first in the source, is left out
+            check_place(tmp_path / "out", name, index, {1: 1, 2: 2, 4: 3}, channel, 4, channel + 1)
     assert {case.split for case in dataset.cases if case.domain == "TCIA"} == {"test"}
     cbica = Counter(case.split for case in dataset.cases if case.domain == "CBICA")
     assert cbica == {"train": 3, "validation": 1}
@@ -174,8 +173,7 @@ def test_sliver07(tmp_path):
     dataset = converted("sliver07", source, tmp_path / "out")
     check_all_fit(dataset)
     for index in range(4):
-        bright = official.BRIGHTEST - index - 500
-        check_place(tmp_path / "out", f"liver{index + 1:03d}", index, {1: 1}, bright=bright)
+        check_place(tmp_path / "out", f"liver{index + 1:03d}", index, {1: 1}, offset=-500)
 
 
 @pytest.mark.parametrize("task", [2, 4, 5, 7, 9])
@@ -193,11 +191,11 @@ def test_msd_as_one_organ(tmp_path, task):
 
 def test_msd_with_the_tasks_own_labels_and_channels(tmp_path):
     source = official.msd(tmp_path / "in", 5)
-    options = ("--task", 5, "--segments", "own")
-    assert run_script("msd", [str(source), str(tmp_path / "out"), *map(str, options)]) == 0
-    dataset = read_dataset(tmp_path / "out")
+    dataset = converted("msd", source, tmp_path / "out", "--task", 5, "--segments", "own")
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["task"] == ""
     assert (dataset.channels, dataset.segments) == (("T2", "ADC"), ("PZ", "TZ"))
-    check_place(tmp_path / "out", "prostate_002", 1, {1: 1, 2: 2}, 1, 2)
+    for channel in range(2):
+        check_place(tmp_path / "out", "prostate_002", 1, {1: 1, 2: 2}, channel, 2, channel)
 
 
 def test_msd_any_other_task_keeps_its_labels(tmp_path):
@@ -212,15 +210,12 @@ def test_chaos(tmp_path, kind):
     source = official.chaos(tmp_path / "in")
     dataset = converted("chaos", source, tmp_path / "out", "--set", kind)
     check_all_fit(dataset)
-    channel = {"CT": 0, "SPIR": 0, "DUAL-in": 1, "DUAL-out": 2}[kind]
+    original = {"CT": 0, "SPIR": 0, "DUAL-in": 1, "DUAL-out": 2}[kind]
+    offset = -300 * (kind == "CT")
     classes = {1: 1, 2: 0, 3: 0, 4: 0}
     for index, patient in enumerate((1, 2, 19, 34)):
         name = f"{kind}_{patient:02d}"
-        check_place(tmp_path / "out", name, index, classes, n_channels=3)
-        stored = nib.load(tmp_path / f"out/imagesTr/{name}_0000.nii.gz")
-        image = np.asarray(stored.dataobj)
-        original = official.make_case(index, (1, 2, 3, 4), 3)[0][channel]
-        assert sorted(image.ravel()) == sorted((original - 300 * (kind == "CT")).ravel())
+        check_place(tmp_path / "out", name, index, classes, 0, 3, original, offset)
 
 
 def test_chaos_all_organs_of_all_sequences(tmp_path):
@@ -230,8 +225,9 @@ def test_chaos_all_organs_of_all_sequences(tmp_path):
     dataset = read_dataset(tmp_path / "out")
     assert dataset.domains == ("DUAL-in", "DUAL-out", "SPIR")
     assert dataset.segments == ("liver", "right kidney", "left kidney", "spleen")
-    for case in ("SPIR_19", "DUAL-in_19", "DUAL-out_19"):
-        check_place(tmp_path / "out", case, 2, {1: 1, 2: 2, 3: 3, 4: 4}, n_channels=3)
+    classes = {1: 1, 2: 2, 3: 3, 4: 4}
+    for original, case in enumerate(("SPIR_19", "DUAL-in_19", "DUAL-out_19")):
+        check_place(tmp_path / "out", case, 2, classes, 0, 3, original)
     split_of = {}
     for case in dataset.cases:
         assert split_of.setdefault(case.patient, case.split) == case.split
@@ -299,6 +295,20 @@ def test_prostatex_with_the_masks_of_the_repository(tmp_path):
         check_place(tmp_path / "out", f"ProstateX-{index:04d}", index, {1: 1}, n_channels=2)
 
 
+def test_prostatex_takes_the_series_that_the_list_names_among_two_on_one_grid(tmp_path, capsys):
+    source, masks = official.prostatex(tmp_path), official.prostatex_masks(tmp_path / "masks")
+    patients = [
+        sorted((source / f"PROSTATEx/ProstateX-000{k}").glob("*/5*tra*"))[0] for k in (0, 2)
+    ]
+    shutil.copytree(patients[0], patients[0].with_name("9-t2tsetra-55555"))  # a repetition
+    patients[1].rename(patients[1].with_name("8-t2tsetra-98209"))  # not the one that was contoured
+    arguments = [str(source), str(tmp_path / "out"), "--masks", str(masks)]
+    assert run_script("prostatex", arguments) == 1
+    printed = capsys.readouterr().out
+    assert "ProstateX-0002: found no axial T2 series with the number 5" in printed
+    assert "3 complete" in printed
+
+
 def test_prostatex_with_meyers_zones_finds_the_series_by_its_grid(tmp_path):
     source, masks = official.prostatex(tmp_path), official.meyer_masks(tmp_path / "masks")
     dataset = converted("prostatex", source, tmp_path / "out", "--masks", masks)
@@ -330,7 +340,8 @@ def test_pairs(tmp_path):
     assert (dataset.channels, dataset.segments) == (("T2", "ADC"), ("zone", "lesion"))
     assert dataset.domains == ("site0", "site1")
     for index in range(4):
-        check_place(tmp_path / "out", f"case{index}", index, {5: 1, 7: 2}, 1, 2)
+        for channel in range(2):
+            check_place(tmp_path / "out", f"case{index}", index, {5: 1, 7: 2}, channel, 2, channel)
     assert {c.split for c in dataset.cases if c.patient == "patient2"} in (
         {"train"},
         {"validation"},

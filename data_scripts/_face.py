@@ -12,7 +12,7 @@ from pathlib import Path
 from segcal_lite._checks import wrong_input
 
 from ._archives import unpack
-from ._conversion import convert
+from ._conversion import complete_cases, convert
 from ._downloads import fetch
 from ._one_case import RECORDS, read_record
 from ._reading import read_case
@@ -139,11 +139,12 @@ def _say_what_would_be_done(found, dest):
 
 def _convert_and_report(found, reader, dest, workers):
     """Convert, print the report and draw the contact sheet; 0 if nothing was left out."""
-    before = sum(read_record(case.name, dest) is not None for case in found.cases)
+    before = complete_cases(dest)
     started = time.monotonic()
     records, problems = convert(found, reader, dest, workers)
     seconds = time.monotonic() - started
-    for line in summary_lines(found, records, problems, seconds, len(records) - before):
+    n_converted = sum(record["case"] not in before for record in records)
+    for line in summary_lines(found, records, problems, seconds, n_converted):
         print(line)
     if records:
         print(f"contact sheet: {write_contact_sheet(found, records, dest)}")

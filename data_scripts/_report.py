@@ -30,7 +30,8 @@ def summary_lines(found, records, problems, seconds, n_converted):
     -------
     list of str
     """
-    lines = [f"{found.facts.title}: {len(found.cases)} cases found, {len(records)} complete"]
+    n_complete = len({record["case"] for record in records} & {c.name for c in found.cases})
+    lines = [f"{found.facts.title}: {len(found.cases)} cases found, {n_complete} complete"]
     if n_converted:
         lines.append(
             f"{n_converted} converted in {seconds:.1f} s: {n_converted / seconds:.1f} a second"

@@ -271,7 +271,10 @@ def test_cases_of_an_earlier_source_stay(source, tmp_path, capsys):
         shutil.rmtree(source / "training" / name)
     capsys.readouterr()
     assert run("acdc", source, tmp_path / "out") == 0
-    assert "2 complete cases are not in this SOURCE; they stay" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ACDC: 4 cases found, 4 complete" in printed
+    assert "2 complete cases are not in this SOURCE; they stay" in printed
+    assert "a second" not in printed  # nothing was converted
     assert_only_whole_cases(tmp_path / "out", others(without=()))
 
 

@@ -1,0 +1,151 @@
+"""Whole volumes through a network that sees blocks: probabilities blended, features streamed.
+
+Paper B (section III.C) works on blocks of 96 x 96 x 96 voxels and lets neighbours overlap by 24.
+Probabilities of overlapping blocks are averaged. Features are not: for the spectral signature each
+voxel counts once, in the block whose middle it is nearest to.
+"""
+
+from itertools import product
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+
+from ._checks import check_count, wrong_input
+from .inference import recorded_features
+from .losses import class_logits
+
+BLOCK_SIZE = (96, 96, 96)
+OVERLAP = 24  # voxels
+
+
+@torch.no_grad()
+def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
+    """Class probabilities of a whole volume from overlapping blocks.
+
+    Memory: the image, (K + 1) volumes of float32 for the sum and its weights, and the activations
+    of one block; it grows linearly with the volume.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps (B, C, *block_size) to (B, n_outputs, *block_size); in evaluation mode.
+    image : array, shape (C, X, Y, Z)
+        Volumes smaller than a block are padded with zeros and cut again.
+    loss : {"ce", "dice", "ce_dice"}
+        What `model` was trained with.
+    block_size : tuple of three int
+    overlap : int
+        Voxels that neighbouring blocks share; blocks at the far end share more.
+
+    Returns
+    -------
+    array, float32, shape (K, X, Y, Z)
+        Where blocks overlap, the mean of their probabilities, those near a block's border weighted
+        less (a Gaussian; B does not print its blending).
+
+    Raises
+    ------
+    ValueError
+        If `image` has not four dimensions, or `overlap` reaches the block's size.
+    """
+    image, block_size = _checked(image, block_size, overlap)
+    device = next(model.parameters()).device
+    probs = sliding_window_inference(
+        torch.from_numpy(image)[None],
+        roi_size=block_size,
+        sw_batch_size=1,
+        predictor=lambda block: class_logits(model(block), loss).softmax(dim=1),
+        overlap=[overlap / side for side in block_size],
+        mode="gaussian",
+        sw_device=device,
+        device="cpu",
+    )
+    return (probs[0] / probs[0].sum(dim=0)).numpy()
+
+
+@torch.no_grad()
+def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP):
+    """Yield a layer's features of a whole volume, block by block, each voxel once.
+
+    A voxel belongs to the block in whose middle it lies: the seam between two blocks runs through
+    the middle of what they share. Padding of small volumes is left out.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layer : torch.nn.Module
+        Part of `model` whose output has the resolution of its input, such as
+        ``model.last_features``.
+    image, block_size, overlap
+        As in `predict_volume`.
+
+    Yields
+    ------
+    place : tuple of three slice
+        The voxels of the volume that the features are of.
+    features : array, float32, shape (C', *place)
+
+    Raises
+    ------
+    ValueError
+        As `predict_volume`, or if the layer's output has another resolution.
+    """
+    image, block_size = _checked(image, block_size, overlap)
+    device = next(model.parameters()).device
+    padded = [max(side, block) for side, block in zip(image.shape[1:], block_size, strict=True)]
+    whole = np.zeros((len(image), *padded), dtype=np.float32)
+    whole[:, *(slice(0, side) for side in image.shape[1:])] = image
+    axes = zip(image.shape[1:], block_size, strict=True)
+    for along in product(*(owned_ranges(side, block, overlap) for side, block in axes)):
+        starts = [start for start, _ in along]
+        window = [slice(a, a + side) for a, side in zip(starts, block_size, strict=True)]
+        block = torch.from_numpy(whole[:, *window])[None].to(device)
+        with recorded_features(layer) as recorded:
+            model(block)
+        features = recorded[0][0]
+        if features.shape[1:] != block_size:
+            raise wrong_input("layer", f"an output of {features.shape[1:]}", f"{block_size}")
+        place = tuple(owned for _, owned in along)
+        inside = tuple(slice(owned.start - start, owned.stop - start) for start, owned in along)
+        yield place, features[:, *inside]
+
+
+def owned_ranges(side, block, overlap):
+    """Return for each block along one axis its start and the slice of voxels that it owns.
+
+    Parameters
+    ----------
+    side, block, overlap : int
+        Voxels of the volume, of a block, and shared by neighbours. The last block ends with the
+        volume; a volume that is shorter than a block is one block.
+
+    Returns
+    -------
+    list of (int, slice)
+        The slices follow one another and cover the axis.
+
+    Examples
+    --------
+    >>> owned_ranges(10, 6, 2)
+    [(0, slice(0, 5, None)), (4, slice(5, 10, None))]
+    """
+    step = block - overlap
+    last = max(0, side - block)
+    starts = sorted({*range(0, last, step), last})
+    seams = [(left + block + right) // 2 for left, right in zip(starts, starts[1:], strict=False)]
+    edges = [0, *seams, side]
+    return [(start, slice(*edges[k : k + 2])) for k, start in enumerate(starts)]
+
+
+def _checked(image, block_size, overlap):
+    """Return the image as float32 and the block size as a tuple."""
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    if image.ndim != 4 or not image.size:
+        raise wrong_input("image", f"shape {image.shape}", "(C, X, Y, Z) with voxels")
+    if len(block_size) != 3:
+        raise wrong_input("block_size", block_size, "three sides")
+    sides = tuple(check_count("block_size", side) for side in block_size)
+    if check_count("overlap", overlap, minimum=0) >= min(sides):
+        raise wrong_input("overlap", overlap, f"less than a block's side {min(sides)}")
+    return image, sides

@@ -25,13 +25,20 @@ Each script turns one official download into a folder that the notebooks open as
 
     python -m data_scripts.NAME SOURCE DEST [--workers N] [--dry-run]
 
+Needed besides: `msd --task 4`, `chaos --set MR`, `prostatex --masks FOLDER`, `pairs --classes
+liver=1`; `--help` tells the rest.
+
 SOURCE is the unpacked folder, or the archive itself, which is then unpacked beside it.
 `--download` fetches what a licence lets a script fetch; without it nothing touches a network.
 DEST gets `imagesTr`, `labelsTr`, `dataset.json`, `cases.csv` (case, domain, split, patient, group),
 `sources.csv` (SHA-256 of every source file), `report.csv` and `contact_sheet.png`: look at it. The
 same command goes on where it was stopped, converts nothing twice, and refuses a source that has
 changed. The exit status is 1 if a case could not be converted; the report says which and why.
-DICOM, MetaImage and NRRD need `pip install -e '.[data]'`.
+DICOM, MetaImage and NRRD need `pip install -e '.[data]'` in the project's `.venv`.
+
+In `report.csv` x, y and z count voxels, x_mm to z_mm are their sizes, min_0 and max_0 the range of
+channel 0, NAME_ml a segment's volume, and doubts says what a header left open. On the sheet each
+case shows its slice with most segments; R marks the patient's right.
 
 A folder in nnU-Net's or MSD's layout needs no conversion: `python -m data_scripts.check DIR` says
 case by case whether it is fit.

@@ -92,7 +92,7 @@ def download_packages():
         import pooch
         import requests
     except ImportError as error:
-        expected = "pip install 'segcal-lite[data]'"
+        expected = "them in .venv: pip install -e '.[data]' in the project's folder"
         raise wrong_input("pooch and requests", "no such packages", expected) from error
     return pooch, requests
 

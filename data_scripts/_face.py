@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.splits import SPLITS
 
 from ._archives import unpack
 from ._conversion import complete_cases, convert
@@ -19,6 +20,7 @@ from ._reading import read_case
 from ._report import summary_lines, write_contact_sheet
 
 RUNNING = ("workers", "dry_run", "download", "mirror", "checksum")  # the scripts' own are others
+WORKERS = "processes, each with one case in memory (default: one a core)"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
@@ -99,12 +101,14 @@ def _parser(name, script):
         "source",
         type=Path,
         metavar="SOURCE",
-        help="the official download: its folder, or a tar or zip",
+        help=getattr(script, "SOURCE", "the official download: its folder, or a tar or zip"),
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="folder to make, or to go on with")
     parser.add_argument("--seed", type=int, default=2020, help="of a drawn split (default 2020)")
-    parser.add_argument("--workers", type=count, default=os.cpu_count(), help="processes")
-    parser.add_argument("--dry-run", action="store_true", help="look at SOURCE, write nothing")
+    parser.add_argument("--workers", type=count, default=os.cpu_count(), help=WORKERS)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list cases, splits and missing files; write nothing"
+    )
     parser.set_defaults(download=False, mirror=None, checksum=None)
     if hasattr(script, "archive"):
         parser.add_argument("--download", action="store_true", help="fetch it into SOURCE first")
@@ -130,7 +134,10 @@ def _say_what_would_be_done(found, dest):
     print(f"{found.facts.title}: {len(found.cases)} cases found")
     complete = sum(read_record(case.name, dest) is not None for case in found.cases)
     n_problems = sum(bool(case.problem) for case in found.cases)
-    print(f"{complete} complete in {dest}, {n_problems} that cannot be converted")
+    print(
+        f"{complete} complete in {dest}, {n_problems} with missing or doubtful files (volumes are "
+        "opened on conversion only: grids and label values are checked then)"
+    )
     for case in found.cases:
         split = found.split_of[case.patient]
         print(f"  {case.name}: {case.problem or f'{case.domain}, {split}'}")
@@ -148,8 +155,19 @@ def _convert_and_report(found, reader, dest, workers):
         print(line)
     if records:
         print(f"contact sheet: {write_contact_sheet(found, records, dest)}")
-        task = f" --task {found.task}" if found.task else ""
-        print(f"use it as: python -m segcal_lite demo --data {shlex.quote(str(dest))}{task}")
+        print(next_step(found, {record["split"] for record in records}, dest))
     elif (dest / RECORDS).is_dir():
         print(f"{dest} holds no case yet")
     return 1 if problems or not records else 0
+
+
+def next_step(found, splits, dest):
+    """Return what the dataset can be used for now."""
+    folder, absent = shlex.quote(str(dest)), [name for name in SPLITS if name not in splits]
+    if absent:
+        return (
+            f"no case in {' and '.join(absent)}: it can serve as an external test set, "
+            f"-p ood_data {folder} in notebook 05"
+        )
+    task = f" --task {found.task}" if found.task else ""
+    return f"use it as: python -m segcal_lite demo --data {folder}{task}"

@@ -48,7 +48,8 @@ def convert_case(read, case, found, dest):
         expected = f"{len(found.channels)}: {', '.join(found.channels)}"
         raise wrong_input(images[0].path, f"{len(image)} channels", expected)
     check_finite(images[0].path, image)
-    labels = renumber(label, found.classes)
+    hint = "; name others in --classes, with a new DEST" if "classes" in found.settings else ""
+    labels = renumber(label, found.classes, hint)
     record = {
         "case": case.name,
         "domain": case.domain,
@@ -67,12 +68,12 @@ def convert_case(read, case, found, dest):
         raise
 
 
-def renumber(label, classes):
+def renumber(label, classes, hint=""):
     """Return the labels as classes, uint8; values that nobody published are refused."""
     values = np.unique(label.data)
     unknown = sorted(set(values.tolist()) - set(classes))
     if unknown:
-        raise wrong_input(label.path, f"label values {unknown}", f"only {sorted(classes)}")
+        raise wrong_input(label.path, f"label values {unknown}", f"only {sorted(classes)}{hint}")
     labels = np.zeros(label.data.shape, dtype=np.uint8)
     for value in values.tolist():
         labels[label.data == value] = classes[value]
@@ -158,12 +159,14 @@ def describe_case(image, labels, n_segments, volume):
 
 
 def save_thumbnail(path, image, labels, affine):
-    """Save the slice with most foreground, seen from the front of the canonical axes."""
+    """Save the slice that shows most segments; among those, the one with most foreground."""
     orientation = nib.io_orientation(affine)
     turned = nib.apply_orientation(labels, orientation)
     spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
     axis = int(np.argmax(spacing_mm)) if np.ptp(spacing_mm) > 0.01 else 2
-    k = int(np.argmax((turned > 0).sum(axis=tuple({0, 1, 2} - {axis}))))
+    slices = np.moveaxis(turned, axis, 0)
+    shown_segments = [len(np.unique(labels_of_slice)) for labels_of_slice in slices]
+    k = int(np.lexsort(((slices > 0).sum(axis=(1, 2)), shown_segments))[-1])
     shown = np.take(nib.apply_orientation(image, orientation), k, axis).astype(np.float32)
     step = max(1, int(np.ceil(max(shown.shape) / THUMBNAIL_PIXELS)))
     in_plane_mm = np.delete(spacing_mm, axis) * step

@@ -12,6 +12,7 @@ import numpy as np
 from segcal_lite._checks import wrong_input
 from segcal_lite.volumes import Volume, read_label, read_volume
 
+INSTALL = "it in .venv: pip install -e '.[data]' in the project's folder"
 NIFTI = (".nii", ".nii.gz")
 EQUAL_GAPS = 0.01  # relative: slices may be this unevenly spaced and still be one grid
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -22,9 +23,7 @@ def simpleitk():
     try:
         import SimpleITK
     except ImportError as error:
-        raise wrong_input(
-            "SimpleITK", "no such package", "pip install 'segcal-lite[data]'"
-        ) from error
+        raise wrong_input("SimpleITK", "no such package", INSTALL) from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
 

@@ -47,7 +47,10 @@ def _notes(found, records):
     """Say how many headers were doubtful, and which cases come from an earlier source."""
     doubts = [doubt for record in records for doubt in record["doubts"]]
     if doubts:
-        yield f"{len(doubts)} headers were resolved (report.csv, doubts), the first: {doubts[0]}"
+        yield (
+            f"{len(doubts)} headers were unclear and resolved by a rule (column doubts of "
+            f"report.csv), the first: {doubts[0]}"
+        )
     n_earlier = len({record["case"] for record in records} - {case.name for case in found.cases})
     if n_earlier:
         yield f"{n_earlier} complete cases are not in this SOURCE; they stay"

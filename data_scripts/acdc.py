@@ -1,10 +1,10 @@
 """ACDC: cine MR of the heart, at end-diastole (ED), end-systole (ES) or both.
 
 SOURCE is the official download or any folder in it that holds ``training``: of each patient
-``Info.cfg`` (ED, ES, Group), the frames named there and their ``_gt``. Paper A uses end-diastole
-of the 100 training patients, 40 / 10 / 50, without saying which; the split is drawn within the
-five groups of 20. The voxel size stands in pixdim alone, beside a unit sform; the files written
-here carry it in both.
+``Info.cfg`` (ED, ES, Group), the frames named there and their ``_gt``; ``testing`` is not read.
+Paper A uses end-diastole of the 100 training patients, 40 for training, 10 for validation and 50
+for testing, and does not say which; here 8, 2 and 10 are drawn in each of the five groups. The
+voxel size stands in pixdim alone, beside a unit sform; the files written here carry it in both.
 """
 
 import re
@@ -22,7 +22,7 @@ FACTS = (
         title="ACDC",
         organ="heart: RV, MYO, LV",
         modality="cine MR",
-        cases="100 patients, 2 frames each",
+        cases="100 training patients: ED, or ED and ES",
         size="2.3 GB",
         licence="for research; organisers state CC BY-NC-SA 4.0",
         obtain="https://humanheart-project.creatis.insa-lyon.fr/database (registration)",

@@ -70,8 +70,10 @@ FACTS = (
 
 def add_options(parser):
     """Add which images and organs are taken."""
-    parser.add_argument("--set", choices=(*SETS, "MR"), required=True, dest="kind")
-    parser.add_argument("--organs", choices=("liver", "all"), default="liver")
+    what = "which images; MR takes its three sequences"
+    parser.add_argument("--set", choices=(*SETS, "MR"), required=True, dest="kind", help=what)
+    what = "liver (default), or all four organs (MR only)"
+    parser.add_argument("--organs", choices=("liver", "all"), default="liver", help=what)
 
 
 def archive(**_):

@@ -15,9 +15,13 @@ from pathlib import Path
 
 from segcal_lite.cases import check_case
 from segcal_lite.datasets import read_dataset
+from segcal_lite.splits import SPLITS
+from segcal_lite.tasks import TASKS
 
 from ._conversion import spawned
-from ._face import count, said_in_one_sentence
+from ._face import WORKERS, count, said_in_one_sentence
+
+WITHOUT_TASK = "from each volume's minimum to its maximum, CT too (a --task has its own rule)"
 
 
 def main(arguments=None):
@@ -29,7 +33,7 @@ def main(arguments=None):
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--task", help="a task in segcal_lite.tasks, for its channels and segments")
-    parser.add_argument("--workers", type=count, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=count, default=os.cpu_count(), help=WORKERS)
     options = parser.parse_args(arguments)
     return said_in_one_sentence(_check, options.folder, options.task, options.workers)
 
@@ -38,23 +42,29 @@ def _check(folder, task, workers):
     """Print the lines; return the exit status."""
     problems = {}
     dataset = read_dataset(folder, task=task, problems=problems)
-    for line in describe(dataset):
+    for line in describe(dataset, TASKS.get(task)):
         print(line)
     problems |= check_cases(dataset, workers)
     fit = {case.name: f"fit ({case.domain}, {case.split})" for case in dataset.cases}
     for name, problem in sorted(problems.items()):
         print(f"  {name}: {problem or fit[name]}")
     n_fit = sum(not problem for problem in problems.values())
+    absent = set(SPLITS) - {case.split for case in dataset.cases if not problems[case.name]}
+    if absent:
+        where = " and ".join(sorted(absent))
+        print(f"no fit case in {where}: the notebooks cannot train on it")
     print(f"{n_fit} of {len(problems)} cases are fit")
     return 0 if n_fit == len(problems) else 1
 
 
-def describe(dataset):
-    """Return lines about channels, segments, domains and what was decided."""
+def describe(dataset, task):
+    """Return lines about channels, segments, domains, intensities and what was decided."""
+    rule = f"by the rule of task {task.name}, {task.intensity_rule}" if task else WITHOUT_TASK
     return [
         f"{dataset.name}: {len(dataset.cases)} cases",
         f"channels {', '.join(dataset.channels)}; segments {', '.join(dataset.segments)}",
         f"domains {', '.join(dataset.domains)}",
+        f"intensities are scaled {rule}",
         *(f"note: {note}" for note in dataset.notes),
     ]
 

@@ -87,7 +87,8 @@ FACTS = (*map(facts_of, ONE_ORGAN), MSD)
 
 def add_options(parser):
     """Add which task it is, and what becomes of its labels."""
-    parser.add_argument("--task", type=int, choices=ARCHIVES, required=True, metavar="1..10")
+    number = {"type": int, "choices": ARCHIVES, "metavar": "1..10"}
+    parser.add_argument("--task", **number, required=True, help="4 is the hippocampus")
     parser.add_argument(
         "--segments", choices=("one", "own"), help="default one for 2, 4, 5, 7, 9; else own"
     )

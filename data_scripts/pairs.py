@@ -34,12 +34,19 @@ FACTS = (
         task="",
     ),
 )
+SOURCE = "the CSV, or a folder with a pairs.csv"
 IMAGE_PREFIX = "image:"
 
 
 def add_options(parser):
     """Add the names of the label values."""
-    parser.add_argument("--classes", nargs="+", required=True, metavar="NAME=VALUE[,VALUE]")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        required=True,
+        metavar="NAME=VALUE[,VALUE]",
+        help="foreground names with their label values, such as liver=1 tumour=2,3",
+    )
 
 
 def find(source, classes, seed=2020):

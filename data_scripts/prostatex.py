@@ -1,7 +1,8 @@
 """PROSTATEx: axial T2 MR in DICOM, with public masks of the prostate.
 
-SOURCE is the TCIA download: ``PROSTATEx/ProstateX-0004/<study>/<series>/*.dcm``, below any other
-folders. ``--masks`` is one of two public sets:
+SOURCE is the TCIA download with *descriptive* names, ``ProstateX-0006/<study>/4-t2tsetra-98209``
+below any other folders; folders that are named by UID, and DICOM SEG masks, are not read.
+``--masks`` is one of two public sets:
 
 - PROSTATEx_masks (R. Cuocolo et al.): the repository, or its ``Files/prostate`` with
   ``mask_prostate``; 204 patients.
@@ -10,7 +11,8 @@ folders. ``--masks`` is one of two public sets:
 
 Patients have several axial T2 series. Taken is the one with the series number in the set's own
 list, if it has one, and it has to lie on the mask's grid; a patient for whom no series or more
-than one is left is refused.
+than one is left is refused. A patient with a mask but no images is reported, and still counts in
+the draw of the split (16 : 4 : 20, the sizes of paper A).
 """
 
 import re
@@ -36,9 +38,15 @@ FACTS = (
         cases="204 with PROSTATEx_masks, 98 with Meyer's (paper A: 40)",
         size="15 GB with all series",
         licence="images: TCIA terms; PROSTATEx_masks: CC BY 4.0",
-        obtain="https://www.cancerimagingarchive.net/collection/prostatex; masks: "
-        "https://github.com/rcuocolo/PROSTATEx_masks",
-        reference="Litjens et al. 2017, doi 10.7937/K9TCIA.2017.MURS5CL",
+        obtain=(
+            "https://www.cancerimagingarchive.net/collection/prostatex; masks: "
+            "https://github.com/rcuocolo/PROSTATEx_masks or "
+            "http://isgwww.cs.uni-magdeburg.de/cas/isbi2019"
+        ),
+        reference=(
+            "Litjens et al. 2017, doi 10.7937/K9TCIA.2017.MURS5CL; masks: Cuocolo et al. 2021 "
+            "(European Journal of Radiology) or Meyer et al. 2019 (ISBI)"
+        ),
         papers="A",
         task="prostate",
         layout=(
@@ -58,7 +66,9 @@ MASK_NAME = re.compile(r"(?:ProstateX|VOLUME)-([0-9]+)\.nii\.gz")
 
 def add_options(parser):
     """Add where the masks are."""
-    parser.add_argument("--masks", type=Path, required=True, help="folder of the masks")
+    parser.add_argument(
+        "--masks", type=Path, required=True, help="folder of one of the two sets of masks"
+    )
 
 
 def find(source, masks, seed=2020):

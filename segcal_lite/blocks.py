@@ -31,8 +31,8 @@ def block_transform(block_side, noise=0.05, foreground_share=0.0, augment=True):
     noise : float
         Largest standard deviation of the noise, which is drawn anew for each block; B prints none.
     foreground_share : float
-        Share of blocks, in [0, 1], that are centred on a foreground voxel, and the others on the
-        background; 0 draws positions at random, as B.
+        Probability, in [0, 1], that a block is centred on a foreground voxel, otherwise on a
+        background voxel (near an edge it is moved inside); 0 draws positions at random, as B.
     augment : bool
         Flips, turns and noise, or the position only.
 

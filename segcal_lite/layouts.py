@@ -117,7 +117,7 @@ def _label_names(path, labels):
         pairs = [(value, name) for name, value in labels.items()]
     for value, name in pairs:
         if isinstance(value, list):
-            expected = "one integer a class (region-based labels are not supported)"
+            expected = "one integer a class, so a value of its own for each region's own voxels"
             raise wrong_input(f"{what}, {name}", f"the region {value}", expected)
         if not (type(value) is int and value >= 0 and isinstance(name, str) and name):
             raise wrong_input(what, f"{name!r}: {value!r}", "names with integers of at least 0")

@@ -133,7 +133,7 @@ def check_same_settings(path, settings):
         if stored.get(key, absent) != wanted.get(key, absent)
     ]
     if different:
-        expected = "the settings of this run; choose another run folder or remove this one"
+        expected = "the settings of this run; choose another folder or remove this one"
         raise wrong_input(path, "other settings: " + ", ".join(different), expected)
 
 

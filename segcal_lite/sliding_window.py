@@ -31,7 +31,7 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     model : torch.nn.Module
         Maps (B, C, *block_size) to (B, n_outputs, *block_size); in evaluation mode.
     image : array, shape (C, X, Y, Z)
-        Volumes smaller than a block are padded with zeros and cut again.
+        Volumes smaller than a block are padded with zeros on both sides, and cut again.
     loss : {"ce", "dice", "ce_dice"}
         What `model` was trained with.
     block_size : tuple of three int
@@ -93,9 +93,9 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     """
     image, block_size = _checked(image, block_size, overlap)
     device = next(model.parameters()).device
-    padded = [max(side, block) for side, block in zip(image.shape[1:], block_size, strict=True)]
-    whole = np.zeros((len(image), *padded), dtype=np.float32)
-    whole[:, *(slice(0, side) for side in image.shape[1:])] = image
+    short = [max(0, n - side) for side, n in zip(image.shape[1:], block_size, strict=True)]
+    before = [lacking // 2 for lacking in short]  # as MONAI pads in `predict_volume`
+    whole = np.pad(image, [(0, 0), *((a, n - a) for a, n in zip(before, short, strict=True))])
     axes = zip(image.shape[1:], block_size, strict=True)
     for along in product(*(owned_ranges(side, block, overlap) for side, block in axes)):
         starts = [start for start, _ in along]
@@ -107,7 +107,10 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
         if features.shape[1:] != block_size:
             raise wrong_input("layer", f"an output of {features.shape[1:]}", f"{block_size}")
         place = tuple(owned for _, owned in along)
-        inside = tuple(slice(owned.start - start, owned.stop - start) for start, owned in along)
+        inside = tuple(
+            slice(owned.start - start + a, owned.stop - start + a)
+            for (start, owned), a in zip(along, before, strict=True)
+        )
         yield place, features[:, *inside]
 
 

@@ -208,7 +208,8 @@ def check_same_grid(volume_a, volume_b):
     shifts_mm = (volume_a.affine - volume_b.affine)[:3] @ np.vstack([corners, np.ones(8)])
     worst_mm = float(np.linalg.norm(shifts_mm, axis=0).max())
     if worst_mm > 0.1 * min(volume_a.spacing_mm):
-        raise wrong_input(both, f"voxels up to {worst_mm:.3g} mm apart", "the same positions")
+        expected = "the same positions: correct the wrong header, or resample the label"
+        raise wrong_input(both, f"voxels up to {worst_mm:.3g} mm apart", expected)
 
 
 def foreground_box(labels, spacing_mm, dilation_mm=8.0, dilation_slices=2, within=None):

@@ -296,7 +296,7 @@ def test_doubtful_headers_are_reported(source, tmp_path, capsys):
     doubts = pd.read_csv(tmp_path / "out/report.csv").doubts.dropna()
     assert len(doubts) == 6
     assert doubts.str.contains("those of pixdim are used").all()
-    assert "headers were resolved" in printed
+    assert "12 headers were unclear" in printed
 
 
 def test_a_damaged_record_is_made_again(source, tmp_path):
@@ -539,6 +539,43 @@ def test_promise12_names_what_is_missing(tmp_path, capsys):
     printed = capsys.readouterr().out
     for name in ("Case01.raw", "Case02_segmentation.mhd", "no row in the table of coils"):
         assert name in printed
+
+
+def test_the_contact_sheet_shows_every_segment_that_one_slice_can_show(tmp_path):
+    """A small second segment lies off the slice with most foreground."""
+    labels = np.zeros((20, 20, 8), dtype=np.uint8)
+    labels[2:18, 2:18, 1:4] = 1
+    labels[5:9, 5:9, 5] = 1
+    labels[10:12, 10:12, 5] = 2
+    path = tmp_path / "case.npz"
+    _one_case.save_thumbnail(path, labels, labels, np.diag([-1.0, 1, 3, 1]))
+    with np.load(path) as thumbnail:
+        assert set(np.unique(thumbnail["labels"])) == {0, 1, 2}
+        assert thumbnail["shows_right"]
+
+
+def test_a_set_that_only_tests_is_offered_as_such(tmp_path, capsys):
+    source = official.promise12(tmp_path / "in")
+    assert run("promise12", source, tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "no case in train and validation" in printed
+    assert "-p ood_data" in printed
+    assert check.main([str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert "the notebooks cannot train on it" in capsys.readouterr().out
+
+
+def test_check_says_how_intensities_will_be_scaled(tmp_path, capsys, discs):
+    assert check.main([str(discs), "--workers", "1"]) == 0
+    assert "from each volume's minimum to its maximum" in capsys.readouterr().out
+    source = official.msd(tmp_path, 9) / "Task09_Spleen"
+    assert check.main([str(source), "--workers", "1", "--task", "spleen"]) == 0
+    assert "by the rule of task spleen, hounsfield" in capsys.readouterr().out
+
+
+def test_pairs_says_what_to_do_about_other_labels(tmp_path, capsys):
+    source = make_slow_source(tmp_path / "in", n_cases=3)
+    assert run("pairs", source, tmp_path / "out", "--classes", "tumour=2") == 1
+    assert "name others in --classes, with a new DEST" in capsys.readouterr().out
 
 
 def test_a_case_that_is_there_twice_is_refused(tmp_path, capsys):

@@ -79,6 +79,16 @@ def test_streamed_features_cover_each_voxel_once_and_have_the_spectrum_of_the_st
     np.testing.assert_allclose(sums.singular_values(), expected, rtol=1e-6)
 
 
+def test_features_and_probabilities_of_a_small_volume_come_from_the_same_padded_block(model):
+    image = random_image(10, 13, 16)
+    probs = predict_volume(model, image, "ce", (16,) * 3, overlap=4)
+    ((place, features),) = stream_features(model, model.last_features, image, (16,) * 3, 4)
+    assert place == (slice(0, 10), slice(0, 13), slice(0, 16))
+    with torch.no_grad():
+        logits = model.output(torch.from_numpy(features)[None])
+    np.testing.assert_allclose(probs, logits.softmax(dim=1)[0].numpy(), atol=1e-5)
+
+
 def test_features_are_those_of_the_middle_block():
     """A layer that marks the place within its block shows where the seams run."""
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ._checks import check_count, wrong_input
+from ._checks import check_count
+from .unet import check_sides, initialise_convolutions
 
 
 class ResidualBlock(nn.Module):
@@ -98,11 +99,7 @@ class ResidualUNet(nn.Module):
         )
         self.pool = nn.MaxPool3d(2)
         self.output = nn.Conv3d(n_features, n_outputs, kernel_size=1)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_convolutions(self)
 
     @property
     def last_features(self):
@@ -111,10 +108,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, image):
         """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
-        multiple = 2 ** (len(self.encoder) - 1)
-        if any(side % multiple for side in image.shape[2:]):
-            found = f"sides {tuple(image.shape[2:])}"
-            raise wrong_input("image", found, f"multiples of {multiple}")
+        check_sides(image, n_stages=len(self.encoder))
         features, skips = image, []
         for block in self.encoder[:-1]:
             features = block(features)

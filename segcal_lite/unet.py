@@ -46,6 +46,23 @@ class DoubleConvolution(nn.Sequential):
         super().__init__(*layers)
 
 
+def initialise_convolutions(model):
+    """Draw the weights of all convolutions from He's Gaussian, in order; their biases are 0."""
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def check_sides(image, n_stages):
+    """Raise unless every side of (B, C, *S) can be halved between `n_stages` stages."""
+    multiple = 2 ** (n_stages - 1)
+    if any(side % multiple for side in image.shape[2:]):
+        found = f"sides {tuple(image.shape[2:])}"
+        raise wrong_input("image", found, f"multiples of {multiple}")
+
+
 class UNet(nn.Module):
     """U-Net with the widths of paper A (section VI.A).
 
@@ -110,11 +127,7 @@ class UNet(nn.Module):
         self.pool = POOLING[n_dims](2)
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
         self.output = CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1)
-        for module in self.modules():
-            if isinstance(module, CONVOLUTION[n_dims]):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_convolutions(self)
 
     @property
     def last_features(self):
@@ -123,10 +136,7 @@ class UNet(nn.Module):
 
     def forward(self, image):
         """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
-        multiple = 2 ** (len(self.encoder) - 1)
-        if any(side % multiple for side in image.shape[2:]):
-            found = f"sides {tuple(image.shape[2:])}"
-            raise wrong_input("image", found, f"multiples of {multiple}")
+        check_sides(image, n_stages=len(self.encoder))
         features, skips = image, []
         for block in self.encoder[:-1]:
             features = block(features)

@@ -79,7 +79,8 @@ def annotate(distances_mm, sigmas_mm, labels, spacing_mm, correlation_mm, rng):
     sigmas_mm : array_like of float, (B, Z)
         Spread of the displacement of each boundary in each slice, in mm.
     labels : sequence of B int
-        Label that each boundary gives to what lies inside it. Outside all of them it is 0.
+        Label that each boundary gives to what lies inside it; 0 cuts a hole. Outside all of them it
+        is 0.
     spacing_mm : sequence of three float
         Voxel size in mm.
     correlation_mm : float
@@ -94,7 +95,7 @@ def annotate(distances_mm, sigmas_mm, labels, spacing_mm, correlation_mm, rng):
     Raises
     ------
     ValueError
-        If shapes disagree, a distance is not finite, a spread is not positive or a label is 0.
+        If shapes disagree, a distance is not finite, a spread is not positive, or every label is 0.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def posterior(distances_mm, sigmas_mm, labels):
     sigmas_mm : array_like of float, (B, Z)
         Spread of the displacement of each boundary in each slice, in mm.
     labels : sequence of B int
-        Label of each boundary, at least 1; K - 1 is the largest of them.
+        Label of each boundary; K - 1 is the largest of them.
 
     Returns
     -------
@@ -145,11 +146,12 @@ def posterior(distances_mm, sigmas_mm, labels):
     """
     distances_mm, sigmas_mm = _check_boundaries(distances_mm, sigmas_mm, labels)
     probs = np.zeros((max(labels) + 1, *distances_mm.shape[1:]))
-    probs[0] = 1.0  # what no boundary has claimed so far
+    unclaimed = np.ones(distances_mm.shape[1:])
     for distance_mm, sigma_mm, label in zip(distances_mm, sigmas_mm, labels, strict=True):
         inside = ndtr(distance_mm / sigma_mm)
-        probs[label] += probs[0] * inside
-        probs[0] *= 1 - inside
+        probs[label] += unclaimed * inside
+        unclaimed *= 1 - inside
+    probs[0] += unclaimed
     return probs
 
 
@@ -165,7 +167,7 @@ def _check_boundaries(distances_mm, sigmas_mm, labels):
         raise wrong_input("sigmas_mm", f"shape {sigmas_mm.shape}", expected)
     if not np.all(np.isfinite(sigmas_mm) & (sigmas_mm > 0)):
         raise wrong_input("sigmas_mm", f"a smallest value of {sigmas_mm.min()}", "positive lengths")
-    if len(labels) != n_boundaries or min(labels, default=0) < 1 or max(labels) > 255:
-        raise wrong_input("labels", labels, f"{n_boundaries} integers from 1 to 255")
+    if len(labels) != n_boundaries or min(labels, default=-1) < 0 or not 1 <= max(labels) <= 255:
+        raise wrong_input("labels", labels, f"{n_boundaries} from 0 to 255, one at least 1")
     check_finite("distances_mm", distances_mm)
     return distances_mm, sigmas_mm[:, None, None, :]

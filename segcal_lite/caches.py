@@ -83,19 +83,22 @@ class PreparedCase:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
 
-def prepare_dataset(dataset, task, profile, folder, report=print):
+def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None):
     """Preprocess every case of `dataset` into `folder`, or find it done.
 
     Parameters
     ----------
     dataset : segcal_lite.datasets.Dataset
     task : segcal_lite.tasks.Task
-    profile : segcal_lite.tasks.Profile
+    crop_size : tuple of two or three int, or None
+        Of the model's grid: in plane, along all axes, or nowhere.
     folder : path
         Receives a folder a case, ``cases.csv`` and ``settings.json``. A case whose folder has its
         final name is complete and is kept.
     report : callable
         Receives lines of text: how far it is, and how many headers had to be resolved.
+    selection : segcal_lite.cases.Selection, optional
+        The channel and the organ that are kept of a larger dataset.
 
     Returns
     -------
@@ -110,8 +113,10 @@ def prepare_dataset(dataset, task, profile, folder, report=print):
     settings = {
         "data": dataset.fingerprint(),
         "task": asdict(task),
-        "crop_size": profile.crop_size,
+        "crop_size": crop_size,
     }
+    if selection is not None:
+        settings["selection"] = asdict(selection)
     with run_lock(folder):
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
@@ -120,7 +125,7 @@ def prepare_dataset(dataset, task, profile, folder, report=print):
         with warnings.catch_warnings(record=True) as header_conflicts:
             warnings.simplefilter("always")
             for number, case in enumerate(waiting, start=1):
-                _prepare_case(dataset, case, task, profile, folder)
+                _prepare_case(dataset, case, task, crop_size, folder, selection)
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"prepared {number} of {len(waiting)} cases")
         if header_conflicts:  # one line for all of them, not one for each file
@@ -131,10 +136,12 @@ def prepare_dataset(dataset, task, profile, folder, report=print):
     return read_prepared(folder)
 
 
-def _prepare_case(dataset, case, task, profile, folder):
+def _prepare_case(dataset, case, task, crop_size, folder, selection):
     """Write the arrays of one case aside, then give their folder its name."""
     image, labels, affine = load_case(dataset, case)
-    record = plan_preprocessing(labels.shape, affine, task.spacing_mm, profile.crop_size)
+    if selection is not None:
+        image, labels = selection.of(image, labels, case.label_path)
+    record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
     if case.posterior_path is not None:

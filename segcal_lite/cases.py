@@ -106,6 +106,36 @@ class Dataset:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """One channel and one organ of a dataset that has more; several classes make one organ.
+
+    Attributes
+    ----------
+    channel : int
+    classes : tuple of int
+        Classes 1 to K - 1 that are merged to foreground; all others become background.
+    """
+
+    channel: int
+    classes: tuple
+
+    def of(self, image, labels, path):
+        """Return the image (1, X, Y, Z) and labels 0 and 1; `path` is named where none is 1.
+
+        Examples
+        --------
+        >>> image, labels = np.zeros((3, 2, 2, 2)), np.arange(8).reshape(2, 2, 2)
+        >>> image, labels = Selection(2, (1, 4)).of(image, labels, "a.nii.gz")
+        >>> image.shape, labels.ravel().tolist()
+        ((1, 2, 2, 2), [0, 1, 0, 0, 1, 0, 0, 0])
+        """
+        merged = np.isin(labels, self.classes).astype(np.int16)
+        if not merged.any():
+            raise wrong_input(path, f"no voxel of the classes {self.classes}", "at least one")
+        return image[self.channel][np.newaxis], merged
+
+
 def load_case(dataset, case):
     """Read and check the arrays of one case.
 

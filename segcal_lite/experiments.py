@@ -213,7 +213,7 @@ def open_experiment(
         else:
             write_json(out / "run.json", identity)
         record_provenance(out / "provenance.json", device)
-    cases = prepare_dataset(dataset, known, settled, out / "prepared")
+    cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared")
     return Experiment(
         out, str(data), known, settled, seed, device, cases, identity["fingerprint"], dataset.notes
     )

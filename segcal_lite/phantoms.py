@@ -6,50 +6,21 @@ of the same kind with another look. The saved posterior belongs to the label's r
 of each slice; the picture shows the average over the slice's thickness, as scanners do.
 """
 
-import json
-import shutil
-import uuid
-from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 
 import numpy as np
 
 from ._checks import check_count, wrong_input
 from .anatomies import draw_anatomy
 from .annotators import annotate, posterior
-from .pictures import SOURCE, take_picture
-from .runs import as_json_values, read_json
-from .volumes import write_volume
+from .looks import SHIFTED, SOURCE, mixed_look
+from .phantom_files import Phantom, centred_grid, write_phantom_dataset
+from .pictures import take_picture
 
 PHANTOM_TASKS = ("brain", "heart", "prostate")  # those whose anatomy can be drawn
 MODEL_VERSION = 1  # raised when the same settings would give other cases
 SLICE_THICKNESS_MM = {"heart": 8.0, "prostate": 3.6}  # where the task leaves it open
 GROUPS = (("source", "train"), ("source", "validation"), ("source", "test"), ("shifted", "test"))
-
-
-@dataclass(frozen=True, eq=False)
-class Phantom:
-    """One synthetic case.
-
-    Attributes
-    ----------
-    image : ndarray of float32, (C, X, Y, Z)
-        Arbitrary units, not negative.
-    labels : ndarray of uint8, (X, Y, Z)
-        One annotation.
-    posterior : ndarray of float32, (K, X, Y, Z)
-        Probability of each label given the true shape: what the annotation was drawn from.
-    spacing_mm : tuple of three float
-    affine : ndarray (4, 4)
-        Axes to right, anterior, superior; the origin in the middle of the grid.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    posterior: np.ndarray
-    spacing_mm: tuple
-    affine: np.ndarray
 
 
 def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
@@ -88,8 +59,7 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     ((1, 64, 64, 8), (4, 64, 64, 8), [0, 1, 2, 3])
     """
     spacing_mm, shape = _check_grid(task, seed, shift_strength, size, n_slices)
-    origin_mm = -0.5 * (np.array(shape) - 1) * spacing_mm
-    axes_mm = [o + s * np.arange(n) for o, s, n in zip(origin_mm, spacing_mm, shape, strict=True)]
+    axes_mm, affine = centred_grid(shape, spacing_mm)
     streams = np.random.SeedSequence(seed).spawn(3)
     for_shape, for_labels, for_image = (np.random.default_rng(stream) for stream in streams)
     anatomy = draw_anatomy(task.name, for_shape)
@@ -99,12 +69,17 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     rules = distances_mm, sigmas_mm, [b.label for b in anatomy.boundaries]
     return Phantom(
         image=take_picture(
-            task.name, anatomy.layers, axes_mm, spacing_mm, shift_strength, for_image
+            mixed_look(SOURCE[task.name], SHIFTED[task.name], shift_strength),
+            anatomy.layers,
+            axes_mm,
+            spacing_mm,
+            shift_strength,
+            for_image,
         ),
         labels=annotate(*rules, spacing_mm, anatomy.correlation_mm, for_labels),
         posterior=posterior(*rules).astype(np.float32),
         spacing_mm=spacing_mm,
-        affine=_affine(origin_mm, spacing_mm),
+        affine=affine,
     )
 
 
@@ -121,13 +96,6 @@ def _check_grid(task, seed, shift_strength, size, n_slices):
     shape = (*(check_count("size", n) for n in size), check_count("n_slices", n_slices))
     *in_plane_mm, thickness_mm = task.spacing_mm
     return (*in_plane_mm, thickness_mm or SLICE_THICKNESS_MM[task.name]), shape
-
-
-def _affine(origin_mm, spacing_mm):
-    """Return the affine of a grid along the patient's axes."""
-    affine = np.diag([*spacing_mm, 1.0])
-    affine[:3, 3] = origin_mm
-    return affine
 
 
 def write_phantoms(
@@ -190,68 +158,15 @@ def write_phantoms(
     settings["spacing_mm"], (*settings["size"], settings["n_slices"]) = _check_grid(
         task, seed, shift_strength, size, n_slices
     )
-    folder, settings = Path(folder), as_json_values(settings)
-    if _holds_phantoms(folder, settings):
-        return folder
-    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    try:
-        _write_dataset(aside, task, settings)
-        if folder.is_dir():
-            folder.rmdir()  # an empty one, as _holds_phantoms has seen
-        aside.rename(folder)
-    except OSError:
-        if not _holds_phantoms(folder, settings):  # another process may have been faster
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+    return write_phantom_dataset(folder, task, settings, lambda: _draw_cases(task, settings))
 
 
-def _holds_phantoms(folder, settings):
-    """Tell whether `folder` holds these phantoms; anything else in it is refused."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    path = folder / "dataset.json"
-    stored = read_json(path).get("phantom") if path.is_file() else None
-    if stored is None:
-        raise wrong_input(folder, "something else than phantoms", "a new or an empty folder")
-    different = [name for name in settings if stored.get(name) != settings[name]]
-    if different:
-        found = ", ".join(f"{name} = {stored.get(name)!r}" for name in different)
-        expected = ", ".join(f"{name} = {settings[name]!r}" for name in different)
-        raise wrong_input(folder, f"phantoms with {found}", f"{expected}; choose another folder")
-    return True
-
-
-def _write_dataset(folder, task, settings):
-    """Write all cases and, when they are there, the files that describe them."""
-    for name in ("imagesTr", "labelsTr", "posteriorsTr"):
-        (folder / name).mkdir(parents=True)
+def _draw_cases(task, settings):
+    """Yield domain, split and phantom of each case; case i of a group depends on i alone."""
     counts = [settings[name] for name in ("n_train", "n_validation", "n_test", "n_shifted")]
-    rows = ["case,domain,split"]
     for group, ((domain, split), n_cases) in enumerate(zip(GROUPS, counts, strict=True)):
         strength = settings["shift_strength"] if domain == "shifted" else 0.0
         for index in range(n_cases):
             seed = (settings["seed"], group, index)
-            phantom = make_phantom(task, seed, strength, settings["size"], settings["n_slices"])
-            case = f"{task.name}_{len(rows):03d}"
-            _write_case(folder, case, phantom)
-            rows.append(f"{case},{domain},{split}")
-    description = {
-        "channel_names": {str(i): name for i, name in enumerate(task.channels)},
-        "labels": {name: k for k, name in enumerate(("background", *task.segments))},
-        "file_ending": ".nii.gz",
-        "numTraining": sum(counts),
-        "phantom": settings,
-    }
-    (folder / "cases.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    (folder / "dataset.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-
-
-def _write_case(folder, case, phantom):
-    """Write one case: a file a channel, one of labels, one of probabilities."""
-    for number, channel in enumerate(phantom.image):
-        path = folder / "imagesTr" / f"{case}_{number:04d}.nii.gz"
-        write_volume(path, channel, phantom.affine)
-    write_volume(folder / "labelsTr" / f"{case}.nii.gz", phantom.labels, phantom.affine)
-    write_volume(folder / "posteriorsTr" / f"{case}.nii.gz", phantom.posterior, phantom.affine)
+            size, n_slices = settings["size"], settings["n_slices"]
+            yield domain, split, make_phantom(task, seed, strength, size, n_slices)

@@ -73,8 +73,9 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
         The native grid (`volumes.Volume.grid_shape`, `.affine`).
     spacing_mm : tuple of three, float or None, optional
         Voxel size of the prepared axes; None keeps the native one.
-    crop_size : tuple of two int, optional
-        In-plane size; larger grids are cropped, smaller padded. Slices are never dropped.
+    crop_size : tuple of two or three int, optional
+        In-plane size, or that of the whole volume; larger grids are cropped, smaller padded. With
+        two, no slice is dropped.
 
     Examples
     --------
@@ -83,10 +84,11 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     ((75, 68, 8), (5, -6, 0), (64, 80, 8))
     """
     sizes_mm = check_spacing(nib.affines.voxel_sizes(affine), 3)
-    expected = {"shape": (shape, 3), "spacing_mm": (spacing_mm, 3), "crop_size": (crop_size, 2)}
-    for name, (value, n) in expected.items():
-        if value is not None and len(value) != n:
-            raise wrong_input(name, value, f"{n} entries")
+    expected = {"shape": (shape, (3,)), "spacing_mm": (spacing_mm, (3,))}
+    expected["crop_size"] = (crop_size, (2, 3))
+    for name, (value, lengths) in expected.items():
+        if value is not None and len(value) not in lengths:
+            raise wrong_input(name, value, f"{' or '.join(map(str, lengths))} entries")
     shape = np.array([check_count("shape", n) for n in shape])
     orientation = nib.io_orientation(affine)
     axes = _slices_last(np.argsort(orientation[:, 0]), sizes_mm)
@@ -95,8 +97,8 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     asked_mm = check_spacing(np.where(np.equal(asked_mm, None), turned_mm, asked_mm), 3)
     new_mm = np.where(np.abs(asked_mm / turned_mm - 1) < SAME_SPACING, turned_mm, asked_mm)
     resampled = np.maximum(1, np.rint(shape[axes] * turned_mm / new_mm)).astype(int)
-    in_plane = resampled[:2] if crop_size is None else crop_size
-    prepared = np.array([check_count("crop_size", n) for n in (*in_plane, resampled[2])])
+    kept = () if crop_size is None else tuple(crop_size)
+    prepared = np.array([check_count("crop_size", n) for n in (*kept, *resampled[len(kept) :])])
     return Preprocessing(
         native_shape=tuple(shape.tolist()),
         native_affine=_as_tuple(np.asarray(affine, dtype=np.float64).tolist()),

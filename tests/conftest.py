@@ -52,7 +52,7 @@ def prepared(discs, tmp_path_factory):
     task = task_of(dataset)
     profile = get_profile("smoke", task, crop_size=(32, 32), n_epochs=3, batch_size=2)
     folder = tmp_path_factory.mktemp("prepared")
-    prepare_dataset(dataset, task, profile, folder, report=lambda line: None)
+    prepare_dataset(dataset, task, profile.crop_size, folder, report=lambda line: None)
     return task, profile, folder, dataset.fingerprint()
 
 

@@ -165,7 +165,8 @@ def _binned_errors(probs, frequencies, n_bins=10):
         ({"sigmas_mm": np.zeros((2, 1))}, "sigmas_mm: found a smallest value of 0.0"),
         ({"sigmas_mm": np.full((2, 1), np.nan)}, "sigmas_mm"),
         ({"labels": (1,)}, r"labels: found \(1,\)"),
-        ({"labels": (1, 0)}, r"labels: found \(1, 0\)"),
+        ({"labels": (0, 0)}, r"labels: found \(0, 0\)"),
+        ({"labels": (1, -1)}, r"labels: found \(1, -1\)"),
         ({"labels": (1, 256)}, r"labels: found \(1, 256\)"),
     ],
 )
@@ -191,3 +192,12 @@ def test_wrong_correlation_length_is_refused(correlation_mm):
 def test_wrong_spacing_is_refused():
     with pytest.raises(ValueError, match="spacing_mm: found"):
         smooth_field((4, 4, 4), (1.0, 1.0), 3.0, np.random.default_rng(0))
+
+
+def test_a_boundary_of_label_0_cuts_a_hole_whose_posterior_is_exact():
+    """A shell: inside of the inner boundary is background again."""
+    distances_mm, sigmas_mm = np.zeros((2, 1, 1, 1)), np.ones((2, 1))
+    probs = posterior(distances_mm, sigmas_mm, (0, 1)).ravel()
+    np.testing.assert_allclose(probs, [0.5 + 0.25, 0.25])
+    drawn, exact = annotate_often(np.zeros((2, 1)), sigmas_mm, (0, 1))
+    np.testing.assert_allclose(drawn, exact, atol=0.02)

@@ -47,12 +47,12 @@ def test_slices_come_in_the_order_of_the_cases(prepared):
 def test_prepared_cases_are_kept_and_an_interrupted_one_is_made_again(prepared, discs, tmp_path):
     task, profile, _, _ = prepared
     dataset = read_dataset(discs)
-    prepare_dataset(dataset, task, profile, tmp_path, silent)
+    prepare_dataset(dataset, task, profile.crop_size, tmp_path, silent)
     kept = (tmp_path / "disc0" / "image.npy").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "disc1")
     (tmp_path / ".partial-disc1").mkdir()
     lines = []
-    prepare_dataset(dataset, task, profile, tmp_path, lines.append)
+    prepare_dataset(dataset, task, profile.crop_size, tmp_path, lines.append)
     assert lines == ["prepared 1 of 1 cases"]
     assert (tmp_path / "disc0" / "image.npy").stat().st_mtime_ns == kept
     assert (tmp_path / "disc1" / "record.json").exists()
@@ -61,10 +61,10 @@ def test_prepared_cases_are_kept_and_an_interrupted_one_is_made_again(prepared, 
 
 def test_a_folder_of_other_settings_is_refused(prepared, discs, tmp_path):
     task, profile, _, _ = prepared
-    prepare_dataset(read_dataset(discs), task, profile, tmp_path, silent)
+    prepare_dataset(read_dataset(discs), task, profile.crop_size, tmp_path, silent)
     with pytest.raises(ValueError, match=r"crop_size = \[32, 32\] \(now \[48, 32\]\)"):
         other = replace(profile, crop_size=(48, 32))
-        prepare_dataset(read_dataset(discs), task, other, tmp_path, silent)
+        prepare_dataset(read_dataset(discs), task, other.crop_size, tmp_path, silent)
 
 
 def test_a_wrong_case_leaves_nothing_half_written(prepared, discs, tmp_path):
@@ -74,7 +74,7 @@ def test_a_wrong_case_leaves_nothing_half_written(prepared, discs, tmp_path):
     volume = nib.load(label)
     nib.save(nib.Nifti1Image(np.asarray(volume.dataobj) + 5, volume.affine), label)
     with pytest.raises(ValueError, match=rf"{label}: found label values \[5, 6, 7\]"):
-        prepare_dataset(read_dataset(copy), task, profile, tmp_path / "out", silent)
+        prepare_dataset(read_dataset(copy), task, profile.crop_size, tmp_path / "out", silent)
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == [
         "disc0",
         "disc1",
@@ -93,7 +93,7 @@ def test_header_conflicts_are_told_in_one_line(prepared, discs, tmp_path):
         broken.header.set_qform(None, code=0)
         nib.save(broken, path)
     lines = []
-    cases = prepare_dataset(read_dataset(copy), task, profile, tmp_path / "out", lines.append)
+    cases = prepare_dataset(read_dataset(copy), task, profile.crop_size, tmp_path / "out", lines.append)
     told = [line for line in lines if "headers were resolved" in line]
     assert len(told) == 1
     assert told[0].startswith("12 headers")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from segcal_lite import phantoms, pictures
+from segcal_lite import looks, phantom_files, phantoms, pictures
 from segcal_lite.anatomies import draw_anatomy
 from segcal_lite.annotators import smooth_field
 from segcal_lite.datasets import read_dataset
@@ -78,8 +78,8 @@ def test_only_the_picture_changes_with_the_strength_and_it_does_so_gradually(nam
 @pytest.mark.parametrize("name", PHANTOM_TASKS)
 def test_strength_0_is_the_source_bit_for_bit(name, monkeypatch):
     source = make_phantom(TASKS[name], 2, size=(32, 32))
-    strange = replace(pictures.SHIFTED[name], noise=9.0, blur_mm=30.0, near_field=50.0)
-    monkeypatch.setitem(pictures.SHIFTED, name, strange)
+    strange = replace(looks.SHIFTED[name], noise=9.0, blur_mm=30.0, near_field=50.0)
+    monkeypatch.setitem(looks.SHIFTED, name, strange)
     np.testing.assert_array_equal(
         source.image, make_phantom(TASKS[name], 2, 0.0, size=(32, 32)).image
     )
@@ -137,9 +137,9 @@ def test_labels_agree_with_the_posterior_far_from_boundaries(without_pictures):
 @pytest.mark.parametrize("name", PHANTOM_TASKS)
 def test_every_tissue_of_an_anatomy_has_a_brightness_in_both_domains(name):
     used = {x.tissue for seed in range(10) for x in draw_anatomy(name, _rng(seed)).layers}
-    for looks in (pictures.SOURCE, pictures.SHIFTED):
-        assert used == set(looks[name].tissues)
-        lengths = {len(values) for values in looks[name].tissues.values()}
+    for of_domain in (looks.SOURCE, looks.SHIFTED):
+        assert used == set(of_domain[name].tissues)
+        lengths = {len(values) for values in of_domain[name].tissues.values()}
         assert lengths == {len(TASKS[name].channels)}
 
 
@@ -150,21 +150,22 @@ def _rng(seed):
 def bare(task_name, monkeypatch, **changes):
     """Remove texture, bias, noise and blur from the source look, but for `changes`."""
     plain = {"noise": 0.0, "bias": 0.0, "texture": 0.0, **changes}
-    monkeypatch.setitem(pictures.SOURCE, task_name, replace(pictures.SOURCE[task_name], **plain))
+    monkeypatch.setitem(looks.SOURCE, task_name, replace(looks.SOURCE[task_name], **plain))
 
 
 DISC = StarShape((0.0, 0.0, 0.0), (10.0, 10.0))
 
 
 def picture(layers, axes_mm, spacing_mm, strength=0.0, task_name="heart"):
-    return pictures.take_picture(task_name, layers, axes_mm, spacing_mm, strength, _rng(0))[0]
+    look = looks.mixed_look(looks.SOURCE[task_name], looks.SHIFTED[task_name], strength)
+    return pictures.take_picture(look, layers, axes_mm, spacing_mm, strength, _rng(0))[0]
 
 
 def test_partial_volume_is_linear_over_one_voxel_at_the_edge(monkeypatch):
     bare("heart", monkeypatch)
     x_mm = np.array([0.0, 9.0, 9.5, 10.0, 10.75, 11.0, 20.0])
     image = picture([Layer("fat", DISC)], (x_mm, np.zeros(1), np.zeros(1)), (2.0, 2.0, 1.0))
-    fat = pictures.SOURCE["heart"].tissues["fat"][0]
+    fat = looks.SOURCE["heart"].tissues["fat"][0]
     np.testing.assert_allclose(image.ravel() / fat, [1, 1, 0.75, 0.5, 0.125, 0, 0], atol=1e-6)
 
 
@@ -172,7 +173,7 @@ def test_a_thick_slice_shows_the_average_over_its_thickness(monkeypatch):
     bare("heart", monkeypatch)
     axes_mm = np.zeros(1), np.zeros(1), np.array([0.0, 4.5, 9.0])
     layer = Layer("fat", StarShape((0.0, 0.0, 0.0), (10.0, 10.0), 3.2, taper=(60.0, 60.0)))
-    image = picture([layer], axes_mm, (2.0, 2.0, 9.0)) / pictures.SOURCE["heart"].tissues["fat"][0]
+    image = picture([layer], axes_mm, (2.0, 2.0, 9.0)) / looks.SOURCE["heart"].tissues["fat"][0]
     # Slabs of 3 mm lie at -3, 0, 3 around the middle: all three, one and none are in the shape.
     np.testing.assert_allclose(image.ravel(), [1, 1 / 3, 0], atol=1e-6)
 
@@ -181,7 +182,7 @@ def test_later_layers_cover_earlier_ones(monkeypatch):
     bare("heart", monkeypatch)
     layers = [Layer("fat", DISC), Layer("muscle", DISC)]
     image = picture(layers, (np.zeros(1),) * 3, (2.0, 2.0, 1.0))
-    assert image.item() == pytest.approx(pictures.SOURCE["heart"].tissues["muscle"][0])
+    assert image.item() == pytest.approx(looks.SOURCE["heart"].tissues["muscle"][0])
 
 
 def test_noise_is_rician(monkeypatch):
@@ -192,7 +193,7 @@ def test_noise_is_rician(monkeypatch):
     air, fat = image[rho_mm > 11], image[rho_mm < 9]
     # Without signal the magnitude is Rayleigh distributed; with much of it nearly Gaussian.
     assert air.mean() == pytest.approx(0.05 * np.sqrt(np.pi / 2), rel=0.02)
-    signal = pictures.SOURCE["heart"].tissues["fat"][0]
+    signal = looks.SOURCE["heart"].tissues["fat"][0]
     assert np.mean(fat**2) == pytest.approx(signal**2 + 2 * 0.05**2, rel=0.01)
     assert fat.std() == pytest.approx(0.05, rel=0.05)
 
@@ -334,7 +335,7 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(phantoms, "_write_case", stop)
+    monkeypatch.setattr(phantom_files, "_write_case", stop)
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "heart", TASKS["heart"], **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -344,11 +345,11 @@ def test_two_writers_of_the_same_phantoms_agree(tmp_path, monkeypatch):
     folder, other = tmp_path / "heart", tmp_path / "other"
     write_phantoms(other, TASKS["heart"], **SMALL)
 
-    def slower(aside, task, settings):
+    def slower(aside, task, settings, cases):
         shutil.copytree(other, aside)
         shutil.copytree(other, folder)  # the other process finishes first
 
-    monkeypatch.setattr(phantoms, "_write_dataset", slower)
+    monkeypatch.setattr(phantom_files, "_write_dataset", slower)
     assert write_phantoms(folder, TASKS["heart"], **SMALL) == folder
     assert sorted(p.name for p in tmp_path.iterdir()) == ["heart", "other"]
 

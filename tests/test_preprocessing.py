@@ -70,7 +70,8 @@ def random_grid(seed):
     rotation = Rotation.random(random_state=rng.integers(2**31)).as_matrix()
     affine = nib.affines.from_matvec(rotation * rng.uniform(0.5, 5, 3), rng.normal(0, 50, 3))
     spacing_mm = [None if rng.random() < 0.3 else float(s) for s in rng.uniform(0.7, 4, 3)]
-    crop_size = None if rng.random() < 0.3 else tuple(rng.integers(1, 20, 2).tolist())
+    n_cropped = rng.integers(2, 4)
+    crop_size = None if rng.random() < 0.3 else tuple(rng.integers(1, 20, n_cropped).tolist())
     return rng, plan_preprocessing(shape, affine, spacing_mm, crop_size)
 
 
@@ -163,7 +164,7 @@ def test_a_grid_never_vanishes():
         (((4, 4, 4), np.eye(4), (2, 2, 0)), "spacing_mm"),
         (((4, 4, 4), np.eye(4), (2, -2, None)), "spacing_mm"),
         (((4, 4, 4), np.eye(4), (2, np.nan, None)), "spacing_mm"),
-        (((4, 4, 4), np.eye(4), None, (4, 4, 4)), "crop_size"),
+        (((4, 4, 4), np.eye(4), None, (4, 4, 4, 4)), "crop_size"),
         (((4, 4, 4), np.eye(4), None, (4, 0)), "crop_size"),
     ],
 )

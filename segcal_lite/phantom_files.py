@@ -1,0 +1,138 @@
+"""Phantoms on disk: a dataset in the common layout that is there whole or not at all."""
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ._checks import wrong_input
+from .runs import as_json_values, read_json
+from .volumes import write_volume
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """One synthetic case.
+
+    Attributes
+    ----------
+    image : ndarray of float32, (C, X, Y, Z)
+        Arbitrary units, not negative.
+    labels : ndarray of uint8, (X, Y, Z)
+        One annotation.
+    posterior : ndarray of float32, (K, X, Y, Z)
+        Probability of each label given the true shape: what the annotation was drawn from.
+    spacing_mm : tuple of three float
+    affine : ndarray (4, 4)
+        Axes to right, anterior, superior; the origin in the middle of the grid.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    posterior: np.ndarray
+    spacing_mm: tuple
+    affine: np.ndarray
+
+
+def centred_grid(shape, spacing_mm):
+    """Return the axes in mm (three arrays) and the affine of a grid whose middle is the origin.
+
+    Examples
+    --------
+    >>> axes_mm, affine = centred_grid((3, 2, 3), (2.0, 2.0, 8.0))
+    >>> [axis.tolist() for axis in axes_mm], affine[:3, 3].tolist()
+    ([[-2.0, 0.0, 2.0], [-1.0, 1.0], [-8.0, 0.0, 8.0]], [-2.0, -1.0, -8.0])
+    """
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = -0.5 * (np.array(shape) - 1) * spacing_mm
+    grid = zip(affine[:3, 3], spacing_mm, shape, strict=True)
+    return [start + step * np.arange(n) for start, step, n in grid], affine
+
+
+def write_phantom_dataset(folder, task, settings, draw_cases):
+    """Write a dataset of phantoms in nnU-Net's raw layout, with posteriors and ``cases.csv``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the dataset. One that holds phantoms of the same settings is left untouched.
+    task : Task
+        Its name, channels and segments.
+    settings : dict
+        All that decides the cases; kept in ``dataset.json``.
+    draw_cases : callable
+        Returns an iterable of (domain, split, `Phantom`); called only when there is nothing yet.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else, or phantoms of other settings (named).
+    """
+    folder, settings = Path(folder), as_json_values(settings)
+    if _holds_phantoms(folder, settings):
+        return folder
+    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    try:
+        _write_dataset(aside, task, settings, draw_cases())
+        if folder.is_dir():
+            folder.rmdir()  # an empty one, as _holds_phantoms has seen
+        aside.rename(folder)
+    except OSError:
+        if not _holds_phantoms(folder, settings):  # another process may have been faster
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _holds_phantoms(folder, settings):
+    """Tell whether `folder` holds these phantoms; anything else in it is refused."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    path = folder / "dataset.json"
+    stored = read_json(path).get("phantom") if path.is_file() else None
+    if stored is None:
+        raise wrong_input(folder, "something else than phantoms", "a new or an empty folder")
+    different = [name for name in settings if stored.get(name) != settings[name]]
+    if different:
+        found = ", ".join(f"{name} = {stored.get(name)!r}" for name in different)
+        expected = ", ".join(f"{name} = {settings[name]!r}" for name in different)
+        raise wrong_input(folder, f"phantoms with {found}", f"{expected}; choose another folder")
+    return True
+
+
+def _write_dataset(folder, task, settings, cases):
+    """Write all cases and, when they are there, the files that describe them."""
+    for name in ("imagesTr", "labelsTr", "posteriorsTr"):
+        (folder / name).mkdir(parents=True)
+    rows = ["case,domain,split"]
+    for domain, split, phantom in cases:
+        case = f"{task.name}_{len(rows):03d}"
+        _write_case(folder, case, phantom)
+        rows.append(f"{case},{domain},{split}")
+    description = {
+        "channel_names": {str(i): name for i, name in enumerate(task.channels)},
+        "labels": {name: k for k, name in enumerate(("background", *task.segments))},
+        "file_ending": ".nii.gz",
+        "numTraining": len(rows) - 1,
+        "phantom": settings,
+    }
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+
+def _write_case(folder, case, phantom):
+    """Write one case: a file a channel, one of labels, one of probabilities."""
+    for number, channel in enumerate(phantom.image):
+        path = folder / "imagesTr" / f"{case}_{number:04d}.nii.gz"
+        write_volume(path, channel, phantom.affine)
+    write_volume(folder / "labelsTr" / f"{case}.nii.gz", phantom.labels, phantom.affine)
+    write_volume(folder / "posteriorsTr" / f"{case}.nii.gz", phantom.posterior, phantom.affine)

@@ -63,6 +63,5 @@ def discard_checkpoint(folder):
 
 def _laid_out(tensor):
     """Channels last, as the optimiser made it: another layout may round the last bit otherwise."""
-    if tensor.ndim == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.contiguous(memory_format=layouts.get(tensor.ndim, torch.contiguous_format))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 
-from ._checks import check_count, wrong_input
+from ._checks import check_count, check_finite, wrong_input
 from .inference import recorded_features
 from .losses import class_logits
 
@@ -49,7 +49,7 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     ValueError
         If `image` has not four dimensions, or `overlap` reaches the block's size.
     """
-    image, block_size = _checked(image, block_size, overlap)
+    image, block_size = _checked(model, image, block_size, overlap)
     device = next(model.parameters()).device
     probs = sliding_window_inference(
         torch.from_numpy(image)[None],
@@ -69,14 +69,16 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     """Yield a layer's features of a whole volume, block by block, each voxel once.
 
     A voxel belongs to the block in whose middle it lies: the seam between two blocks runs through
-    the middle of what they share. Padding of small volumes is left out.
+    the middle of what they share. Padding of small volumes is left out. A layer of lower
+    resolution has voxels of several image voxels; each belongs where its centre lies, and `place`
+    remains that of the image.
 
     Parameters
     ----------
     model : torch.nn.Module
     layer : torch.nn.Module
         Part of `model` whose output has the resolution of its input, such as
-        ``model.last_features``.
+        ``model.last_features``, or a whole fraction of it.
     image, block_size, overlap
         As in `predict_volume`.
 
@@ -84,14 +86,14 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     ------
     place : tuple of three slice
         The voxels of the volume that the features are of.
-    features : array, float32, shape (C', *place)
+    features : array, float32, shape (C', *place), smaller by its fraction for another layer
 
     Raises
     ------
     ValueError
-        As `predict_volume`, or if the layer's output has another resolution.
+        As `predict_volume`, or if the layer's output is no whole fraction of a block.
     """
-    image, block_size = _checked(image, block_size, overlap)
+    image, block_size = _checked(model, image, block_size, overlap)
     device = next(model.parameters()).device
     short = [max(0, n - side) for side, n in zip(image.shape[1:], block_size, strict=True)]
     before = [lacking // 2 for lacking in short]  # as MONAI pads in `predict_volume`
@@ -104,14 +106,60 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
         with recorded_features(layer) as recorded:
             model(block)
         features = recorded[0][0]
-        if features.shape[1:] != block_size:
-            raise wrong_input("layer", f"an output of {features.shape[1:]}", f"{block_size}")
+        steps = _steps(features.shape[1:], block_size)
         place = tuple(owned for _, owned in along)
         inside = tuple(
-            slice(owned.start - start + a, owned.stop - start + a)
-            for (start, owned), a in zip(along, before, strict=True)
+            slice(*(_n_centres(edge - start + a, step) for edge in (owned.start, owned.stop)))
+            for (start, owned), a, step in zip(along, before, steps, strict=True)
         )
         yield place, features[:, *inside]
+
+
+def _n_centres(n_voxels, step):
+    """Return how many cells of `step` voxels have their centre within the first `n_voxels`."""
+    return int(np.ceil(n_voxels / step - 0.5))
+
+
+def _steps(shape, block_size):
+    """Return how many voxels of the block a voxel of the feature map covers along each axis."""
+    steps = [side // n for side, n in zip(block_size, shape, strict=False)]
+    if len(shape) != 3 or [n * step for n, step in zip(shape, steps, strict=True)] != [*block_size]:
+        expected = f"whole fractions of {block_size}"
+        raise wrong_input("layer", f"an output of {tuple(shape)}", expected)
+    return steps
+
+
+def named_layer(model, name):
+    """Return the part of a network called `name`; ``last_features`` is B's choice.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    name : str
+        As in ``model.named_modules()``, such as ``decoder.2``, or a property of the model.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer.
+
+    Examples
+    --------
+    >>> from segcal_lite.residual_unet import ResidualUNet
+    >>> model = ResidualUNet(1, 1, n_features=2)
+    >>> named_layer(model, "decoder.3") is named_layer(model, "last_features")
+    True
+    """
+    layers = dict(model.named_modules())
+    found = layers.get(name) or getattr(model, name, None)
+    if not isinstance(found, torch.nn.Module):
+        stages = [key for key in layers if key.count(".") == 1]
+        raise wrong_input("layer", repr(name), f"one of {stages} or 'last_features'")
+    return found
 
 
 def owned_ranges(side, block, overlap):
@@ -141,11 +189,16 @@ def owned_ranges(side, block, overlap):
     return [(start, slice(*edges[k : k + 2])) for k, start in enumerate(starts)]
 
 
-def _checked(image, block_size, overlap):
+def _checked(model, image, block_size, overlap):
     """Return the image as float32 and the block size as a tuple."""
     image = np.ascontiguousarray(image, dtype=np.float32)
     if image.ndim != 4 or not image.size:
         raise wrong_input("image", f"shape {image.shape}", "(C, X, Y, Z) with voxels")
+    first = next((m for m in model.modules() if isinstance(m, torch.nn.Conv3d)), None)
+    if first is not None and len(image) != first.in_channels:
+        expected = f"{first.in_channels}, as the model was trained with"
+        raise wrong_input("image", f"{len(image)} channels", expected)
+    check_finite("image", image)
     if len(block_size) != 3:
         raise wrong_input("block_size", block_size, "three sides")
     sides = tuple(check_count("block_size", side) for side in block_size)

@@ -93,7 +93,9 @@ def test_header_conflicts_are_told_in_one_line(prepared, discs, tmp_path):
         broken.header.set_qform(None, code=0)
         nib.save(broken, path)
     lines = []
-    cases = prepare_dataset(read_dataset(copy), task, profile.crop_size, tmp_path / "out", lines.append)
+    cases = prepare_dataset(
+        read_dataset(copy), task, profile.crop_size, tmp_path / "out", lines.append
+    )
     told = [line for line in lines if "headers were resolved" in line]
     assert len(told) == 1
     assert told[0].startswith("12 headers")

@@ -7,7 +7,12 @@ from torch import nn
 
 from segcal_lite.losses import class_logits
 from segcal_lite.residual_unet import ResidualUNet
-from segcal_lite.sliding_window import owned_ranges, predict_volume, stream_features
+from segcal_lite.sliding_window import (
+    named_layer,
+    owned_ranges,
+    predict_volume,
+    stream_features,
+)
 from segcal_lite.spectral import SpectrumSums
 
 
@@ -108,9 +113,46 @@ def test_features_are_those_of_the_middle_block():
     assert found.tolist() == [*range(14), *range(2, 16)]
 
 
-def test_a_layer_of_another_resolution_is_refused(model):
-    with pytest.raises(ValueError, match="layer: found an output of"):
-        next(stream_features(model, model.encoder[1], random_image(16, 16, 16), (16,) * 3, 4))
+@pytest.mark.parametrize("side", [16, 28, 40, 33])
+def test_a_layer_of_half_the_resolution_counts_each_of_its_cells_once(model, side):
+    """Centres are 2 voxels apart; where a last block is out of step with the others, 1 or 3."""
+    image = random_image(side, 16, 16)
+    maps = stream_features(model, model.encoder[1].activation, image, (16,) * 3, 4)
+    n_cells = sum(features.shape[1] for _, features in maps)
+    assert abs(n_cells - side / 2) <= 1
+    assert n_cells == side / 2 or side % 2
+
+
+def test_features_of_half_the_resolution_are_those_of_the_block(model):
+    image = random_image(16, 16, 16)
+    ((_, features),) = stream_features(model, model.encoder[1], image, (16,) * 3, 4)
+    with torch.no_grad():
+        block = torch.from_numpy(image)[None]
+        expected = model.encoder[1](model.pool(model.encoder[0](block)))[0]
+    np.testing.assert_allclose(features, expected.numpy(), atol=1e-6)
+
+
+def test_a_layer_whose_output_is_no_fraction_of_the_block_is_refused():
+    network = nn.Conv3d(2, 3, kernel_size=2)
+    with pytest.raises(ValueError, match=r"layer: found an output of \(15, 15, 15\)"):
+        next(stream_features(network, network, random_image(16, 16, 16), (16,) * 3, 4))
+
+
+def test_layers_are_found_by_name(model):
+    assert named_layer(model, "last_features") is model.decoder[-1]
+    assert named_layer(model, "encoder.0") is model.encoder[0]
+    for name in ("decoder.9", "training", "no_such"):
+        with pytest.raises(ValueError, match=f"layer: found '{name}', expected one of .*decoder.2"):
+            named_layer(model, name)
+
+
+def test_a_channel_too_many_and_a_missing_number_are_refused(model):
+    with pytest.raises(ValueError, match="image: found 3 channels, expected 2"):
+        predict_volume(model, np.zeros((3, 16, 16, 16)), "ce", (16,) * 3, 4)
+    image = random_image(16, 16, 16)
+    image[0, 3, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="image: found 1 NaN"):
+        next(stream_features(model, model.last_features, image, (16,) * 3, 4))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,236 @@
+"""Train one 3D model on random blocks as paper B does (sections III.B and III.C).
+
+Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after two in a
+row. B does not say which loss is evaluated; here it is the mean over sets of the Dice loss on
+fixed validation blocks, and the weights of the smallest are kept. What is drawn depends on seed and
+iteration alone, and a checkpoint follows each evaluation: an interrupted training ends where a
+whole one would.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from ._checks import wrong_input
+from .block_settings import BlockSettings, build_block_model, set_probabilities
+from .blocks import block_transform, draw_block
+from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
+from .devices import choose_device, reproducible
+from .losses import class_logits, soft_dice_loss, training_loss
+from .runs import (
+    check_same_settings,
+    read_json,
+    run_lock,
+    write_json,
+    write_table,
+    written_aside,
+)
+
+LAYOUT = torch.channels_last_3d  # a fifth faster on CPUs
+
+
+def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", report=None):
+    """Train one model, or go on with it, or find it finished.
+
+    Nothing tells the network which set a block is from.
+
+    Parameters
+    ----------
+    folder : path
+        Receives ``config.json``, ``history.csv`` and, last, ``weights.safetensors``; while
+        training also ``checkpoint.safetensors`` and ``state.json``.
+    cases_by_set : dict of list of `segcal_lite.caches.PreparedCase`
+        Of the sets of the last stage of the plan; one channel, labels 0 and 1.
+    settings : BlockSettings
+    start : path, optional
+        Folder of the finished model of the stages before; given exactly when the plan has some.
+    device : str
+        On the CPU the same settings give the same bits, interrupted or not.
+    report : callable, optional
+        Called with the history's row after each evaluation.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns iteration, learning_rate, train_loss, validation_loss, and ``loss_<set>`` for each.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a model of other settings, a set has no case for training or
+        validation, the stages before are not finished, or the loss becomes infinite or NaN.
+    """
+    folder, device = Path(folder), choose_device(device)
+    if (start is not None) != (len(settings.plan) > 1):
+        raise wrong_input("start", start, "the folder of the stages before, where there are any")
+    with run_lock(folder):
+        if (folder / "config.json").exists():
+            check_same_settings(folder / "config.json", asdict(settings))
+        write_json(folder / "config.json", asdict(settings))
+        if not (folder / "weights.safetensors").exists():
+            with reproducible(device):
+                run = BlockTraining(folder, cases_by_set, settings, start, device)
+                while not run.finished:
+                    row = run.train_until_evaluation()
+                    if report:
+                        report(row)
+                run.finish()
+        return pd.read_csv(folder / "history.csv")
+
+
+def load_block_model(folder, device="auto"):
+    """Load a finished 3D model in evaluation mode, and its `BlockSettings`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished model.
+    """
+    folder = Path(folder)
+    if not (folder / "weights.safetensors").exists():
+        raise wrong_input(folder, "no weights.safetensors", "the folder of a finished model")
+    stored = read_json(folder / "config.json")
+    stored["plan"] = tuple(map(tuple, stored["plan"]))
+    settings = BlockSettings(**stored)
+    model = build_block_model(settings)
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings
+
+
+class BlockTraining:
+    """One training under way: model, optimiser, schedule, best weights and history."""
+
+    def __init__(self, folder, cases_by_set, settings, start, device):
+        self.folder, self.settings, self.device = folder, settings, device
+        self.images = {name: self._images(cases_by_set, name, "train") for name in settings.sets}
+        self.probabilities = set_probabilities([len(i) for i in self.images.values()])
+        arguments = settings.block_side, settings.noise, settings.foreground_share
+        self.transform = block_transform(*arguments)
+        self.validation = self._validation_blocks(cases_by_set)
+        self.model = build_block_model(settings).to(device, memory_format=LAYOUT)
+        if start is not None:
+            self.model.load_state_dict(load_block_model(start, device)[0].state_dict())
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=settings.first_rate, fused=True
+        )
+        self.best_weights = {}
+        self.numbers = {"history": [], "best_loss": np.inf, "n_flat": 0}
+        if (folder / "checkpoint.safetensors").exists():
+            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
+            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
+
+    def _images(self, cases_by_set, name, split):
+        """Image and labels of each case of a split, memory-mapped: what blocks are cut from."""
+        chosen = [case for case in cases_by_set[name] if case.split == split]
+        if not chosen:
+            raise wrong_input(f"set {name}", f"no case in split {split!r}", "at least one")
+        return [(np.asarray(case.image), np.asarray(case.labels)) for case in chosen]
+
+    def _validation_blocks(self, cases_by_set):
+        """Blocks and labels by set, drawn once, neither turned nor with noise."""
+        settings, drawn = self.settings, {}
+        still = block_transform(
+            settings.block_side, foreground_share=settings.foreground_share, augment=False
+        )
+        for name in settings.sets:
+            images = self._images(cases_by_set, name, "validation")
+            pairs = [
+                draw_block(still, *images[number % len(images)], seed=number)
+                for number in range(settings.n_validation_blocks)
+            ]
+            blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+            drawn[name] = blocks, labels
+        return drawn
+
+    @property
+    def finished(self):
+        """Whether the loss has not fallen for two evaluations, or their number is used up."""
+        settings, numbers = self.settings, self.numbers
+        most = settings.n_evaluations * len(settings.sets)
+        return numbers["n_flat"] >= settings.n_flat_to_stop or len(numbers["history"]) >= most
+
+    def train_until_evaluation(self):
+        """Train for `evaluate_every` iterations, evaluate, adapt the rate, save; return the row."""
+        settings, numbers = self.settings, self.numbers
+        n_before = len(numbers["history"]) * settings.evaluate_every
+        n_after = n_before + settings.evaluate_every
+        losses = [self._train_once(number) for number in range(n_before, n_after)]
+        mean_loss = float(torch.stack(losses).mean())
+        if not np.isfinite(mean_loss):
+            where = f"training loss in {self.folder}"
+            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        by_set = {f"loss_{name}": self._validation_loss(name) for name in settings.sets}
+        row = {
+            "iteration": n_after,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train_loss": mean_loss,
+            "validation_loss": float(np.mean(list(by_set.values()))),
+            **by_set,
+        }
+        numbers["history"].append(row)
+        self._judge(row["validation_loss"])
+        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, numbers)
+        return row
+
+    def _train_once(self, number):
+        """One iteration on blocks that depend on seed and iteration alone; return the loss."""
+        settings = self.settings
+        rng = np.random.default_rng((settings.seed, number))
+        torch.manual_seed(int(rng.integers(2**31)))  # of dropout
+        self.model.train()
+        pairs = [self._draw(rng) for _ in range(settings.batch_size)]
+        blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+        blocks = blocks.to(self.device).contiguous(memory_format=LAYOUT)
+        logits = self.model(blocks)
+        loss = training_loss(
+            logits, labels.to(self.device), settings.loss, epsilon=settings.dice_epsilon
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def _draw(self, rng):
+        """Draw a set, one of its images, and a block of that."""
+        name = self.settings.sets[rng.choice(len(self.probabilities), p=self.probabilities)]
+        images = self.images[name]
+        image, labels = images[rng.integers(len(images))]
+        return draw_block(self.transform, image, labels, seed=int(rng.integers(2**31)))
+
+    @torch.no_grad()
+    def _validation_loss(self, name):
+        """Dice loss over all validation blocks of a set together; in [-1, 0] for Dice."""
+        self.model.eval()
+        blocks, labels = self.validation[name]
+        probs = []
+        for batch in blocks.split(self.settings.batch_size):
+            batch = batch.to(self.device).contiguous(memory_format=LAYOUT)
+            logits = class_logits(self.model(batch), self.settings.loss)
+            probs.append(logits.softmax(dim=1)[:, 1:].cpu())
+        epsilon = self.settings.dice_epsilon
+        return float(soft_dice_loss(torch.cat(probs), labels, epsilon=epsilon))
+
+    def _judge(self, loss):
+        """Keep the best weights; lower the rate where the loss has not become smaller."""
+        numbers, group = self.numbers, self.optimiser.param_groups[0]
+        if loss < numbers["best_loss"]:
+            numbers["best_loss"], numbers["n_flat"] = loss, 0
+            self.best_weights = {
+                name: tensor.detach().cpu().contiguous().clone()
+                for name, tensor in self.model.state_dict().items()
+            }
+        else:
+            numbers["n_flat"] += 1
+            group["lr"] *= self.settings.rate_factor
+        numbers["learning_rate"] = group["lr"]
+
+    def finish(self):
+        """Write the history, then the best weights: their presence says complete."""
+        write_table(self.folder / "history.csv", pd.DataFrame(self.numbers["history"]))
+        with written_aside(self.folder / "weights.safetensors") as partial:
+            save_file(self.best_weights, partial)
+        discard_checkpoint(self.folder)

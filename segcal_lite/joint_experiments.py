@@ -1,0 +1,328 @@
+"""One run of paper B: a folder with many sets, their models by plan, their scores.
+
+The notebooks share this: whichever comes first makes what it needs, the others reuse it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ._checks import check_choice
+from .block_settings import BlockSettings, plan_name
+from .block_training import train_on_blocks
+from .caches import prepare_dataset, read_prepared
+from .cases import Selection
+from .datasets import read_dataset
+from .devices import choose_device
+from .ensembles import count_workers
+from .organ_phantoms import write_organ_phantoms
+from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
+from .runs import (
+    check_same_settings,
+    model_folder,
+    read_json,
+    record_provenance,
+    resolve_path,
+    run_lock,
+    write_json,
+)
+from .schedules import run_in_order
+from .set_files import SetSource, read_sets
+from .volume_scores import LAST, VolumeScoring, read_scores, score_volumes
+
+PHANTOMS = "phantoms"
+NETWORK = "resunet3d"
+
+
+@dataclass(frozen=True)
+class JointExperiment:
+    """A run folder with its sets and profile; see `open_joint_experiment`.
+
+    Attributes
+    ----------
+    sets : dict of list of `segcal_lite.caches.PreparedCase`
+    fingerprints : dict of str
+        Of each set's data.
+    """
+
+    out: Path
+    data: str
+    profile: VolumeProfile
+    seed: int
+    device: str
+    sets: dict
+    fingerprints: dict
+
+    def cases(self, name, split=None):
+        """The cases of one set, of one split or all."""
+        check_choice("set", name, tuple(self.sets))
+        return [case for case in self.sets[name] if split in (None, case.split)]
+
+    def folder(self, plan, dropout=False):
+        """Folder of the model of a plan."""
+        by_kind = model_folder(self.out, NETWORK, "dice", self.seed, dropout)
+        return by_kind.parent / plan_name(plan) / by_kind.name
+
+    def settings(self, plan, dropout=False):
+        """`BlockSettings` of the model of a plan."""
+        for stage in plan:
+            for name in stage:
+                check_choice("set", name, tuple(self.sets))
+        return BlockSettings.gather(plan, self.fingerprints, self.profile, self.seed, dropout)
+
+    def train(self, plans, dropout=False, report=print):
+        """Train the models of `plans` and of the stages before them that are not finished yet.
+
+        Parameters
+        ----------
+        plans : list of tuple
+            From `block_settings.joint`, `dedicated` and `chain`.
+        dropout : bool or list of bool
+            One for all plans, or one each.
+        report : callable
+        """
+        flags = dropout if isinstance(dropout, list) else [dropout] * len(plans)
+        wanted = {}
+        for plan, with_dropout in zip(plans, flags, strict=True):
+            for n_stages in range(1, len(plan) + 1):
+                wanted[plan[:n_stages], with_dropout] = None
+        jobs = {key: self._training_job(*key) for key in wanted}
+        waiting = {}
+        for key, (_, folder, *arguments) in jobs.items():
+            if (folder / "weights.safetensors").exists():
+                train_block_model(folder, *arguments)  # refuses other settings
+            else:
+                waiting[key] = jobs[key]
+        if len(waiting) < len(jobs):
+            report(f"{len(jobs) - len(waiting)} of {len(jobs)} models were trained before")
+        before = {key: (key[0][:-1], key[1]) for key in waiting}
+        # Long trainings first: a mix of many sets may take as many evaluations.
+        order = sorted(waiting, key=lambda key: -len(key[0][-1]))
+        jobs = {key: (train_block_model, *waiting[key][1:]) for key in order}
+        n_workers, done = self._n_workers(len(jobs)), []
+
+        def finished(key, seconds):
+            done.append(key)
+            where = f"{len(done)}/{len(jobs)} {_title(*key)}"
+            report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
+
+        def under_way(keys):
+            for key in keys:
+                report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
+
+        if jobs:
+            report(f"training {len(jobs)} models in {n_workers} processes")
+        run_in_order(jobs, before, n_workers, finished, under_way)
+
+    def _training_job(self, plan, dropout):
+        """The arguments of `train_block_model`: paths and settings, never arrays."""
+        start = self.folder(plan[:-1], dropout) if len(plan) > 1 else None
+        prepared = {name: self._set_folder(name) / "prepared" for name in plan[-1]}
+        folder, settings = self.folder(plan, dropout), self.settings(plan, dropout)
+        return train_block_model, folder, settings, prepared, start, self.device
+
+    def _set_folder(self, name):
+        """Where the data and prepared cases of a set lie."""
+        return self.out / "sets" / name
+
+    def _n_workers(self, n_tasks):
+        """Processes that train or score side by side: one on a GPU."""
+        return 1 if self.device.startswith("cuda") else count_workers(max(1, n_tasks))
+
+    def scoring(self, layers=(LAST,), shuffle_seed=0):
+        """How volumes are scored in this run."""
+        profile = self.profile
+        return VolumeScoring(
+            profile.block_side,
+            profile.overlap,
+            profile.n_bins,
+            profile.n_passes,
+            tuple(layers),
+            shuffle_seed,
+        )
+
+    def score(self, requests, report=print):
+        """Score volumes that are not scored yet, side by side.
+
+        Parameters
+        ----------
+        requests : list of (plan, dropout, set, split, scoring)
+            ``None`` as split takes all cases.
+        report : callable
+
+        Returns
+        -------
+        list of list of dict
+            For each request what `volume_scores.score_volume` returns for each case.
+        """
+        self.train([r[0] for r in requests], [r[1] for r in requests], report)
+        jobs, places = {}, []
+        for plan, dropout, name, split, scoring in requests:
+            names = [case.name for case in self.cases(name, split)]
+            out = self._score_folder(plan, dropout, name, scoring)
+            places.append((out, names))
+            missing = [case for case in names if not (out / f"{case}.json").exists()]
+            if missing:
+                prepared = self._set_folder(name) / "prepared"
+                arguments = self.folder(plan, dropout), prepared, missing, out, scoring, self.device
+                jobs.setdefault((out, tuple(missing)), (score_volumes, *arguments))
+        if jobs:
+            report(f"scoring {sum(len(key[1]) for key in jobs)} volumes")
+        order = dict(sorted(jobs.items(), key=lambda item: -len(item[0][1])))
+        run_in_order(order, n_workers=self._n_workers(len(jobs)))
+        return [read_scores(out, names) for out, names in places]
+
+    def _score_folder(self, plan, dropout, name, scoring):
+        """Folder of the scores of one set by one model, or by its shuffled control."""
+        kind = "-dropout" if dropout else ""
+        kind += f"-shuffled{scoring.shuffle_seed}" if scoring.shuffle_seed else ""
+        kind += "" if scoring.layers == (LAST,) else "-layers"
+        return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name
+
+    def metrics(self, plans, sets=None, split="test", report=print):
+        """The long table of segmentation and calibration scores.
+
+        Parameters
+        ----------
+        plans : list of tuple
+        sets : sequence of str, optional
+            Every model is scored on each of them; by default on the sets that it was trained on.
+        split : str or None
+        report : callable
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns data, training, set, case, metric, value.
+        """
+        scoring = self.scoring()
+        pairs = [
+            (plan, name)
+            for plan in plans
+            for name in (sets or dict.fromkeys(name for stage in plan for name in stage))
+        ]
+        found = self.score([(plan, False, name, split, scoring) for plan, name in pairs], report)
+        rows = [
+            (self.data, plan_name(plan), name, case.name, metric, value)
+            for (plan, name), scores in zip(pairs, found, strict=True)
+            for case, score in zip(self.cases(name, split), scores, strict=True)
+            for metric, value in score["metrics"].items()
+        ]
+        columns = ["data", "training", "set", "case", "metric", "value"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def train_block_model(folder, settings, prepared, start, device):
+    """Train one model from paths: the unit of work of a process. Returns its history."""
+    cases = {name: read_prepared(place) for name, place in prepared.items()}
+    return train_on_blocks(folder, cases, settings, start, device)
+
+
+def _title(plan, dropout):
+    """Name a model for people."""
+    return plan_name(plan) + (" with dropout" if dropout else "")
+
+
+def _progress(folder):
+    """How far a training is: its last evaluation in words."""
+    if (folder / "history.csv").exists():
+        history = pd.read_csv(folder / "history.csv").to_dict("records")
+    elif (folder / "state.json").exists():
+        history = read_json(folder / "state.json")["history"]
+    else:
+        return "no evaluation yet"
+    best = min(row["validation_loss"] for row in history)
+    return f"validation loss {best:.3f} at best after {history[-1]['iteration']:.0f} iterations"
+
+
+def open_joint_experiment(
+    out, data=PHANTOMS, sets=None, profile="smoke", seed=0, device="auto", report=print, **scale
+):
+    """Open a run folder of many sets: read or draw each, prepare every case.
+
+    Parameters
+    ----------
+    out : path
+        Run folder; relative paths start at the project root.
+    data : path or "phantoms"
+        A file of sets or a folder of datasets (`set_files`), or phantoms, written when missing.
+    sets : sequence of str, optional
+        Those that are needed now; others may be opened later in the same folder. Default all.
+    profile : {"smoke", "laptop", "paper"}
+    seed : int
+        Of phantoms, splits and models.
+    device : str
+    report : callable
+        Receives lines of text.
+    **scale
+        Settings of the profile to override; ``None`` leaves them.
+
+    Returns
+    -------
+    JointExperiment
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other settings, or the data are wrong.
+    """
+    out, device = resolve_path(out), str(choose_device(device))
+    settled = get_volume_profile(profile, **scale)
+    is_phantom = str(data) == PHANTOMS
+    sources = None if is_phantom else read_sets(resolve_path(data), seed)
+    known = tuple(ORGAN_SETS if is_phantom else sources)
+    for name in sets or ():
+        check_choice("set", name, known)
+    identity = {"data": str(data), "seed": seed, "profile": profile}
+    grid = ("phantom_side", "phantom_spacing_mm", "most_images")
+    identity |= {key: getattr(settled, key) for key in grid} if is_phantom else {}
+    with run_lock(out):
+        if (out / "joint.json").exists():
+            check_same_settings(out / "joint.json", identity)
+        else:
+            write_json(out / "joint.json", identity)
+        record_provenance(out / "provenance.json", device)
+    names = tuple(sets or known)
+    jobs = {
+        name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])
+        for name in names
+    }
+    missing = [name for name in names if not (out / "sets" / name / "fingerprint.txt").exists()]
+    if missing:
+        report(f"preparing {len(missing)} sets")
+    n_workers = count_workers(max(1, len(missing)))
+    run_in_order({name: jobs[name] for name in missing}, n_workers=n_workers)
+    for name in set(names) - set(missing):
+        prepare_set(*jobs[name][1:])  # refuses other settings
+    cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
+    fingerprints = {name: (out / "sets" / name / "fingerprint.txt").read_text() for name in names}
+    return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)
+
+
+def prepare_set(folder, name, profile, seed, source=None):
+    """Draw a set's phantoms, or take its source, and bring every case to the model's grid."""
+    source = source or _phantom_source(folder / "data", name, profile, seed)
+    lines = []
+    prepare_dataset(
+        source.dataset,
+        source.task,
+        source.crop_size,
+        folder / "prepared",
+        lines.append,
+        source.selection,
+    )
+    fingerprint = source.dataset.fingerprint()
+    write_json(folder / "notes.json", [*source.dataset.notes, *lines])
+    (folder / "fingerprint.txt").write_text(fingerprint)
+
+
+def _phantom_source(folder, name, profile, seed):
+    """Write the phantoms of a set, or find them, and describe them as a source."""
+    organ = ORGAN_SETS[name]
+    task = organ.task(name, (profile.phantom_spacing_mm,) * 3)
+    n_images = min(organ.n_images, profile.most_images)
+    side, spacing_mm = profile.phantom_side, profile.phantom_spacing_mm
+    write_organ_phantoms(folder, task, n_images, side, spacing_mm, seed)
+    dataset = read_dataset(folder, task=task, seed=seed)
+    return SetSource(task, dataset, Selection(0, (1,)), crop_size=None)

@@ -1,0 +1,192 @@
+"""What one 3D model says about one volume, reduced to numbers that fit a small file.
+
+The volume is predicted once and dropped; kept are segmentation and calibration scores, the scores
+of the detectors that need probabilities, and for the others the singular values of feature maps,
+pooled features and the moments of the intensities.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .block_training import load_block_model
+from .caches import read_prepared
+from .calibration import CalibrationSums
+from .detectors import intensity_moments
+from .ensembles import mean_probability
+from .entropy import mean_foreground_uncertainty, segment_entropy
+from .inference import dropout_switched_on
+from .runs import read_json, write_json
+from .segmentation_metrics import dice_coefficient, surface_metrics
+from .sliding_window import named_layer, predict_volume, stream_features
+from .spectral import SpectrumSums
+
+LAST = "last_features"
+
+
+@dataclass(frozen=True)
+class VolumeScoring:
+    """How volumes are scored.
+
+    Attributes
+    ----------
+    block_side, overlap : int
+    n_bins : int
+    n_passes : int
+        Stochastic passes of a model with dropout; others are not asked for them.
+    layers : tuple of str
+        Whose spectra are kept.
+    shuffle_seed : int
+        0, or the seed of a control: the weights in random order.
+    """
+
+    block_side: int
+    overlap: int
+    n_bins: int
+    n_passes: int
+    layers: tuple = (LAST,)
+    shuffle_seed: int = 0
+
+
+def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
+    """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept.
+
+    Parameters
+    ----------
+    model_folder, prepared_folder, out : path
+    names : list of str
+        Of cases.
+    scoring : VolumeScoring
+    device : str
+    """
+    out = Path(out)
+    waiting = [name for name in names if not (out / f"{name}.json").exists()]
+    if not waiting:
+        return
+    model, settings = load_block_model(model_folder, device)
+    cases = {case.name: case for case in read_prepared(prepared_folder)}
+    if scoring.shuffle_seed:
+        training = [case for case in cases.values() if case.split == "train"]
+        shuffle_weights(model, training, scoring)
+    for name in waiting:
+        scores = score_volume(model, settings, cases[name], scoring)
+        write_json(out / f"{name}.json", scores)
+
+
+def score_volume(model, settings, case, scoring):
+    """Return all that is kept of one case.
+
+    Parameters
+    ----------
+    model : ResidualUNet
+    settings : segcal_lite.block_settings.BlockSettings
+        Of `model`.
+    case : segcal_lite.caches.PreparedCase
+    scoring : VolumeScoring
+
+    Returns
+    -------
+    dict
+        ``metrics`` by name, NaN where a score is undefined; for a model without dropout also
+        ``spectra`` (singular values by layer), ``n_voxels`` (of each spectrum), ``pooled`` (mean
+        of each feature of the last layer) and ``moments`` of the intensities.
+    """
+    whole = case.regions["whole"]
+    image = np.ascontiguousarray(case.image[:, *whole])
+    window = {"block_size": (scoring.block_side,) * 3, "overlap": scoring.overlap}
+    if settings.dropout:
+        probs = _mean_of_passes(model, image, settings, scoring.n_passes, window)
+        return {"metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring)}
+    probs = predict_volume(model, image, settings.loss, **window)
+    spectra, pooled = {}, None
+    for layer in scoring.layers:
+        spectra[layer], mean = _spectrum(model, layer, image, window)
+        pooled = mean if layer == LAST else pooled
+    return {
+        "metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring),
+        "spectra": {layer: sums.singular_values().tolist() for layer, sums in spectra.items()},
+        "n_voxels": {layer: sums.n_voxels for layer, sums in spectra.items()},
+        "pooled": None if pooled is None else pooled.tolist(),
+        "moments": intensity_moments(image).tolist(),
+    }
+
+
+def probability_metrics(case, probs, scoring):
+    """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding."""
+    whole = case.regions["whole"]
+    labels = case.labels[whole]
+    predicted = probs.argmax(axis=0) == 1
+    surface = surface_metrics(labels == 1, predicted, case.spacing_mm)
+    metrics = {"dice": dice_coefficient(labels == 1, predicted)} | surface._asdict()
+    for region in ("whole", "box"):
+        inside = tuple(
+            slice(part.start - start.start, part.stop - start.start)
+            for part, start in zip(case.regions[region], whole, strict=True)
+        )
+        sums = CalibrationSums(2, scoring.n_bins).update(labels[inside], probs[:, *inside])
+        result = sums.result()
+        for name in ("nll", "brier", "ece", "mce"):
+            metrics[f"{name}_{region}"] = getattr(result, name)
+    return metrics
+
+
+def _detector_metrics(probs):
+    """Scores of detectors that look at probabilities; NaN without a predicted foreground."""
+    predicted = probs.argmax(axis=0) == 1
+    confidence = probs[1][predicted]
+    return {
+        "segment_entropy": segment_entropy(probs, 1),
+        "uncertainty": mean_foreground_uncertainty(probs),
+        "one_minus_max_softmax": float(1 - confidence.mean()) if confidence.size else np.nan,
+        "predicted_voxels": int(np.count_nonzero(predicted)),
+    }
+
+
+def _mean_of_passes(model, image, settings, n_passes, window):
+    """Mean probability of stochastic passes; the masks depend on the model's seed alone."""
+    with torch.random.fork_rng(), dropout_switched_on(model):
+        torch.manual_seed(settings.seed)
+        passes = (predict_volume(model, image, settings.loss, **window) for _ in range(n_passes))
+        return mean_probability(passes)
+
+
+def _spectrum(model, layer, image, window):
+    """Spectrum of a layer's features and the mean of each feature, streamed."""
+    sums, total = None, 0.0
+    for _, features in stream_features(model, named_layer(model, layer), image, **window):
+        if sums is None:
+            sums = SpectrumSums(len(features))
+        sums.update(features)
+        total = total + features.reshape(len(features), -1).sum(axis=1, dtype=np.float64)
+    return sums, total / sums.n_voxels
+
+
+def shuffle_weights(model, cases, scoring):
+    """Put the numbers of each parameter into random order: a network that has learned nothing.
+
+    The statistics of batch normalisation are measured anew on `cases`, since those of the trained
+    network would not fit.
+    """
+    generator = torch.Generator().manual_seed(scoring.shuffle_seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.copy_(parameter.reshape(-1)[order].view(parameter.shape))
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm3d):
+                layer.reset_running_stats()
+                layer.momentum = None  # the mean over all batches
+        model.train()
+        for case in cases:
+            image = np.ascontiguousarray(case.image[:, *case.regions["whole"]])
+            window = {"block_size": (scoring.block_side,) * 3, "overlap": scoring.overlap}
+            for _ in stream_features(model, named_layer(model, LAST), image, **window):
+                pass
+    return model.eval()
+
+
+def read_scores(out, names):
+    """Return what `score_volumes` left, a dict a case in the order of `names`."""
+    return [read_json(Path(out) / f"{name}.json") for name in names]

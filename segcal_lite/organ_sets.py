@@ -97,8 +97,8 @@ class VolumeProfile:
     evaluate_every, n_flat_to_stop : int
         Iterations between two evaluations; consecutive ones without a smaller loss that end it.
     n_evaluations : int
-        Most evaluations of a model of one set; one of n sets may have n times as many. B has no
-        such bound.
+        Most evaluations of a model of one set; one of n sets may have sqrt(n) times as many. B has
+        no such bound.
     n_validation_blocks : int
         Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
     noise, foreground_share : float
@@ -145,23 +145,23 @@ VOLUME_PROFILES = {
         "n_features": 8,
         "n_stages": 4,
         "batch_size": 4,
-        "learning_rate": 0.003,
-        "evaluate_every": 15,
-        "n_evaluations": 3,
+        "learning_rate": 0.005,
+        "evaluate_every": 30,
+        "n_evaluations": 2,
         "n_validation_blocks": 8,
         "n_passes": 4,
         "most_images": 18,
-        "phantom_side": 42,
-        "phantom_spacing_mm": 2.5,
+        "phantom_side": 28,
+        "phantom_spacing_mm": 3.75,
     },
     "laptop": {
         "block_side": 32,
         "overlap": 8,
         "n_stages": 4,
-        "batch_size": 4,
-        "learning_rate": 0.001,
+        "batch_size": 2,
+        "learning_rate": 0.002,
         "evaluate_every": 100,
-        "n_evaluations": 8,
+        "n_evaluations": 9,
         "n_validation_blocks": 16,
         "most_images": 40,
         "phantom_side": 56,
@@ -203,8 +203,9 @@ def get_volume_profile(name, **overrides):
     for key in ("block_side", "n_features", "batch_size", "evaluate_every", "n_evaluations"):
         check_count(key, getattr(profile, key))
     multiple = 2 ** (check_count("n_stages", profile.n_stages, 4) - 1)
-    if profile.block_side % multiple:
-        raise wrong_input("block_side", profile.block_side, f"a multiple of {multiple}")
+    if profile.block_side % multiple or profile.block_side == multiple:
+        expected = f"a multiple of {multiple}, at least {2 * multiple}"
+        raise wrong_input("block_side", profile.block_side, expected)
     if not 0 <= profile.overlap < profile.block_side:
         expected = f"from 0 to below block_side = {profile.block_side}"
         raise wrong_input("overlap", profile.overlap, expected)

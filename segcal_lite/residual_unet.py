@@ -10,12 +10,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ._checks import check_count
+from ._checks import check_count, wrong_input
 from .unet import check_sides, initialise_convolutions
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 x 3 convolutions with batch normalisation, and a short skip round them.
+    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
             layers += [
                 nn.Conv3d(n_before, n_out, kernel_size=3, padding=1, bias=False),
                 *([nn.Dropout(dropout)] if dropout else []),
-                nn.BatchNorm3d(n_out),
+                nn.InstanceNorm3d(n_out, affine=True),
                 nn.ReLU(inplace=True),
             ]
         self.convolutions = nn.Sequential(*layers[:-1])  # the last ReLU acts behind the sum
@@ -68,14 +68,16 @@ class ResidualUNet(nn.Module):
     Notes
     -----
     Max pooling on the way down, transposed convolutions of 2 x 2 x 2 on the way up, as in the 3D
-    U-Net. Convolutions start from He's Gaussian. ``last_features`` is the module whose output has
+    U-Net. B prints no normalisation. Ours is by instance: each block by its own mean and variance,
+    in training and in use. Batch normalisation does not suit joint training, since a mini-batch
+    mixes CT with MR and its running statistics fit neither. Convolutions start from He's Gaussian. ``last_features`` is the module whose output has
     full resolution and `n_features` channels: the map that B takes the spectral signature of.
 
     Raises
     ------
     ValueError
         If there are fewer than 4 stages, or an image's sides are no multiples of
-        ``2 ** (n_stages - 1)``.
+        ``2 ** (n_stages - 1)``, or all of them are just that.
 
     Examples
     --------
@@ -109,6 +111,9 @@ class ResidualUNet(nn.Module):
     def forward(self, image):
         """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
         check_sides(image, n_stages=len(self.encoder))
+        sides, least = tuple(image.shape[2:]), 2 ** len(self.encoder)
+        if max(sides) < least:  # one voxel at the bottom has no variance
+            raise wrong_input("image", f"sides {sides}", f"one of at least {least}")
         features, skips = image, []
         for block in self.encoder[:-1]:
             features = block(features)

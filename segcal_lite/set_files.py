@@ -3,7 +3,7 @@
 The file is YAML, one entry a set; all but ``data`` may be left out::
 
     fetal_neurotypical:
-      data: Fetal_CP            # nnU-Net raw layout; relative paths start at the file
+      data: data/Fetal_CP       # nnU-Net raw layout; relative paths start at the project root
       channel: T2               # by name; needed where there are several
       foreground: [cortical plate]  # segments merged to one organ; default all
       modality: MR              # MR or CT; default CT where the channel is called CT
@@ -25,6 +25,7 @@ from .cases import Dataset, Selection
 from .datasets import read_dataset
 from .organ_sets import MODALITIES, SPLIT, organ_task
 from .preprocessing import plan_preprocessing
+from .runs import resolve_path
 from .splits import read_case_table, split_by_patient
 from .tasks import Task
 from .volumes import read_label
@@ -64,13 +65,12 @@ def read_sets(path, seed=0):
     path = Path(path)
     if path.is_dir():
         folders = sorted(p for p in path.iterdir() if (p / "imagesTr").is_dir())
-        entries = {folder.name: {"data": folder.name} for folder in folders}
-        base = path
+        entries = {folder.name: {"data": folder} for folder in folders}
     else:
-        entries, base = _read_yaml(path), path.parent
+        entries = _read_yaml(path)
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
-    return {name: _read_set(path, name, entry, base, seed) for name, entry in entries.items()}
+    return {name: _read_set(path, name, entry, seed) for name, entry in entries.items()}
 
 
 def _read_yaml(path):
@@ -91,10 +91,10 @@ def _read_yaml(path):
     return entries
 
 
-def _read_set(path, name, entry, base, seed):
+def _read_set(path, name, entry, seed):
     """Return one set: its dataset, narrowed to a domain, and what of it is one organ."""
     where = f"{path}, set {name}"
-    dataset = _of_domains(read_dataset(base / entry["data"], seed=seed), entry, where, seed)
+    dataset = _of_domains(read_dataset(resolve_path(entry["data"]), seed=seed), entry, where, seed)
     channel = entry.get("channel", dataset.channels[0])
     if "channel" not in entry and len(dataset.channels) > 1:
         raise wrong_input(where, f"channels {dataset.channels}", "channel: one of them")

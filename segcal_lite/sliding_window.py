@@ -17,6 +17,7 @@ from .losses import class_logits
 
 BLOCK_SIZE = (96, 96, 96)
 OVERLAP = 24  # voxels
+VOXELS_AT_ONCE = 2**20  # small blocks go through together: one by one PyTorch is slow on CPUs
 
 
 @torch.no_grad()
@@ -24,7 +25,7 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     """Class probabilities of a whole volume from overlapping blocks.
 
     Memory: the image, (K + 1) volumes of float32 for the sum and its weights, and the activations
-    of one block; it grows linearly with the volume.
+    of one block, or of several small ones; it grows linearly with the volume.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     probs = sliding_window_inference(
         torch.from_numpy(image)[None],
         roi_size=block_size,
-        sw_batch_size=1,
+        sw_batch_size=_n_at_once(block_size),
         predictor=lambda block: class_logits(model(block), loss).softmax(dim=1),
         overlap=[overlap / side for side in block_size],
         mode="gaussian",
@@ -99,20 +100,32 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     before = [lacking // 2 for lacking in short]  # as MONAI pads in `predict_volume`
     whole = np.pad(image, [(0, 0), *((a, n - a) for a, n in zip(before, short, strict=True))])
     axes = zip(image.shape[1:], block_size, strict=True)
-    for along in product(*(owned_ranges(side, block, overlap) for side, block in axes)):
-        starts = [start for start, _ in along]
-        window = [slice(a, a + side) for a, side in zip(starts, block_size, strict=True)]
-        block = torch.from_numpy(whole[:, *window])[None].to(device)
+    places = list(product(*(owned_ranges(side, block, overlap) for side, block in axes)))
+    n_at_once = _n_at_once(block_size)
+    for group in (places[k : k + n_at_once] for k in range(0, len(places), n_at_once)):
+        blocks = [
+            whole[:, *(slice(at, at + n) for (at, _), n in zip(along, block_size, strict=True))]
+            for along in group
+        ]
         with recorded_features(layer) as recorded:
-            model(block)
-        features = recorded[0][0]
-        steps = _steps(features.shape[1:], block_size)
-        place = tuple(owned for _, owned in along)
-        inside = tuple(
-            slice(*(_n_centres(edge - start + a, step) for edge in (owned.start, owned.stop)))
-            for (start, owned), a, step in zip(along, before, steps, strict=True)
-        )
-        yield place, features[:, *inside]
+            model(torch.from_numpy(np.stack(blocks)).to(device))
+        for along, features in zip(group, recorded[0], strict=True):
+            yield tuple(owned for _, owned in along), _owned(features, along, before, block_size)
+
+
+def _owned(features, along, before, block_size):
+    """Cut out of a block's features (C', *S) those of the voxels that the block owns."""
+    inside = []
+    steps = _steps(features.shape[1:], block_size)
+    for (start, owned), padding, step in zip(along, before, steps, strict=True):
+        edges = (edge - start + padding for edge in (owned.start, owned.stop))
+        inside.append(slice(*(_n_centres(edge, step) for edge in edges)))
+    return features[:, *inside]
+
+
+def _n_at_once(block_size):
+    """Return how many blocks go through the network together."""
+    return max(1, min(8, VOXELS_AT_ONCE // int(np.prod(block_size))))
 
 
 def _n_centres(n_voxels, step):

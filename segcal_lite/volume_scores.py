@@ -68,8 +68,7 @@ def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cp
     model, settings = load_block_model(model_folder, device)
     cases = {case.name: case for case in read_prepared(prepared_folder)}
     if scoring.shuffle_seed:
-        training = [case for case in cases.values() if case.split == "train"]
-        shuffle_weights(model, training, scoring)
+        shuffle_weights(model, scoring.shuffle_seed)
     for name in waiting:
         scores = score_volume(model, settings, cases[name], scoring)
         write_json(out / f"{name}.json", scores)
@@ -163,28 +162,13 @@ def _spectrum(model, layer, image, window):
     return sums, total / sums.n_voxels
 
 
-def shuffle_weights(model, cases, scoring):
-    """Put the numbers of each parameter into random order: a network that has learned nothing.
-
-    The statistics of batch normalisation are measured anew on `cases`, since those of the trained
-    network would not fit.
-    """
-    generator = torch.Generator().manual_seed(scoring.shuffle_seed)
+def shuffle_weights(model, seed):
+    """Put the numbers of each parameter into random order: a network that has learned nothing."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.reshape(-1)[order].view(parameter.shape))
-        for layer in model.modules():
-            if isinstance(layer, torch.nn.BatchNorm3d):
-                layer.reset_running_stats()
-                layer.momentum = None  # the mean over all batches
-        model.train()
-        for case in cases:
-            image = np.ascontiguousarray(case.image[:, *case.regions["whole"]])
-            window = {"block_size": (scoring.block_side,) * 3, "overlap": scoring.overlap}
-            for _ in stream_features(model, named_layer(model, LAST), image, **window):
-                pass
-    return model.eval()
 
 
 def read_scores(out, names):

@@ -35,13 +35,17 @@ def test_count_of_parameters(settings):
 def receptive_field(n_stages):
     """Voxels along one axis that the gradient of one output voxel reaches.
 
-    With positive weights and no nonlinearity nothing cancels, so what it does not reach has no
+    Without normalisation, whose mean and variance are of the whole block. With positive weights and no nonlinearity nothing cancels, so what it does not reach has no
     influence.
     """
     model = ResidualUNet(1, 1, n_features=1, n_stages=n_stages).eval()
     for module in model.modules():
         if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
             nn.init.constant_(module.weight, 0.1)
+        if isinstance(module, ResidualBlock):
+            for k, layer in enumerate(module.convolutions):
+                if isinstance(layer, nn.InstanceNorm3d):
+                    module.convolutions[k] = nn.Identity()
     model.pool = nn.AvgPool3d(2)  # the largest of a pair may be any of them: all have influence
     side, thin = 512, 2 ** (n_stages - 1)
     image = torch.full((1, 1, side, thin, thin), 0.5, dtype=torch.float64, requires_grad=True)
@@ -80,8 +84,8 @@ def test_a_map_of_full_resolution_with_14_channels_is_reachable_by_name():
     model = ResidualUNet(1, 2).eval()
     found = []
     model.last_features.register_forward_hook(lambda *call: found.append(call[2]))
-    logits = model(torch.zeros(1, 1, 16, 16, 16))
-    assert found[0].shape == (1, 14, 16, 16, 16)
+    logits = model(torch.zeros(1, 1, 32, 16, 16))
+    assert found[0].shape == (1, 14, 32, 16, 16)
     assert torch.equal(model.output(found[0]), logits)
 
 
@@ -90,7 +94,7 @@ def test_dropout_stands_behind_every_convolution_of_3_x_3_x_3():
     for block in model.modules():
         if isinstance(block, ResidualBlock):
             kinds = [type(layer) for layer in block.convolutions]
-            once = [nn.Conv3d, nn.Dropout, nn.BatchNorm3d]
+            once = [nn.Conv3d, nn.Dropout, nn.InstanceNorm3d]
             assert kinds == [*once, nn.ReLU, *once]
     rates = {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)}
     assert rates == {0.1}
@@ -124,6 +128,22 @@ def test_sides_that_do_not_halve_are_refused(side):
     model = ResidualUNet(1, 1, n_features=1)
     with pytest.raises(ValueError, match=r"image: found sides .*, expected multiples of 16"):
         model(torch.zeros(1, 1, 16, side, 16))
+
+
+def test_a_single_voxel_at_the_bottom_is_refused():
+    """It has no variance to be normalised by."""
+    with pytest.raises(ValueError, match=r"image: found sides \(16, 16, 16\), expected one of at"):
+        ResidualUNet(1, 1, n_features=1)(torch.zeros(1, 1, 16, 16, 16))
+
+
+def test_a_batch_companion_changes_nothing():
+    """Each block is normalised by itself, in training as in use."""
+    torch.manual_seed(0)
+    model = ResidualUNet(1, 1, n_features=2, n_stages=4)
+    blocks = torch.randn(2, 1, 16, 16, 16) * torch.tensor([1.0, 500.0]).view(2, 1, 1, 1, 1)
+    together, alone = model(blocks)[:1], model(blocks[:1])
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(model.eval()(blocks[:1]), alone)
 
 
 def test_fewer_than_four_stages_are_refused():

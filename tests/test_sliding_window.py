@@ -103,7 +103,8 @@ def test_features_are_those_of_the_middle_block():
             self.weight = nn.Parameter(torch.zeros(1))
 
         def forward(self, block):
-            return torch.arange(block.shape[2]).view(1, 1, -1, 1, 1).expand(1, 1, *block.shape[2:])
+            place = torch.arange(block.shape[2]).view(1, 1, -1, 1, 1)
+            return place.expand(len(block), 1, *block.shape[2:])
 
     network = Place()
     image = np.zeros((1, 28, 16, 16), dtype=np.float32)

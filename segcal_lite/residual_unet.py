@@ -70,8 +70,9 @@ class ResidualUNet(nn.Module):
     Max pooling on the way down, transposed convolutions of 2 x 2 x 2 on the way up, as in the 3D
     U-Net. B prints no normalisation. Ours is by instance: each block by its own mean and variance,
     in training and in use. Batch normalisation does not suit joint training, since a mini-batch
-    mixes CT with MR and its running statistics fit neither. Convolutions start from He's Gaussian. ``last_features`` is the module whose output has
-    full resolution and `n_features` channels: the map that B takes the spectral signature of.
+    mixes CT with MR and its running statistics fit neither. Convolutions start from He's Gaussian.
+    ``last_features`` is the module whose output has full resolution and `n_features` channels: the
+    map that B takes the spectral signature of.
 
     Raises
     ------

@@ -123,10 +123,13 @@ def _of_domains(dataset, entry, where, seed):
     asked = entry.get("domains", dataset.domains)
     cases = [case for case in dataset.cases if case.domain in asked]
     rows = read_case_table(dataset.folder) or [{}]
-    if "split" not in rows[0]:
-        splits = split_by_patient([case.patient for case in cases], SPLIT, seed)
-        cases = [replace(case, split=split) for case, split in zip(cases, splits, strict=True)]
-    return replace(dataset, cases=tuple(cases))
+    if "split" in rows[0]:
+        return replace(dataset, cases=tuple(cases))
+    split_of = split_by_patient([case.patient for case in cases], SPLIT, seed)
+    cases = tuple(replace(case, split=split_of[case.patient]) for case in cases)
+    notes = [note for note in dataset.notes if not note.startswith("no split")]
+    notes.append(f"no split in cases.csv: seed {seed} drew 60 : 10 : 30 by patient, as B")
+    return replace(dataset, cases=cases, notes=tuple(notes))
 
 
 def _median_spacing(dataset):

@@ -59,5 +59,5 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
             for future in done:
                 finish(pending.pop(future), future.result())
             if not done and under_way:
-                under_way([key for future, key in pending.items() if future.running()])
+                under_way(list(pending.values())[:n_workers])  # the others wait in its queue
     return results

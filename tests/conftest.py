@@ -11,6 +11,7 @@ import pytest
 
 from segcal_lite.caches import prepare_dataset
 from segcal_lite.datasets import read_dataset, task_of
+from segcal_lite.joint_experiments import open_joint_experiment
 from segcal_lite.tasks import get_profile
 from segcal_lite.training_settings import TrainingSettings
 
@@ -67,6 +68,30 @@ def settings(prepared):
         return TrainingSettings.gather(task, chosen, data, loss, seed, dropout, augment)
 
     return make
+
+
+TINY_VOLUMES = {
+    "phantom_side": 18,
+    "phantom_spacing_mm": 6.0,
+    "block_side": 16,
+    "overlap": 4,
+    "n_features": 2,
+    "batch_size": 2,
+    "evaluate_every": 3,
+    "n_evaluations": 2,
+    "n_validation_blocks": 2,
+    "n_passes": 2,
+    "most_images": 8,
+}
+TINY_SETS = ("liver_ct", "atrium", "cp_younger")
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory):
+    """Three sets of coarse phantoms in one run folder; models are trained when asked for."""
+    out = tmp_path_factory.mktemp("volumes")
+    silent = {"report": lambda line: None, "device": "cpu"}
+    return open_joint_experiment(out, sets=TINY_SETS, **silent, **TINY_VOLUMES)
 
 
 def pytest_collection_modifyitems(items):

@@ -35,8 +35,8 @@ def test_count_of_parameters(settings):
 def receptive_field(n_stages):
     """Voxels along one axis that the gradient of one output voxel reaches.
 
-    Without normalisation, whose mean and variance are of the whole block. With positive weights and no nonlinearity nothing cancels, so what it does not reach has no
-    influence.
+    Without normalisation, whose mean and variance are of the whole block. With positive weights and
+    no nonlinearity nothing cancels, so what it does not reach has no influence.
     """
     model = ResidualUNet(1, 1, n_features=1, n_stages=n_stages).eval()
     for module in model.modules():

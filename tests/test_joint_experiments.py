@@ -1,0 +1,83 @@
+import pytest
+from conftest import TINY_SETS, TINY_VOLUMES
+from test_set_files import write_dataset
+
+from segcal_lite.block_settings import chain, dedicated, joint
+from segcal_lite.joint_experiments import open_joint_experiment
+
+SILENT = {"report": lambda line: None, "device": "cpu"}
+
+
+def test_a_chain_trains_its_stages_first_and_shares_them(volumes):
+    lines = []
+    plan = chain("atrium", "cp_younger")
+    volumes.train([plan, dedicated("atrium")], report=lines.append)
+    for each in (plan, dedicated("atrium")):
+        assert (volumes.folder(each) / "weights.safetensors").exists()
+    assert volumes.folder(plan).parent.name == "atrium-then-cp_younger"
+    lines.clear()
+    volumes.train([plan], report=lines.append)
+    assert lines == ["2 of 2 models were trained before"]
+
+
+def test_every_model_is_scored_on_every_set_that_is_asked_for(volumes):
+    """So that forgetting shows after each stage of a chain."""
+    plans = [dedicated("atrium"), chain("atrium", "cp_younger")]
+    table = volumes.metrics(plans, sets=TINY_SETS, report=lambda line: None)
+    scored = table.groupby(["training", "set"]).case.nunique()
+    assert scored.to_dict() == {
+        (name, which): len(volumes.cases(which, "test"))
+        for name in ("atrium", "atrium-then-cp_younger")
+        for which in TINY_SETS
+    }
+    assert {"dice", "hd95_mm", "assd_mm", "ece_box", "mce_box", "ece_whole"} <= set(table.metric)
+    again = volumes.metrics(plans, sets=TINY_SETS, report=lambda line: None)
+    assert again.equals(table)
+    own = volumes.metrics([joint("atrium", "cp_younger")], report=lambda line: None)
+    assert set(own.set) == {"atrium", "cp_younger"}
+
+
+def test_controls_and_layers_have_scores_of_their_own(volumes):
+    plan = dedicated("atrium")
+    scorings = [
+        volumes.scoring(),
+        volumes.scoring(shuffle_seed=1),
+        volumes.scoring(("encoder.0", "last_features")),
+    ]
+    found = volumes.score([(plan, False, "atrium", "test", s) for s in scorings], lambda line: None)
+    spectra = [scores[0]["spectra"] for scores in found]
+    assert spectra[0] != spectra[1]
+    assert spectra[2]["last_features"] == spectra[0]["last_features"]
+    assert set(spectra[2]) == {"encoder.0", "last_features"}
+
+
+def test_phantoms_of_a_run_share_one_grid(volumes):
+    grids = {case.labels.shape for cases in volumes.sets.values() for case in cases}
+    assert grids == {(18, 18, 18)}
+
+
+def test_other_settings_in_one_folder_are_refused(volumes):
+    with pytest.raises(ValueError, match=r"joint.json: found other settings: .*seed = 0"):
+        open_joint_experiment(volumes.out, sets=TINY_SETS, seed=1, **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="set: found 'kidney', expected one of 'cp_younger'"):
+        open_joint_experiment(volumes.out, sets=("kidney",), **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="set: found 'spleen', expected one of"):
+        volumes.train([dedicated("spleen")])
+
+
+def test_sets_of_ones_own(tmp_path):
+    write_dataset(tmp_path / "two")
+    path = tmp_path / "sets.yaml"
+    entry = (
+        f"{{data: {tmp_path / 'two'}, channel: FLAIR, foreground: [a, b], spacing_mm: [1, 1, 1]}}"
+    )
+    path.write_text(f"mine: {entry}\n")
+    run = open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
+    case = run.cases("mine", "test")[0]
+    assert case.image.shape[0] == 1 and set(case.labels.flat) == {0, 1}
+    assert case.labels.sum() == 6  # of 9 voxels in three segments
+    table = run.metrics([dedicated("mine")], report=lambda line: None)
+    assert table[table.metric == "dice"].value.between(0, 1).all()
+    path.write_text(f"mine: {entry.replace('[a, b]', '[a]')}\n")
+    with pytest.raises(ValueError, match="settings.json: found other settings"):
+        open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)

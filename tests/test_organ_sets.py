@@ -1,0 +1,44 @@
+import pytest
+
+from segcal_lite.organ_sets import ORGAN_SETS, VOLUME_PROFILES, get_volume_profile, organ_task
+
+
+@pytest.mark.parametrize("name", VOLUME_PROFILES)
+def test_profiles_fit_their_network_and_grid(name):
+    profile = get_volume_profile(name)
+    assert profile.block_side % 2 ** (profile.n_stages - 1) == 0
+    assert profile.block_side <= profile.phantom_side
+    assert 100 <= profile.phantom_side * profile.phantom_spacing_mm <= 106
+
+
+def test_the_paper_profile_is_the_papers():
+    paper = get_volume_profile("paper")
+    assert (paper.block_side, paper.overlap, paper.n_features) == (96, 24, 14)
+    assert (paper.learning_rate, paper.rate_factor, paper.evaluate_every) == (1e-4, 0.9, 2000)
+    assert (paper.n_flat_to_stop, paper.fine_tuning_factor) == (2, 0.5)
+    assert (paper.dropout, paper.n_passes) == (0.1, 10)
+    assert paper.most_images >= max(organ.n_images for organ in ORGAN_SETS.values())
+
+
+def test_intensities_follow_the_modality():
+    assert organ_task("a", "MR", "liver", (1, 1, 1)).intensity_rule == "standard_deviation"
+    with pytest.raises(ValueError, match="modality: found 'PET', expected one of 'CT', 'MR'"):
+        organ_task("a", "PET", "liver", (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_side": 20}, "block_side: found 20, expected a multiple of 8, at least 16"),
+        ({"block_side": 8}, "block_side: found 8, expected a multiple of 8, at least 16"),
+        ({"overlap": 24}, "overlap: found 24, expected from 0 to below block_side = 24"),
+        ({"n_stages": 3}, "n_stages: found 3"),
+        ({"n_evaluations": 0}, "n_evaluations: found 0"),
+        ({"epochs": 3}, "profile setting: found 'epochs', expected one of"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_volume_profile("smoke", **changes)
+    with pytest.raises(ValueError, match="profile: found 'tiny'"):
+        get_volume_profile("tiny")

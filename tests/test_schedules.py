@@ -1,0 +1,47 @@
+import os
+import time
+
+import pytest
+
+from segcal_lite.schedules import run_in_order
+
+
+def leave_note(folder, name, needed=None):
+    """Fail unless the note of the job before is there."""
+    if needed is not None:
+        assert (folder / needed).exists()
+    time.sleep(0.05)
+    (folder / name).write_text(str(os.getpid()))
+    return name
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_jobs_wait_for_the_job_before_them(tmp_path, n_workers):
+    order = []
+    jobs = {
+        "c": (leave_note, tmp_path, "c", "b"),
+        "b": (leave_note, tmp_path, "b", "a"),
+        "a": (leave_note, tmp_path, "a"),
+        "alone": (leave_note, tmp_path, "alone"),
+    }
+    before = {"c": "b", "b": "a", "a": "done long ago"}
+    found = run_in_order(jobs, before, n_workers, lambda key, seconds: order.append(key))
+    assert found == {key: key for key in jobs}
+    assert order.index("a") < order.index("b") < order.index("c")
+    pids = {(tmp_path / name).read_text() for name in jobs}
+    assert (str(os.getpid()) in pids) == (n_workers == 1)
+
+
+def fail():
+    raise ValueError("blue: found red")
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_error_of_a_job_is_the_callers(tmp_path, n_workers):
+    jobs = {"bad": (fail,), "good": (leave_note, tmp_path, "good"), "after": (fail,)}
+    with pytest.raises(ValueError, match="blue: found red"):
+        run_in_order(jobs, {"after": "bad"}, n_workers)
+
+
+def test_nothing_to_do():
+    assert run_in_order({}, n_workers=2) == {}

@@ -1,0 +1,125 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from segcal_lite.set_files import read_sets
+
+
+def write_dataset(folder, channels=("T1", "FLAIR"), n_cases=10, domains=("here", "there")):
+    """Two channels, three segments, two domains."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    rows = ["case,domain"]
+    for number in range(n_cases):
+        labels = np.zeros((6, 5, 4), dtype=np.uint8)
+        labels[1:4, 1:4, 1] = [[1, 2, 3]] * 3
+        affine = np.diag([1.0, 1.0, 1.0 + number % 3, 1.0])
+        for channel in range(len(channels)):
+            image = np.full((6, 5, 4), channel, dtype=np.float32) + labels
+            path = folder / f"imagesTr/c{number}_{channel:04d}.nii.gz"
+            nib.save(nib.Nifti1Image(image, affine), path)
+        nib.save(nib.Nifti1Image(labels, affine), folder / f"labelsTr/c{number}.nii.gz")
+        rows.append(f"c{number},{domains[number % len(domains)]}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    description = {
+        "channel_names": dict(enumerate(channels)),
+        "labels": {"background": 0, "a": 1, "b": 2, "c": 3},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_dataset(tmp_path / "raw" / "two")
+    write_dataset(tmp_path / "raw" / "ct", channels=("CT",))
+    return tmp_path
+
+
+def write_sets(folder, **entry):
+    path = folder / "sets.yaml"
+    path.write_text(json.dumps({"mine": {"data": str(folder / "raw" / "two")} | entry}))  # is YAML
+    return path
+
+
+def test_a_set_is_one_channel_and_one_organ_of_a_dataset(folder):
+    path = write_sets(folder, channel="FLAIR", foreground=["a", "c"], crop_size=[8, 8, 8])
+    (name, source) = next(iter(read_sets(path).items()))
+    assert name == "mine" == source.task.name
+    assert source.task.segments == ("a + c",)
+    assert (source.selection.channel, source.selection.classes) == (1, (1, 3))
+    assert source.crop_size == (8, 8, 8)
+    assert source.task.spacing_mm == (1.0, 1.0, 2.0)  # the median of 1, 2 and 3 mm
+    assert source.task.intensity_rule == "standard_deviation"
+
+
+def test_splits_are_the_papers_within_the_domains_asked_for(folder):
+    path = write_sets(folder, channel="T1", domains=["there"])
+    dataset = read_sets(path)["mine"].dataset
+    assert {case.domain for case in dataset.cases} == {"there"}
+    splits = sorted(case.split for case in dataset.cases)
+    assert splits == ["test", "train", "train", "train", "validation"]
+    assert any("60 : 10 : 30" in note for note in dataset.notes)
+    assert sum(note.startswith("no split") for note in dataset.notes) == 1
+
+
+def test_splits_of_the_data_are_kept(folder):
+    table = folder / "raw" / "two" / "cases.csv"
+    lines = table.read_text().split()
+    splits = ["train"] * 4 + ["validation"] * 3 + ["test"] * 3
+    rows = [f"{line},{split}" for line, split in zip(lines[1:], splits, strict=True)]
+    table.write_text("\n".join([lines[0] + ",split", *rows]) + "\n")
+    dataset = read_sets(write_sets(folder, channel="T1"))["mine"].dataset
+    assert [case.split for case in dataset.cases] == splits
+
+
+def test_a_folder_of_datasets_is_a_file_of_sets(folder):
+    for file in (folder / "raw" / "two" / "imagesTr").glob("*_0001.nii.gz"):
+        file.unlink()
+    description = json.loads((folder / "raw" / "two" / "dataset.json").read_text())
+    description["channel_names"] = {"0": "T2"}
+    (folder / "raw" / "two" / "dataset.json").write_text(json.dumps(description))
+    sets = read_sets(folder / "raw")
+    assert list(sets) == ["ct", "two"]
+    assert sets["ct"].task.intensity_rule == "hounsfield"
+    assert sets["two"].task.segments == ("a + b + c",)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, r"set mine: found channels \('T1', 'FLAIR'\), expected channel: one of them"),
+        ({"channel": "T2"}, "set mine, channel: found 'T2', expected one of 'T1', 'FLAIR'"),
+        ({"channel": "T1", "foreground": ["d"]}, "set mine, foreground: found 'd', expected"),
+        ({"channel": "T1", "modality": "PET"}, "set mine, modality: found 'PET'"),
+        ({"channel": "T1", "domains": ["far"]}, "set mine, domains: found 'far'"),
+        ({"channel": "T1", "organ": "a"}, r"set mine: found keys .*'organ'.*, expected data and"),
+        ({"channel": "T1", "spacing_mm": [1, 0, 1]}, "spacing_mm"),
+        ({"data": "/nowhere"}, "nowhere: found no such folder"),
+    ],
+)
+def test_wrong_entries_are_refused_by_name(folder, entry, message):
+    with pytest.raises(ValueError, match=message):
+        read_sets(write_sets(folder, **entry))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "found text that is no YAML"),
+        ("just words", "found no table of sets"),
+        ("a: b", "found no table of sets"),
+        ("{}", "found no set, expected at least one dataset"),
+    ],
+)
+def test_files_that_are_none_are_refused(tmp_path, text, message):
+    (tmp_path / "sets.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"sets.yaml: {message}"):
+        read_sets(tmp_path / "sets.yaml")
+    with pytest.raises(ValueError, match="found no such file or folder"):
+        read_sets(tmp_path / "missing.yaml")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: found no set"):
+        read_sets(tmp_path / "empty")

@@ -21,6 +21,7 @@ from segcal_lite.block_settings import (
     set_probabilities,
 )
 from segcal_lite.block_training import (
+    LAYOUT,
     BlockTraining,
     load_block_model,
     train_on_blocks,

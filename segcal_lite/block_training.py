@@ -150,7 +150,7 @@ class BlockTraining:
     def finished(self):
         """Whether the loss has not fallen for two evaluations, or their number is used up."""
         settings, numbers = self.settings, self.numbers
-        most = round(settings.n_evaluations * len(settings.sets) ** 0.5)
+        most = settings.n_evaluations * len(settings.sets)
         return numbers["n_flat"] >= settings.n_flat_to_stop or len(numbers["history"]) >= most
 
     def train_until_evaluation(self):

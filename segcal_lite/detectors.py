@@ -8,6 +8,7 @@ made: if they separate the sets as well as the spectral signature does, the sets
 """
 
 import numpy as np
+from sklearn.covariance import LedoitWolf
 
 from segcal_lite._checks import check_finite, wrong_input
 from segcal_lite.spectral import leave_one_out_oodm, oodm, threshold_of_scores
@@ -205,6 +206,70 @@ class ScalarDetector(Detector):
             found = f"shape {values.shape}, {np.isinf(values).sum()} infinite"
             raise wrong_input("values", found, "shape () or (n,), finite or NaN")
         return np.where(np.isnan(values), np.inf, values)
+
+
+class MahalanobisDetector(Detector):
+    """Score: Mahalanobis distance of pooled features to the nearest group of training cases.
+
+    Lee et al. (NeurIPS 2018), whom B names: each group has a mean of its own, all share one
+    covariance. It is estimated with Ledoit and Wolf's shrinkage, since images are few. The training
+    scores are leave-one-out, as B's: each case is scored by what the others give.
+
+    `fit` takes the mean of each feature over the voxels of each training image, shape (R, d) with
+    R >= 3, and optionally the group (such as the set) of each, (R,). `score` takes (d,) or (n, d).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> train = np.concatenate([rng.normal(0, 1, (30, 2)), rng.normal(20, 1, (30, 2))])
+    >>> detector = MahalanobisDetector().fit(train, np.repeat(["a", "b"], 30))
+    >>> detector.is_ood([[0.0, 0.0], [20.0, 20.0], [10.0, 10.0]]).tolist()
+    [False, False, True]
+    """
+
+    def fit(self, features, groups=None):
+        """Estimate means and covariance; return self."""
+        features = check_finite("features", np.asarray(features, dtype=np.float64))
+        if features.ndim != 2 or len(features) < 3:
+            raise wrong_input("features", f"shape {features.shape}", "(R, d) with R >= 3 images")
+        groups = np.zeros(len(features)) if groups is None else np.asarray(groups)
+        if groups.shape != features.shape[:1]:
+            raise wrong_input("groups", f"shape {groups.shape}", f"({len(features)},)")
+        self._means, self._precision = _group_gaussians(features, groups)
+        scores = []
+        for left_out in range(len(features)):
+            others = np.arange(len(features)) != left_out
+            gaussians = _group_gaussians(features[others], groups[others])
+            scores.append(_nearest_mean(features[left_out], *gaussians))
+        self.training_scores = np.array(scores)
+        return self
+
+    def score(self, features):
+        """Return the distance of one case as a float, or of n as (n,)."""
+        self._check_fitted()
+        features = check_finite("features", np.asarray(features, dtype=np.float64))
+        length = self._means.shape[1]
+        if features.ndim not in (1, 2) or features.shape[-1] != length:
+            raise wrong_input(
+                "features", f"shape {features.shape}", f"({length},) or (n, {length})"
+            )
+        scores = _nearest_mean(features, self._means, self._precision)
+        return float(scores) if features.ndim == 1 else scores
+
+
+def _group_gaussians(features, groups):
+    """Return the mean of each group (G, d) and the inverse of their common covariance."""
+    names, index = np.unique(groups, return_inverse=True)
+    means = np.stack([features[index == g].mean(axis=0) for g in range(len(names))])
+    covariance = LedoitWolf(assume_centered=True).fit(features - means[index])
+    return means, covariance.precision_
+
+
+def _nearest_mean(features, means, precision):
+    """Return the Mahalanobis distance of each row to the nearest mean."""
+    differences = features[..., np.newaxis, :] - means
+    squares = np.einsum("...gi,ij,...gj->...g", differences, precision, differences)
+    return np.sqrt(np.maximum(squares, 0).min(axis=-1))
 
 
 def intensity_moments(image):

@@ -29,7 +29,7 @@ from .runs import (
 )
 from .schedules import run_in_order
 from .set_files import SetSource, read_sets
-from .volume_scores import LAST, VolumeScoring, read_scores, score_volumes
+from .volume_scores import VolumeScoring, read_scores, score_volumes
 
 PHANTOMS = "phantoms"
 NETWORK = "resunet3d"
@@ -130,8 +130,8 @@ class JointExperiment:
         """Processes that train or score side by side: one on a GPU."""
         return 1 if self.device.startswith("cuda") else count_workers(max(1, n_tasks))
 
-    def scoring(self, layers=(LAST,), shuffle_seed=0):
-        """How volumes are scored in this run."""
+    def scoring(self, layers=(), shuffle_seed=0):
+        """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
         profile = self.profile
         return VolumeScoring(
             profile.block_side,
@@ -177,7 +177,7 @@ class JointExperiment:
         """Folder of the scores of one set by one model, or by its shuffled control."""
         kind = "-dropout" if dropout else ""
         kind += f"-shuffled{scoring.shuffle_seed}" if scoring.shuffle_seed else ""
-        kind += "" if scoring.layers == (LAST,) else "-layers"
+        kind += "".join(f"-{layer}" for layer in scoring.layers)
         return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name
 
     def metrics(self, plans, sets=None, split="test", report=print):

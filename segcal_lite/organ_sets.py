@@ -97,8 +97,8 @@ class VolumeProfile:
     evaluate_every, n_flat_to_stop : int
         Iterations between two evaluations; consecutive ones without a smaller loss that end it.
     n_evaluations : int
-        Most evaluations of a model of one set; one of n sets may have sqrt(n) times as many. B has
-        no such bound.
+        Most evaluations of a model of one set; one of n sets may have n times as many, so that all
+        look at a set about equally often. B has no such bound.
     n_validation_blocks : int
         Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
     noise, foreground_share : float
@@ -146,7 +146,7 @@ VOLUME_PROFILES = {
         "n_stages": 4,
         "batch_size": 4,
         "learning_rate": 0.005,
-        "evaluate_every": 30,
+        "evaluate_every": 15,
         "n_evaluations": 2,
         "n_validation_blocks": 8,
         "n_passes": 4,

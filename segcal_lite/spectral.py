@@ -6,6 +6,8 @@ Its singular values s, in logarithm and at unit length, are the spectral signatu
 is suspicious when its signature lies far from every training signature.
 """
 
+import warnings
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
@@ -15,6 +17,10 @@ from segcal_lite._checks import check_count, check_finite, wrong_input
 # lies below this fraction of it is noise and not a property of the image.
 RELATIVE_EPSILON = 1e-6
 LEAF_ROWS = 512  # few enough for a core's own cache
+
+
+class RankDeficientWarning(UserWarning):
+    """A signature whose last entries tell of the floor under the spectrum, not of the image."""
 
 
 def spectral_signature(feature_map, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False):
@@ -42,6 +48,11 @@ def spectral_signature(feature_map, relative_epsilon=RELATIVE_EPSILON, divide_by
         For a map with no spatial axis, no voxel, zeros only, NaN or infinite values; for an
         epsilon outside (0, 1); and where every log(s) is 0, so that no unit length exists.
 
+    Warns
+    -----
+    RankDeficientWarning
+        Where singular values were raised to the floor.
+
     Notes
     -----
     The signature does not change when voxels are permuted, when channels are mixed by a rotation,
@@ -58,7 +69,7 @@ def spectral_signature(feature_map, relative_epsilon=RELATIVE_EPSILON, divide_by
     """
     voxels = _voxels_by_channels("feature_map", feature_map)
     n_voxels = voxels.shape[0] if divide_by_sqrt_voxels else 1
-    return _normalised_log(_singular_values(voxels), n_voxels, relative_epsilon)
+    return signature_of_spectrum(_singular_values(voxels), n_voxels, relative_epsilon)
 
 
 class SpectrumSums:
@@ -117,7 +128,7 @@ class SpectrumSums:
     def signature(self, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False):
         """Return the signature of all voxels so far, as `spectral_signature` of the whole map."""
         n_voxels = self.n_voxels if divide_by_sqrt_voxels else 1
-        return _normalised_log(self.singular_values(), n_voxels, relative_epsilon)
+        return signature_of_spectrum(self.singular_values(), n_voxels, relative_epsilon)
 
 
 def oodm(signature, reference):
@@ -249,11 +260,53 @@ def _singular_values(voxels):
     return np.pad(found, (0, voxels.shape[1] - found.size))
 
 
-def _normalised_log(singular_values, n_voxels, relative_epsilon):
-    """Return log(s) / ||log(s)|| for s floored, then divided by sqrt(n_voxels)."""
+def signature_of_spectrum(singular_values, n_voxels=1, relative_epsilon=RELATIVE_EPSILON):
+    """Return the spectral signature log(s) / ||log(s)|| of singular values that are at hand.
+
+    Parameters
+    ----------
+    singular_values : array_like, shape (r,)
+        At least 0.
+    n_voxels : int
+        s is divided by its square root; 1, the paper's, leaves s as it is.
+    relative_epsilon : float, in (0, 1)
+        As in `spectral_signature`.
+
+    Returns
+    -------
+    ndarray, shape (r,), float64
+
+    Raises
+    ------
+    ValueError
+        As `spectral_signature`.
+
+    Warns
+    -----
+    RankDeficientWarning
+        Where singular values were raised to the floor.
+
+    Examples
+    --------
+    >>> signature_of_spectrum(np.exp([4.0, 3.0])).tolist()
+    [0.8, 0.6]
+    """
+    singular_values = check_finite("singular_values", np.asarray(singular_values, np.float64))
+    if singular_values.ndim != 1 or not singular_values.size or singular_values.min() < 0:
+        found = f"shape {singular_values.shape}"
+        raise wrong_input("singular_values", found, "(r,) values of at least 0")
     if not 0 < relative_epsilon < 1:
         raise wrong_input("relative_epsilon", relative_epsilon, "a number in (0, 1)")
     floor = relative_epsilon * singular_values.max()
+    n_floored = int(np.count_nonzero(singular_values < floor))
+    if n_floored:
+        warnings.warn(
+            f"{n_floored} of {singular_values.size} singular values lay below "
+            f"{relative_epsilon:g} of the largest and were raised to it: the feature map has "
+            "silent or dependent channels",
+            RankDeficientWarning,
+            stacklevel=3,
+        )
     if floor == 0:
         raise wrong_input("feature_map", "no value but 0", "at least one non-zero voxel")
     log_spectrum = np.log(np.maximum(singular_values, floor) / np.sqrt(n_voxels))

@@ -37,7 +37,8 @@ class VolumeScoring:
     n_passes : int
         Stochastic passes of a model with dropout; others are not asked for them.
     layers : tuple of str
-        Whose spectra are kept.
+        Whose spectra are kept, for the detectors of features; without any the features of no layer
+        are computed.
     shuffle_seed : int
         0, or the seed of a control: the weights in random order.
     """
@@ -46,7 +47,7 @@ class VolumeScoring:
     overlap: int
     n_bins: int
     n_passes: int
-    layers: tuple = (LAST,)
+    layers: tuple = ()
     shuffle_seed: int = 0
 
 

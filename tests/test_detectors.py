@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.covariance import LedoitWolf
 
 from segcal_lite.detectors import (
     IntensityDetector,
+    MahalanobisDetector,
     NearestReferenceDetector,
     ScalarDetector,
     SpectralDetector,
@@ -266,3 +268,64 @@ def test_no_score_and_no_threshold_before_fit(detector):
 def test_wrong_input_is_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def gaussian_groups(n=40, seed=0):
+    rng = np.random.default_rng(seed)
+    spread = np.array([1.0, 5.0, 0.2])
+    groups = np.repeat(["a", "b"], n)
+    return rng.normal(size=(2 * n, 3)) * spread + np.where(groups == "a", 0, 30)[:, None], groups
+
+
+def test_mahalanobis_is_that_of_scikit_learn_for_one_group():
+    features, _ = gaussian_groups()
+    detector = MahalanobisDetector().fit(features[:40])
+    estimate = LedoitWolf().fit(features[:40])
+    expected = np.sqrt(estimate.mahalanobis(features))
+    np.testing.assert_allclose(detector.score(features), expected)
+    assert detector.score(features[0]) == pytest.approx(expected[0])
+
+
+def test_mahalanobis_takes_the_nearest_group_in_units_of_the_common_spread():
+    features, groups = gaussian_groups()
+    detector = MahalanobisDetector().fit(features, groups)
+    assert detector.is_ood(features).mean() < 0.05
+    between = [[15.0, 15.0, 15.0]]
+    assert detector.is_ood(between).all()
+    one_group = MahalanobisDetector().fit(features)
+    assert one_group.score(between)[0] < detector.score(between)[0]
+    wide, narrow = detector.score([[0.0, 5.0, 0.0], [0.0, 0.0, 5.0]])
+    assert narrow > 3 * wide
+
+
+def test_mahalanobis_training_scores_are_leave_one_out():
+    features, groups = gaussian_groups(n=4)
+    detector = MahalanobisDetector().fit(features, groups)
+    for left_out in range(8):
+        others = np.arange(8) != left_out
+        alone = MahalanobisDetector().fit(features[others], groups[others])
+        assert detector.training_scores[left_out] == pytest.approx(alone.score(features[left_out]))
+    assert detector.training_scores.mean() > detector.score(features).mean()
+
+
+def test_mahalanobis_with_silent_features():
+    features, _ = gaussian_groups()
+    features[:, 2] = 0
+    detector = MahalanobisDetector().fit(features)
+    assert np.isfinite(detector.score(features)).all()
+
+
+def test_mahalanobis_refuses_by_name():
+    with pytest.raises(ValueError, match=r"features: found shape \(2, 3\), expected \(R, d\) with"):
+        MahalanobisDetector().fit(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"groups: found shape \(2,\), expected \(4,\)"):
+        MahalanobisDetector().fit(np.eye(4), ["a", "b"])
+    with pytest.raises(ValueError, match="features: found 1 NaN"):
+        MahalanobisDetector().fit([[1.0], [np.nan], [2.0]])
+    detector = MahalanobisDetector().fit(np.eye(4))
+    with pytest.raises(
+        ValueError, match=r"features: found shape \(3,\), expected \(4,\)"
+    ):
+        detector.score([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="MahalanobisDetector: found no training cases"):
+        MahalanobisDetector().score([1.0])

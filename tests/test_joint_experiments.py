@@ -40,8 +40,8 @@ def test_every_model_is_scored_on_every_set_that_is_asked_for(volumes):
 def test_controls_and_layers_have_scores_of_their_own(volumes):
     plan = dedicated("atrium")
     scorings = [
-        volumes.scoring(),
-        volumes.scoring(shuffle_seed=1),
+        volumes.scoring(("last_features",)),
+        volumes.scoring(("last_features",), shuffle_seed=1),
         volumes.scoring(("encoder.0", "last_features")),
     ]
     found = volumes.score([(plan, False, "atrium", "test", s) for s in scorings], lambda line: None)

@@ -8,10 +8,12 @@ from hypothesis.extra.numpy import arrays
 
 from segcal_lite.spectral import (
     RELATIVE_EPSILON,
+    RankDeficientWarning,
     SpectrumSums,
     leave_one_out_oodm,
     ood_threshold,
     oodm,
+    signature_of_spectrum,
     spectral_signature,
     threshold_of_scores,
 )
@@ -78,7 +80,7 @@ def test_it_is_the_diagonal_that_counts_and_not_a_matrix_of_the_svd():
     np.testing.assert_allclose(spectral_signature(rotated), signature, atol=1e-10)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("kind", ["dead channel", "repeated channel", "fewer voxels"])
 def test_zero_singular_values_are_floored_and_never_logged(kind):
     """The second known mistake: log(0)."""
@@ -94,7 +96,9 @@ def test_zero_singular_values_are_floored_and_never_logged(kind):
         rank = 2
     found = np.linalg.svd(feature_map.reshape(4, -1).T, compute_uv=False)[:rank]
     floored = np.concatenate([found, np.full(4 - rank, RELATIVE_EPSILON * found[0])])
-    signature = spectral_signature(feature_map)
+    message = f"{4 - rank} of 4 singular values lay below 1e-06 of the largest and were raised"
+    with pytest.warns(RankDeficientWarning, match=message):
+        signature = spectral_signature(feature_map)
     np.testing.assert_allclose(signature, signature_by_hand(floored), atol=1e-10)
 
 
@@ -380,3 +384,26 @@ def test_sums_refuse_other_channels_and_no_voxels():
 def test_wrong_distances_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_constant_channels_are_no_defect_but_two_of_them_depend_on_each_other(recwarn):
+    feature_map = random_map(shape=(4, 6, 5))
+    feature_map[1] = 3.0
+    assert np.isfinite(spectral_signature(feature_map)).all()
+    assert len(recwarn) == 0
+    feature_map[2] = -7.0
+    with pytest.warns(RankDeficientWarning, match="1 of 4 singular values .* silent or dependent"):
+        spectral_signature(feature_map)
+
+
+def test_a_spectrum_at_hand_gives_the_signature_of_its_map():
+    feature_map = random_map(shape=(4, 6, 5))
+    s = np.linalg.svd(feature_map.reshape(4, -1), compute_uv=False)
+    np.testing.assert_allclose(signature_of_spectrum(s), spectral_signature(feature_map))
+    divided = spectral_signature(feature_map, divide_by_sqrt_voxels=True)
+    np.testing.assert_allclose(signature_of_spectrum(s, n_voxels=30), divided)
+    for wrong in ([], [[1.0]], [1.0, -1.0]):
+        with pytest.raises(ValueError, match="singular_values: found shape"):
+            signature_of_spectrum(wrong)
+    with pytest.raises(ValueError, match="singular_values: found 1 NaN"):
+        signature_of_spectrum([1.0, np.nan])

@@ -56,7 +56,7 @@ def test_all_scores_of_a_volume_are_those_of_the_plain_functions(trained, loaded
 def test_the_signature_is_that_of_the_stitched_map_and_pooling_its_mean(trained, loaded):
     model, settings = loaded
     case = trained.cases("atrium", "test")[0]
-    found = score_volume(model, settings, case, trained.scoring())
+    found = score_volume(model, settings, case, trained.scoring((LAST,)))
     stitched = np.full((2, *case.labels.shape), np.nan)
     blocks = stream_features(model, model.last_features, np.asarray(case.image), (16,) * 3, 4)
     for place, features in blocks:

@@ -18,25 +18,33 @@ NOTEBOOKS = (
     "03_calibration",
     "04_segment_entropy",
     "05_ood_detection",
+    "06_joint_training",
 )
+OF_SETS = ("06_joint_training",)  # take many sets instead of one dataset
 
 
-def demo(data, task, profile, out, seed, device, **scale):
-    """Run the notebooks in order on one run folder, then gather ``index.html``."""
+def demo(data, task, profile, out, seed, device, sets=None, **scale):
+    """Run the notebooks in order on one run folder, then gather ``index.html``.
+
+    Those of many sets run where the data are phantoms too, or where `sets` names some.
+    """
     folder = resolve_path(out)
-    parameters = {"data": str(data), "task": task, "profile": profile, "seed": seed}
-    parameters |= {"out": str(folder), "device": device} | scale
+    sets = sets or ("phantoms" if str(data) == "phantoms" else None)
+    common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
+    names = [name for name in NOTEBOOKS if sets or name not in OF_SETS]
     started = time.monotonic()
     with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
         written = []
-        for number, name in enumerate(NOTEBOOKS, start=1):
-            print(f"[{number}/{len(NOTEBOOKS)}] {name}", flush=True)
+        for number, name in enumerate(names, start=1):
+            print(f"[{number}/{len(names)}] {name}", flush=True)
+            one = {"data": str(data), "task": task} | scale
+            parameters = common | ({"sets": str(sets)} if name in OF_SETS else one)
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name
             pages.execute_notebook(source, executed, parameters, kernel_name())
             written.append(executor.submit(pages.write_page, executed))
             print(f"    {time.monotonic() - started:.0f} s", flush=True)
-        titles = {name: page.result() for name, page in zip(NOTEBOOKS, written, strict=True)}
+        titles = {name: page.result() for name, page in zip(names, written, strict=True)}
     index = pages.write_index(folder, titles)
     print(f"done: open {index}", flush=True)
     return 0

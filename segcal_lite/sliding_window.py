@@ -5,6 +5,7 @@ Probabilities of overlapping blocks are averaged. Features are not: for the spec
 voxel counts once, in the block whose middle it is nearest to.
 """
 
+from contextlib import ExitStack
 from itertools import product
 
 import numpy as np
@@ -50,19 +51,64 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     ValueError
         If `image` has not four dimensions, or `overlap` reaches the block's size.
     """
-    image, block_size = _checked(model, image, block_size, overlap)
-    device = next(model.parameters()).device
+    return predict_with_features(model, {}, image, loss, None, block_size, overlap)
+
+
+def _blended(predictor, model, image, block_size, overlap):
+    """Let MONAI walk over the volume, predict block by block and average."""
     probs = sliding_window_inference(
         torch.from_numpy(image)[None],
         roi_size=block_size,
         sw_batch_size=_n_at_once(block_size),
-        predictor=lambda block: class_logits(model(block), loss).softmax(dim=1),
-        overlap=[overlap / side for side in block_size],
+        predictor=predictor,
+        # A little less: MONAI rounds the step between blocks down.
+        overlap=[max(0, overlap - 1e-3) / side for side in block_size],
         mode="gaussian",
-        sw_device=device,
+        sw_device=next(model.parameters()).device,
         device="cpu",
     )
     return (probs[0] / probs[0].sum(dim=0)).numpy()
+
+
+@torch.no_grad()
+def predict_with_features(
+    model, layers, image, loss, receive, block_size=BLOCK_SIZE, overlap=OVERLAP
+):
+    """`predict_volume`, and on the way the features of some layers as by `stream_features`.
+
+    One pass through the network serves both.
+
+    Parameters
+    ----------
+    model, image, loss, block_size, overlap
+        As in `predict_volume`.
+    layers : dict of torch.nn.Module
+        By name.
+    receive : callable
+        Called with the name of a layer, the place of a block's voxels, and their features.
+
+    Returns
+    -------
+    array, float32, shape (K, X, Y, Z)
+        The class probabilities.
+    """
+    image, block_size = _checked(model, image, block_size, overlap)
+    places, before = _places(image.shape[1:], block_size, overlap)
+    arriving = iter(places)
+
+    def predictor(blocks):
+        with ExitStack() as stack:
+            recorded = {
+                name: stack.enter_context(recorded_features(layer))
+                for name, layer in layers.items()
+            }
+            probs = class_logits(model(blocks), loss).softmax(dim=1)
+        for index, along in zip(range(len(blocks)), arriving, strict=False):
+            for name, maps in recorded.items():
+                receive(name, *_owned(maps[0][index], along, before, block_size))
+        return probs
+
+    return _blended(predictor, model, image, block_size, overlap)
 
 
 @torch.no_grad()
@@ -96,11 +142,11 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     """
     image, block_size = _checked(model, image, block_size, overlap)
     device = next(model.parameters()).device
-    short = [max(0, n - side) for side, n in zip(image.shape[1:], block_size, strict=True)]
-    before = [lacking // 2 for lacking in short]  # as MONAI pads in `predict_volume`
-    whole = np.pad(image, [(0, 0), *((a, n - a) for a, n in zip(before, short, strict=True))])
-    axes = zip(image.shape[1:], block_size, strict=True)
-    places = list(product(*(owned_ranges(side, block, overlap) for side, block in axes)))
+    places, before = _places(image.shape[1:], block_size, overlap)
+    after = [
+        max(0, n - side) - a for side, n, a in zip(image.shape[1:], block_size, before, strict=True)
+    ]
+    whole = np.pad(image, [(0, 0), *zip(before, after, strict=True)])
     n_at_once = _n_at_once(block_size)
     for group in (places[k : k + n_at_once] for k in range(0, len(places), n_at_once)):
         blocks = [
@@ -110,17 +156,27 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
         with recorded_features(layer) as recorded:
             model(torch.from_numpy(np.stack(blocks)).to(device))
         for along, features in zip(group, recorded[0], strict=True):
-            yield tuple(owned for _, owned in along), _owned(features, along, before, block_size)
+            yield _owned(features, along, before, block_size)
+
+
+def _places(shape, block_size, overlap):
+    """Return start and owned slice of each block along the axes, and the padding before them.
+
+    Blocks come in the order of MONAI's sliding window, and small volumes are padded as there.
+    """
+    axes = list(zip(shape, block_size, strict=True))
+    places = product(*(owned_ranges(side, block, overlap) for side, block in axes))
+    return list(places), [max(0, block - side) // 2 for side, block in axes]
 
 
 def _owned(features, along, before, block_size):
-    """Cut out of a block's features (C', *S) those of the voxels that the block owns."""
+    """Return the place of the voxels that a block owns, and their features cut out of its map."""
     inside = []
     steps = _steps(features.shape[1:], block_size)
     for (start, owned), padding, step in zip(along, before, steps, strict=True):
         edges = (edge - start + padding for edge in (owned.start, owned.stop))
         inside.append(slice(*(_n_centres(edge, step) for edge in edges)))
-    return features[:, *inside]
+    return tuple(owned for _, owned in along), features[:, *inside]
 
 
 def _n_at_once(block_size):

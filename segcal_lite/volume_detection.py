@@ -74,7 +74,7 @@ def describe_cases(experiment, plan, names, split=None, report=print):
         "spectral_shuffled": np.array(
             [signature_of_spectrum(score["spectra"][LAST]) for score in shuffled]
         ),
-        "mahalanobis": np.array([score["pooled"] for score in plain]),
+        "mahalanobis": np.array([score["pooled"][LAST] for score in plain]),
         "intensities": np.array([score["moments"] for score in plain]),
         "voxel_count": np.array(n_voxels),
         "uncertainty": np.array([score["metrics"]["uncertainty"] for score in dropout]),

@@ -20,7 +20,7 @@ from .entropy import mean_foreground_uncertainty, segment_entropy
 from .inference import dropout_switched_on
 from .runs import read_json, write_json
 from .segmentation_metrics import dice_coefficient, surface_metrics
-from .sliding_window import named_layer, predict_volume, stream_features
+from .sliding_window import named_layer, predict_volume, predict_with_features
 from .spectral import SpectrumSums
 
 LAST = "last_features"
@@ -90,8 +90,8 @@ def score_volume(model, settings, case, scoring):
     -------
     dict
         ``metrics`` by name, NaN where a score is undefined; for a model without dropout also
-        ``spectra`` (singular values by layer), ``n_voxels`` (of each spectrum), ``pooled`` (mean
-        of each feature of the last layer) and ``moments`` of the intensities.
+        by layer ``spectra`` (singular values), ``n_voxels`` (of each spectrum) and ``pooled`` (mean
+        of each feature), and ``moments`` of the intensities.
     """
     whole = case.regions["whole"]
     image = np.ascontiguousarray(case.image[:, *whole])
@@ -99,16 +99,21 @@ def score_volume(model, settings, case, scoring):
     if settings.dropout:
         probs = _mean_of_passes(model, image, settings, scoring.n_passes, window)
         return {"metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring)}
-    probs = predict_volume(model, image, settings.loss, **window)
-    spectra, pooled = {}, None
-    for layer in scoring.layers:
-        spectra[layer], mean = _spectrum(model, layer, image, window)
-        pooled = mean if layer == LAST else pooled
+    layers = {layer: named_layer(model, layer) for layer in scoring.layers}
+    spectra, totals = {}, {}
+
+    def receive(layer, place, features):
+        spectra.setdefault(layer, SpectrumSums(len(features))).update(features)
+        total = features.reshape(len(features), -1).sum(axis=1, dtype=np.float64)
+        totals[layer] = totals.get(layer, 0.0) + total
+
+    probs = predict_with_features(model, layers, image, settings.loss, receive, **window)
+    pooled = {layer: (totals[layer] / sums.n_voxels).tolist() for layer, sums in spectra.items()}
     return {
         "metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring),
         "spectra": {layer: sums.singular_values().tolist() for layer, sums in spectra.items()},
         "n_voxels": {layer: sums.n_voxels for layer, sums in spectra.items()},
-        "pooled": None if pooled is None else pooled.tolist(),
+        "pooled": pooled,
         "moments": intensity_moments(image).tolist(),
     }
 
@@ -150,17 +155,6 @@ def _mean_of_passes(model, image, settings, n_passes, window):
         torch.manual_seed(settings.seed)
         passes = (predict_volume(model, image, settings.loss, **window) for _ in range(n_passes))
         return mean_probability(passes)
-
-
-def _spectrum(model, layer, image, window):
-    """Spectrum of a layer's features and the mean of each feature, streamed."""
-    sums, total = None, 0.0
-    for _, features in stream_features(model, named_layer(model, layer), image, **window):
-        if sums is None:
-            sums = SpectrumSums(len(features))
-        sums.update(features)
-        total = total + features.reshape(len(features), -1).sum(axis=1, dtype=np.float64)
-    return sums, total / sums.n_voxels
 
 
 def shuffle_weights(model, seed):

@@ -323,9 +323,7 @@ def test_mahalanobis_refuses_by_name():
     with pytest.raises(ValueError, match="features: found 1 NaN"):
         MahalanobisDetector().fit([[1.0], [np.nan], [2.0]])
     detector = MahalanobisDetector().fit(np.eye(4))
-    with pytest.raises(
-        ValueError, match=r"features: found shape \(3,\), expected \(4,\)"
-    ):
+    with pytest.raises(ValueError, match=r"features: found shape \(3,\), expected \(4,\)"):
         detector.score([1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="MahalanobisDetector: found no training cases"):
         MahalanobisDetector().score([1.0])

@@ -7,6 +7,7 @@ import nbformat
 import papermill
 import pytest
 
+from segcal_lite import commands
 from segcal_lite.commands import NOTEBOOKS
 from segcal_lite.notebook_copies import exercises, tags, write_copies
 from segcal_lite.runs import project_root
@@ -14,6 +15,7 @@ from segcal_lite.stored_outputs import store_outputs
 
 FOLDER = project_root() / "notebooks"
 SOURCES = {path.stem: nbformat.read(path, as_version=4) for path in sorted(FOLDER.glob("*.ipynb"))}
+OF_SETS = ["sets", "profile", "out", "seed", "device"]
 COMMON = ["data", "task", "profile", "out", "seed", "device", "n_epochs", "n_members"]
 
 
@@ -31,7 +33,8 @@ class TestNotebook:
         cells = code_cells(SOURCES[name])
         assert tags(cells[0]) == ["parameters"]
         assignments = ast.parse(cells[0].source).body
-        assert [statement.targets[0].id for statement in assignments][:8] == COMMON
+        expected = OF_SETS if name in commands.OF_SETS else COMMON
+        assert [s.targets[0].id for s in assignments][: len(expected)] == expected
         for statement in assignments:
             ast.literal_eval(statement.value)
         assert "check_injected(In)" in cells[1].source

@@ -11,6 +11,7 @@ from segcal_lite.sliding_window import (
     named_layer,
     owned_ranges,
     predict_volume,
+    predict_with_features,
     stream_features,
 )
 from segcal_lite.spectral import SpectrumSums
@@ -82,6 +83,25 @@ def test_streamed_features_cover_each_voxel_once_and_have_the_spectrum_of_the_st
     assert sums.n_voxels == np.prod(shape)
     expected = np.linalg.svd(stitched.reshape(4, -1), compute_uv=False)
     np.testing.assert_allclose(sums.singular_values(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "overlap"),
+    [((40, 30, 17), 16, 4), ((10, 40, 9), 16, 5), ((41, 24, 50), 24, 7), ((24, 24, 24), 24, 0)],
+)
+def test_one_pass_gives_the_probabilities_and_features_of_two(model, shape, block, overlap):
+    image, window = random_image(*shape), ((block,) * 3, overlap)
+    layers = {"last": model.last_features, "half": model.encoder[1]}
+    arrived = {name: [] for name in layers}
+    probs = predict_with_features(
+        model, layers, image, "ce", lambda name, *found: arrived[name].append(found), *window
+    )
+    np.testing.assert_array_equal(probs, predict_volume(model, image, "ce", *window))
+    for name, layer in layers.items():
+        alone = list(stream_features(model, layer, image, *window))
+        assert [place for place, _ in alone] == [place for place, _ in arrived[name]]
+        for (_, features), (_, expected) in zip(arrived[name], alone, strict=True):
+            np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
 def test_features_and_probabilities_of_a_small_volume_come_from_the_same_padded_block(model):

@@ -66,7 +66,7 @@ def test_the_signature_is_that_of_the_stitched_map_and_pooling_its_mean(trained,
     np.testing.assert_allclose(s, expected, rtol=1e-6)
     signature = np.log(s) / np.linalg.norm(np.log(s))
     np.testing.assert_allclose(signature, spectral_signature(stitched), atol=1e-6)
-    np.testing.assert_allclose(found["pooled"], stitched.mean(axis=(1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(found["pooled"][LAST], stitched.mean(axis=(1, 2, 3)), rtol=1e-5)
     assert found["n_voxels"][LAST] == case.labels.size
 
 

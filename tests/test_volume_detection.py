@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from segcal_lite.block_settings import dedicated
+from segcal_lite.detection_statistics import auc
+from segcal_lite.detectors import ScalarDetector
+from segcal_lite.volume_detection import (
+    DETECTORS,
+    describe_cases,
+    detection_table,
+    fit_detectors,
+    of_sets,
+)
+
+PLAN = dedicated("atrium")
+
+
+def silent(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def described(volumes):
+    parts = {"train": ["atrium"], "test": ["atrium"], None: ["liver_ct", "cp_younger"]}
+    return [describe_cases(volumes, PLAN, names, split, silent) for split, names in parts.items()]
+
+
+def test_every_detector_gets_a_row_a_case(volumes, described):
+    training, inside, outside = described
+    n_in, n_out = len(volumes.cases("atrium", "test")), 2 * len(volumes.cases("liver_ct"))
+    assert outside["set"].tolist() == ["liver_ct"] * (n_out // 2) + ["cp_younger"] * (n_out // 2)
+    for part, n in ((inside, n_in), (outside, n_out)):
+        assert set(part) == {"set", "case", "dice", *DETECTORS}
+        assert {len(values) for values in part.values()} == {n}
+    for part in described:
+        for name in ("spectral", "spectral_sqrt_voxels", "spectral_shuffled"):
+            np.testing.assert_allclose(np.linalg.norm(part[name], axis=1), 1)
+    assert set(training["voxel_count"]) == {18**3}
+    assert not np.allclose(training["spectral"], training["spectral_shuffled"])
+
+
+def test_the_table_is_that_of_the_plain_functions(described):
+    training, inside, outside = described
+    fitted = fit_detectors(training)
+    table = detection_table(fitted, inside, outside).set_index("detector")
+    spectral = fitted["spectral"]
+    scores = [spectral.score(part["spectral"]) for part in (inside, outside)]
+    row = table.loc["spectral"]
+    assert row.auc == auc(*scores)
+    assert row.lo <= row.auc <= row.hi
+    assert row.tp == (scores[1] > spectral.threshold).sum()
+    assert row.tn + row.fp == row.n_in and row.tp + row.fn == row.n_out
+    assert table.loc["voxel_count"].auc == 0.5  # one grid for all
+    assert table.loc["intensities"].auc > 0.9  # CT and MR are told apart without a network
+
+
+def test_fewer_than_two_training_cases_are_refused(described):
+    training = {key: values[:1] for key, values in described[0].items()}
+    with pytest.raises(ValueError, match=r"reference: found shape .* with R >= 2 signatures"):
+        fit_detectors(training)
+
+
+def test_a_model_that_segments_nothing_in_training_has_no_detector_of_uncertainty(described):
+    training, inside, outside = described
+    empty = dict(training, uncertainty=np.full(len(training["case"]), np.nan))
+    fitted = fit_detectors(empty)
+    assert "uncertainty" not in fitted and "spectral" in fitted
+    assert "uncertainty" not in set(detection_table(fitted, inside, outside).detector)
+
+
+def test_an_image_without_predicted_foreground_is_flagged(described):
+    training, inside, outside = described
+    full = dict(training, uncertainty=np.linspace(0.1, 0.2, len(training["case"])))
+    failed = dict(outside, uncertainty=np.full(len(outside["case"]), np.nan))
+    inside = dict(inside, uncertainty=np.full(len(inside["case"]), 0.15))
+    fitted = {"uncertainty": fit_detectors(full)["uncertainty"]}
+    assert isinstance(fitted["uncertainty"], ScalarDetector)
+    row = detection_table(fitted, inside, failed).iloc[0]
+    assert (row.auc, row.sensitivity, row.specificity) == (1, 1, 1)
+
+
+def test_sets_of_a_description(described):
+    outside = described[2]
+    part = of_sets(outside, ["cp_younger"])
+    assert set(part["set"]) == {"cp_younger"}
+    assert len(part["spectral"]) == len(part["case"]) == len(outside["case"]) // 2

@@ -19,7 +19,7 @@ from ._checks import wrong_input
 from .block_settings import BlockSettings, build_block_model, set_probabilities
 from .blocks import block_transform, draw_block
 from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
-from .devices import choose_device, reproducible
+from .devices import choose_device, memory_layout, reproducible
 from .losses import class_logits, soft_dice_loss, training_loss
 from .runs import (
     check_same_settings,
@@ -30,7 +30,7 @@ from .runs import (
     written_aside,
 )
 
-LAYOUT = torch.channels_last_3d  # a fifth faster on CPUs
+LAYOUT = memory_layout(3)
 
 
 def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", report=None):

@@ -171,14 +171,14 @@ def read_prepared(folder):
 
 @dataclass(frozen=True)
 class Slices:
-    """The slices of many cases as tensors on one device.
+    """The samples of many cases, slices or volumes, as tensors on one device.
 
     Attributes
     ----------
-    images : tensor, shape (N, C, X, Y)
-    labels : uint8 tensor, shape (N, X, Y)
+    images : tensor, shape (N, C, X, Y) or (N, C, X, Y, Z)
+    labels : uint8 tensor, shape (N, X, Y) or (N, X, Y, Z)
     case_index : tensor, shape (N,)
-        Which case a slice is from; on the CPU.
+        Which case a sample is from; on the CPU.
     """
 
     images: torch.Tensor
@@ -186,14 +186,16 @@ class Slices:
     case_index: torch.Tensor
 
 
-def load_slices(cases, split, device="cpu"):
-    """Read the slices of one split to `device`.
+def load_slices(cases, split, device="cpu", n_dims=2):
+    """Read the slices of one split to `device`, or its whole volumes.
 
     Parameters
     ----------
     cases : list of PreparedCase
     split : {"train", "validation", "test"}
     device : torch device
+    n_dims : {2, 3}
+        With 3 a sample is a volume (C, X, Y, Z), and all have one grid.
 
     Returns
     -------
@@ -208,6 +210,12 @@ def load_slices(cases, split, device="cpu"):
     chosen = [case for case in cases if case.split == split]
     if not chosen:
         raise wrong_input("cases", f"no case in split {split!r}", "at least one")
+    if n_dims == 3:
+        return Slices(
+            torch.from_numpy(np.stack([case.image for case in chosen])).to(device),
+            torch.from_numpy(np.stack([case.labels for case in chosen])).to(device),
+            torch.arange(len(chosen)),
+        )
     images = np.concatenate([np.moveaxis(case.image, -1, 0) for case in chosen])
     labels = np.concatenate([np.moveaxis(case.labels, -1, 0) for case in chosen])
     n_slices = [case.labels.shape[-1] for case in chosen]

@@ -26,11 +26,10 @@ from .runs import (
     run_lock,
     write_json,
 )
-from .tasks import TASKS, Profile, Task, get_profile
+from .tasks import TASKS, Profile, Task, get_profile, task_for_profile
 from .training_settings import TrainingSettings
 
 PHANTOMS = "phantoms"
-NETWORK = "unet2d"
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
 
 
@@ -59,7 +58,8 @@ class Experiment:
             settings = TrainingSettings.gather(
                 self.task, self.profile, self.data_fingerprint, loss, seed, dropout
             )
-            folder = model_folder(self.out, NETWORK, loss, seed, settings.dropout)
+            network = f"unet{len(self.profile.crop_size)}d"
+            folder = model_folder(self.out, network, loss, seed, settings.dropout)
             members.append(Member(folder, settings))
         return members
 
@@ -188,14 +188,15 @@ def open_experiment(
     """
     out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
-        known = TASKS[check_choice("task", task or "heart", PHANTOM_TASKS)]
+        names = (*PHANTOM_TASKS, "prostate_3d")
+        known = task_for_profile(TASKS[check_choice("task", task or "heart", names)], profile)
         settled = get_profile(profile, known, **scale)
         folder = out / "data"
         write_phantom_cases(folder, known, settled, seed)
         dataset = read_dataset(folder, task=known, seed=seed)
     else:
         dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
-        known = task_of(dataset, task)
+        known = task_for_profile(task_of(dataset, task), profile)
         settled = get_profile(profile, known, **scale)
     for note in dataset.notes:
         report(note)
@@ -229,8 +230,8 @@ def write_phantom_cases(folder, task, profile, seed, shift_strength=1.0, n_cases
         n_validation=n_validation,
         n_test=n_test,
         n_shifted=n_shifted,
-        size=profile.crop_size,
-        n_slices=profile.n_phantom_slices,
+        size=profile.crop_size[:2],
+        n_slices=(*profile.crop_size, profile.n_phantom_slices)[2],
         seed=seed,
         shift_strength=shift_strength,
     )

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from ._checks import check_count, wrong_input
-from .devices import choose_device
+from .devices import choose_device, memory_layout
 from .losses import class_logits
 from .runs import read_json
 from .training_settings import TrainingSettings, build_model
@@ -42,18 +42,18 @@ def load_model(folder, device="auto"):
     settings = TrainingSettings(**read_json(folder / "config.json"))
     model = build_model(settings)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model = model.to(choose_device(device), memory_format=torch.channels_last)
+    model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
     return model.eval(), settings
 
 
 @torch.no_grad()
 def predict_logits(model, image, loss):
-    """Predict one volume slice by slice.
+    """Predict one volume: slice by slice in 2D, at once in 3D.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Maps (B, C, X, Y) to (B, n_outputs, X, Y).
+        Maps (B, C, X, Y) to (B, n_outputs, X, Y), or the same with Z if its ``n_dims`` is 3.
     image : array, shape (C, X, Y, Z)
     loss : {"ce", "dice", "ce_dice"}
         What `model` was trained with: it decides what the outputs mean.
@@ -64,12 +64,14 @@ def predict_logits(model, image, loss):
         Logits whose softmax are the class probabilities.
     """
     device = next(model.parameters()).device
-    slices = torch.from_numpy(np.array(np.moveaxis(image, -1, 0), dtype=np.float32))
+    n_dims = getattr(model, "n_dims", 2)
+    samples = image[np.newaxis] if n_dims == 3 else np.moveaxis(image, -1, 0)
     outputs = []
-    for batch in slices.split(N_SLICES_AT_ONCE):
-        batch = batch.to(device).contiguous(memory_format=torch.channels_last)
+    for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(N_SLICES_AT_ONCE):
+        batch = batch.to(device).contiguous(memory_format=memory_layout(n_dims))
         outputs.append(class_logits(model(batch), loss).float().cpu())
-    return np.ascontiguousarray(torch.cat(outputs).permute(1, 2, 3, 0).numpy())
+    logits = outputs[0][0] if n_dims == 3 else torch.cat(outputs).permute(1, 2, 3, 0)
+    return np.ascontiguousarray(logits.numpy())
 
 
 def softmax(logits):

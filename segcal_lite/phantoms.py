@@ -17,7 +17,7 @@ from .looks import SHIFTED, SOURCE, mixed_look
 from .phantom_files import Phantom, centred_grid, write_phantom_dataset
 from .pictures import take_picture
 
-PHANTOM_TASKS = ("brain", "heart", "prostate")  # those whose anatomy can be drawn
+PHANTOM_TASKS = ("brain", "heart", "prostate")  # those whose anatomy can be drawn, also as NAME_3d
 MODEL_VERSION = 1  # raised when the same settings would give other cases
 SLICE_THICKNESS_MM = {"heart": 8.0, "prostate": 3.6}  # where the task leaves it open
 GROUPS = (("source", "train"), ("source", "validation"), ("source", "test"), ("shifted", "test"))
@@ -62,14 +62,15 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     axes_mm, affine = centred_grid(shape, spacing_mm)
     streams = np.random.SeedSequence(seed).spawn(3)
     for_shape, for_labels, for_image = (np.random.default_rng(stream) for stream in streams)
-    anatomy = draw_anatomy(task.name, for_shape)
+    name = _anatomy_of(task)
+    anatomy = draw_anatomy(name, for_shape)
     x_mm, y_mm, z_mm = np.ix_(*axes_mm)
     distances_mm = [b.shape.signed_distance(x_mm, y_mm, z_mm) for b in anatomy.boundaries]
     sigmas_mm = [b.sigma_mm(axes_mm[2]) for b in anatomy.boundaries]
     rules = distances_mm, sigmas_mm, [b.label for b in anatomy.boundaries]
     return Phantom(
         image=take_picture(
-            mixed_look(SOURCE[task.name], SHIFTED[task.name], shift_strength),
+            mixed_look(SOURCE[name], SHIFTED[name], shift_strength),
             anatomy.layers,
             axes_mm,
             spacing_mm,
@@ -83,9 +84,14 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     )
 
 
+def _anatomy_of(task):
+    """Return the anatomy that a task shows: of prostate and prostate_3d the same."""
+    return task.name.removesuffix("_3d")
+
+
 def _check_grid(task, seed, shift_strength, size, n_slices):
     """Return voxel size and shape of the grid, or say what is wrong."""
-    if task.name not in SOURCE:
+    if _anatomy_of(task) not in SOURCE:
         raise wrong_input("task", repr(task.name), "one of " + ", ".join(map(repr, SOURCE)))
     for entry in np.atleast_1d(np.asarray(seed, dtype=object)):
         check_count("seed", entry, minimum=0)

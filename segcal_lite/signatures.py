@@ -23,12 +23,14 @@ def case_spectrum(model, case, loss):
     -------
     segcal_lite.spectral.SpectrumSums
     """
-    in_plane = valid_box(case.record)[:2]
+    whole = valid_box(case.record)
     with recorded_features(model.last_features) as blocks:
         predict_logits(model, case.image, loss)
     sums = SpectrumSums(blocks[0].shape[1])
-    for block in blocks:
-        sums.update(np.moveaxis(block, 1, 0)[(slice(None), slice(None), *in_plane)])
+    for block in blocks:  # (1, C, X, Y, Z), or slices (n, C, X, Y) of which none is padding
+        is_volume = block.ndim == 5
+        maps = block[0] if is_volume else np.moveaxis(block, 1, 0)
+        sums.update(maps[:, *(whole if is_volume else (slice(None), *whole[:2]))])
     return sums
 
 

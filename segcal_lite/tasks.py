@@ -95,6 +95,16 @@ TASKS = {
         split=(16, 4, 20),
         batch_size=16,
     ),
+    "prostate_3d": Task(  # A's appendix: 1 mm, the same patients
+        name="prostate_3d",
+        channels=("T2",),
+        segments=("prostate",),
+        spacing_mm=(1.0, 1.0, 1.0),
+        dice_weights=(1.0,),
+        split=(16, 4, 20),
+        batch_size=2,  # of volumes; A prints none
+        box_dilation_slices=8,
+    ),
     "left_atrium": _one_organ("left_atrium", "MR", "left atrium", 1.25, (12, 2, 6)),
     "hippocampus": _one_organ("hippocampus", "MR", "hippocampus", 1.0, (156, 26, 78)),
     "prostate_mr": _one_organ("prostate_mr", "T2", "prostate", 0.625, (19, 3, 10)),
@@ -113,8 +123,9 @@ class Profile:
     Attributes
     ----------
     name : str
-    crop_size : tuple of two int
-        In-plane size of the model's input, multiples of 16.
+    crop_size : tuple of two or three int
+        Size of the model's input, multiples of 16: in plane for a network of slices, in all
+        directions for one of volumes.
     n_epochs, early_stopping_patience : int
         Longest training; epochs without a better validation Dice after which it ends (A names an
         early-stopping policy without its patience).
@@ -167,14 +178,24 @@ class Profile:
 
 CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
     "smoke": {
+        "prostate_3d": (32, 32, 16),
         "brain": (112, 112),
         "heart": (64, 64),
         "hippocampus": (64, 64),  # the published volumes are cropped to it
         "prostate": (112, 112),
         "other": (96, 96),
     },
-    "laptop": {"brain": (160, 160), "prostate": (160, 160), "other": (128, 128)},
-    "paper": {"other": (224, 224)},
+    "laptop": {
+        "prostate_3d": (48, 48, 32),
+        "brain": (160, 160),
+        "prostate": (160, 160),
+        "other": (128, 128),
+    },
+    "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
+}
+COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
+    ("smoke", "prostate_3d"): 3.0,
+    ("laptop", "prostate_3d"): 2.0,
 }
 
 PROFILES = {
@@ -214,6 +235,21 @@ PROFILES = {
         "n_phantom_slices": 10,
     },
 }
+
+
+def task_for_profile(task, profile):
+    """Return the task on the voxels that a profile has time for.
+
+    Examples
+    --------
+    >>> task_for_profile(TASKS["prostate_3d"], "smoke").spacing_mm
+    (3.0, 3.0, 3.0)
+    """
+    size_mm = COARSER_MM.get((profile, task.name))
+    if size_mm is None:
+        return task
+    n_slices = max(1, round(task.box_dilation_mm / size_mm))
+    return replace(task, spacing_mm=(size_mm,) * 3, box_dilation_slices=n_slices)
 
 
 def get_profile(name, task, **overrides):
@@ -261,8 +297,8 @@ def _check_profile(profile):
     for name in ("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"):
         check_count(name, getattr(profile, name))
     multiple = 2 ** (len(profile.widths) - 1)
-    if len(profile.crop_size) != 2 or any(side % multiple for side in profile.crop_size):
-        expected = f"two multiples of {multiple}"
+    if len(profile.crop_size) not in (2, 3) or any(s % multiple for s in profile.crop_size):
+        expected = f"two or three multiples of {multiple}"
         raise wrong_input("crop_size", profile.crop_size, expected)
     largest = max(profile.ensemble_sizes)
     if largest > 1 and 2 * largest > profile.n_members:

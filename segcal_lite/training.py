@@ -17,7 +17,7 @@ from ._checks import wrong_input
 from .augmentation import augment_slices
 from .caches import load_slices, read_prepared
 from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
-from .devices import choose_device, reproducible
+from .devices import choose_device, memory_layout, reproducible
 from .losses import class_logits, inverse_frequency_weights, training_loss
 from .runs import check_same_settings, run_lock, write_json, write_table, written_aside
 from .training_settings import build_model
@@ -69,11 +69,11 @@ class TrainingRun:
     """One training under way: model, optimiser, schedule, best weights and history."""
 
     def __init__(self, folder, cases, settings, device):
-        self.folder, self.settings = folder, settings
-        self.training_slices = load_slices(cases, "train", device)
-        self.validation_slices = load_slices(cases, "validation", device)
+        self.folder, self.settings, self.n_dims = folder, settings, len(settings.crop_size)
+        self.training_slices = load_slices(cases, "train", device, self.n_dims)
+        self.validation_slices = load_slices(cases, "validation", device, self.n_dims)
         self.class_weights = self._class_weights(device)
-        self.model = build_model(settings).to(device, memory_format=torch.channels_last)
+        self.model = build_model(settings).to(device, memory_format=memory_layout(self.n_dims))
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=settings.learning_rate, fused=True
         )
@@ -137,7 +137,7 @@ class TrainingRun:
             images, labels = slices.images[indices], slices.labels[indices].long()
             if settings.augment:
                 images, labels = augment_slices(images, labels)
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
+            logits = self.model(images.contiguous(memory_format=memory_layout(self.n_dims)))
             loss = training_loss(
                 logits, labels, settings.loss, epsilon=settings.dice_epsilon, **self.class_weights
             )
@@ -187,15 +187,16 @@ def validation_dice(model, slices, settings):
         In [0, 1]; a segment that is absent from truth and prediction counts as 1.
     """
     model.eval()
+    layout = memory_layout(len(settings.crop_size))
     n_segments = settings.n_classes - 1
     counts = torch.zeros(3, int(slices.case_index.max()) + 1, n_segments, dtype=torch.float64)
     for indices in torch.arange(len(slices.labels)).split(settings.batch_size):
-        images = slices.images[indices].contiguous(memory_format=torch.channels_last)
+        images = slices.images[indices].contiguous(memory_format=layout)
         predicted = class_logits(model(images), settings.loss).argmax(dim=1).cpu()
         truth = slices.labels[indices].cpu()
         for k in range(1, settings.n_classes):
             both = torch.stack([(predicted == k) & (truth == k), predicted == k, truth == k])
-            pixels = both.sum(dim=(-2, -1)).double()
+            pixels = both.flatten(start_dim=2).sum(dim=2).double()
             counts[:, :, k - 1].index_add_(1, slices.case_index[indices], pixels)
     overlap, n_predicted, n_truth = counts
     total = n_predicted + n_truth

@@ -93,4 +93,5 @@ def build_model(settings):
             n_outputs(settings.loss, settings.n_classes),
             widths=tuple(settings.widths),
             dropout=settings.dropout,
+            n_dims=len(settings.crop_size),
         )

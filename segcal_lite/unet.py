@@ -107,7 +107,7 @@ class UNet(nn.Module):
         n_dims=2,
     ):
         super().__init__()
-        check_choice("n_dims", n_dims, (2, 3))
+        self.n_dims = check_choice("n_dims", n_dims, (2, 3))
         n_blocks = len(widths)
 
         def dropout_at(depth, deepest):

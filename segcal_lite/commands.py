@@ -19,26 +19,33 @@ NOTEBOOKS = (
     "04_segment_entropy",
     "05_ood_detection",
     "06_joint_training",
+    "07_volumetric",
 )
-OF_SETS = ("06_joint_training",)  # take many sets instead of one dataset
+OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
+    "06_joint_training": "sets",
+    "07_volumetric": "volumes",
+}
 
 
-def demo(data, task, profile, out, seed, device, sets=None, **scale):
+def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scale):
     """Run the notebooks in order on one run folder, then gather ``index.html``.
 
-    Those of many sets run where the data are phantoms too, or where `sets` names some.
+    Those of `OTHER_DATA` run on phantoms where the others do, or where theirs are given.
     """
     folder = resolve_path(out)
-    sets = sets or ("phantoms" if str(data) == "phantoms" else None)
+    default = "phantoms" if str(data) == "phantoms" else None
+    others = {"sets": sets or default, "volumes": volumes or default}
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
-    names = [name for name in NOTEBOOKS if sets or name not in OF_SETS]
+    names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
     started = time.monotonic()
     with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
         written = []
         for number, name in enumerate(names, start=1):
             print(f"[{number}/{len(names)}] {name}", flush=True)
-            one = {"data": str(data), "task": task} | scale
-            parameters = common | ({"sets": str(sets)} if name in OF_SETS else one)
+            own = {"data": str(data), "task": task} | scale
+            if name in OTHER_DATA:
+                own = {OTHER_DATA[name]: str(others[OTHER_DATA[name]])}
+            parameters = common | own
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name
             pages.execute_notebook(source, executed, parameters, kernel_name())

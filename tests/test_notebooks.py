@@ -15,7 +15,7 @@ from segcal_lite.stored_outputs import store_outputs
 
 FOLDER = project_root() / "notebooks"
 SOURCES = {path.stem: nbformat.read(path, as_version=4) for path in sorted(FOLDER.glob("*.ipynb"))}
-OF_SETS = ["sets", "profile", "out", "seed", "device"]
+OTHERS = ["profile", "out", "seed", "device"]
 COMMON = ["data", "task", "profile", "out", "seed", "device", "n_epochs", "n_members"]
 
 
@@ -33,8 +33,12 @@ class TestNotebook:
         cells = code_cells(SOURCES[name])
         assert tags(cells[0]) == ["parameters"]
         assignments = ast.parse(cells[0].source).body
-        expected = OF_SETS if name in commands.OF_SETS else COMMON
-        assert [s.targets[0].id for s in assignments][: len(expected)] == expected
+        names = [statement.targets[0].id for statement in assignments]
+        if name in commands.OTHER_DATA:
+            assert names[0] == commands.OTHER_DATA[name]
+            assert [given for given in names if given in OTHERS] == OTHERS
+        else:
+            assert names[: len(COMMON)] == COMMON
         for statement in assignments:
             ast.literal_eval(statement.value)
         assert "check_injected(In)" in cells[1].source

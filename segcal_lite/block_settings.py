@@ -4,6 +4,7 @@ A *plan* is a tuple of stages, a stage a tuple of sets: one stage of several set
 one of one set a dedicated model, several stages a transfer chain. All are trained alike.
 """
 
+import hashlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from ._checks import wrong_input
 from .losses import n_outputs
 from .residual_unet import ResidualUNet
+
+LONGEST_NAME = 160  # file systems take 255 bytes
 
 
 def joint(*sets):
@@ -57,14 +60,18 @@ def check_plan(plan):
 
 
 def plan_name(plan):
-    """Return the name of a plan, as its folder has it.
+    """Return the name of a plan, as its folder has it; a long one ends in a digest of the whole.
 
     Examples
     --------
     >>> plan_name(joint("a", "b")), plan_name(chain("a", "b"))
     ('a+b', 'a-then-b')
     """
-    return "-then-".join("+".join(stage) for stage in plan)
+    name = "-then-".join("+".join(stage) for stage in plan)
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"
 
 
 def set_probabilities(n_images):

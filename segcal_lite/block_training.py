@@ -124,11 +124,11 @@ class BlockTraining:
             self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
 
     def _images(self, cases_by_set, name, split):
-        """Image and labels of each case of a split, memory-mapped: what blocks are cut from."""
+        """The cases of a split; their files are open only while a block is cut from them."""
         chosen = [case for case in cases_by_set[name] if case.split == split]
         if not chosen:
             raise wrong_input(f"set {name}", f"no case in split {split!r}", "at least one")
-        return [(np.asarray(case.image), np.asarray(case.labels)) for case in chosen]
+        return chosen
 
     def _validation_blocks(self, cases_by_set):
         """Blocks and labels by set, drawn once, neither turned nor with noise."""
@@ -138,10 +138,10 @@ class BlockTraining:
         )
         for name in settings.sets:
             images = self._images(cases_by_set, name, "validation")
-            pairs = [
-                draw_block(still, *images[number % len(images)], seed=number)
-                for number in range(settings.n_validation_blocks)
-            ]
+            pairs = []
+            for number in range(settings.n_validation_blocks):
+                case = images[number % len(images)]
+                pairs.append(draw_block(still, case.image, case.labels, seed=number))
             blocks, labels = map(torch.stack, zip(*pairs, strict=True))
             drawn[name] = blocks, labels
         return drawn
@@ -164,6 +164,9 @@ class BlockTraining:
             where = f"training loss in {self.folder}"
             raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
         by_set = {f"loss_{name}": self._validation_loss(name) for name in settings.sets}
+        if not np.isfinite(list(by_set.values())).all():
+            where, expected = "validation loss", "finite numbers; try a lower learning_rate"
+            raise wrong_input(f"{where} in {self.folder}", list(by_set.values()), expected)
         row = {
             "iteration": n_after,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
@@ -198,8 +201,9 @@ class BlockTraining:
         """Draw a set, one of its images, and a block of that."""
         name = self.settings.sets[rng.choice(len(self.probabilities), p=self.probabilities)]
         images = self.images[name]
-        image, labels = images[rng.integers(len(images))]
-        return draw_block(self.transform, image, labels, seed=int(rng.integers(2**31)))
+        case = images[rng.integers(len(images))]
+        seed = int(rng.integers(2**31))
+        return draw_block(self.transform, case.image, case.labels, seed=seed)
 
     @torch.no_grad()
     def _validation_loss(self, name):

@@ -46,12 +46,12 @@ class PreparedCase:
 
     @property
     def image(self):
-        """Intensities in [0, 1], float32, shape (C, X, Y, Z)."""
+        """Intensities as the task scales them, float32, shape (C, X, Y, Z)."""
         return np.moveaxis(self._map("image"), 0, -1)
 
     @property
     def labels(self):
-        """Classes, uint8, shape (X, Y, Z)."""
+        """Classes, small integers, shape (X, Y, Z)."""
         return np.moveaxis(self._map("labels"), 0, -1)
 
     @property
@@ -144,6 +144,9 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection):
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
+    if not arrays["labels"].any():
+        grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
+        raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
         arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)
     partial = folder / f".partial-{case.name}"

@@ -45,6 +45,8 @@ def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scal
             own = {"data": str(data), "task": task} | scale
             if name in OTHER_DATA:
                 own = {OTHER_DATA[name]: str(others[OTHER_DATA[name]])}
+            if name == "07_volumetric" and volumes:
+                own["task"] = None  # as the data say, not the phantoms' prostate
             parameters = common | own
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name

@@ -155,7 +155,7 @@ def recorded_features(module):
     """
     features = []
     hook = module.register_forward_hook(
-        lambda module, inputs, output: features.append(output.detach().float().cpu().numpy())
+        lambda module, inputs, output: features.append(output.detach().float().cpu().numpy().copy())
     )
     try:
         yield features

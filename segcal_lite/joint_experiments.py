@@ -3,7 +3,9 @@
 The notebooks share this: whichever comes first makes what it needs, the others reuse it.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +45,7 @@ class JointExperiment:
     ----------
     sets : dict of list of `segcal_lite.caches.PreparedCase`
     fingerprints : dict of str
-        Of each set's data.
+        Of each set's data, and of all that was done to it: organ, channel, grid, intensities.
     """
 
     out: Path
@@ -66,9 +68,8 @@ class JointExperiment:
 
     def settings(self, plan, dropout=False):
         """`BlockSettings` of the model of a plan."""
-        for stage in plan:
-            for name in stage:
-                check_choice("set", name, tuple(self.sets))
+        for name in dict.fromkeys(name for stage in plan for name in stage):
+            check_choice("set", name, tuple(self.sets))
         return BlockSettings.gather(plan, self.fingerprints, self.profile, self.seed, dropout)
 
     def train(self, plans, dropout=False, report=print):
@@ -174,11 +175,11 @@ class JointExperiment:
         return [read_scores(out, names) for out, names in places]
 
     def _score_folder(self, plan, dropout, name, scoring):
-        """Folder of the scores of one set by one model, or by its shuffled control."""
+        """Folder of the scores of one set by one model; another one for other settings or data."""
+        facts = [asdict(scoring), asdict(self.settings(plan, dropout)), self.fingerprints[name]]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         kind = "-dropout" if dropout else ""
-        kind += f"-shuffled{scoring.shuffle_seed}" if scoring.shuffle_seed else ""
-        kind += "".join(f"-{layer}" for layer in scoring.layers)
-        return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name
+        return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest
 
     def metrics(self, plans, sets=None, split="test", report=print):
         """The long table of segmentation and calibration scores.
@@ -288,7 +289,7 @@ def open_joint_experiment(
         name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])
         for name in names
     }
-    missing = [name for name in names if not (out / "sets" / name / "fingerprint.txt").exists()]
+    missing = [name for name in names if not (out / "sets" / name / "fingerprint.json").exists()]
     if missing:
         report(f"preparing {len(missing)} sets")
     n_workers = count_workers(max(1, len(missing)))
@@ -296,7 +297,7 @@ def open_joint_experiment(
     for name in set(names) - set(missing):
         prepare_set(*jobs[name][1:])  # refuses other settings
     cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
-    fingerprints = {name: (out / "sets" / name / "fingerprint.txt").read_text() for name in names}
+    fingerprints = {name: read_json(out / "sets" / name / "fingerprint.json") for name in names}
     return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)
 
 
@@ -312,9 +313,11 @@ def prepare_set(folder, name, profile, seed, source=None):
         lines.append,
         source.selection,
     )
-    fingerprint = source.dataset.fingerprint()
+    if (folder / "fingerprint.json").exists():
+        return
     write_json(folder / "notes.json", [*source.dataset.notes, *lines])
-    (folder / "fingerprint.txt").write_text(fingerprint)
+    facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
+    write_json(folder / "fingerprint.json", hashlib.sha256(facts.encode()).hexdigest()[:16])
 
 
 def _phantom_source(folder, name, profile, seed):

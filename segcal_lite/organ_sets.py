@@ -74,6 +74,7 @@ def organ_task(name, modality, organ, spacing_mm):
         spacing_mm=tuple(spacing_mm),
         dice_weights=(1.0,),
         split=SPLIT,
+        box_dilation_slices=max(1, round(8 / spacing_mm[2])),  # 8 mm, as in plane
         intensity_rule=MODALITIES[check_choice("modality", modality, tuple(MODALITIES))],
     )
 
@@ -171,6 +172,19 @@ VOLUME_PROFILES = {
 }
 
 
+COUNTS = (  # settings of at least 1
+    "block_side",
+    "n_features",
+    "batch_size",
+    "evaluate_every",
+    "n_flat_to_stop",
+    "n_evaluations",
+    "n_validation_blocks",
+    "n_passes",
+    "n_bins",
+)
+
+
 def get_volume_profile(name, **overrides):
     """Return the `VolumeProfile` called `name`.
 
@@ -200,7 +214,7 @@ def get_volume_profile(name, **overrides):
         check_choice("profile setting", key, known)
     given = {key: value for key, value in overrides.items() if value is not None}
     profile = replace(VolumeProfile(name, **VOLUME_PROFILES[name]), **given)
-    for key in ("block_side", "n_features", "batch_size", "evaluate_every", "n_evaluations"):
+    for key in COUNTS:
         check_count(key, getattr(profile, key))
     multiple = 2 ** (check_count("n_stages", profile.n_stages, 4) - 1)
     if profile.block_side % multiple or profile.block_side == multiple:

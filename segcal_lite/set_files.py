@@ -26,10 +26,16 @@ from .datasets import read_dataset
 from .organ_sets import MODALITIES, SPLIT, organ_task
 from .preprocessing import plan_preprocessing
 from .runs import resolve_path
-from .splits import read_case_table, split_by_patient
+from .splits import check_name, read_case_table, split_by_patient
 from .tasks import Task
 from .volumes import read_label
 
+LISTS = {  # keys whose value is a list
+    "foreground": "a list of segments",
+    "domains": "a list of domains",
+    "spacing_mm": "a list of three numbers",
+    "crop_size": "a list of three numbers",
+}
 KEYS = ("data", "channel", "foreground", "modality", "spacing_mm", "crop_size", "domains")
 
 
@@ -88,6 +94,13 @@ def _read_yaml(path):
         if unknown or "data" not in entry:
             found = f"keys {list(entry)}"
             raise wrong_input(f"{path}, set {name}", found, f"data and some of {list(KEYS[1:])}")
+        for key, expected in LISTS.items():
+            value = entry.get(key, [])
+            if not isinstance(value, list) or (key in entry and not value):
+                raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
+        if not isinstance(name, str) or "+" in name or "-then-" in name:
+            raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
+        check_name(f"{path}, set", name)
     return entries
 
 
@@ -105,7 +118,10 @@ def _read_set(path, name, entry, seed):
     modality = entry.get("modality", "CT" if channel.upper() == "CT" else "MR")
     check_choice(f"{where}, modality", modality, tuple(MODALITIES))
     spacing_mm = tuple(entry.get("spacing_mm") or _median_spacing(dataset))
-    check_spacing(spacing_mm, 3)
+    try:
+        check_spacing(spacing_mm, 3)
+    except ValueError as error:
+        raise ValueError(f"{where}, {error}") from error
     crop_size = entry.get("crop_size")
     classes = tuple(1 + dataset.segments.index(segment) for segment in foreground)
     return SetSource(

@@ -125,8 +125,9 @@ def detection_table(fitted, inside, outside, seed=0):
     Returns
     -------
     pandas.DataFrame
-        Columns detector, n_in, n_out, auc, lo, hi, accuracy, sensitivity, specificity, tp, fn, tn,
-        fp, threshold; OOD is positive.
+        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
+        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
+        predicted foreground: they have no uncertainty, and count as the most suspicious.
     """
     rows = []
     for name, detector in fitted.items():
@@ -134,6 +135,8 @@ def detection_table(fitted, inside, outside, seed=0):
         area, lo, hi = auc_interval(*scores, seed=seed)
         counts = detection_counts(*scores, detector.threshold)
         row = {"detector": name, "n_in": len(scores[0]), "n_out": len(scores[1])}
+        for key, values in zip(("n_empty_in", "n_empty_out"), scores, strict=True):
+            row[key] = int(np.isinf(values).sum())
         row |= {"auc": area, "lo": lo, "hi": hi, **counts._asdict()}
         rows.append(row | {"threshold": detector.threshold})
     return pd.DataFrame(rows)

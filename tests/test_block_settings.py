@@ -57,6 +57,13 @@ def test_a_chain_of_one_set_and_plans_that_repeat_or_lack_sets_are_refused():
             check_plan(plan)
 
 
+def test_long_mixes_have_names_that_file_systems_take_and_that_differ():
+    names = [f"Dataset{number:03d}_{'Organ' * 4}" for number in range(12)]
+    one, other = plan_name(joint(*names)), plan_name(joint(*names[:-1], "Dataset999"))
+    assert len(one) == 160 and one != other
+    assert one.startswith("Dataset000_Organ")
+
+
 def settings(plan, **changes):
     profile = get_volume_profile("smoke", n_features=2)
     data = {"a": "1", "b": "2", "c": "3"}

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -133,7 +135,8 @@ def test_nothing_tells_the_network_which_set_a_block_is_from(volumes, settings, 
 def test_sets_are_drawn_as_often_as_they_should(volumes, settings, tmp_path, monkeypatch):
     run = BlockTraining(tmp_path, volumes.sets, settings(joint("liver_ct", "atrium")), None, CPU)
     np.testing.assert_allclose(run.probabilities, [0.5, 0.5])  # as many images each
-    run.images = {"liver_ct": [("ct", "ct")] * 16, "atrium": [("mr", "mr")]}
+    ct, mr = SimpleNamespace(image="ct", labels=None), SimpleNamespace(image="mr", labels=None)
+    run.images = {"liver_ct": [ct] * 16, "atrium": [mr]}
     run.probabilities = set_probabilities([16, 1])
     drawn, rng = [], np.random.default_rng(0)
     monkeypatch.setattr(block_training, "draw_block", lambda *a, seed: drawn.append(a[1]))
@@ -192,6 +195,25 @@ def test_the_checkpoint_brings_back_the_optimiser_to_the_bit(volumes, settings, 
             assert torch.equal(tensor, states[1][index][name])
             if tensor.ndim == 5:  # another layout may round the last bit otherwise
                 assert states[1][index][name].is_contiguous(memory_format=LAYOUT)
+
+
+def test_files_are_open_only_while_a_block_is_cut(volumes, settings, tmp_path):
+    """Thousands of training images would need more open files than systems allow."""
+    run = BlockTraining(tmp_path, volumes.sets, settings(joint("liver_ct", "atrium")), None, CPU)
+    run.train_until_evaluation()
+    opened = [str(path) for path in psutil.Process().open_files() if "prepared" in str(path)]
+    maps = [m.path for m in psutil.Process().memory_maps() if m.path.endswith(("image.npy",))]
+    assert len(opened) + len(maps) <= 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training(volumes, settings, tmp_path):
+    """Also in the last iteration, which only the validation loss sees."""
+    chosen = settings(
+        dedicated("atrium"), evaluate_every=1, n_evaluations=1, learning_rate=float("inf")
+    )
+    with pytest.raises(ValueError, match="validation loss in .*: found .*nan"):
+        train(volumes, tmp_path, chosen)
+    assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_volumes_smaller_than_a_block_are_padded(volumes, settings, tmp_path):

@@ -1,3 +1,6 @@
+import shutil
+from dataclasses import replace
+
 import pytest
 from conftest import TINY_SETS, TINY_VOLUMES
 from test_set_files import write_dataset
@@ -51,6 +54,19 @@ def test_controls_and_layers_have_scores_of_their_own(volumes):
     assert set(spectra[2]) == {"encoder.0", "last_features"}
 
 
+def test_scores_are_those_of_the_settings_asked_for(volumes):
+    """A run that is opened again with another number of passes or another overlap scores anew."""
+    plan = dedicated("atrium")
+    again = replace(volumes, profile=replace(volumes.profile, overlap=0, n_bins=3))
+    one, other = (
+        run.metrics([plan], report=lambda line: None).set_index(["case", "metric"]).value
+        for run in (volumes, again)
+    )
+    assert one.index.equals(other.index)
+    assert not one.xs("nll_whole", level=1).equals(other.xs("nll_whole", level=1))
+    assert volumes.metrics([plan], report=lambda line: None).value.tolist() == one.tolist()
+
+
 def test_phantoms_of_a_run_share_one_grid(volumes):
     grids = {case.labels.shape for cases in volumes.sets.values() for case in cases}
     assert grids == {(18, 18, 18)}
@@ -80,4 +96,17 @@ def test_sets_of_ones_own(tmp_path):
     assert table[table.metric == "dice"].value.between(0, 1).all()
     path.write_text(f"mine: {entry.replace('[a, b]', '[a]')}\n")
     with pytest.raises(ValueError, match="settings.json: found other settings"):
+        open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
+    shutil.rmtree(tmp_path / "out" / "sets")  # the advice; the model has still learned a and b
+    other = open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="config.json: found other settings: data"):
+        other.train([dedicated("mine")])
+
+
+def test_an_organ_that_the_grid_loses_is_an_error_that_names_the_case(tmp_path):
+    write_dataset(tmp_path / "two")
+    path = tmp_path / "sets.yaml"
+    kept = "channel: T1, foreground: [a], spacing_mm: [1, 1, 1], crop_size: [6, 1, 4]"
+    path.write_text(f"mine: {{data: {tmp_path / 'two'}, {kept}}}\n")
+    with pytest.raises(ValueError, match=r"c\d.nii.gz: found no foreground left on voxels"):
         open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)

@@ -20,6 +20,11 @@ def test_the_paper_profile_is_the_papers():
     assert paper.most_images >= max(organ.n_images for organ in ORGAN_SETS.values())
 
 
+@pytest.mark.parametrize(("size_mm", "n_slices"), [(1.0, 8), (3.75, 2), (10.0, 1)])
+def test_boxes_reach_8_mm_in_all_directions(size_mm, n_slices):
+    assert organ_task("a", "MR", "liver", (1, 1, size_mm)).box_dilation_slices == n_slices
+
+
 def test_intensities_follow_the_modality():
     assert organ_task("a", "MR", "liver", (1, 1, 1)).intensity_rule == "standard_deviation"
     with pytest.raises(ValueError, match="modality: found 'PET', expected one of 'CT', 'MR'"):

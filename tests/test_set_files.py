@@ -96,7 +96,15 @@ def test_a_folder_of_datasets_is_a_file_of_sets(folder):
         ({"channel": "T1", "modality": "PET"}, "set mine, modality: found 'PET'"),
         ({"channel": "T1", "domains": ["far"]}, "set mine, domains: found 'far'"),
         ({"channel": "T1", "organ": "a"}, r"set mine: found keys .*'organ'.*, expected data and"),
-        ({"channel": "T1", "spacing_mm": [1, 0, 1]}, "spacing_mm"),
+        ({"channel": "T1", "spacing_mm": [1, 0, 1]}, "sets.yaml, set mine, spacing_mm: found"),
+        ({"channel": "T1", "spacing_mm": 1.5}, "set mine, spacing_mm: found 1.5, expected a"),
+        ({"channel": "T1", "crop_size": 96}, "set mine, crop_size: found 96, expected a list"),
+        (
+            {"channel": "T1", "foreground": "ab"},
+            "set mine, foreground: found 'ab', expected a list",
+        ),
+        ({"channel": "T1", "foreground": []}, r"set mine, foreground: found \[\], expected a list"),
+        ({"channel": "T1", "domains": None}, "set mine, domains: found None, expected a list"),
         ({"data": "/nowhere"}, "nowhere: found no such folder"),
     ],
 )
@@ -123,3 +131,10 @@ def test_files_that_are_none_are_refused(tmp_path, text, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: found no set"):
         read_sets(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b"])
+def test_names_that_cannot_be_folders_of_plans_are_refused(tmp_path, name):
+    (tmp_path / "sets.yaml").write_text(f"{name}: {{data: x}}")
+    with pytest.raises(ValueError, match="sets.yaml, set: found .* expected a"):
+        read_sets(tmp_path / "sets.yaml")

@@ -77,6 +77,7 @@ def test_an_image_without_predicted_foreground_is_flagged(described):
     assert isinstance(fitted["uncertainty"], ScalarDetector)
     row = detection_table(fitted, inside, failed).iloc[0]
     assert (row.auc, row.sensitivity, row.specificity) == (1, 1, 1)
+    assert (row.n_empty_in, row.n_empty_out) == (0, row.n_out)  # and it is told why
 
 
 def test_sets_of_a_description(described):

@@ -7,28 +7,25 @@ iteration alone, and a checkpoint follows each evaluation: an interrupted traini
 whole one would.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ._checks import wrong_input
 from .block_settings import BlockSettings, build_block_model, set_probabilities
 from .blocks import block_transform, draw_block
-from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
-from .devices import choose_device, memory_layout, reproducible
-from .losses import class_logits, soft_dice_loss, training_loss
-from .runs import (
-    check_same_settings,
-    read_json,
-    run_lock,
-    write_json,
-    write_table,
-    written_aside,
+from .checkpoints import (
+    check_finished,
+    copy_weights,
+    load_checkpoint,
+    save_checkpoint,
+    train_to_the_end,
 )
+from .devices import choose_device, memory_layout
+from .losses import class_logits, soft_dice_loss, training_loss
+from .runs import read_json
 
 LAYOUT = memory_layout(3)
 
@@ -67,19 +64,12 @@ def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", r
     folder, device = Path(folder), choose_device(device)
     if (start is not None) != (len(settings.plan) > 1):
         raise wrong_input("start", start, "the folder of the stages before, where there are any")
-    with run_lock(folder):
-        if (folder / "config.json").exists():
-            check_same_settings(folder / "config.json", asdict(settings))
-        write_json(folder / "config.json", asdict(settings))
-        if not (folder / "weights.safetensors").exists():
-            with reproducible(device):
-                run = BlockTraining(folder, cases_by_set, settings, start, device)
-                while not run.finished:
-                    row = run.train_until_evaluation()
-                    if report:
-                        report(row)
-                run.finish()
-        return pd.read_csv(folder / "history.csv")
+
+    def begin():
+        return BlockTraining(folder, cases_by_set, settings, start, device)
+
+    step = BlockTraining.train_until_evaluation
+    return train_to_the_end(folder, settings, device, begin, step, report)
 
 
 def load_block_model(folder, device="auto"):
@@ -90,9 +80,7 @@ def load_block_model(folder, device="auto"):
     ValueError
         If the folder holds no finished model.
     """
-    folder = Path(folder)
-    if not (folder / "weights.safetensors").exists():
-        raise wrong_input(folder, "no weights.safetensors", "the folder of a finished model")
+    folder = check_finished(folder)
     stored = read_json(folder / "config.json")
     stored["plan"] = tuple(map(tuple, stored["plan"]))
     settings = BlockSettings(**stored)
@@ -223,18 +211,8 @@ class BlockTraining:
         numbers, group = self.numbers, self.optimiser.param_groups[0]
         if loss < numbers["best_loss"]:
             numbers["best_loss"], numbers["n_flat"] = loss, 0
-            self.best_weights = {
-                name: tensor.detach().cpu().contiguous().clone()
-                for name, tensor in self.model.state_dict().items()
-            }
+            self.best_weights = copy_weights(self.model)
         else:
             numbers["n_flat"] += 1
             group["lr"] *= self.settings.rate_factor
         numbers["learning_rate"] = group["lr"]
-
-    def finish(self):
-        """Write the history, then the best weights: their presence says complete."""
-        write_table(self.folder / "history.csv", pd.DataFrame(self.numbers["history"]))
-        with written_aside(self.folder / "weights.safetensors") as partial:
-            save_file(self.best_weights, partial)
-        discard_checkpoint(self.folder)

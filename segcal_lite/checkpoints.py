@@ -1,12 +1,17 @@
-"""All state of an interrupted training in one safetensors file, written whole or not at all."""
+"""Trainings that can be interrupted: all state in one safetensors file, whole or not at all."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .runs import write_json, written_aside
+from ._checks import wrong_input
+from .devices import reproducible
+from .runs import check_same_settings, run_lock, write_json, write_table, written_aside
 
 
 def save_checkpoint(folder, model, optimiser, best_weights, numbers):
@@ -53,6 +58,61 @@ def load_checkpoint(folder, model, optimiser):
         adam["state"].setdefault(int(index), {})[name] = _laid_out(tensor)
     optimiser.load_state_dict(adam)
     return groups["best"], numbers
+
+
+def copy_weights(model):
+    """Return all weights of a model as they are now, on the CPU."""
+    return {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def train_to_the_end(folder, settings, device, begin, step, report=None):
+    """Train one model, or go on with it, or find it finished; return its history.
+
+    Parameters
+    ----------
+    folder : path
+    settings : dataclass
+        Kept as ``config.json``; a folder of other settings is refused.
+    device : torch device
+    begin : callable
+        Returns a run with ``finished``, ``numbers`` and ``best_weights``, from a checkpoint if any.
+    step : callable
+        Takes the run as far as its next checkpoint and returns the history's row.
+    report : callable, optional
+        Called with that row.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    weights = folder / "weights.safetensors"  # their presence says complete
+    with run_lock(folder):
+        if (folder / "config.json").exists():
+            check_same_settings(folder / "config.json", asdict(settings))
+        write_json(folder / "config.json", asdict(settings))
+        if not weights.exists():
+            with reproducible(device):
+                run = begin()
+                while not run.finished:
+                    row = step(run)
+                    if report:
+                        report(row)
+            write_table(folder / "history.csv", pd.DataFrame(run.numbers["history"]))
+            with written_aside(weights) as partial:
+                save_file(run.best_weights, partial)
+            discard_checkpoint(folder)
+        return pd.read_csv(folder / "history.csv")
+
+
+def check_finished(folder):
+    """Return the folder of a finished model as a path, or say that it is none."""
+    folder = Path(folder)
+    if not (folder / "weights.safetensors").exists():
+        raise wrong_input(folder, "no weights.safetensors", "the folder of a finished model")
+    return folder
 
 
 def discard_checkpoint(folder):

@@ -1,13 +1,13 @@
 """A volume in, class probabilities out: plain, with MC dropout, and the features behind them."""
 
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from ._checks import check_count, wrong_input
+from .checkpoints import check_finished
 from .devices import choose_device, memory_layout
 from .losses import class_logits
 from .runs import read_json
@@ -36,9 +36,7 @@ def load_model(folder, device="auto"):
     ValueError
         If the folder holds no finished model.
     """
-    folder = Path(folder)
-    if not (folder / "weights.safetensors").exists():
-        raise wrong_input(folder, "no weights.safetensors", "the folder of a finished model")
+    folder = check_finished(folder)
     settings = TrainingSettings(**read_json(folder / "config.json"))
     model = build_model(settings)
     model.load_state_dict(load_file(folder / "weights.safetensors"))

@@ -90,9 +90,9 @@ class JointExperiment:
                 wanted[plan[:n_stages], with_dropout] = None
         jobs = {key: self._training_job(*key) for key in wanted}
         waiting = {}
-        for key, (_, folder, *arguments) in jobs.items():
-            if (folder / "weights.safetensors").exists():
-                train_block_model(folder, *arguments)  # refuses other settings
+        for key, (work, *arguments) in jobs.items():
+            if (self.folder(*key) / "weights.safetensors").exists():
+                work(*arguments)  # refuses other settings
             else:
                 waiting[key] = jobs[key]
         if len(waiting) < len(jobs):
@@ -100,7 +100,7 @@ class JointExperiment:
         before = {key: (key[0][:-1], key[1]) for key in waiting}
         # Long trainings first: a mix of many sets may take as many evaluations.
         order = sorted(waiting, key=lambda key: -len(key[0][-1]))
-        jobs = {key: (train_block_model, *waiting[key][1:]) for key in order}
+        jobs = {key: waiting[key] for key in order}
         n_workers, done = self._n_workers(len(jobs)), []
 
         def finished(key, seconds):
@@ -117,7 +117,7 @@ class JointExperiment:
         run_in_order(jobs, before, n_workers, finished, under_way)
 
     def _training_job(self, plan, dropout):
-        """The arguments of `train_block_model`: paths and settings, never arrays."""
+        """`train_block_model` and its arguments: paths and settings, never arrays."""
         start = self.folder(plan[:-1], dropout) if len(plan) > 1 else None
         prepared = {name: self._set_folder(name) / "prepared" for name in plan[-1]}
         folder, settings = self.folder(plan, dropout), self.settings(plan, dropout)

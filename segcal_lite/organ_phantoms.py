@@ -1,16 +1,14 @@
 """Phantoms of the sets of paper B: one organ each, all on one grid, the posterior known."""
 
+from functools import partial
 from zlib import crc32
 
-import numpy as np
-
 from ._checks import check_choice, check_count, wrong_input
-from .annotators import annotate, posterior
 from .looks import mixed_look
 from .organ_anatomies import draw_organ
 from .organ_looks import ORGAN_LOOKS
-from .phantom_files import Phantom, centred_grid, write_phantom_dataset
-from .pictures import take_picture
+from .phantom_cases import draw_phantom
+from .phantom_files import write_phantom_dataset
 from .splits import split_counts
 
 MODEL_VERSION = 1  # raised when the same settings would give other cases
@@ -56,22 +54,9 @@ def make_organ_phantom(name, seed, side=42, spacing_mm=2.5, towards=None, streng
     """
     shape = (check_count("side", side),) * 3
     spacing_mm = (float(spacing_mm),) * 3
-    axes_mm, affine = centred_grid(shape, spacing_mm)
-    streams = np.random.SeedSequence(seed).spawn(3)
-    for_shape, for_labels, for_image = (np.random.default_rng(stream) for stream in streams)
-    anatomy = draw_organ(name, for_shape)
+    check_choice("set", name, tuple(ORGAN_LOOKS))
     look = _look_between(name, towards, strength)
-    grid_mm = np.ix_(*axes_mm)
-    distances_mm = [b.shape.signed_distance(*grid_mm) for b in anatomy.boundaries]
-    sigmas_mm = [b.sigma_mm(axes_mm[2]) for b in anatomy.boundaries]
-    rules = distances_mm, sigmas_mm, [b.label for b in anatomy.boundaries]
-    return Phantom(
-        image=take_picture(look, anatomy.layers, axes_mm, spacing_mm, 0.0, for_image),
-        labels=annotate(*rules, spacing_mm, anatomy.correlation_mm, for_labels),
-        posterior=posterior(*rules).astype(np.float32),
-        spacing_mm=spacing_mm,
-        affine=affine,
-    )
+    return draw_phantom(partial(draw_organ, name), look, seed, shape, spacing_mm)
 
 
 def _look_between(name, towards, strength):

@@ -3,53 +3,11 @@
 import json
 import shutil
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from ._checks import wrong_input
 from .runs import as_json_values, read_json
 from .volumes import write_volume
-
-
-@dataclass(frozen=True, eq=False)
-class Phantom:
-    """One synthetic case.
-
-    Attributes
-    ----------
-    image : ndarray of float32, (C, X, Y, Z)
-        Arbitrary units, not negative.
-    labels : ndarray of uint8, (X, Y, Z)
-        One annotation.
-    posterior : ndarray of float32, (K, X, Y, Z)
-        Probability of each label given the true shape: what the annotation was drawn from.
-    spacing_mm : tuple of three float
-    affine : ndarray (4, 4)
-        Axes to right, anterior, superior; the origin in the middle of the grid.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    posterior: np.ndarray
-    spacing_mm: tuple
-    affine: np.ndarray
-
-
-def centred_grid(shape, spacing_mm):
-    """Return the axes in mm (three arrays) and the affine of a grid whose middle is the origin.
-
-    Examples
-    --------
-    >>> axes_mm, affine = centred_grid((3, 2, 3), (2.0, 2.0, 8.0))
-    >>> [axis.tolist() for axis in axes_mm], affine[:3, 3].tolist()
-    ([[-2.0, 0.0, 2.0], [-1.0, 1.0], [-8.0, 0.0, 8.0]], [-2.0, -1.0, -8.0])
-    """
-    affine = np.diag([*spacing_mm, 1.0])
-    affine[:3, 3] = -0.5 * (np.array(shape) - 1) * spacing_mm
-    grid = zip(affine[:3, 3], spacing_mm, shape, strict=True)
-    return [start + step * np.arange(n) for start, step, n in grid], affine
 
 
 def write_phantom_dataset(folder, task, settings, draw_cases):

@@ -6,16 +6,16 @@ of the same kind with another look. The saved posterior belongs to the label's r
 of each slice; the picture shows the average over the slice's thickness, as scanners do.
 """
 
+from functools import partial
 from numbers import Real
 
 import numpy as np
 
 from ._checks import check_count, wrong_input
 from .anatomies import draw_anatomy
-from .annotators import annotate, posterior
 from .looks import SHIFTED, SOURCE, mixed_look
-from .phantom_files import Phantom, centred_grid, write_phantom_dataset
-from .pictures import take_picture
+from .phantom_cases import draw_phantom
+from .phantom_files import write_phantom_dataset
 
 PHANTOM_TASKS = ("brain", "heart", "prostate")  # those whose anatomy can be drawn, also as NAME_3d
 MODEL_VERSION = 1  # raised when the same settings would give other cases
@@ -59,29 +59,10 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
     ((1, 64, 64, 8), (4, 64, 64, 8), [0, 1, 2, 3])
     """
     spacing_mm, shape = _check_grid(task, seed, shift_strength, size, n_slices)
-    axes_mm, affine = centred_grid(shape, spacing_mm)
-    streams = np.random.SeedSequence(seed).spawn(3)
-    for_shape, for_labels, for_image = (np.random.default_rng(stream) for stream in streams)
     name = _anatomy_of(task)
-    anatomy = draw_anatomy(name, for_shape)
-    x_mm, y_mm, z_mm = np.ix_(*axes_mm)
-    distances_mm = [b.shape.signed_distance(x_mm, y_mm, z_mm) for b in anatomy.boundaries]
-    sigmas_mm = [b.sigma_mm(axes_mm[2]) for b in anatomy.boundaries]
-    rules = distances_mm, sigmas_mm, [b.label for b in anatomy.boundaries]
-    return Phantom(
-        image=take_picture(
-            mixed_look(SOURCE[name], SHIFTED[name], shift_strength),
-            anatomy.layers,
-            axes_mm,
-            spacing_mm,
-            shift_strength,
-            for_image,
-        ),
-        labels=annotate(*rules, spacing_mm, anatomy.correlation_mm, for_labels),
-        posterior=posterior(*rules).astype(np.float32),
-        spacing_mm=spacing_mm,
-        affine=affine,
-    )
+    look = mixed_look(SOURCE[name], SHIFTED[name], shift_strength)
+    patient = partial(draw_anatomy, name)
+    return draw_phantom(patient, look, seed, shape, spacing_mm, shift_strength)
 
 
 def _anatomy_of(task):

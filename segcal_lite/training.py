@@ -5,21 +5,17 @@ checkpoint of the best validation Dice. The random numbers of an epoch depend on
 epoch alone, so that a checkpoint after each epoch holds everything.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from ._checks import wrong_input
 from .augmentation import augment_slices
 from .caches import load_slices, read_prepared
-from .checkpoints import discard_checkpoint, load_checkpoint, save_checkpoint
-from .devices import choose_device, memory_layout, reproducible
+from .checkpoints import copy_weights, load_checkpoint, save_checkpoint, train_to_the_end
+from .devices import choose_device, memory_layout
 from .losses import class_logits, inverse_frequency_weights, training_loss
-from .runs import check_same_settings, run_lock, write_json, write_table, written_aside
 from .training_settings import build_model
 
 
@@ -50,19 +46,11 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
         If the folder holds a model of other settings, or the loss becomes infinite or NaN.
     """
     folder, device = Path(folder), choose_device(device)
-    with run_lock(folder):
-        if (folder / "config.json").exists():
-            check_same_settings(folder / "config.json", asdict(settings))
-        write_json(folder / "config.json", asdict(settings))
-        if not (folder / "weights.safetensors").exists():
-            with reproducible(device):
-                run = TrainingRun(folder, read_prepared(prepared_folder), settings, device)
-                while not run.finished:
-                    row = run.train_epoch()
-                    if report:
-                        report(row)
-                run.finish()
-        return pd.read_csv(folder / "history.csv")
+
+    def begin():
+        return TrainingRun(folder, read_prepared(prepared_folder), settings, device)
+
+    return train_to_the_end(folder, settings, device, begin, TrainingRun.train_epoch, report)
 
 
 class TrainingRun:
@@ -119,10 +107,7 @@ class TrainingRun:
         self.numbers["history"].append(row)
         if row["validation_dice"] > self.numbers["best_dice"]:
             self.numbers["best_dice"] = row["validation_dice"]
-            self.best_weights = {
-                name: tensor.detach().cpu().contiguous().clone()
-                for name, tensor in self.model.state_dict().items()
-            }
+            self.best_weights = copy_weights(self.model)
         self._lower_rate_on_plateau(row["validation_dice"])
         save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, self.numbers)
         return row
@@ -162,13 +147,6 @@ class TrainingRun:
                 numbers["n_flat"] = 0
                 group["lr"] *= self.settings.plateau_factor
         numbers["learning_rate"] = group["lr"]
-
-    def finish(self):
-        """Write the history, then the best weights: their presence says complete."""
-        write_table(self.folder / "history.csv", pd.DataFrame(self.numbers["history"]))
-        with written_aside(self.folder / "weights.safetensors") as partial:
-            save_file(self.best_weights, partial)
-        discard_checkpoint(self.folder)
 
 
 @torch.no_grad()

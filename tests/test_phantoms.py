@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from segcal_lite import looks, phantom_files, phantoms, pictures
+from segcal_lite import looks, phantom_cases, phantom_files, pictures
 from segcal_lite.anatomies import draw_anatomy
 from segcal_lite.annotators import smooth_field
 from segcal_lite.datasets import read_dataset
@@ -29,7 +29,7 @@ def without_pictures(monkeypatch):
     def blank(task_name, layers, axes_mm, spacing_mm, shift_strength, rng):
         return np.zeros((1, *map(len, axes_mm)), dtype=np.float32)
 
-    monkeypatch.setattr(phantoms, "take_picture", blank)
+    monkeypatch.setattr(phantom_cases, "take_picture", blank)
 
 
 @pytest.mark.parametrize("name", PHANTOM_TASKS)
@@ -96,9 +96,9 @@ def test_a_larger_grid_shows_the_same_shape_with_more_around_it(name, without_pi
 def test_shape_labels_and_picture_have_streams_of_their_own(monkeypatch):
     before = make_phantom(TASKS["heart"], 6, size=(24, 24))
     with monkeypatch.context() as patch:
-        patch.setattr(phantoms, "annotate", lambda *a: np.zeros((24, 24, 8), np.uint8))
+        patch.setattr(phantom_cases, "annotate", lambda *a: np.zeros((24, 24, 8), np.uint8))
         other_labels = make_phantom(TASKS["heart"], 6, size=(24, 24))
-    monkeypatch.setattr(phantoms, "take_picture", lambda *a: None)
+    monkeypatch.setattr(phantom_cases, "take_picture", lambda *a: None)
     no_picture = make_phantom(TASKS["heart"], 6, size=(24, 24))
     np.testing.assert_array_equal(before.image, other_labels.image)
     np.testing.assert_array_equal(before.posterior, other_labels.posterior)
@@ -115,7 +115,7 @@ PLAUSIBLE_ML = {  # by label; a tumour and a gland are cut by the eight slices
 
 @pytest.mark.parametrize("name", PHANTOM_TASKS)
 def test_every_class_is_in_every_case_in_a_plausible_volume(name, without_pictures, monkeypatch):
-    monkeypatch.setattr(phantoms, "posterior", lambda *a: np.zeros(1))  # not looked at here
+    monkeypatch.setattr(phantom_cases, "posterior", lambda *a: np.zeros(1))  # not looked at here
     size = {"brain": (84, 84), "heart": (64, 64), "prostate": (92, 92)}[name]
     for seed in range(50):
         case = make_phantom(TASKS[name], seed, size=size)

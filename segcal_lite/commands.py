@@ -19,10 +19,12 @@ NOTEBOOKS = (
     "04_segment_entropy",
     "05_ood_detection",
     "06_joint_training",
+    "06b_ood_volumes",
     "07_volumetric",
 )
 OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
     "06_joint_training": "sets",
+    "06b_ood_volumes": "sets",
     "07_volumetric": "volumes",
 }
 

@@ -73,14 +73,41 @@ def auc_interval(scores_in, scores_out, n_resamples=1000, level=0.95, seed=0):
     >>> auc_interval([1.0, 2.0], [3.0, 4.0])
     (1.0, 1.0, 1.0)
     """
-    if not 0 < level < 1:
-        raise wrong_input("level", level, "a number between 0 and 1")
-    wins = _pair_wins(scores_in, scores_out)
-    rng = np.random.default_rng(seed)
-    counts_in, counts_out = (bootstrap_counts(n, n_resamples, rng) for n in wins.shape)
-    resampled = ((counts_in @ wins) * counts_out).sum(axis=1) / wins.size
-    lo, hi = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return float(wins.mean()), float(lo), float(hi)
+    return _resampled_over_images(_pair_wins(scores_in, scores_out), n_resamples, level, seed)
+
+
+def auc_difference(scores_a, scores_b, n_resamples=2000, level=0.95, seed=0):
+    """Return the AUC of one detector minus that of another on the same images, with its interval.
+
+    Each resample draws images once and scores both detectors on them: what makes an image hard for
+    both cancels.
+
+    Parameters
+    ----------
+    scores_a, scores_b : pair of array_like of float, (n_in,) and (n_out,)
+        Scores of in-distribution and of OOD images, in the same order for both.
+    n_resamples, level, seed
+        As in `auc_interval`.
+
+    Returns
+    -------
+    difference, lo, hi : float
+        In [-1, 1].
+
+    Raises
+    ------
+    ValueError
+        If the two look at different numbers of images, a set is empty or holds NaN.
+
+    Examples
+    --------
+    >>> auc_difference(([1.0, 2.0], [3.0, 4.0]), ([1.0, 1.0], [1.0, 1.0]))
+    (0.5, 0.5, 0.5)
+    """
+    wins_a, wins_b = _pair_wins(*scores_a), _pair_wins(*scores_b)
+    if wins_a.shape != wins_b.shape:
+        raise wrong_input("scores_b", f"{wins_b.shape} images", f"{wins_a.shape} as in scores_a")
+    return _resampled_over_images(wins_a - wins_b, n_resamples, level, seed)
 
 
 class DetectionCounts(NamedTuple):
@@ -229,6 +256,17 @@ def _pair_wins(scores_in, scores_out):
     scores_in = _check_scores("scores_in", scores_in)[:, None]
     scores_out = _check_scores("scores_out", scores_out)[None, :]
     return (scores_out > scores_in) + 0.5 * (scores_out == scores_in)
+
+
+def _resampled_over_images(pairs, n_resamples, level, seed):
+    """Return the mean of (n_in, n_out) and its interval, rows and columns resampled."""
+    if not 0 < level < 1:
+        raise wrong_input("level", level, "a number between 0 and 1")
+    rng = np.random.default_rng(seed)
+    counts_in, counts_out = (bootstrap_counts(n, n_resamples, rng) for n in pairs.shape)
+    resampled = ((counts_in @ pairs) * counts_out).sum(axis=1) / pairs.size
+    lo, hi = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return float(pairs.mean()), float(lo), float(hi)
 
 
 def _check_scores(name, scores):

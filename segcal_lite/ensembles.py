@@ -4,26 +4,19 @@ Paper A, section V.C: M networks that differ in their random start and in the or
 mini-batches; the ensemble's probability is the mean of theirs (Eq. 6).
 """
 
-import multiprocessing
-import os
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
-import torch
-from threadpoolctl import threadpool_limits
 
 from ._checks import wrong_input
 from .devices import choose_device
+from .processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
 from .runs import read_json
 from .training import train_model
 from .training_settings import TrainingSettings
-
-WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
-SECONDS_BETWEEN_REPORTS = 30
 
 
 @dataclass(frozen=True)
@@ -94,35 +87,6 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     with spawned_processes(n_workers) as executor:
         _follow(executor, groups, prepared_folder, device, report)
     return members
-
-
-def count_workers(n_tasks):
-    """Processes that cores, free memory and the number of tasks allow; at least 1."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    by_memory = int(psutil.virtual_memory().available // WORKER_BYTES)
-    return max(1, min(n_cores, by_memory, n_tasks))
-
-
-class spawned_processes(ProcessPoolExecutor):  # noqa: N801 - used as a context manager only
-    """Spawned processes of one thread each that do not outlive an interrupt of their block."""
-
-    def __init__(self, n_workers):
-        spawn = multiprocessing.get_context("spawn")
-        super().__init__(n_workers, spawn, initializer=_use_one_thread)
-
-    def __exit__(self, kind, error, traceback):
-        """On any error, also Ctrl-C, drop what waits and stop the children."""
-        if kind is not None:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            self.shutdown(cancel_futures=True)  # the pool's own thread waits for the children
-        return super().__exit__(kind, error, traceback)
-
-
-def _use_one_thread():
-    """Keep PyTorch and NumPy's BLAS of a worker from taking the other workers' cores."""
-    torch.set_num_threads(1)
-    threadpool_limits(1)
 
 
 def _follow(executor, groups, prepared_folder, device, report):

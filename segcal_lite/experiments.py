@@ -14,10 +14,11 @@ from .caches import prepare_dataset
 from .calibration import CalibrationSums
 from .datasets import read_dataset, task_of
 from .devices import choose_device
-from .ensembles import Member, count_workers, spawned_processes, train_members
+from .ensembles import Member, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
 from .losses import LOSSES
 from .phantoms import PHANTOM_TASKS, write_phantoms
+from .processes import count_workers, spawned_processes
 from .runs import (
     check_same_settings,
     model_folder,

@@ -17,9 +17,9 @@ from .caches import prepare_dataset, read_prepared
 from .cases import Selection
 from .datasets import read_dataset
 from .devices import choose_device
-from .ensembles import count_workers
 from .organ_phantoms import write_organ_phantoms
 from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
+from .processes import count_workers
 from .runs import (
     check_same_settings,
     model_folder,
@@ -84,37 +84,46 @@ class JointExperiment:
         report : callable
         """
         flags = dropout if isinstance(dropout, list) else [dropout] * len(plans)
+        self._run(*self._training_jobs(zip(plans, flags, strict=True), report), report)
+
+    def _training_jobs(self, models, report):
+        """Jobs of the models that are not finished, by (plan, dropout), and what comes before each.
+
+        Long trainings first: a mix of many sets may take as many evaluations.
+        """
         wanted = {}
-        for plan, with_dropout in zip(plans, flags, strict=True):
+        for plan, dropout in models:
             for n_stages in range(1, len(plan) + 1):
-                wanted[plan[:n_stages], with_dropout] = None
-        jobs = {key: self._training_job(*key) for key in wanted}
+                wanted[plan[:n_stages], dropout] = self._training_job(plan[:n_stages], dropout)
         waiting = {}
-        for key, (work, *arguments) in jobs.items():
+        for key in sorted(wanted, key=lambda key: -len(key[0][-1])):
             if (self.folder(*key) / "weights.safetensors").exists():
+                work, *arguments = wanted[key]
                 work(*arguments)  # refuses other settings
             else:
-                waiting[key] = jobs[key]
-        if len(waiting) < len(jobs):
-            report(f"{len(jobs) - len(waiting)} of {len(jobs)} models were trained before")
-        before = {key: (key[0][:-1], key[1]) for key in waiting}
-        # Long trainings first: a mix of many sets may take as many evaluations.
-        order = sorted(waiting, key=lambda key: -len(key[0][-1]))
-        jobs = {key: waiting[key] for key in order}
-        n_workers, done = self._n_workers(len(jobs)), []
+                waiting[key] = wanted[key]
+        if len(waiting) < len(wanted):
+            report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
+        if waiting:
+            report(f"training {len(waiting)} models")
+        return waiting, {key: (key[0][:-1], key[1]) for key in waiting}
+
+    def _run(self, jobs, before, report):
+        """Run jobs of training and scoring side by side; report how the trainings go."""
+        is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
+        done = []
 
         def finished(key, seconds):
-            done.append(key)
-            where = f"{len(done)}/{len(jobs)} {_title(*key)}"
-            report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
+            if is_training[key]:
+                done.append(key)
+                where = f"{len(done)}/{sum(is_training.values())} {_title(*key)}"
+                report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
 
         def under_way(keys):
-            for key in keys:
+            for key in filter(is_training.get, keys):
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
 
-        if jobs:
-            report(f"training {len(jobs)} models in {n_workers} processes")
-        run_in_order(jobs, before, n_workers, finished, under_way)
+        run_in_order(jobs, before, self._n_workers(len(jobs)), finished, under_way)
 
     def _training_job(self, plan, dropout):
         """`train_block_model` and its arguments: paths and settings, never arrays."""
@@ -157,21 +166,22 @@ class JointExperiment:
         list of list of dict
             For each request what `volume_scores.score_volume` returns for each case.
         """
-        self.train([r[0] for r in requests], [r[1] for r in requests], report)
-        jobs, places = {}, []
+        jobs, before = self._training_jobs([request[:2] for request in requests], report)
+        scorings, places = {}, []
         for plan, dropout, name, split, scoring in requests:
             names = [case.name for case in self.cases(name, split)]
             out = self._score_folder(plan, dropout, name, scoring)
             places.append((out, names))
-            missing = [case for case in names if not (out / f"{case}.json").exists()]
+            missing = tuple(case for case in names if not (out / f"{case}.json").exists())
             if missing:
                 prepared = self._set_folder(name) / "prepared"
                 arguments = self.folder(plan, dropout), prepared, missing, out, scoring, self.device
-                jobs.setdefault((out, tuple(missing)), (score_volumes, *arguments))
-        if jobs:
-            report(f"scoring {sum(len(key[1]) for key in jobs)} volumes")
-        order = dict(sorted(jobs.items(), key=lambda item: -len(item[0][1])))
-        run_in_order(order, n_workers=self._n_workers(len(jobs)))
+                scorings[out, missing] = score_volumes, *arguments
+                before[out, missing] = plan, dropout
+        if scorings:
+            report(f"scoring {sum(len(missing) for _, missing in scorings)} volumes")
+        jobs |= dict(sorted(scorings.items(), key=lambda item: -len(item[0][1])))
+        self._run(jobs, before, report)
         return [read_scores(out, names) for out, names in places]
 
     def _score_folder(self, plan, dropout, name, scoring):

@@ -148,10 +148,11 @@ VOLUME_PROFILES = {
         "batch_size": 4,
         "learning_rate": 0.005,
         "evaluate_every": 15,
+        "n_flat_to_stop": 3,  # after 15 iterations one flat evaluation says little
         "n_evaluations": 2,
         "n_validation_blocks": 8,
-        "n_passes": 4,
-        "most_images": 18,
+        "n_passes": 3,
+        "most_images": 14,
         "phantom_side": 28,
         "phantom_spacing_mm": 3.75,
     },

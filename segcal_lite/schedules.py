@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
 
-from .ensembles import SECONDS_BETWEEN_REPORTS, spawned_processes
+from .processes import SECONDS_BETWEEN_REPORTS, spawned_processes
 
 
 def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):

@@ -5,9 +5,13 @@ that the model was trained on; test cases of the same sets are in-distribution, 
 other sets are out of distribution (OOD), the positive class.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
+from ._checks import wrong_input
+from .block_settings import plan_name
 from .detection_statistics import auc_interval, detection_counts
 from .detectors import (
     IntensityDetector,
@@ -33,56 +37,157 @@ DETECTORS = {  # what each looks at: see `describe_cases`
 }
 
 
-def describe_cases(experiment, plan, names, split=None, report=print):
+class Trial(NamedTuple):
+    """One question: does a model notice sets that it was not trained on?
+
+    Attributes
+    ----------
+    plan : tuple
+        Of the model, from `block_settings`.
+    unseen : tuple of str
+        Sets that the model was not trained on: all their cases are OOD.
+    with_rivals : bool
+        Whether two more networks are asked: the plan's twin with dropout, for the detector by
+        uncertainty, and the control with shuffled weights.
+    """
+
+    plan: tuple
+    unseen: tuple
+    with_rivals: bool = True
+
+    def parts(self):
+        """Return sets and split of the training, the in-distribution and the OOD cases.
+
+        Examples
+        --------
+        >>> Trial((("atrium",),), ("liver_ct",)).parts()
+        ((('atrium',), 'train'), (('atrium',), 'test'), (('liver_ct',), None))
+        """
+        known = tuple(dict.fromkeys(name for stage in self.plan for name in stage))
+        twice = sorted(set(known) & set(self.unseen))
+        if twice or not self.unseen:
+            found = f"{twice} in training too" if twice else "none"
+            raise wrong_input("unseen", found, f"sets that {plan_name(self.plan)} was not given")
+        return (known, "train"), (known, "test"), (tuple(self.unseen), None)
+
+
+def describe_trials(experiment, trials, layers=(LAST,), report=print):
+    """Return what the detectors look at, for all cases of some trials.
+
+    Models are trained and volumes scored side by side over all trials.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.joint_experiments.JointExperiment
+    trials : dict of Trial
+        By title.
+    layers : tuple of str
+        As in `describe_cases`.
+    report : callable
+
+    Returns
+    -------
+    dict of (training, inside, outside)
+        By title; each as from `describe_cases`.
+    """
+    arguments = {
+        title: [(trial.plan, *part, trial.with_rivals, layers) for part in Trial(*trial).parts()]
+        for title, trial in trials.items()
+    }
+    every = [
+        request
+        for parts in arguments.values()
+        for part in parts
+        for request in _requests(experiment, *part)
+    ]
+    experiment.score(every, report)
+    return {
+        title: tuple(describe_cases(experiment, *part, report=lambda line: None) for part in parts)
+        for title, parts in arguments.items()
+    }
+
+
+def describe_cases(
+    experiment, plan, names, split=None, with_rivals=True, layers=(LAST,), report=print
+):
     """Return what the detectors look at, for every case of some sets.
 
     Parameters
     ----------
     experiment : segcal_lite.joint_experiments.JointExperiment
     plan : tuple
-        Of the model, from `block_settings`; it and its twin with dropout are trained when missing.
+        Of the model, from `block_settings`; it is trained when missing.
     names : sequence of str
         Of sets.
     split : str, optional
         ``None`` takes all cases.
+    with_rivals : bool
+        As in `Trial`.
+    layers : tuple of str
+        Whose spectra the scoring keeps; the detectors use the last features, always among them.
     report : callable
 
     Returns
     -------
     dict of ndarray
-        ``set``, ``case`` and ``dice``, shape (n,), and for each of `DETECTORS` an array of n rows.
+        ``set`` and ``case``, shape (n,), what `describe_scores` returns, and the rows of the other
+        `DETECTORS`; without rivals none for ``uncertainty`` and ``spectral_shuffled``.
     """
-    features = experiment.scoring((LAST,))
-    control = experiment.scoring((LAST,), SHUFFLE_SEED)
-    kinds = ((False, features), (False, control), (True, experiment.scoring()))
-    requests = [(plan, *kind[:1], name, split, kind[1]) for kind in kinds for name in names]
+    requests = _requests(experiment, plan, names, split, with_rivals, layers)
     found = experiment.score(requests, report)
-    plain, shuffled, dropout = (
-        [score for scores in found[k * len(names) : (k + 1) * len(names)] for score in scores]
-        for k in range(len(kinds))
+    plain, *rivals = (
+        [score for scores in found[k : k + len(names)] for score in scores]
+        for k in range(0, len(found), len(names))
     )
     cases = [(name, case.name) for name in names for case in experiment.cases(name, split)]
-    n_voxels = [score["n_voxels"][LAST] for score in plain]
-    spectra = [score["spectra"][LAST] for score in plain]
-    divided = zip(spectra, n_voxels, strict=True)
-    return {
+    described = {
         "set": np.array([name for name, _ in cases]),
         "case": np.array([case for _, case in cases]),
-        "dice": np.array([score["metrics"]["dice"] for score in plain]),
+        **describe_scores(plain),
+    }
+    if rivals:
+        shuffled, dropout = rivals
+        described["spectral_shuffled"] = describe_scores(shuffled)["spectral"]
+        described["uncertainty"] = np.array([s["metrics"]["uncertainty"] for s in dropout])
+    return described
+
+
+def describe_scores(scores):
+    """Return what the detectors look at in the scores of one model without dropout.
+
+    Parameters
+    ----------
+    scores : list of dict
+        From `volume_scores.score_volume`, the last features among the layers.
+
+    Returns
+    -------
+    dict of ndarray
+        n rows each: ``dice``; ``spectra``, the singular values (n, r) as they are; and what the
+        detectors of these names take.
+    """
+    n_voxels = [score["n_voxels"][LAST] for score in scores]
+    spectra = [score["spectra"][LAST] for score in scores]
+    divided = zip(spectra, n_voxels, strict=True)
+    described = {
+        "spectra": np.array(spectra),
         "spectral": np.array([signature_of_spectrum(s) for s in spectra]),
         "spectral_sqrt_voxels": np.array([signature_of_spectrum(s, n) for s, n in divided]),
-        "spectral_shuffled": np.array(
-            [signature_of_spectrum(score["spectra"][LAST]) for score in shuffled]
-        ),
-        "mahalanobis": np.array([score["pooled"][LAST] for score in plain]),
-        "intensities": np.array([score["moments"] for score in plain]),
+        "mahalanobis": np.array([score["pooled"][LAST] for score in scores]),
+        "intensities": np.array([score["moments"] for score in scores]),
         "voxel_count": np.array(n_voxels),
-        "uncertainty": np.array([score["metrics"]["uncertainty"] for score in dropout]),
-        **{
-            name: np.array([score["metrics"][name] for score in plain])
-            for name in ("segment_entropy", "one_minus_max_softmax")
-        },
     }
+    for name in ("dice", "segment_entropy", "one_minus_max_softmax"):
+        described[name] = np.array([score["metrics"][name] for score in scores])
+    return described
+
+
+def _requests(experiment, plan, names, split, with_rivals, layers):
+    """What `describe_cases` asks for: by kind of scoring, then by set."""
+    kinds = [(False, experiment.scoring(tuple(dict.fromkeys((*layers, LAST)))))]
+    if with_rivals:
+        kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
+    return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]
 
 
 def fit_detectors(training, c=2.5):
@@ -98,13 +203,13 @@ def fit_detectors(training, c=2.5):
     Returns
     -------
     dict of Detector
-        By name. One that cannot be fitted is absent: a model that segments nothing of its training
-        images has no uncertainty.
+        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
+        where a model segments nothing of its training images.
     """
     fitted = {}
     for name, kind in DETECTORS.items():
-        values = training[name]
-        if kind is ScalarDetector and np.isfinite(values).sum() < 2:
+        values = training.get(name)
+        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
             continue
         extra = (training["set"],) if kind is MahalanobisDetector else ()
         fitted[name] = kind(c).fit(values, *extra)

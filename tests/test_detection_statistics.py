@@ -9,6 +9,7 @@ from scipy import stats
 
 from segcal_lite.detection_statistics import (
     auc,
+    auc_difference,
     auc_interval,
     detection_counts,
     linear_regression,
@@ -82,6 +83,30 @@ def test_auc_interval_follows_its_seed():
     scores = rng.normal(size=20), rng.normal(size=20)
     assert auc_interval(*scores, seed=2) == auc_interval(*scores, seed=2)
     assert auc_interval(*scores, seed=2) != auc_interval(*scores, seed=3)
+
+
+def test_auc_difference_is_paired():
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(size=20), rng.normal(1, size=25)  # shared by both detectors
+    better = [part + 0.05 * rng.normal(size=part.size) for part in hardness]
+    better[1] = better[1] + 0.5
+    difference, lo, hi = auc_difference(better, hardness)
+    assert difference == pytest.approx(auc(*better) - auc(*hardness))
+    assert 0 < lo < difference < hi
+    alone = [auc_interval(*scores)[1:] for scores in (better, hardness)]
+    assert alone[0][0] < alone[1][1]  # unpaired intervals overlap
+
+
+def test_auc_difference_of_a_detector_and_itself_is_zero():
+    scores = [0.0, 1.0, 3.0], [1.0, 2.0]
+    assert auc_difference(scores, scores) == (0, 0, 0)
+    swapped = [[-value for value in part] for part in scores]
+    assert auc_difference(scores, swapped)[0] == pytest.approx(2 * auc(*scores) - 1)
+
+
+def test_auc_difference_needs_the_same_images():
+    with pytest.raises(ValueError, match=r"scores_b: found \(1, 2\) images, expected \(2, 2\)"):
+        auc_difference(([0.0, 1.0], [1.0, 2.0]), ([0.0], [1.0, 2.0]))
 
 
 def test_auc_interval_covers():

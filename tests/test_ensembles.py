@@ -1,4 +1,3 @@
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,12 +8,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from segcal_lite import ensembles
 from segcal_lite.calibration import nll
 from segcal_lite.ensembles import (
     Member,
     mean_probability,
-    spawned_processes,
     train_members,
 )
 from segcal_lite.training import train_model
@@ -54,31 +51,6 @@ def test_a_finished_member_of_other_settings_is_refused(prepared, settings, tmp_
     with pytest.raises(ValueError, match="n_epochs"):
         members = [Member(tmp_path / "0", settings("ce", 0, n_epochs=9))]
         train_members(members, prepared[2], device="cpu", report=lambda line: None)
-
-
-def test_an_interrupt_stops_the_children():
-    with pytest.raises(KeyboardInterrupt), spawned_processes(1) as executor:
-        executor.submit(pow, 2, 3).result()
-        assert multiprocessing.active_children()
-        raise KeyboardInterrupt
-    assert not multiprocessing.active_children()
-
-
-def test_each_process_computes_in_one_thread():
-    with spawned_processes(1) as executor:
-        assert executor.submit(torch.get_num_threads).result() == 1
-
-
-def test_workers_are_fewer_where_memory_is_short(monkeypatch):
-    class Memory:
-        available = 2.5 * ensembles.WORKER_BYTES
-
-    monkeypatch.setattr(ensembles.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(ensembles.psutil, "virtual_memory", Memory)
-    assert ensembles.count_workers(10) == 2
-    assert ensembles.count_workers(1) == 1
-    Memory.available = 0
-    assert ensembles.count_workers(10) == 1
 
 
 def test_the_mean_streams_and_equals_that_of_the_whole():

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
-from segcal_lite.block_settings import dedicated
+from segcal_lite.block_settings import chain, dedicated, joint
 from segcal_lite.detection_statistics import auc
 from segcal_lite.detectors import ScalarDetector
 from segcal_lite.volume_detection import (
     DETECTORS,
+    Trial,
     describe_cases,
+    describe_trials,
     detection_table,
     fit_detectors,
     of_sets,
@@ -30,13 +32,55 @@ def test_every_detector_gets_a_row_a_case(volumes, described):
     n_in, n_out = len(volumes.cases("atrium", "test")), 2 * len(volumes.cases("liver_ct"))
     assert outside["set"].tolist() == ["liver_ct"] * (n_out // 2) + ["cp_younger"] * (n_out // 2)
     for part, n in ((inside, n_in), (outside, n_out)):
-        assert set(part) == {"set", "case", "dice", *DETECTORS}
+        assert set(part) == {"set", "case", "dice", "spectra", *DETECTORS}
         assert {len(values) for values in part.values()} == {n}
     for part in described:
         for name in ("spectral", "spectral_sqrt_voxels", "spectral_shuffled"):
             np.testing.assert_allclose(np.linalg.norm(part[name], axis=1), 1)
     assert set(training["voxel_count"]) == {18**3}
     assert not np.allclose(training["spectral"], training["spectral_shuffled"])
+
+
+def test_a_trial_holds_whole_sets_out():
+    plan = joint("a", "b")
+    assert Trial(plan, ("c",)).parts() == (
+        (("a", "b"), "train"),
+        (("a", "b"), "test"),
+        (("c",), None),
+    )
+    assert Trial(chain("a", "b"), ("c",)).parts()[0] == (("a", "b"), "train")  # all that it saw
+    with pytest.raises(ValueError, match=r"unseen: found \['b'\] in training too, .* a\+b was not"):
+        Trial(plan, ("b", "c")).parts()
+    with pytest.raises(ValueError, match="unseen: found none"):
+        Trial(plan, ()).parts()
+
+
+def test_trials_are_described_like_their_parts(volumes, described):
+    lines = []
+    trials = {
+        "whole": Trial(PLAN, ("liver_ct", "cp_younger")),
+        "plain": Trial(PLAN, ("liver_ct",), with_rivals=False),
+    }
+    found = describe_trials(volumes, trials, report=lines.append)
+    assert list(found) == list(trials)
+    for part, expected in zip(found["whole"], described, strict=True):
+        assert {k: v.tolist() for k, v in part.items()} == {
+            k: v.tolist() for k, v in expected.items()
+        }
+    missing = set(DETECTORS) - set(found["plain"][0])
+    assert missing == {"uncertainty", "spectral_shuffled"}
+    assert missing.isdisjoint(fit_detectors(found["plain"][0]))
+    assert not any(line.startswith("scoring") for line in lines)  # all of it was at hand
+
+
+def test_other_layers_come_with_the_last(volumes):
+    trial = {"one": Trial(PLAN, ("liver_ct",), with_rivals=False)}
+    (training, *_), layers = describe_trials(volumes, trial, ("encoder.1",), silent)["one"], 2
+    request = (PLAN, False, "atrium", "train", volumes.scoring(("encoder.1", "last_features")))
+    (scores,) = volumes.score([request], silent)
+    assert all(len(score["spectra"]) == layers for score in scores)
+    kept = [score["spectra"]["last_features"] for score in scores]
+    np.testing.assert_array_equal(training["spectra"], kept)
 
 
 def test_the_table_is_that_of_the_plain_functions(described):

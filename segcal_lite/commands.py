@@ -10,7 +10,7 @@ from datetime import datetime
 from . import notebook_copies, pages, published, stored_outputs
 from .runs import project_root, provenance, resolve_path, write_table
 from .setup_environment import KERNEL
-from .story import tell_story
+from .story import tell_detection_story, tell_story
 
 NOTEBOOKS = (
     "01_preprocessing",
@@ -133,14 +133,16 @@ def _python(*arguments, **environment):
 
 
 def story(seeds, out):
-    """Test the smoke run's claims on several seeds; write ``results/story.csv``."""
-    table = tell_story(resolve_path(out), seeds)
-    made = provenance("cpu")
-    for position, key in enumerate(("commit", "date", "torch", "processor")):
-        table.insert(position, key, made[key])
-    write_table(project_root() / "results" / "story.csv", table)
-    print(table.T.to_string())
-    return 0 if table.holds.all() else 1
+    """Test the smoke run's claims on several seeds; write ``results/story*.csv``."""
+    made, holds = provenance("cpu"), True
+    for name, tell in (("story", tell_story), ("story_volumes", tell_detection_story)):
+        table = tell(resolve_path(out), seeds)
+        for position, key in enumerate(("commit", "date", "torch", "processor")):
+            table.insert(position, key, made[key])
+        write_table(project_root() / "results" / f"{name}.csv", table)
+        print(table.T.to_string())
+        holds = holds and table.holds.all()
+    return 0 if holds else 1
 
 
 def store_outputs(out):

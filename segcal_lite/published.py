@@ -52,11 +52,12 @@ def fill_readme(readme):
     path
     """
     text = readme.read_text(encoding="utf-8")
-    for name, table in (("story", story_table()), ("heart", heart_table())):
+    tables = {"story": story_table, "volumes": volumes_table, "heart": heart_table}
+    for name, table in tables.items():
         head, tail = f"<!-- table {name} -->\n", "<!-- end -->"
         before, _, rest = text.partition(head)
         _, _, after = rest.partition(tail)
-        text = before + head + table + tail + after
+        text = before + head + table() + tail + after
     with written_aside(readme) as partial:
         partial.write_text(text, encoding="utf-8")
     return readme
@@ -83,9 +84,33 @@ def story_table():
             f"| {row.spectral_auc:.2f} ({row.spectral_auc_lo:.2f} to {row.spectral_auc_hi:.2f}), "
             f"{row.spectral_n_source} + {row.spectral_n_shifted} cases |"
         )
+    return "\n".join(lines) + f"\n\n{_made(story)}\n"
+
+
+def volumes_table():
+    """AUC on each unseen set over several seeds as a Markdown table."""
+    story = pd.read_csv(project_root() / "results" / "story_volumes.csv")
+    shown = ("shuffled weights", "Mahalanobis", "uncertainty", "intensities", "voxel count")
+    keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
+    lines = [
+        "| trial | unseen set | spectral AUC, a seed each | "
+        + " | ".join(shown)
+        + " | Dice known / unseen | flagged |",
+        "|---" * (5 + len(shown)) + "|",
+    ]
+    for (trial, name), rows in story.groupby(["trial", "unseen"], sort=False):
+        cells = [trial, name, ", ".join(f"{area:.2f}" for area in rows.auc_spectral)]
+        cells += [f"{rows[f'auc_{key}'].min():.2f}-{rows[f'auc_{key}'].max():.2f}" for key in keys]
+        cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
+        lines.append("| " + " | ".join([*cells, f"{rows.flagged.mean():.0%}"]) + " |")
+    seeds = ", ".join(map(str, story.seed.unique()))
+    return "\n".join(lines) + f"\n\nSeeds {seeds}. {_made(story)}\n"
+
+
+def _made(story):
+    """Where a table of several seeds comes from."""
     made = story.iloc[0]
-    source = f"Commit {made.commit}, {made.date}, torch {made.torch}, {made.processor}."
-    return "\n".join(lines) + f"\n\n{source}\n"
+    return f"Commit {made.commit}, {made.date}, torch {made.torch}, {made.processor}."
 
 
 def heart_table():

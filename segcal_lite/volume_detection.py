@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ._checks import wrong_input
-from .block_settings import plan_name
+from .block_settings import dedicated, joint, plan_name
 from .detection_statistics import auc_interval, detection_counts
 from .detectors import (
     IntensityDetector,
@@ -20,6 +20,7 @@ from .detectors import (
     SpectralDetector,
     VoxelCountDetector,
 )
+from .organ_sets import EIGHT_SETS, OTHER_ORGANS
 from .spectral import signature_of_spectrum
 from .volume_scores import LAST
 
@@ -69,6 +70,16 @@ class Trial(NamedTuple):
             found = f"{twice} in training too" if twice else "none"
             raise wrong_input("unseen", found, f"sets that {plan_name(self.plan)} was not given")
         return (known, "train"), (known, "test"), (tuple(self.unseen), None)
+
+
+PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `organ_sets`
+    "Table IV: organs": Trial(joint(*EIGHT_SETS), OTHER_ORGANS),
+    "Table V: ages": Trial(dedicated("cp_newborn"), ("cp_younger", "cp_older")),
+    "Table VI: sequences": Trial(joint("liver_dual_in", "liver_dual_out"), ("liver_spir",)),
+    "Fig. 8b: SPIR and DUAL in": Trial(
+        joint("liver_spir", "liver_dual_in"), ("liver_dual_out",), with_rivals=False
+    ),
+}
 
 
 def describe_trials(experiment, trials, layers=(LAST,), report=print):

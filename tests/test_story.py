@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 
-from segcal_lite.story import _by_case, _calibration_claims, _entropy_claim
+from segcal_lite.block_settings import dedicated
+from segcal_lite.story import _by_case, _calibration_claims, _entropy_claim, detection_rows
+from segcal_lite.volume_detection import Trial, describe_trials, detection_table, fit_detectors
 
 
 def rows(loss="dice", **values):
@@ -51,3 +53,23 @@ def test_entropy_that_falls_with_dice_correlates_negatively_and_gaps_are_counted
     claim = _entropy_claim(table)
     assert claim["entropy_pearson_r"] < -0.9
     assert (claim["entropy_n"], claim["entropy_n_missing"]) == (14, 1)
+
+
+def test_a_set_that_was_never_seen_gets_a_row(volumes):
+    trials = {
+        "organs": Trial(dedicated("atrium"), ("liver_ct", "cp_younger")),
+        "plain": Trial(dedicated("atrium"), ("liver_ct",), with_rivals=False),
+    }
+    found = detection_rows(volumes, trials, report=lambda line: None)
+    assert [(row["trial"], row["unseen"]) for row in found] == [
+        ("organs", "liver_ct"),
+        ("organs", "cp_younger"),
+    ]
+    one = {"one": Trial(dedicated("atrium"), ("cp_younger",))}
+    (parts,) = describe_trials(volumes, one, report=lambda line: None).values()
+    table = detection_table(fit_detectors(parts[0]), *parts[1:]).set_index("detector")
+    for name, area in table.auc.items():
+        assert found[1][f"auc_{name}"] == area
+    assert found[1]["flagged"] == table.sensitivity["spectral"]
+    assert found[1]["holds"] == (table.auc["spectral"] >= 0.95)
+    assert found[1]["dice_unseen"] == parts[2]["dice"].mean()

@@ -1,6 +1,6 @@
 """Train one 3D model on random blocks as paper B does (sections III.B and III.C).
 
-Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after two in a
+Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after some in a
 row. B does not say which loss is evaluated; here it is the mean over sets of the Dice loss on
 fixed validation blocks, and the weights of the smallest are kept. What is drawn depends on seed and
 iteration alone, and a checkpoint follows each evaluation: an interrupted training ends where a
@@ -136,7 +136,7 @@ class BlockTraining:
 
     @property
     def finished(self):
-        """Whether the loss has not fallen for two evaluations, or their number is used up."""
+        """Whether the loss has not fallen for some evaluations (B: two), or all are made."""
         settings, numbers = self.settings, self.numbers
         most = settings.n_evaluations * len(settings.sets)
         return numbers["n_flat"] >= settings.n_flat_to_stop or len(numbers["history"]) >= most

@@ -84,7 +84,7 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
         return members
     n_workers = 1 if on_gpu else count_workers(len(waiting))
     report(f"training {len(waiting)} models in {n_workers} processes")
-    with spawned_processes(n_workers) as executor:
+    with spawned_processes(n_workers, keep=not on_gpu) as executor:
         _follow(executor, groups, prepared_folder, device, report)
     return members
 

@@ -125,14 +125,15 @@ class Experiment:
 
     def _score(self, jobs):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""
-        n_workers = 1 if self.device.startswith("cuda") else count_workers(len(jobs))
+        on_gpu = self.device.startswith("cuda")
+        n_workers = 1 if on_gpu else count_workers(len(jobs))
         prepared, device, fits, chunks = self.prepared_folder, self.device, [], []
         for scoring in dict.fromkeys(scoring for scoring, _ in jobs):
             fits += [(folder, prepared, device) for folder in scoring.members]
             names = [name for other, name in jobs if other == scoring]
             parts = [list(part) for part in np.array_split(names, 2 * n_workers) if len(part)]
             chunks += [(scoring, prepared, part, device) for part in parts]
-        with spawned_processes(n_workers) as executor:
+        with spawned_processes(n_workers, keep=not on_gpu) as executor:
             for unit, arguments in ((fit_member_scalings, fits), (score_cases, chunks)):
                 futures = [executor.submit(unit, *each) for each in arguments]
                 for future in futures:

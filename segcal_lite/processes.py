@@ -1,16 +1,16 @@
 """Processes that work side by side: how many there is room for, and how they end.
 
-Starting one takes seconds, most of it imports, so they are kept for the next piece of work.
+Starting one takes seconds, most of it imports, so they are kept a while for the next piece of work.
 """
 
 import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import RLock, Thread, Timer
 
 import psutil
 import torch
@@ -18,27 +18,60 @@ from threadpoolctl import threadpool_limits
 
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 SECONDS_BETWEEN_REPORTS = 30
-_kept = []  # at most one pair: executor, number of its processes
+SECONDS_KEPT = 120
+THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_kept, _lock = [], RLock()  # at most one pool; it is not here while a block uses it
+
+
+@dataclass
+class _Pool:
+    """Processes under one executor, and what stops them when nobody wants them for a while."""
+
+    executor: ProcessPoolExecutor
+    n_workers: int
+    timer: Timer | None = None
+
+    def processes(self):
+        return list((self.executor._processes or {}).values())  # no public way before Python 3.14
+
+    def answers(self):
+        """Whether they are alive: memory that ran out may have ended one while it waited."""
+        try:
+            return self.executor.submit(bool, True).result()
+        except RuntimeError:
+            return False
+
+    def stop(self):
+        for process in self.processes():
+            process.terminate()
+        self.executor.shutdown(cancel_futures=True)  # its own thread waits for the processes
 
 
 def count_workers(n_tasks):
     """Processes that cores, free memory and the number of tasks allow; at least 1."""
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    by_memory = int(psutil.virtual_memory().available // WORKER_BYTES)
-    return max(1, min(n_cores, by_memory, n_tasks))
+    free = psutil.virtual_memory().available
+    for process in [process for pool in _kept for process in pool.processes()]:
+        with suppress(psutil.Error):
+            free += psutil.Process(process.pid).memory_info().rss  # its place is free, too
+    return max(1, min(n_cores, int(free // WORKER_BYTES), n_tasks))
 
 
 @contextmanager
-def spawned_processes(n_workers):
+def spawned_processes(n_workers, keep=True):
     """Give a block an executor of spawned processes with one thread each.
 
-    They wait for the next block that wants as many or fewer. An error in the block, also Ctrl-C,
-    drops what waits and stops them; they end when this process does, however it ends.
+    The block waits for what it submits. An error in it, also Ctrl-C, drops what waits and stops the
+    processes; they never outlive this one. Those that are kept go on with the code they imported:
+    call `stop_processes` after a reload.
 
     Parameters
     ----------
     n_workers : int
         How many at most.
+    keep : bool
+        Whether the next block that wants as many finds them; without one they end by themselves.
+        Wrong on a GPU, whose memory they would hold.
 
     Yields
     ------
@@ -50,38 +83,60 @@ def spawned_processes(n_workers):
     ...     executor.submit(pow, 2, 3).result()
     8
     """
-    if not _kept or _kept[0][1] < n_workers or not _answers(_kept[0][0]):
-        stop_processes()
-        spawn = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(n_workers, spawn, initializer=_begin_worker)
-        _kept.append((executor, n_workers))
+    pool = _take(n_workers)
     try:
-        yield _kept[0][0]
+        yield pool.executor
     except BaseException:
-        stop_processes()
+        pool.stop()
         raise
+    if keep:
+        _leave(pool)
+    else:
+        pool.stop()
 
 
 def stop_processes():
-    """Stop the processes that are kept, whatever they do."""
-    while _kept:
-        executor, _ = _kept.pop()
-        for child in multiprocessing.active_children():
-            child.terminate()
-        executor.shutdown(cancel_futures=True)  # the pool's own thread waits for the children
+    """Stop the processes that are kept."""
+    with _lock:
+        while _kept:
+            pool = _kept.pop()
+            pool.timer.cancel()
+            pool.stop()
 
 
-def _answers(executor):
-    """Whether the processes are alive: memory that ran out may have ended one while it waited."""
-    try:
-        return executor.submit(bool, True).result()
-    except BrokenProcessPool:
-        return False
+def _take(n_workers):
+    """Return the pool that was kept, if it has as many processes, or a new one."""
+    with _lock:
+        if _kept and _kept[0].n_workers == n_workers and _kept[0].answers():
+            pool = _kept.pop()
+            pool.timer.cancel()
+            return pool
+        stop_processes()
+    spawn = multiprocessing.get_context("spawn")
+    return _Pool(ProcessPoolExecutor(n_workers, spawn, initializer=_begin_worker), n_workers)
+
+
+def _leave(pool):
+    """Keep a pool for the next block, and stop it if none comes."""
+    with _lock:
+        stop_processes()
+        pool.timer = Timer(SECONDS_KEPT, _retire, [pool])
+        pool.timer.daemon = True
+        pool.timer.start()
+        _kept.append(pool)
+
+
+def _retire(pool):
+    """Stop a pool that nobody has taken since."""
+    with _lock:
+        if pool in _kept:
+            stop_processes()
 
 
 def _begin_worker():
     """Keep to one thread, so that workers do not take each other's cores; end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it stops the workers
+    os.environ |= dict.fromkeys(THREAD_COUNTS, "1")  # for libraries that are loaded later
     torch.set_num_threads(1)
     threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()

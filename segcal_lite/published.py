@@ -32,13 +32,17 @@ def publish(run, name):
     files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
     if not files:
         raise wrong_input(run, "no tables or figures", "a run whose notebooks were executed")
+    record = read_json(run / "provenance.json")
+    if (run / "run.json").exists():
+        record = read_json(run / "run.json") | record
+    if (run / "joint.json").exists():
+        record["joint"] = read_json(run / "joint.json")
     target = project_root() / "results" / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in files:
         shutil.copy(path, target / path.name)
-    settings = read_json(run / "run.json") | read_json(run / "provenance.json")
-    write_json(target / "provenance.json", settings)
+    write_json(target / "provenance.json", record)
     return [target / path.name for path in files]
 
 
@@ -100,11 +104,19 @@ def volumes_table():
     ]
     for (trial, name), rows in story.groupby(["trial", "unseen"], sort=False):
         cells = [trial, name, ", ".join(f"{area:.2f}" for area in rows.auc_spectral)]
-        cells += [f"{rows[f'auc_{key}'].min():.2f}-{rows[f'auc_{key}'].max():.2f}" for key in keys]
+        cells += [_range(rows.get(f"auc_{key}")) for key in keys]
         cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
         lines.append("| " + " | ".join([*cells, f"{rows.flagged.mean():.0%}"]) + " |")
     seeds = ", ".join(map(str, story.seed.unique()))
     return "\n".join(lines) + f"\n\nSeeds {seeds}. {_made(story)}\n"
+
+
+def _range(values):
+    """Smallest and largest of some numbers, and how many there are if some are missing."""
+    if values is None or values.isna().all():
+        return "none"
+    missing = f" (n = {values.count()})" if values.isna().any() else ""
+    return f"{values.min():.2f}-{values.max():.2f}{missing}"
 
 
 def _made(story):

@@ -53,11 +53,11 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
     with spawned_processes(n_workers) as executor:
         pending = {}
         while waiting or pending:
-            for key in ready():
+            for key in ready()[: n_workers - len(pending)]:  # what is ready first may change
                 pending[executor.submit(*waiting.pop(key))] = key
             done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
             for future in done:
                 finish(pending.pop(future), future.result())
             if not done and under_way:
-                under_way(list(pending.values())[:n_workers])  # the others wait in its queue
+                under_way(list(pending.values()))
     return results

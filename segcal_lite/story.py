@@ -146,7 +146,7 @@ def detection_rows(experiment, trials=PAPER_TRIALS, report=print):
             table = detection_table(fitted, inside, unseen).set_index("detector")
             spectral = table.loc["spectral"]
             row = {"seed": experiment.seed, "trial": title, "unseen": name}
-            row |= {"n_in": spectral.n_in, "n_out": spectral.n_out}
+            row |= {"n_in": int(spectral.n_in), "n_out": int(spectral.n_out)}
             row |= {"dice_known": inside["dice"].mean(), "dice_unseen": unseen["dice"].mean()}
             row |= {"flagged": spectral.sensitivity, "auc_lo": spectral.lo, "auc_hi": spectral.hi}
             row["holds"] = spectral.auc >= 0.95
@@ -161,11 +161,10 @@ def tell_detection_story(out, seeds, report=print):
     -------
     pandas.DataFrame
     """
-    rows = []
+    trials, rows = [trial for trial in PAPER_TRIALS.values() if trial.with_rivals], []
+    needed = [name for trial in trials for names, _ in trial.parts() for name in names]
+    names = tuple(dict.fromkeys(needed))
     for seed in seeds:
-        trials = [trial for trial in PAPER_TRIALS.values() if trial.with_rivals]
-        needed = [name for trial in trials for names, _ in trial.parts() for name in names]
-        names = tuple(dict.fromkeys(needed))
         experiment = open_joint_experiment(out / str(seed), sets=names, seed=seed, report=report)
         rows += detection_rows(experiment, report=report)
     return pd.DataFrame(rows)

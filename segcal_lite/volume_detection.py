@@ -102,7 +102,7 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
         By title; each as from `describe_cases`.
     """
     arguments = {
-        title: [(trial.plan, *part, trial.with_rivals, layers) for part in Trial(*trial).parts()]
+        title: [(trial.plan, *part, trial.with_rivals, layers) for part in trial.parts()]
         for title, trial in trials.items()
     }
     every = [
@@ -195,7 +195,8 @@ def describe_scores(scores):
 
 def _requests(experiment, plan, names, split, with_rivals, layers):
     """What `describe_cases` asks for: by kind of scoring, then by set."""
-    kinds = [(False, experiment.scoring(tuple(dict.fromkeys((*layers, LAST)))))]
+    others = tuple(layer for layer in layers if layer != LAST)
+    kinds = [(False, experiment.scoring((*others, LAST)))]
     if with_rivals:
         kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
     return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]

@@ -6,7 +6,7 @@ from conftest import TINY_SETS, TINY_VOLUMES
 from test_set_files import write_dataset
 
 from segcal_lite.block_settings import chain, dedicated, joint
-from segcal_lite.joint_experiments import open_joint_experiment
+from segcal_lite.joint_experiments import JointExperiment, open_joint_experiment
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
 
@@ -65,6 +65,23 @@ def test_scores_are_those_of_the_settings_asked_for(volumes):
     assert one.index.equals(other.index)
     assert not one.xs("nll_whole", level=1).equals(other.xs("nll_whole", level=1))
     assert volumes.metrics([plan], report=lambda line: None).value.tolist() == one.tolist()
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeypatch, n_workers):
+    monkeypatch.setattr(JointExperiment, "_n_workers", lambda run, n_tasks: n_workers)
+    run = open_joint_experiment(tmp_path, sets=("liver_ct", "atrium"), **SILENT, **TINY_VOLUMES)
+    plan, lines = chain("liver_ct", "atrium"), []
+    stages = plan[:1], plan
+    requests = [(stage, False, "atrium", "test", run.scoring()) for stage in stages]
+    found = run.score(requests, lines.append)
+    assert [len(scores) for scores in found] == 2 * [len(run.cases("atrium", "test"))]
+    assert lines[:2] == ["training 2 models", f"scoring {2 * len(found[0])} volumes"]
+    ends = [line[:3] for line in lines[2:] if not line.startswith("  ")]
+    assert ends == ["1/2", "2/2"]  # of trainings; scorings are not announced
+    lines.clear()
+    assert run.score(requests, lines.append) == found
+    assert lines == ["2 of 2 models were trained before"]
 
 
 def test_phantoms_of_a_run_share_one_grid(volumes):

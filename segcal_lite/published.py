@@ -94,8 +94,9 @@ def story_table():
 def volumes_table():
     """AUC on each unseen set over several seeds as a Markdown table."""
     story = pd.read_csv(project_root() / "results" / "story_volumes.csv")
-    shown = ("shuffled weights", "Mahalanobis", "uncertainty", "intensities", "voxel count")
-    keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
+    shown = ("floor of 1 %", "shuffled", "Mahalanobis", "uncertainty", "intensities", "voxels")
+    keys = ("spectral_floor", "spectral_shuffled", "mahalanobis", "uncertainty", "intensities")
+    keys += ("voxel_count",)
     lines = [
         "| trial | unseen set | spectral AUC, a seed each | "
         + " | ".join(shown)

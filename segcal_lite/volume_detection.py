@@ -25,8 +25,10 @@ from .spectral import signature_of_spectrum
 from .volume_scores import LAST
 
 SHUFFLE_SEED = 1
+HIGH_FLOOR = 0.01  # of the largest singular value: what lies below belongs to channels near silence
 DETECTORS = {  # what each looks at: see `describe_cases`
     "spectral": SpectralDetector,
+    "spectral_floor": SpectralDetector,
     "spectral_sqrt_voxels": SpectralDetector,
     "mahalanobis": MahalanobisDetector,
     "uncertainty": ScalarDetector,
@@ -183,6 +185,9 @@ def describe_scores(scores):
     described = {
         "spectra": np.array(spectra),
         "spectral": np.array([signature_of_spectrum(s) for s in spectra]),
+        "spectral_floor": np.array(
+            [signature_of_spectrum(s, relative_epsilon=HIGH_FLOOR) for s in spectra]
+        ),
         "spectral_sqrt_voxels": np.array([signature_of_spectrum(s, n) for s, n in divided]),
         "mahalanobis": np.array([score["pooled"][LAST] for score in scores]),
         "intensities": np.array([score["moments"] for score in scores]),

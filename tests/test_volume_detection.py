@@ -38,6 +38,10 @@ def test_every_detector_gets_a_row_a_case(volumes, described):
         for name in ("spectral", "spectral_sqrt_voxels", "spectral_shuffled"):
             np.testing.assert_allclose(np.linalg.norm(part[name], axis=1), 1)
     assert set(training["voxel_count"]) == {18**3}
+    s = training["spectra"]
+    raised = np.log(np.maximum(s, 0.01 * s[:, :1]))
+    raised /= np.linalg.norm(raised, axis=1, keepdims=True)
+    np.testing.assert_allclose(training["spectral_floor"], raised)
     assert not np.allclose(training["spectral"], training["spectral_shuffled"])
 
 

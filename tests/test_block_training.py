@@ -147,7 +147,9 @@ def test_sets_are_drawn_as_often_as_they_should(volumes, settings, tmp_path, mon
 
 def test_the_schedule_is_the_papers(volumes, settings, tmp_path):
     """A loss that has not become smaller lowers the rate; two in a row end the training."""
-    run = BlockTraining(tmp_path, volumes.sets, settings(dedicated("atrium")), None, CPU)
+    run = BlockTraining(
+        tmp_path, volumes.sets, settings(dedicated("atrium"), n_flat_to_stop=2), None, CPU
+    )
     rate = run.optimiser.param_groups[0]["lr"]
     for loss, factor, n_flat in ((-0.2, 1, 0), (-0.2, 0.9, 1), (-0.3, 0.9, 0), (-0.1, 0.81, 1)):
         run._judge(loss)

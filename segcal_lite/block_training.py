@@ -1,10 +1,10 @@
 """Train one 3D model on random blocks as paper B does (sections III.B and III.C).
 
-Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after some in a
-row. B does not say which loss is evaluated; here it is the mean over sets of the Dice loss on
-fixed validation blocks, and the weights of the smallest are kept. What is drawn depends on seed and
-iteration alone, and a checkpoint follows each evaluation: an interrupted training ends where a
-whole one would.
+Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after several
+of these in a row. B does not say which loss is evaluated; here it is the mean over sets of the Dice
+loss on fixed validation blocks, and the weights of the smallest are kept. What is drawn depends on
+seed and iteration alone, and a checkpoint follows each evaluation: an interrupted training ends
+where a whole one would.
 """
 
 from pathlib import Path

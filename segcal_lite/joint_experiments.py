@@ -13,11 +13,8 @@ import pandas as pd
 from ._checks import check_choice
 from .block_settings import BlockSettings, plan_name
 from .block_training import train_on_blocks
-from .caches import prepare_dataset, read_prepared
-from .cases import Selection
-from .datasets import read_dataset
+from .caches import read_prepared
 from .devices import choose_device
-from .organ_phantoms import write_organ_phantoms
 from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
 from .processes import count_workers
 from .runs import (
@@ -30,7 +27,8 @@ from .runs import (
     write_json,
 )
 from .schedules import run_in_order
-from .set_files import SetSource, read_sets
+from .set_files import read_sets
+from .set_preparation import prepare_set
 from .volume_scores import VolumeScoring, read_scores, score_volumes
 
 PHANTOMS = "phantoms"
@@ -309,33 +307,3 @@ def open_joint_experiment(
     cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
     fingerprints = {name: read_json(out / "sets" / name / "fingerprint.json") for name in names}
     return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)
-
-
-def prepare_set(folder, name, profile, seed, source=None):
-    """Draw a set's phantoms, or take its source, and bring every case to the model's grid."""
-    source = source or _phantom_source(folder / "data", name, profile, seed)
-    lines = []
-    prepare_dataset(
-        source.dataset,
-        source.task,
-        source.crop_size,
-        folder / "prepared",
-        lines.append,
-        source.selection,
-    )
-    if (folder / "fingerprint.json").exists():
-        return
-    write_json(folder / "notes.json", [*source.dataset.notes, *lines])
-    facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
-    write_json(folder / "fingerprint.json", hashlib.sha256(facts.encode()).hexdigest()[:16])
-
-
-def _phantom_source(folder, name, profile, seed):
-    """Write the phantoms of a set, or find them, and describe them as a source."""
-    organ = ORGAN_SETS[name]
-    task = organ.task(name, (profile.phantom_spacing_mm,) * 3)
-    n_images = min(organ.n_images, profile.most_images)
-    side, spacing_mm = profile.phantom_side, profile.phantom_spacing_mm
-    write_organ_phantoms(folder, task, n_images, side, spacing_mm, seed)
-    dataset = read_dataset(folder, task=task, seed=seed)
-    return SetSource(task, dataset, Selection(0, (1,)), crop_size=None)

@@ -5,6 +5,7 @@ that the model was trained on; test cases of the same sets are in-distribution, 
 other sets are out of distribution (OOD), the positive class.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from .detectors import (
     VoxelCountDetector,
 )
 from .organ_sets import EIGHT_SETS, OTHER_ORGANS
-from .spectral import signature_of_spectrum
+from .spectral import RankDeficientWarning, signature_of_spectrum
 from .volume_scores import LAST
 
 SHUFFLE_SEED = 1
@@ -103,21 +104,28 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     dict of (training, inside, outside)
         By title; each as from `describe_cases`.
     """
-    arguments = {
-        title: [(trial.plan, *part, trial.with_rivals, layers) for part in trial.parts()]
+    requests = {
+        (title, part): _requests(experiment, trial.plan, *part, trial.with_rivals, layers)
         for title, trial in trials.items()
+        for part in trial.parts()
     }
-    every = [
-        request
-        for parts in arguments.values()
-        for part in parts
-        for request in _requests(experiment, *part)
-    ]
-    experiment.score(every, report)
-    return {
-        title: tuple(describe_cases(experiment, *part, report=lambda line: None) for part in parts)
-        for title, parts in arguments.items()
-    }
+    found = iter(experiment.score([one for part in requests.values() for one in part], report))
+    described = dict.fromkeys(trials, ())
+    for (title, part), asked in requests.items():
+        described[title] += (_describe(experiment, *part, [next(found) for _ in asked]),)
+    return described
+
+
+def sets_of(trials):
+    """Return the sets that some trials look at, each once: those to open an experiment with.
+
+    Examples
+    --------
+    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
+    ('atrium', 'liver_ct', 'spleen')
+    """
+    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
+    return tuple(dict.fromkeys(names))
 
 
 def describe_cases(
@@ -147,7 +155,11 @@ def describe_cases(
         `DETECTORS`; without rivals none for ``uncertainty`` and ``spectral_shuffled``.
     """
     requests = _requests(experiment, plan, names, split, with_rivals, layers)
-    found = experiment.score(requests, report)
+    return _describe(experiment, names, split, experiment.score(requests, report))
+
+
+def _describe(experiment, names, split, found):
+    """What `describe_cases` returns, from the scores that its requests found."""
     plain, *rivals = (
         [score for scores in found[k : k + len(names)] for score in scores]
         for k in range(0, len(found), len(names))
@@ -185,9 +197,7 @@ def describe_scores(scores):
     described = {
         "spectra": np.array(spectra),
         "spectral": np.array([signature_of_spectrum(s) for s in spectra]),
-        "spectral_floor": np.array(
-            [signature_of_spectrum(s, relative_epsilon=HIGH_FLOOR) for s in spectra]
-        ),
+        "spectral_floor": _raised_signatures(spectra),
         "spectral_sqrt_voxels": np.array([signature_of_spectrum(s, n) for s, n in divided]),
         "mahalanobis": np.array([score["pooled"][LAST] for score in scores]),
         "intensities": np.array([score["moments"] for score in scores]),
@@ -196,6 +206,13 @@ def describe_scores(scores):
     for name in ("dice", "segment_entropy", "one_minus_max_softmax"):
         described[name] = np.array([score["metrics"][name] for score in scores])
     return described
+
+
+def _raised_signatures(spectra):
+    """Signatures with the high floor; that it raises singular values is no news."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RankDeficientWarning)
+        return np.array([signature_of_spectrum(s, relative_epsilon=HIGH_FLOOR) for s in spectra])
 
 
 def _requests(experiment, plan, names, split, with_rivals, layers):

@@ -56,10 +56,7 @@ def test_entropy_that_falls_with_dice_correlates_negatively_and_gaps_are_counted
 
 
 def test_a_set_that_was_never_seen_gets_a_row(volumes):
-    trials = {
-        "organs": Trial(dedicated("atrium"), ("liver_ct", "cp_younger")),
-        "plain": Trial(dedicated("atrium"), ("liver_ct",), with_rivals=False),
-    }
+    trials = {"organs": Trial(dedicated("atrium"), ("liver_ct", "cp_younger"))}
     found = detection_rows(volumes, trials, report=lambda line: None)
     assert [(row["trial"], row["unseen"]) for row in found] == [
         ("organs", "liver_ct"),

@@ -21,4 +21,5 @@ copies:
 	$(PYTHON) -m segcal_lite copies
 
 story:
-	$(PYTHON) -m segcal_lite story --seeds 301 302 303
+	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story
+	$(PYTHON) -m segcal_lite story --seeds 301 302 303 401 402 403 --tables story_volumes

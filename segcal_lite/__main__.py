@@ -49,6 +49,8 @@ def main(arguments=None):
     copies.add_argument("--out", default="runs/copies")
     seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
     seeds.add_argument("--seeds", type=int, nargs="+", required=True)
+    stories = ("story", "story_volumes")
+    seeds.add_argument("--tables", nargs="+", choices=stories, default=stories)
     seeds.add_argument("--out", default="runs/story")
     chosen = parser.parse_args(arguments)
     python = ensure_environment(EXTRAS.get(chosen.command, ()))

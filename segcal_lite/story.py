@@ -171,6 +171,15 @@ def tell_detection_story(out, seeds, report=print):
     return pd.DataFrame(rows)
 
 
+def with_other_seeds(path, table):
+    """Add the rows that a table on disk has of other seeds; rows are in order of seed."""
+    if not path.exists():
+        return table
+    before = pd.read_csv(path)
+    rows = pd.concat([before[~before.seed.isin(table.seed)], table])
+    return rows.sort_values("seed", kind="stable", ignore_index=True)
+
+
 def tell_story(out, seeds, report=print):
     """`story_row` for each seed: one smoke run on phantoms in a folder of its own.
 

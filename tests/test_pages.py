@@ -1,7 +1,9 @@
+import gzip
 import json
 import shutil
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -69,6 +71,16 @@ def test_results_carry_their_provenance(run, monkeypatch, tmp_path):
     assert (record["commit"], record["seed"]) == ("abc", 4)
 
 
+def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(published, "LARGEST_TABLE", 5)
+    once, again = (published.publish(run, "heart")[0].read_bytes() for _ in range(2))
+    assert once == again
+    assert gzip.decompress(once) == (run / "tables" / "calibration.csv").read_bytes()
+    table = tmp_path / "results" / "heart" / "calibration.csv.gz"
+    assert pd.read_csv(table).columns.tolist() == ["loss", "NLL"]
+
+
 def test_a_run_without_tables_is_not_published(tmp_path):
     with pytest.raises(ValueError, match="no tables or figures"):
         published.publish(tmp_path, "heart")
@@ -79,6 +91,14 @@ def test_the_readmes_tables_are_what_results_say(tmp_path):
     shutil.copy(project_root() / "README.md", readme)
     published.fill_readme(readme)
     assert readme.read_text() == (project_root() / "README.md").read_text()
+
+
+def test_a_readme_without_the_place_of_a_table_is_an_error_and_stays_as_it_is(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n")
+    with pytest.raises(ValueError, match="no line '<!-- table story -->'"):
+        published.fill_readme(readme)
+    assert readme.read_text() == "# Title\n"
 
 
 def test_an_environment_that_holds_the_package_is_taken_as_it_is(monkeypatch, tmp_path):

@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 
 from segcal_lite.block_settings import dedicated
-from segcal_lite.story import _by_case, _calibration_claims, _entropy_claim, detection_rows
+from segcal_lite.story import (
+    _by_case,
+    _calibration_claims,
+    _entropy_claim,
+    detection_rows,
+    with_other_seeds,
+)
 from segcal_lite.volume_detection import Trial, describe_trials, detection_table, fit_detectors
 
 
@@ -70,3 +76,12 @@ def test_a_set_that_was_never_seen_gets_a_row(volumes):
     assert found[1]["flagged"] == table.sensitivity["spectral"]
     assert found[1]["holds"] == (table.auc["spectral"] >= 0.95)
     assert found[1]["dice_unseen"] == parts[2]["dice"].mean()
+
+
+def test_a_seed_told_again_replaces_its_rows_and_no_others(tmp_path):
+    path = tmp_path / "story.csv"
+    first = pd.DataFrame({"seed": [302, 302, 301], "auc": [0.1, 0.2, 0.3]})
+    assert with_other_seeds(path, first) is first
+    first.to_csv(path, index=False)
+    both = with_other_seeds(path, pd.DataFrame({"seed": [401, 302], "auc": [0.5, 0.6]}))
+    assert both.to_numpy().tolist() == [[301, 0.3], [302, 0.6], [401, 0.5]]

@@ -59,7 +59,8 @@ def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", r
     ------
     ValueError
         If the folder holds a model of other settings, a set has no case for training or
-        validation, the stages before are not finished, or the loss becomes infinite or NaN.
+        validation or no foreground in its validation blocks, the stages before are not finished,
+        or the loss becomes infinite or NaN.
     """
     folder, device = Path(folder), choose_device(device)
     if (start is not None) != (len(settings.plan) > 1):
@@ -131,6 +132,9 @@ class BlockTraining:
                 case = images[number % len(images)]
                 pairs.append(draw_block(still, case.image, case.labels, seed=number))
             blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+            if not labels.any():  # its loss would never fall, and end the training early
+                found = f"no foreground in {len(pairs)} validation blocks"
+                raise wrong_input(f"set {name}", found, "some; raise foreground_share")
             drawn[name] = blocks, labels
         return drawn
 

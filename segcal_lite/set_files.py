@@ -66,7 +66,8 @@ def read_sets(path, seed=0):
     Raises
     ------
     ValueError
-        Naming the file and the set: an unknown key, channel, segment or domain, no data.
+        Naming the file and the set: an unknown key, channel, segment or domain, no data, or a
+        patient who is in one split of a set and in another of the next.
     """
     path = Path(path)
     if path.is_dir():
@@ -76,7 +77,9 @@ def read_sets(path, seed=0):
         entries = _read_yaml(path)
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
-    return {name: _read_set(path, name, entry, seed) for name, entry in entries.items()}
+    sets = {name: _read_set(path, name, entry, seed) for name, entry in entries.items()}
+    _check_patients(path, sets)
+    return sets
 
 
 def _read_yaml(path):
@@ -146,6 +149,19 @@ def _of_domains(dataset, entry, where, seed):
     notes = [note for note in dataset.notes if not note.startswith("no split")]
     notes.append(f"no split in cases.csv: seed {seed} drew 60 : 10 : 30 by patient, as B")
     return replace(dataset, cases=cases, notes=tuple(notes))
+
+
+def _check_patients(path, sets):
+    """Refuse that a patient trains one set and tests another; names count within one folder."""
+    seen = {}
+    for name, source in sets.items():
+        for case in source.dataset.cases:
+            key = source.dataset.folder, case.patient
+            first, split = seen.setdefault(key, (name, case.split))
+            if split != case.split:
+                found = f"{split} in set {first}, {case.split} in set {name}"
+                where = f"{path}, patient {case.patient}"
+                raise wrong_input(where, found, "one split for each patient in cases.csv")
 
 
 def _median_spacing(dataset):

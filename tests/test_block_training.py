@@ -234,6 +234,10 @@ def test_what_cannot_be_trained_is_refused(volumes, settings, tmp_path):
     untested = {"atrium": [c for c in volumes.sets["atrium"] if c.split != "validation"]}
     with pytest.raises(ValueError, match="set atrium: found no case in split 'validation'"):
         train_on_blocks(tmp_path / "c", untested, one, device="cpu")
+    (case, *_) = (case for case in volumes.sets["atrium"] if case.split == "validation")
+    bare = SimpleNamespace(split="validation", image=case.image, labels=0 * case.labels)
+    with pytest.raises(ValueError, match="set atrium: found no foreground in . validation blocks"):
+        train_on_blocks(tmp_path / "c", {"atrium": [*untested["atrium"], bare]}, one, device="cpu")
     train(volumes, tmp_path / "d", one)
     with pytest.raises(ValueError, match=r"n_features = 2 \(now 4\)"):
         train(volumes, tmp_path / "d", replace(one, n_features=4))

@@ -87,6 +87,28 @@ def test_a_folder_of_datasets_is_a_file_of_sets(folder):
     assert sets["two"].task.segments == ("a + b + c",)
 
 
+def test_a_patient_who_trains_one_set_and_tests_another_is_refused(folder):
+    """Two sequences of five people as domains: each set would draw a split of its own."""
+    table = folder / "raw" / "two" / "cases.csv"
+    header, *rows = table.read_text().split()
+    people = [f"{row},p{number // 2}" for number, row in enumerate(rows)]
+    one = {"data": str(folder / "raw" / "two"), "channel": "T1"}
+    entries = {"x": one | {"domains": ["here"]}, "y": one | {"domains": ["there"]}}
+    path = folder / "sets.yaml"
+    path.write_text(json.dumps(entries))
+
+    def give(*lines):
+        table.write_text("\n".join([f"{header},patient", *lines]) + "\n")
+
+    give(people[0], f"{rows[1]},p5", *people[2:])
+    with pytest.raises(ValueError, match=r"patient p\d: found .* in set x, .* in set y, expected"):
+        read_sets(path)
+    give(*people)  # the same people: the same split
+    x, y = (source.dataset.cases for source in read_sets(path).values())
+    assert {case.patient: case.split for case in x} == {case.patient: case.split for case in y}
+    assert len(x) == len(y) == 5
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import yaml
 
 from segcal_lite import commands
 from segcal_lite.commands import NOTEBOOKS
@@ -25,6 +26,20 @@ def code_cells(notebook):
 
 def test_the_runner_knows_every_notebook():
     assert list(SOURCES) == list(NOTEBOOKS)
+
+
+def declared(name):
+    """Names of a notebook's parameters, in order."""
+    return [line.targets[0].id for line in ast.parse(code_cells(SOURCES[name])[0].source).body]
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_files_of_parameters_fit_the_notebooks_they_are_for(path):
+    given = yaml.safe_load(path.read_text())
+    other = {"three_organs_joint": "06_joint_training", "three_organs_unseen": "06b_ood_volumes"}
+    names = [other[path.stem]] if path.stem in other else NOTEBOOKS[:5]
+    for name in names:
+        assert set(given) <= set(declared(name))
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from segcal_lite.tasks import get_profile
 from segcal_lite.training_settings import TrainingSettings
 
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])
+
+# A shell's background job ignores Ctrl-C, and so would the processes whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write_discs(folder, n_cases=6, shape=(24, 24, 3), seed=0):

@@ -160,7 +160,7 @@ def _read_long(folder, name):
 def unseen_table():
     """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
     folder = project_root() / "results" / "three_organs"
-    if not folder.exists():
+    if not (folder / "ood_volumes.csv").exists():
         return "Not run yet: see `results/`.\n"
     areas = pd.read_csv(folder / "ood_volumes.csv").set_index(["detector", "trial"])
     failure = pd.read_csv(folder / "ood_volumes_failure.csv")

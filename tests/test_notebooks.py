@@ -163,10 +163,3 @@ def test_outputs_of_other_code_are_refused(tmp_path):
         nbformat.write(notebook_of((code, "")), tmp_path / name)
     with pytest.raises(ValueError, match="other code"):
         store_outputs(tmp_path / "a", tmp_path / "b")
-
-
-def test_parameter_files_hold_declared_names_only():
-    import yaml
-
-    for path in Path(FOLDER / "params").glob("*.yaml"):
-        assert set(yaml.safe_load(path.read_text())) <= {"data", "task", "profile", "seed", "out"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import check_choice, check_finite, wrong_input
+from .same_images import file_digest
 from .splits import SPLITS
 from .volumes import check_same_grid, read_label, read_volume
 
@@ -99,10 +100,8 @@ class Dataset:
         for case in self.cases:
             facts.append([case.name, case.patient, case.domain, case.split])
             for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
-                with path.open("rb") as file:
-                    contents = hashlib.file_digest(file, "sha256").hexdigest()
                 name = path.relative_to(self.folder).as_posix()
-                facts.append([name, path.stat().st_size, contents])
+                facts.append([name, path.stat().st_size, file_digest(path)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -9,8 +9,8 @@ The layout is nnU-Net's raw one; a dataset in it runs without conversion::
     posteriorsTr/<case>.nii.gz    phantoms only: true class probabilities, classes along axis 4
 
 Without a column ``split`` the patients are split by a seed; without ``patient`` each case is its
-own patient; without ``domain`` there is one. What was decided so is logged and kept in
-`Dataset.notes`.
+own patient; without ``domain`` there is one. Where splits are drawn, cases of the same image count
+as one patient. What was decided so is logged and kept in `Dataset.notes`.
 """
 
 import logging
@@ -23,6 +23,7 @@ from ._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case
 from .layouts import Description, find_file_ending, find_files, read_description
 from .preprocessing import plan_preprocessing
+from .same_images import keep_together, same_images
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
 from .tasks import TASKS, Task
 from .volumes import read_label, read_volume
@@ -71,11 +72,11 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     >>> import tempfile
     >>> from segcal_lite.volumes import write_volume
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("a", "b", "c"):
+    ...     for value, name in enumerate(("a", "b", "c"), start=1):
     ...         for subfolder, file in (("imagesTr", f"{name}_0000"), ("labelsTr", name)):
     ...             path = Path(folder) / subfolder / f"{file}.nii.gz"
     ...             path.parent.mkdir(exist_ok=True)
-    ...             write_volume(path, np.ones((4, 4, 2), dtype=np.uint8), np.eye(4))
+    ...             write_volume(path, np.full((4, 4, 2), value, dtype=np.uint8), np.eye(4))
     ...     dataset = read_dataset(folder, task="prostate")
     >>> len(dataset.of("train")), dataset.segments, dataset.notes[0]
     (1, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
@@ -88,7 +89,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     file_ending = given.file_ending if given else find_file_ending(folder)
     images, labels = find_files(folder, file_ending)
     rows, notes = _select_rows(folder, given and given.training, set(images) | set(labels))
-    files = [(images.get(row["case"], {}), labels.get(row["case"])) for row in rows]
+    names = [row["case"] for row in rows]
+    files = [(images.get(name, {}), labels.get(name)) for name in names]
     description = given or _derive_description(folder, files, file_ending, task)
     channels, segments = description.channels, description.segments
     if given is None:
@@ -100,6 +102,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     values = description.label_values
     if values != tuple(range(len(values))):
         notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
+    paths = [sorted(images.values()) for images, _ in files]
+    rows, same_notes = keep_together(rows, same_images(dict(zip(names, paths, strict=True))))
     splits, split_notes = _assign_splits(rows, task, seed, split)
     cases = []
     for row, pair, split_name in zip(rows, files, splits, strict=True):
@@ -109,7 +113,7 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
             if problems is None:
                 raise
             problems[row["case"]] = str(error)
-    name, notes = folder.resolve().name, tuple(notes + split_notes)
+    name, notes = folder.resolve().name, tuple(notes + same_notes + split_notes)
     for note in notes:
         logger.info("%s: %s", name, note)
     return Dataset(folder, name, channels, segments, tuple(cases), values, notes)

@@ -90,18 +90,21 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
     """Draw the OODM of each set with the threshold tau (paper B, Figs. 2, 6 and 8).
 
     `scores` maps a set's name to its OODM (n,). Bins are evenly spaced in log OODM if `log`, by
-    default when the largest score is more than 30 times the smallest.
+    default when the largest score is more than 30 times the smallest. A score of 0, of an image
+    that was trained on, has no place there: how many were left out stands below the axis.
     """
     arrays = {name: np.asarray(values, dtype=float).ravel() for name, values in scores.items()}
     finite = {name: values[np.isfinite(values)] for name, values in arrays.items()}
     pooled = np.concatenate([*finite.values(), [threshold]])
     low, high = check_finite("threshold", pooled).min(), pooled.max()
+    above = pooled[pooled > 0]
     log = low > 0 and high > 30 * low if log is None else log
-    if log and low <= 0:
+    if log and (low < 0 or not above.size):
         raise wrong_input("scores", f"a smallest value of {low:g}", "values above 0 for log")
     edges = np.histogram_bin_edges(pooled, n_bins)
     if log:  # a little wider than the data, so that rounding excludes none
-        edges = np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), n_bins + 1)
+        edges = np.geomspace(above.min() * (1 - 1e-9), high * (1 + 1e-9), n_bins + 1)
+        finite = {name: values[values > 0] for name, values in finite.items()}
     axes = axes or _new_panels(1)[0]
     for name, colour in _colours(scores, {}).items():
         look = {"edgecolor": colour, "facecolor": (colour, 0.3), "histtype": "stepfilled"}
@@ -109,7 +112,9 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
     axes.axvline(threshold, ls="--", color="black", label=f"threshold $\\tau$ = {threshold:.3g}")
     axes.set_xscale("log" if log else "linear")
     n_left_out = sum(arrays[name].size - finite[name].size for name in arrays)
-    return _finished(axes, "OODM (distance, no unit)", "number of cases", n_left_out, **OUTSIDE)
+    labels = "OODM (distance, no unit)", "number of cases"
+    why = "undefined or 0" if log else "undefined"
+    return _finished(axes, *labels, n_left_out, why, **OUTSIDE)
 
 
 def plot_signatures(signatures, axes=None):
@@ -243,9 +248,9 @@ def _draw_methods(table, column, metric, axes, xlabel, **view):
     return _finished(axes, xlabel, LABELS[metric], len(table) - len(rows), **OUTSIDE)
 
 
-def _finished(axes, horizontal, vertical, n_left_out=0, **place):
+def _finished(axes, horizontal, vertical, n_left_out=0, why="undefined", **place):
     """Label the axes, say how many values could not be drawn, and name what was."""
-    note = f"\n({n_left_out} undefined left out)" if n_left_out else ""
+    note = f"\n({n_left_out} {why} left out)" if n_left_out else ""
     axes.set(xlabel=horizontal + note, ylabel=vertical)
     axes.minorticks_off()
     _draw_legend(axes, axes, **place)

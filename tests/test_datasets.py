@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segcal_lite.datasets import check_case, load_case, read_dataset, task_of
+from segcal_lite.same_images import same_images
 from segcal_lite.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
 from segcal_lite.tasks import TASKS
 
@@ -22,13 +23,14 @@ def write(path, data, spacing_mm=SPACING_MM):
 
 
 def write_files(folder, n_channels=1, values=(1,), names=NAMES, ending=".nii.gz"):
-    """Write images and labels in nnU-Net's form; each label holds every value once."""
-    for name in names:
+    """Write images that differ, and labels that hold every value once, in nnU-Net's form."""
+    for number, name in enumerate(names):
         labels = np.zeros((4, 4, 2), dtype=np.uint8)
         labels[: len(values), 0, 0] = values
         write(folder / "labelsTr" / f"{name}{ending}", labels)
         for channel in range(n_channels):
             data = np.full((4, 4, 2), channel, dtype=np.float32)
+            data[-1, -1, -1] += number
             write(folder / "imagesTr" / f"{name}_{channel:04d}{ending}", data)
 
 
@@ -102,8 +104,9 @@ def test_uncompressed_files(tmp_path):
 
 def write_msd(folder, training):
     """Write six cases of two channels in MSD's form; return dataset.json's fields."""
-    for name in NAMES:
-        write(folder / "imagesTr" / f"{name}.nii.gz", np.ones((4, 4, 3, 2), dtype=np.float32))
+    for number, name in enumerate(NAMES):
+        data = np.full((4, 4, 3, 2), number, dtype=np.float32)
+        write(folder / "imagesTr" / f"{name}.nii.gz", data)
         write(folder / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 3), dtype=np.uint8))
         (folder / "imagesTr" / f"._{name}.nii.gz").write_bytes(b"not a volume")
         (folder / "labelsTr" / f"._{name}.nii.gz").write_bytes(b"not a volume")
@@ -174,6 +177,53 @@ def test_split_is_by_patient(folder):
     assert seen == set(SPLITS)
 
 
+def copy_image(folder, name, onto):
+    """Let two cases have the same image; the labels stay."""
+    shutil.copy(*(folder / "imagesTr" / f"{case}_0000.nii.gz" for case in (name, onto)))
+
+
+def test_cases_of_one_image_stay_together_where_splits_are_drawn(folder):
+    copy_image(folder, "b", "e")
+    write_table(folder, "case,patient", *(f"{n},{p}" for n, p in zip(NAMES, "ABCDEE", strict=True)))
+    for seed in range(10):
+        dataset = read_dataset(folder, seed=seed)
+        split_of = {case.name: case.split for case in dataset.cases}
+        assert split_of["b"] == split_of["e"] == split_of["f"]
+    assert [case.patient for case in dataset.cases] == list("ABCDBB")
+    note = "b and e hold the same image, which stays in one split"
+    assert note in dataset.notes and "drew 2 train, 1 validation, 1 test" in dataset.notes[-1]
+
+
+def test_splits_that_part_cases_of_one_image_are_kept_and_noted(folder):
+    copy_image(folder, "b", "e")
+    splits = ("train", "train", "validation", "test", "test", "train")
+    write_table(folder, "case,split", *(f"{n},{s}" for n, s in zip(NAMES, splits, strict=True)))
+    dataset = read_dataset(folder)
+    assert tuple(case.split for case in dataset.cases) == splits
+    assert [case.patient for case in dataset.cases] == list(NAMES)
+    end = "hold the same image: no fair test of a model that trained on it"
+    assert dataset.notes == (f"b (train) and e (test) {end}",)
+
+
+def test_one_image_under_many_names_cannot_be_split(folder):
+    for name in NAMES[2:]:
+        copy_image(folder, "a", name)
+    expected = "at least 3, or splits of your own in cases.csv"
+    assert f"found 2 different images in 6 cases, expected {expected}" in message_of(folder)
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_images_that_share_one_channel_only_are_two(tmp_path, channel):
+    write_files(tmp_path, n_channels=2)
+    paths = {name: [tmp_path / f"imagesTr/{name}_{n:04d}.nii.gz" for n in (0, 1)] for name in "ab"}
+    shutil.copy(paths["a"][channel], paths["b"][channel])
+    assert same_images(paths) == []
+    shutil.copy(paths["a"][1 - channel], paths["b"][1 - channel])
+    assert same_images(paths) == [("a", "b")]
+    paths["c"] = [tmp_path / "absent.nii.gz"]
+    assert same_images(paths | {"d": []}) == [("a", "b")]
+
+
 def test_counts_of_the_split(folder):
     default = {n: len(c) for n, c in names_by_split(read_dataset(folder)).items()}
     assert default == {"train": 3, "validation": 1, "test": 2}  # 60 : 10 : 30 of six
@@ -228,8 +278,9 @@ def test_without_dataset_json(tmp_path):
 
 @pytest.mark.parametrize(("shape", "n_channels"), [((4, 4, 3), 1), ((4, 4, 3, 2), 2)])
 def test_without_dataset_json_in_msd_form(tmp_path, shape, n_channels):
-    for name in NAMES:
-        write(tmp_path / "imagesTr" / f"{name}.nii.gz", np.ones(shape, dtype=np.float32))
+    for number, name in enumerate(NAMES):
+        data = np.full(shape, number, dtype=np.float32)
+        write(tmp_path / "imagesTr" / f"{name}.nii.gz", data)
         write(tmp_path / "labelsTr" / f"{name}.nii.gz", np.ones((4, 4, 3), dtype=np.uint8))
     dataset = read_dataset(tmp_path)
     assert len(dataset.channels) == n_channels

@@ -419,9 +419,17 @@ def test_log_axis_from_a_factor_of_30(scores, scale):
     assert axes.get_xscale() == scale
 
 
-def test_oodm_refuses_log_of_zero_and_an_undefined_threshold():
-    with pytest.raises(ValueError, match="scores: found a smallest value of 0"):
-        plotting.plot_oodm_histograms({"a": [0.0, 1.0]}, 0.5, log=True)
+def test_a_log_axis_leaves_out_scores_of_zero_and_says_so():
+    axes = plotting.plot_oodm_histograms({"a": [0.0, 0.2, 1.0], "b": [0.0]}, 0.5, log=True)
+    assert axes.get_xlabel().endswith("(2 undefined or 0 left out)")
+    assert legend_texts(axes.get_legend())[:2] == ["a, n = 2", "b, n = 0"]
+    assert axes.get_xscale() == "log" and axes.get_xlim()[0] > 0.1
+
+
+def test_oodm_refuses_log_without_a_score_above_zero_and_an_undefined_threshold():
+    for scores, threshold, low in ([-0.1, 1.0], 0.5, -0.1), ([0.0, 0.0], 0.0, 0):
+        with pytest.raises(ValueError, match=f"scores: found a smallest value of {low}"):
+            plotting.plot_oodm_histograms({"a": scores}, threshold, log=True)
     with pytest.raises(ValueError, match="threshold"):
         plotting.plot_oodm_histograms({"a": [0.1, 1.0]}, np.nan)
     assert plt.get_fignums() == []

@@ -17,7 +17,7 @@ def write_dataset(folder, channels=("T1", "FLAIR"), n_cases=10, domains=("here",
         labels[1:4, 1:4, 1] = [[1, 2, 3]] * 3
         affine = np.diag([1.0, 1.0, 1.0 + number % 3, 1.0])
         for channel in range(len(channels)):
-            image = np.full((6, 5, 4), channel, dtype=np.float32) + labels
+            image = np.full((6, 5, 4), channel + number, dtype=np.float32) + labels
             path = folder / f"imagesTr/c{number}_{channel:04d}.nii.gz"
             nib.save(nib.Nifti1Image(image, affine), path)
         nib.save(nib.Nifti1Image(labels, affine), folder / f"labelsTr/c{number}.nii.gz")

@@ -171,14 +171,24 @@ def unseen_table():
         for row in areas.loc[detector].loc[unseen.index].itertuples():
             cells.append(f"{row.auc:.2f} ({row.lo:.2f} to {row.hi:.2f})")
         lines.append("| " + " | ".join(cells) + " |")
-    flagged = unseen.flagged.map("{:.0%}".format)
+    images = pd.read_csv(folder / "ood_volumes_images.csv")
+    images = images[images.detector == "spectral"].set_index("trial").loc[unseen.index]
+    rho = [f"{row.rho:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in images.itertuples()]
     dice = [f"{row.dice:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in unseen.itertuples()]
     lines += [
-        "| Dice there | " + " | ".join(dice) + " |",
-        "| flagged at C = 2.5 | " + " | ".join(flagged) + " |",
         "| images | " + " | ".join(unseen.n.astype(str)) + " |",
+        "| Dice there | " + " | ".join(dice) + " |",
+        "| flagged at C = 2.5 | " + " | ".join(unseen.flagged.map("{:.0%}".format)) + " |",
+        "| Dice of the flagged | " + " | ".join(images.dice_flagged.map(_or_dash)) + " |",
+        "| Dice of those that pass | " + " | ".join(images.dice_passing.map(_or_dash)) + " |",
+        "| rank correlation, OODM and Dice | " + " | ".join(rho) + " |",
     ]
     return "\n".join(lines) + f"\n\n{_source(folder)}\n"
+
+
+def _or_dash(value):
+    """A number with two digits, or a dash for none."""
+    return "-" if pd.isna(value) else f"{value:.2f}"
 
 
 TABLES = {

@@ -44,7 +44,7 @@ def same_images(paths_of):
     [('a', 'c')]
     """
     groups = [[name for name, paths in paths_of.items() if all(path.is_file() for path in paths)]]
-    for key in (lambda path: path.stat().st_size, file_digest):
+    for key in (_sizes, _first_digest, _digests):  # each costs more, and is asked of fewer
         groups = [part for group in groups for part in _parts(group, paths_of, key)]
     return groups
 
@@ -53,8 +53,48 @@ def _parts(group, paths_of, key):
     """Divide a group by the keys of its files; parts of one case are dropped."""
     parts = {}
     for name in group:
-        parts.setdefault(tuple(map(key, paths_of[name])), []).append(name)
-    return [tuple(part) for keys, part in parts.items() if keys and len(part) > 1]
+        if paths_of[name]:
+            parts.setdefault(key(paths_of[name]), []).append(name)
+    return [tuple(part) for part in parts.values() if len(part) > 1]
+
+
+def _sizes(paths):
+    return tuple(path.stat().st_size for path in paths)
+
+
+def _first_digest(paths):
+    return file_digest(paths[0])
+
+
+def _digests(paths):
+    return tuple(map(file_digest, paths))
+
+
+def join_patients(patient_of, groups):
+    """Return the patient of each case, where cases of one image have one patient.
+
+    Parameters
+    ----------
+    patient_of : dict of str to str
+        Patient of each case.
+    groups : list of tuple of str
+        From `same_images`.
+
+    Returns
+    -------
+    dict of str to str
+        The first patient of a group, by name, stands for all patients in it.
+
+    Examples
+    --------
+    >>> join_patients({"a": "p", "b": "q", "c": "q", "d": "r"}, [("a", "b")])
+    {'a': 'p', 'b': 'p', 'c': 'p', 'd': 'r'}
+    """
+    for group in groups:
+        joined = {patient_of[name] for name in group}
+        first = min(joined)
+        patient_of = {name: first if p in joined else p for name, p in patient_of.items()}
+    return patient_of
 
 
 def keep_together(rows, groups):
@@ -88,11 +128,8 @@ def keep_together(rows, groups):
     notes = [_note(group, {row["case"]: row.get("split") for row in rows}) for group in groups]
     if not groups or "split" in rows[0]:
         return rows, notes
-    given = patient_of = {row["case"]: row.get("patient", row["case"]) for row in rows}
-    for group in groups:
-        joined = {patient_of[name] for name in group}
-        first = min(joined)
-        patient_of = {name: first if p in joined else p for name, p in patient_of.items()}
+    given = {row["case"]: row.get("patient", row["case"]) for row in rows}
+    patient_of = join_patients(given, groups)
     n_left = len(set(patient_of.values()))
     if n_left < len(SPLITS) <= len(set(given.values())):
         found = f"{n_left} different images in {len(rows)} cases"

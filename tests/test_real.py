@@ -17,6 +17,7 @@ from segcal_lite import commands
 from segcal_lite.datasets import load_case, read_dataset
 from segcal_lite.experiments import open_experiment
 from segcal_lite.runs import project_root
+from segcal_lite.same_images import same_images
 from segcal_lite.splits import SPLITS
 
 
@@ -62,8 +63,12 @@ def hearts(real_data, tmp_path_factory):
 def test_acdc_goes_through_its_script(hearts):
     dataset = read_dataset(hearts, task="heart")
     assert len(dataset.cases) == 100
-    splits = pd.read_csv(hearts / "cases.csv").split.value_counts()
-    assert (splits["train"], splits["validation"], splits["test"]) == (40, 10, 50)
+    splits = pd.read_csv(hearts / "cases.csv", index_col="case").split
+    same = same_images({case.name: case.image_paths for case in dataset.cases})
+    assert all(splits[list(group)].nunique() == 1 for group in same)  # patient074, patient076
+    n_moved = sum(len(group) - 1 for group in same)
+    for split, n_patients in (("train", 40), ("validation", 10), ("test", 50)):
+        assert abs((splits == split).sum() - n_patients) <= n_moved
     report = pd.read_csv(hearts / "report.csv")
     assert report.x_mm.between(0.7, 2).all()  # of pixdim: the sform holds 1 mm
     assert report.z_mm.between(5, 10).all()

@@ -106,6 +106,8 @@ class Found:
         What the caller chose; a rerun with other settings is refused.
     notes : tuple of str
         What people should know about the labels, such as which were merged.
+    is_drawn : bool
+        False if the splits are those of the caller's own table: nobody is moved.
     """
 
     facts: Facts
@@ -116,6 +118,7 @@ class Found:
     split_of: dict
     settings: dict
     notes: tuple = ()
+    is_drawn: bool = True
 
     @property
     def task(self):

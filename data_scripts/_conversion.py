@@ -18,6 +18,7 @@ from segcal_lite.splits import check_unique
 
 from ._one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
 from ._tables import write_tables
+from ._together import together
 
 CONVERSION = 1  # raised when the same source would give other volumes
 SETTINGS = "conversion.json"
@@ -64,10 +65,12 @@ def convert(found, read, dest, workers=1, report=print):
         for name in ("imagesTr", "labelsTr"):
             (dest / name).mkdir(exist_ok=True)
         records = complete_cases(dest)
-        found = with_kept_splits(found, records)
+        found, moves = together(with_kept_splits(found, records), records)
         problems = _known_problems(found, dest, records)
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
         n_complete = sum(case.name in records for case in found.cases)
+        for line in moves:
+            report(line)
         report(
             f"{len(found.cases)} cases found: {n_complete} complete, {len(waiting)} to convert, "
             f"{len(problems)} with a problem"

@@ -13,11 +13,12 @@ from segcal_lite._checks import wrong_input
 from segcal_lite.splits import SPLITS
 
 from ._archives import unpack
-from ._conversion import complete_cases, convert
+from ._conversion import complete_cases, convert, with_kept_splits
 from ._downloads import fetch
-from ._one_case import RECORDS, read_record
+from ._one_case import RECORDS
 from ._reading import read_case
 from ._report import summary_lines, write_contact_sheet
+from ._together import together
 
 RUNNING = ("workers", "dry_run", "download", "mirror", "checksum")  # the scripts' own are others
 WORKERS = "processes, each with one case in memory (default: one a core)"
@@ -132,7 +133,11 @@ def count(text):
 def _say_what_would_be_done(found, dest):
     """Print what a conversion would do; 0 if nothing stands in its way."""
     print(f"{found.facts.title}: {len(found.cases)} cases found")
-    complete = sum(read_record(case.name, dest) is not None for case in found.cases)
+    records = complete_cases(dest)
+    found, moves = together(with_kept_splits(found, records), records)
+    for line in moves:
+        print(line)
+    complete = sum(case.name in records for case in found.cases)
     n_problems = sum(bool(case.problem) for case in found.cases)
     print(
         f"{complete} complete in {dest}, {n_problems} with missing or doubtful files (volumes are "

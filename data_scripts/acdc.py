@@ -3,8 +3,7 @@
 SOURCE is the official download or any folder in it that holds ``training``: of each patient
 ``Info.cfg`` (ED, ES, Group), the frames named there and their ``_gt``; ``testing`` is not read.
 Paper A uses end-diastole of the 100 training patients, 40 for training, 10 for validation and 50
-for testing, and does not say which; here 8, 2 and 10 are drawn in each of the five groups, and a
-patient with the same image as another follows that one (patient076 may follow patient074). The
+for testing, and does not say which; here 8, 2 and 10 are drawn in each of the five groups. The
 voxel size stands in pixdim alone, beside a unit sform; the files written here carry it in both.
 """
 

@@ -71,6 +71,7 @@ def find(source, classes, seed=2020):
         cases=cases,
         split_of=_split(path, table, cases, seed),
         settings={"dataset": "pairs", "seed": seed, "classes": sorted(classes)},
+        is_drawn="split" not in table.columns,
     )
 
 

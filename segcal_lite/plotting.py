@@ -99,7 +99,7 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
     low, high = check_finite("threshold", pooled).min(), pooled.max()
     above = pooled[pooled > 0]
     log = low > 0 and high > 30 * low if log is None else log
-    if log and (low < 0 or not above.size):
+    if log and (low < 0 or threshold == 0):
         raise wrong_input("scores", f"a smallest value of {low:g}", "values above 0 for log")
     edges = np.histogram_bin_edges(pooled, n_bins)
     if log:  # a little wider than the data, so that rounding excludes none

@@ -160,7 +160,7 @@ def _read_long(folder, name):
 def unseen_table():
     """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
     folder = project_root() / "results" / "three_organs"
-    if not (folder / "ood_volumes.csv").exists():
+    if not (folder / "ood_volumes_images.csv").exists():
         return "Not run yet: see `results/`.\n"
     areas = pd.read_csv(folder / "ood_volumes.csv").set_index(["detector", "trial"])
     failure = pd.read_csv(folder / "ood_volumes_failure.csv")
@@ -171,10 +171,16 @@ def unseen_table():
         for row in areas.loc[detector].loc[unseen.index].itertuples():
             cells.append(f"{row.auc:.2f} ({row.lo:.2f} to {row.hi:.2f})")
         lines.append("| " + " | ".join(cells) + " |")
-    images = pd.read_csv(folder / "ood_volumes_images.csv")
-    images = images[images.detector == "spectral"].set_index("trial").loc[unseen.index]
-    rho = [f"{row.rho:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in images.itertuples()]
+    by_detector = pd.read_csv(folder / "ood_volumes_images.csv").groupby("detector")
+    images, rival = (
+        by_detector.get_group(name).set_index(["trial", "set"]).loc[unseen.set.items()]
+        for name in ("spectral", "segment_entropy")
+    )
     dice = [f"{row.dice:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in unseen.itertuples()]
+    rho, rival_rho = (
+        [f"{row.rho:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in table.itertuples()]
+        for table in (images, rival)
+    )
     lines += [
         "| images | " + " | ".join(unseen.n.astype(str)) + " |",
         "| Dice there | " + " | ".join(dice) + " |",
@@ -182,6 +188,7 @@ def unseen_table():
         "| Dice of the flagged | " + " | ".join(images.dice_flagged.map(_or_dash)) + " |",
         "| Dice of those that pass | " + " | ".join(images.dice_passing.map(_or_dash)) + " |",
         "| rank correlation, OODM and Dice | " + " | ".join(rho) + " |",
+        "| rank correlation, segment entropy and Dice | " + " | ".join(rival_rho) + " |",
     ]
     return "\n".join(lines) + f"\n\n{_source(folder)}\n"
 

@@ -25,7 +25,8 @@ def same_images(paths_of):
     Parameters
     ----------
     paths_of : dict of str to sequence of Path
-        Image files of each case, in the order of channels; a case that lacks one is passed over.
+        Image files of each case, in the order of channels; a case that lacks one, or has an empty
+        one, is passed over.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def same_images(paths_of):
     ...     same_images(paths_of)
     [('a', 'c')]
     """
-    groups = [[name for name, paths in paths_of.items() if all(path.is_file() for path in paths)]]
+    groups = [[name for name, paths in paths_of.items() if paths and all(map(_has_bytes, paths))]]
     for key in (_sizes, _first_digest, _digests):  # each costs more, and is asked of fewer
         groups = [part for group in groups for part in _parts(group, paths_of, key)]
     return groups
@@ -53,9 +54,12 @@ def _parts(group, paths_of, key):
     """Divide a group by the keys of its files; parts of one case are dropped."""
     parts = {}
     for name in group:
-        if paths_of[name]:
-            parts.setdefault(key(paths_of[name]), []).append(name)
+        parts.setdefault(key(paths_of[name]), []).append(name)
     return [tuple(part) for part in parts.values() if len(part) > 1]
+
+
+def _has_bytes(path):
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _sizes(paths):
@@ -117,7 +121,7 @@ def keep_together(rows, groups):
     Raises
     ------
     ValueError
-        If fewer than three different images are left to draw three splits from.
+        If fewer than three patients are left to draw three splits from.
 
     Examples
     --------
@@ -132,15 +136,18 @@ def keep_together(rows, groups):
     patient_of = join_patients(given, groups)
     n_left = len(set(patient_of.values()))
     if n_left < len(SPLITS) <= len(set(given.values())):
-        found = f"{n_left} different images in {len(rows)} cases"
+        found = f"{n_left} patients, if those with the same image count as one"
         raise wrong_input("split", found, "at least 3, or splits of your own in cases.csv")
     return [row | {"patient": patient_of[row["case"]]} for row in rows], notes
 
 
 def _note(group, split_of):
     """Return a sentence about cases of one image, and what it means for their splits."""
-    parted = len({split_of[name] for name in group}) > 1
-    cases = [f"{name} ({split_of[name]})" if parted else name for name in group]
-    named = " and ".join(cases if len(cases) < 4 else [*cases[:2], f"{len(cases) - 2} more"])
-    end = ": no fair test of a model that trained on it" if parted else ", which stays in one split"
-    return f"{named} hold the same image{end}"
+    first_in = {split_of[name]: name for name in reversed(group)}  # one case for each split
+    if len(first_in) == 1:
+        named = group if len(group) < 4 else [*group[:2], f"{len(group) - 2} more"]
+        return f"{' and '.join(named)} hold the same image, which stays in one split"
+    named = [f"{name} ({split})" for split, name in first_in.items()]
+    more = [f"{len(group) - len(named)} more"] if len(group) > len(named) else []
+    cases = " and ".join([*sorted(named), *more])
+    return f"{cases} hold the same image: these splits are not independent"

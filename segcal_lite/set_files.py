@@ -157,11 +157,12 @@ def _check_patients(path, sets):
     for name, source in sets.items():
         for case in source.dataset.cases:
             key = source.dataset.folder, case.patient
-            first, split = seen.setdefault(key, (name, case.split))
+            first, split = seen.setdefault(key, (f"{case.name} in set {name}", case.split))
             if split != case.split:
-                found = f"{split} in set {first}, {case.split} in set {name}"
+                found = f"{split} for {first}, {case.split} for {case.name} in set {name}"
                 where = f"{path}, patient {case.patient}"
-                raise wrong_input(where, found, "one split for each patient in cases.csv")
+                expected = "one split for each patient, and for one image, in cases.csv"
+                raise wrong_input(where, found, expected)
 
 
 def _median_spacing(dataset):

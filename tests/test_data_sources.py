@@ -112,25 +112,6 @@ def test_acdc_splits_100_patients_within_their_groups(tmp_path):
     assert found.split_of != acdc.find(source, seed=1).split_of
 
 
-@pytest.mark.parametrize("n_patients", [6, 100])  # in one draw, and in a draw for each group
-def test_patients_of_one_image_are_in_one_split_and_no_other_moves(tmp_path, n_patients):
-    from data_scripts import acdc
-
-    image = "training/patient{0:03d}/patient{0:03d}_frame01.nii.gz"
-    for number in range(1, n_patients + 1):
-        place = tmp_path / image.format(number)
-        place.parent.mkdir(parents=True)
-        place.write_bytes(f"voxels of {number:03d}".encode())
-        info = f"ED: 1\nES: 12\nGroup: {acdc.GROUPS[number % 5]}\n"
-        (place.parent / "Info.cfg").write_text(info)
-    before = [acdc.find(tmp_path, seed=seed).split_of for seed in range(6)]
-    assert any(split_of["patient002"] != split_of["patient006"] for split_of in before)
-    shutil.copy(tmp_path / image.format(2), tmp_path / image.format(6))
-    after = [acdc.find(tmp_path, seed=seed).split_of for seed in range(6)]
-    for drawn, kept in zip(before, after, strict=True):
-        assert kept == drawn | {"patient006": drawn["patient002"]}
-
-
 def test_brats2017(tmp_path):
     source = official.brats2017(tmp_path)
     dataset = converted("brats2017", source, tmp_path / "out")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segcal_lite.datasets import check_case, load_case, read_dataset, task_of
-from segcal_lite.same_images import same_images
+from segcal_lite.same_images import keep_together, same_images
 from segcal_lite.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
 from segcal_lite.tasks import TASKS
 
@@ -201,7 +201,7 @@ def test_splits_that_part_cases_of_one_image_are_kept_and_noted(folder):
     dataset = read_dataset(folder)
     assert tuple(case.split for case in dataset.cases) == splits
     assert [case.patient for case in dataset.cases] == list(NAMES)
-    end = "hold the same image: no fair test of a model that trained on it"
+    end = "hold the same image: these splits are not independent"
     assert dataset.notes == (f"b (train) and e (test) {end}",)
 
 
@@ -209,19 +209,29 @@ def test_one_image_under_many_names_cannot_be_split(folder):
     for name in NAMES[2:]:
         copy_image(folder, "a", name)
     expected = "at least 3, or splits of your own in cases.csv"
-    assert f"found 2 different images in 6 cases, expected {expected}" in message_of(folder)
+    found = "found 2 patients, if those with the same image count as one"
+    assert f"{found}, expected {expected}" in message_of(folder)
+
+
+def test_a_note_about_many_cases_names_one_of_each_split():
+    rows = [{"case": name, "split": "train"} for name in "abcd"] + [{"case": "e", "split": "test"}]
+    note = "a (train) and e (test) and 3 more hold the same image: these splits are not independent"
+    assert keep_together(rows, [tuple("abcde")]) == (rows, [note])
 
 
 @pytest.mark.parametrize("channel", [0, 1])
 def test_images_that_share_one_channel_only_are_two(tmp_path, channel):
-    write_files(tmp_path, n_channels=2)
-    paths = {name: [tmp_path / f"imagesTr/{name}_{n:04d}.nii.gz" for n in (0, 1)] for name in "ab"}
+    paths = {name: [tmp_path / f"{name}{n}" for n in (0, 1)] for name in "abc"}
+    for name in "ab":
+        for number, path in enumerate(paths[name]):
+            path.write_bytes(f"{name}{number}".encode())
     shutil.copy(paths["a"][channel], paths["b"][channel])
-    assert same_images(paths) == []
+    assert same_images(paths) == []  # of c no file is there
     shutil.copy(paths["a"][1 - channel], paths["b"][1 - channel])
-    assert same_images(paths) == [("a", "b")]
-    paths["c"] = [tmp_path / "absent.nii.gz"]
     assert same_images(paths | {"d": []}) == [("a", "b")]
+    for path in (*paths["b"], *paths["c"]):
+        path.write_bytes(b"")  # a broken download is no image
+    assert same_images(paths) == []
 
 
 def test_counts_of_the_split(folder):

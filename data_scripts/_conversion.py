@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.runs import check_same_settings, run_lock, write_json
+from segcal_lite.spawning import spawn_context
 from segcal_lite.splits import check_unique
 
 from ._one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
@@ -163,8 +164,8 @@ def _try_case(read, case, found, dest):
 @contextmanager
 def spawned(n_workers):
     """Spawned processes that leave Ctrl-C to their parent and do not outlive it."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, spawn, initializer=_start_worker) as executor:
+    context = spawn_context()
+    with ProcessPoolExecutor(n_workers, context, initializer=_start_worker) as executor:
         try:
             yield executor
         except BaseException:

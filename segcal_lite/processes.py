@@ -16,6 +16,8 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
+from .spawning import spawn_context
+
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 SECONDS_BETWEEN_REPORTS = 30
 SECONDS_KEPT = 120
@@ -112,8 +114,8 @@ def _take(n_workers):
             pool.timer.cancel()
             return pool
         stop_processes()
-    spawn = multiprocessing.get_context("spawn")
-    return _Pool(ProcessPoolExecutor(n_workers, spawn, initializer=_begin_worker), n_workers)
+    executor = ProcessPoolExecutor(n_workers, spawn_context(), initializer=_begin_worker)
+    return _Pool(executor, n_workers)
 
 
 def _leave(pool):

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from threadpoolctl import threadpool_info
 
 from segcal_lite import processes
 from segcal_lite.processes import spawned_processes, stop_processes
+from segcal_lite.spawning import spawn_context
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +28,16 @@ def test_an_interrupt_stops_the_children():
         assert multiprocessing.active_children()
         raise KeyboardInterrupt
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_of_a_process_that_just_starts_is_held_back():
+    process = spawn_context().Process(target=time.sleep, args=(0.05,))
+    process.start()
+    os.kill(process.pid, signal.SIGINT)  # amid its imports, as a terminal's Ctrl-C would
+    process.join()
+    assert process.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # the parent hears it
 
 
 def test_each_process_computes_in_one_thread():
@@ -122,6 +134,7 @@ def test_the_memory_of_processes_that_wait_counts_as_free(monkeypatch):
 
 SCRIPT = """
 import os
+import signal
 from segcal_lite.processes import spawned_processes
 if __name__ == "__main__":
     with spawned_processes(1) as executor:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
+
 
 def wrong_input(what, found, expected):
     """Return a ``ValueError`` whose message is one sentence.

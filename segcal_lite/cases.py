@@ -54,6 +54,10 @@ class Dataset:
         Value in the files of each class: class k of the arrays is stored as ``label_values[k]``.
     notes : tuple of str
         What was derived, left out, renumbered or drawn by the seed, for people to read.
+    regions, region_order : tuple
+        As in `segcal_lite.tasks.Task`; empty where classes exclude each other.
+    ignore_value : int or None
+        Stored value of voxels that nobody annotated; they become `_checks.IGNORED`.
     """
 
     folder: Path
@@ -63,6 +67,9 @@ class Dataset:
     cases: tuple
     label_values: tuple
     notes: tuple = ()
+    regions: tuple = ()
+    region_order: tuple = ()
+    ignore_value: int | None = None
 
     @property
     def domains(self):

@@ -17,7 +17,8 @@ class Task:
     ----------
     name : str
     channels, segments : tuple of str
-        Image channels; foreground classes (label k is ``segments[k - 1]``, 0 is background).
+        Image channels; foreground classes (label k is ``segments[k - 1]``, 0 is background), or,
+        with `regions`, overlapping regions of them.
     spacing_mm : tuple of three, float or None
         Voxel size of the model's grid; ``None`` keeps the size that the volume has.
     dice_weights : tuple of float
@@ -33,6 +34,11 @@ class Task:
         How intensities are scaled: `segcal_lite.preprocessing.prepare_image`.
     box_dilation_mm, box_dilation_slices : float, int
         How far boxes around the foreground reach, in plane and out of plane.
+    regions : tuple of tuple of int
+        Empty where classes exclude each other. Else the classes whose union each segment is:
+        segments are binary problems that may overlap.
+    region_order : tuple of int
+        With `regions` the class that each leaves where no later one is predicted.
     """
 
     name: str
@@ -46,6 +52,8 @@ class Task:
     intensity_rule: str = "percentiles"
     box_dilation_mm: float = 8.0
     box_dilation_slices: int = 2
+    regions: tuple = ()
+    region_order: tuple = ()
 
     @property
     def n_classes(self):

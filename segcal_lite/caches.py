@@ -12,18 +12,22 @@ import torch
 
 from ._checks import wrong_input
 from .datasets import load_case
+from .grids import Grid, check_cut, settle_grid
 from .preprocessing import (
     Preprocessing,
+    crop_label,
     plan_preprocessing,
     prepare_image,
-    prepare_label,
     prepare_probs,
+    resample_label,
+    undo_crop,
     valid_box,
 )
 from .runs import check_same_settings, read_json, run_lock, write_json, write_table
 from .volumes import foreground_box, read_volume
 
 REPORT_EVERY = 50
+LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,37 @@ class PreparedCase:
         box = foreground_box(self.labels, self.spacing_mm, *self.box_dilation, within=whole)
         return {"whole": whole, "box": box}
 
+    def of_patient(self, predicted):
+        """Return true and predicted labels of the patient, what the crop cut away included.
+
+        Parameters
+        ----------
+        predicted : int array
+            On the region ``whole``.
+
+        Returns
+        -------
+        labels, predicted : int arrays
+            On that region; where foreground was cut away on the grid before the crop, with nothing
+            predicted outside it: Dice and distances are of the patient, not of the crop.
+        """
+        if not (self.folder / "uncropped_labels.npy").exists():
+            return np.asarray(self.labels[self.regions["whole"]]), predicted
+        labels = np.moveaxis(self._map("uncropped_labels"), 0, -1)
+        return np.asarray(labels), undo_crop(predicted, self.record)
+
+    def n_cut_away(self, n_segments):
+        """Return how many voxels of each segment the crop cut away, shape (n_segments,)."""
+        both = self.of_patient(self.labels[self.regions["whole"]])
+        uncropped, kept = (np.bincount(a.ravel(), minlength=n_segments + 1) for a in both)
+        return (uncropped - kept)[1:]
+
     def _map(self, name):
         """Slices first on disk, so that a mini-batch reads whole pages."""
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
 
-def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None):
+def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None, grid=None):
     """Preprocess every case of `dataset` into `folder`, or find it done.
 
     Parameters
@@ -93,12 +122,15 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     crop_size : tuple of two or three int, or None
         Of the model's grid: in plane, along all axes, or nowhere.
     folder : path
-        Receives a folder a case, ``cases.csv`` and ``settings.json``. A case whose folder has its
-        final name is complete and is kept.
+        Receives a folder a case, ``cases.csv``, ``cut.csv``, ``grid.json`` and ``settings.json``.
+        A case whose folder has its final name is complete and is kept.
     report : callable
-        Receives lines of text: how far it is, and how many headers had to be resolved.
+        Receives lines of text: how far it is, how many headers had to be resolved, and what the
+        crop cuts away.
     selection : segcal_lite.cases.Selection, optional
         The channel and the organ that are kept of a larger dataset.
+    grid : segcal_lite.grids.Grid, optional
+        By default that of `segcal_lite.grids.settle_grid`, checked, or what `folder` stores.
 
     Returns
     -------
@@ -107,10 +139,12 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     Raises
     ------
     ValueError
-        If `folder` was prepared from other data or settings, or a case is wrong.
+        If `folder` was prepared from other data or settings, a case is wrong, or the crop cuts
+        away too much (`segcal_lite.grids.check_cut`).
     """
     folder = Path(folder)
     settings = {
+        "layout": LAYOUT,
         "data": dataset.fingerprint(),
         "task": asdict(task),
         "crop_size": crop_size,
@@ -120,12 +154,21 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     with run_lock(folder):
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
-        write_json(folder / "settings.json", settings)
+            grid = read_grid(folder)
+        else:
+            if grid is None:
+                grid = settle_grid(dataset, task, crop_size, selection)
+                check_cut(grid, f"{dataset.name}, crop_size {crop_size}")
+            write_table(folder / "cut.csv", grid.cut)
+            write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
+            write_json(folder / "settings.json", settings)
+        for note in grid.notes:
+            report(note)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
         with warnings.catch_warnings(record=True) as header_conflicts:
             warnings.simplefilter("always")
             for number, case in enumerate(waiting, start=1):
-                _prepare_case(dataset, case, task, crop_size, folder, selection)
+                _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"prepared {number} of {len(waiting)} cases")
         if header_conflicts:  # one line for all of them, not one for each file
@@ -136,14 +179,17 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     return read_prepared(folder)
 
 
-def _prepare_case(dataset, case, task, crop_size, folder, selection):
+def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
     """Write the arrays of one case aside, then give their folder its name."""
     image, labels, affine = load_case(dataset, case)
     if selection is not None:
         image, labels = selection.of(image, labels, case.label_path)
-    record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
+    record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
-    arrays = {"image": image, "labels": prepare_label(labels, record)}
+    uncropped = resample_label(labels, record)
+    arrays = {"image": image, "labels": crop_label(uncropped, record)}
+    if np.count_nonzero(uncropped) > np.count_nonzero(arrays["labels"]):
+        arrays["uncropped_labels"] = uncropped
     if not arrays["labels"].any():
         grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
@@ -156,6 +202,15 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection):
         np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
     write_json(partial / "record.json", record.to_json())
     partial.rename(folder / case.name)
+
+
+def read_grid(folder):
+    """Return the `Grid` that `prepare_dataset` settled in `folder`."""
+    settled = read_json(Path(folder) / "grid.json")
+    cut = pd.read_csv(Path(folder) / "cut.csv", dtype={"cut": float}, keep_default_na=False).astype(
+        dict.fromkeys(("case", "domain", "split", "segment"), str)
+    )
+    return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
 
 
 def read_prepared(folder):

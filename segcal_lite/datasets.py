@@ -14,21 +14,28 @@ as one patient. What was decided so is logged and kept in `Dataset.notes`.
 """
 
 import logging
-import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case
+from .grids import (
+    check_cut,
+    common_slice_axis,
+    fit_to_crop,
+    median_spacing,
+    settle_grid,
+    survey,
+)
 from .layouts import Description, find_file_ending, find_files, read_description
-from .preprocessing import plan_preprocessing
 from .same_images import keep_together, same_images
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
-from .tasks import TASKS, Task
+from .tasks import TASKS, Task, get_profile, task_for_profile
 from .volumes import read_label, read_volume
 
-__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "task_of"]
+__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "settle", "task_of"]
 
 logger = logging.getLogger("segcal_lite")
 
@@ -215,7 +222,7 @@ def _make_case(folder, row, images, label_path, split, description):
     )
 
 
-def task_of(dataset, task=None):
+def task_of(dataset, task=None, extents=None):
     """Return the task that a dataset poses.
 
     Parameters
@@ -224,6 +231,8 @@ def task_of(dataset, task=None):
         From `read_dataset`.
     task : str or Task, optional
         If given it is returned, after checking that the data has as many channels and segments.
+    extents : list of segcal_lite.grids.Extent, optional
+        Of the dataset, if it was surveyed before.
 
     Returns
     -------
@@ -242,11 +251,8 @@ def task_of(dataset, task=None):
         for note in _check_task(task, dataset.channels, dataset.segments):
             logger.info("%s: %s", dataset.name, note)
         return task
-    with warnings.catch_warnings(action="ignore"):  # told in one line when cases are prepared
-        volumes = [read_label(case.label_path) for case in dataset.cases]
-    records = [plan_preprocessing(volume.grid_shape, volume.affine) for volume in volumes]
-    spacings_mm = [record.turned_spacing_mm for record in records]
-    in_plane_mm = np.round(np.median(spacings_mm, axis=0)[:2], 4).tolist()
+    extents = extents or survey(dataset)
+    in_plane_mm = median_spacing(extents, common_slice_axis(extents)[0])[:2]
     patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
     return Task(
         name=dataset.name,
@@ -256,3 +262,43 @@ def task_of(dataset, task=None):
         dice_weights=(1.0,) * len(dataset.segments),
         split=tuple(map(len, patients)),
     )
+
+
+def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
+    """Settle on which voxels, crop and slices a dataset is worked on.
+
+    Parameters
+    ----------
+    dataset : segcal_lite.cases.Dataset
+    task, profile, cut_foreground, **scale
+        As in `segcal_lite.experiments.open_experiment`.
+    extents : list of segcal_lite.grids.Extent, optional
+        Of the dataset, if they are at hand.
+
+    Returns
+    -------
+    task : Task
+        Its voxels become so large that the crop holds the foreground of training and validation
+        cases. Those of a named task stay as the paper has them where the crop cuts away next to
+        nothing, and always in the paper's profile; with `cut_foreground` all stay.
+    profile : Profile
+    grid : segcal_lite.grids.Grid
+
+    Raises
+    ------
+    ValueError
+        As `segcal_lite.grids.check_cut`.
+    """
+    extents = extents or survey(dataset)
+    known = task_for_profile(task_of(dataset, task, extents), profile)
+    settled = get_profile(profile, known, **scale)
+    crop = settled.crop_size
+    grid = settle_grid(dataset, known, crop, extents=extents)
+    as_the_paper = task is not None and (profile == "paper" or not grid.cuts_much)
+    if not cut_foreground and not as_the_paper:
+        known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
+        grid = settle_grid(dataset, known, crop, extents=extents)
+        grid = replace(grid, notes=(*notes, *grid.notes))
+    if not cut_foreground:
+        check_cut(grid, f"{dataset.name}, crop_size {crop}")
+    return known, settled, grid

@@ -179,10 +179,9 @@ def _calibration_rows(labelled, result):
 
 
 def _segment_rows(labelled, case, probs, segments):
-    """Rows of entropies, Dice and distances on the unpadded volume, segment by segment."""
-    whole = case.regions["whole"]
-    truth, probs = np.asarray(case.labels[whole]), probs[(slice(None), *whole)]
-    predicted = probs.argmax(axis=0)
+    """Rows of entropies on the unpadded volume, Dice and distances of the patient, by segment."""
+    probs = probs[(slice(None), *case.regions["whole"])]
+    truth, predicted = case.of_patient(probs.argmax(axis=0))
     labelled = labelled | {"region": "whole"}
     rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
     for k, segment in enumerate(segments, start=1):
@@ -206,9 +205,9 @@ def _sweep_rows(scoring, case, member_probs):
             for size in scoring.ensemble_sizes
         ]
     )
-    rows = []
+    rows, n_missed = [], case.n_cut_away(len(scoring.segments))
     for region, box in case.regions.items():
-        sums = SweepSums(selection, len(scoring.segments) + 1)
+        sums = SweepSums(selection, len(scoring.segments) + 1, n_missed=n_missed)
         for labels, probs in _slabs(case.labels, member_probs, box, len(selection)):
             sums.update(labels, probs)
         for metric, values in zip(("nll", "dice"), sums.result(), strict=True):

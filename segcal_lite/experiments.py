@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from ._checks import check_choice
-from .caches import prepare_dataset
+from .caches import prepare_dataset, read_grid
 from .calibration import CalibrationSums
-from .datasets import read_dataset, task_of
+from .datasets import read_dataset, settle
 from .devices import choose_device
 from .ensembles import Member, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
+from .grids import Grid, stored_survey
 from .losses import LOSSES
 from .phantoms import PHANTOM_TASKS, write_phantoms
 from .processes import count_workers, spawned_processes
@@ -47,6 +48,7 @@ class Experiment:
     cases: list
     data_fingerprint: str
     notes: tuple
+    grid: Grid
 
     def members(self, loss, dropout=False, n_members=None):
         """The models of one loss, trained or not: the pool, or those for MC dropout."""
@@ -157,7 +159,15 @@ class Experiment:
 
 
 def open_experiment(
-    out, data=PHANTOMS, task=None, profile="smoke", seed=0, device="auto", report=print, **scale
+    out,
+    data=PHANTOMS,
+    task=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    cut_foreground=False,
+    **scale,
 ):
     """Open a run folder: read the data, settle task and profile, prepare every case.
 
@@ -169,13 +179,16 @@ def open_experiment(
         A dataset in the common layout, or the built-in phantoms, written when missing.
     task : str, optional
         A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (the default) or prostate.
-        Without one it is read from the dataset.
+        Without one it is read from the dataset, and its voxels become so large that the crop holds
+        the foreground.
     profile : {"smoke", "laptop", "paper"}
     seed : int
         Of phantoms, splits, members and resampling.
     device : str
     report : callable
         Receives lines of text.
+    cut_foreground : bool
+        Go on though the crop cuts away more than `segcal_lite.grids.MOST_CUT` of a segment.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -186,7 +199,8 @@ def open_experiment(
     Raises
     ------
     ValueError
-        If the folder holds a run of other settings, or the data are wrong.
+        If the folder holds a run of other settings, the data are wrong, or the crop cuts away too
+        much of them.
     """
     out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
@@ -195,11 +209,11 @@ def open_experiment(
         settled = get_profile(profile, known, **scale)
         folder = out / "data"
         write_phantom_cases(folder, known, settled, seed)
-        dataset = read_dataset(folder, task=known, seed=seed)
+        dataset, grid = read_dataset(folder, task=known, seed=seed), None
     else:
         dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
-        known = task_for_profile(task_of(dataset, task), profile)
-        settled = get_profile(profile, known, **scale)
+        extents = stored_survey(out / "survey.json", dataset)
+        known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
     for note in dataset.notes:
         report(note)
     identity = {
@@ -216,9 +230,10 @@ def open_experiment(
         else:
             write_json(out / "run.json", identity)
         record_provenance(out / "provenance.json", device)
-    cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared")
+    cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
+    fingerprint, grid = identity["fingerprint"], read_grid(out / "prepared")
     return Experiment(
-        out, str(data), known, settled, seed, device, cases, identity["fingerprint"], dataset.notes
+        out, str(data), known, settled, seed, device, cases, fingerprint, dataset.notes, grid
     )
 
 

@@ -61,11 +61,11 @@ class Preprocessing:
         return cls(**{name: _as_tuple(value) for name, value in settings.items()})
 
 
-def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
+def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axis=None):
     """Decide how a grid is turned, resampled and cropped: a `Preprocessing`.
 
-    Axes go to the closest right, anterior, superior order. If one voxel side is at least 1.5
-    times both others, slices were taken along it, and it is moved last.
+    Axes go to the closest right, anterior, superior order, then the one along which slices were
+    taken is moved last.
 
     Parameters
     ----------
@@ -76,6 +76,9 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     crop_size : tuple of two or three int, optional
         In-plane size, or that of the whole volume; larger grids are cropped, smaller padded. With
         two, no slice is dropped.
+    slice_axis : {0, 1, 2}, optional
+        Along which slices were taken: towards right, anterior or superior. By default that of
+        `clear_slice_axis`; the volumes of one dataset share one (`grids.common_slice_axis`).
 
     Examples
     --------
@@ -91,7 +94,11 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
             raise wrong_input(name, value, f"{' or '.join(map(str, lengths))} entries")
     shape = np.array([check_count("shape", n) for n in shape])
     orientation = nib.io_orientation(affine)
-    axes = _slices_last(np.argsort(orientation[:, 0]), sizes_mm)
+    axes = np.argsort(orientation[:, 0])
+    if slice_axis is None:
+        slice_axis = clear_slice_axis(sizes_mm[axes])
+    check_choice("slice_axis", slice_axis, (0, 1, 2))
+    axes = np.append(np.delete(axes, slice_axis), axes[slice_axis])
     turned_mm = sizes_mm[axes]
     asked_mm = turned_mm if spacing_mm is None else spacing_mm
     asked_mm = check_spacing(np.where(np.equal(asked_mm, None), turned_mm, asked_mm), 3)
@@ -113,6 +120,18 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     )
 
 
+def clear_slice_axis(sizes_mm):
+    """Return the axis whose voxel side is at least 1.5 times both others, or 2 if none is.
+
+    Examples
+    --------
+    >>> clear_slice_axis((0.5, 3.0, 0.5)), clear_slice_axis((1.0, 1.2, 1.0))
+    (1, 2)
+    """
+    _, second, coarsest = np.argsort(sizes_mm, kind="stable")
+    return int(coarsest) if sizes_mm[coarsest] >= SLICE_RATIO * sizes_mm[second] else 2
+
+
 def prepared_affine(record):
     """Return the affine (4, 4) from voxel indices of the prepared grid to mm."""
     turn, sample = np.diag([0.0, 0, 0, 1]), np.diag([*record.step, 1])
@@ -127,6 +146,26 @@ def valid_box(record):
     """Return three slices: the part of the prepared grid that holds voxels, not padding."""
     grid = zip(record.crop_start, record.resampled_shape, record.prepared_shape, strict=True)
     return tuple(slice(max(0, -start), min(n, size - start)) for start, size, n in grid)
+
+
+def kept_native_voxels(record):
+    """Return three slices of the native grid: the voxels whose centres lie within the crop.
+
+    Examples
+    --------
+    >>> kept_native_voxels(plan_preprocessing((9, 9, 4), np.diag([-1, 1, 3, 1]), None, (4, 16)))
+    (slice(3, 7, None), slice(0, 9, None), slice(0, 4, None))
+    """
+    first = _first_sample(record.turned_shape, record.resampled_shape, record.step)
+    start = first + record.step * (np.array(record.crop_start) - 0.5)
+    bounds = np.array([start, start + record.step * record.prepared_shape])
+    bounds = np.clip(np.ceil(bounds - 1e-6), 0, record.turned_shape).astype(int).T
+    native = [slice(0)] * 3
+    for axis, flip, n, (low, high) in zip(
+        record.axes, record.flips, record.turned_shape, bounds.tolist(), strict=True
+    ):
+        native[axis] = slice(n - high, n - low) if flip else slice(low, high)
+    return tuple(native)
 
 
 def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
@@ -183,7 +222,23 @@ def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
 
 
 def prepare_label(labels, record):
-    """Bring labels (X, Y, Z) to the model's grid, their type kept; padding is background.
+    """Bring labels (X, Y, Z) to the model's grid, their type kept; padding is background."""
+    return crop_label(resample_label(labels, record), record)
+
+
+def crop_label(resampled, record):
+    """Crop or pad what `resample_label` returned; padding is background."""
+    return _crop_or_pad(resampled, record.crop_start, record.prepared_shape, 0)
+
+
+def undo_crop(labels, record):
+    """Put labels of the crop, without padding, into the grid before it, background around them."""
+    start = -np.maximum(record.crop_start, 0)
+    return _crop_or_pad(labels, start, record.resampled_shape, 0)
+
+
+def resample_label(labels, record):
+    """Bring labels (X, Y, Z) to the model's voxels, their type kept, without the crop.
 
     The share of each class is interpolated and the largest wins, at a tie the lower label. Without
     resampling every voxel keeps its label.
@@ -198,7 +253,7 @@ def prepare_label(labels, record):
         share = _resample((turned == k).astype(np.float32), record.step, record.resampled_shape)
         resampled[share > largest] = k
         largest = np.maximum(largest, share)
-    return _crop_or_pad(resampled, record.crop_start, record.prepared_shape, 0)
+    return resampled
 
 
 def prepare_probs(probs, record):
@@ -232,13 +287,6 @@ def restore_labels(probs, record):
 def _as_tuple(value):
     """Return lists as tuples at every depth: JSON knows no tuples."""
     return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _slices_last(axes, sizes_mm):
-    """Move the axis along which slices were taken to the end, if one is clearly the coarsest."""
-    _, second, coarsest = axes[np.argsort(sizes_mm[axes])]
-    clear = sizes_mm[coarsest] >= SLICE_RATIO * sizes_mm[second]
-    return np.append(axes[axes != coarsest], coarsest) if clear else axes
 
 
 def _turn(array, record):

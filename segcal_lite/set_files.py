@@ -17,18 +17,16 @@ In place of a file a folder will do: each dataset in it is a set.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from ._checks import check_choice, check_spacing, wrong_input
 from .cases import Dataset, Selection
 from .datasets import read_dataset
+from .grids import common_slice_axis, median_spacing, survey
 from .organ_sets import MODALITIES, SPLIT, organ_task
-from .preprocessing import plan_preprocessing
 from .runs import resolve_path
 from .splits import check_name, read_case_table, split_by_patient
 from .tasks import Task
-from .volumes import read_label
 
 LISTS = {  # keys whose value is a list
     "foreground": "a list of segments",
@@ -167,7 +165,5 @@ def _check_patients(path, sets):
 
 def _median_spacing(dataset):
     """Return the median voxel size along each prepared axis, rounded to 0.0001 mm."""
-    volumes = [read_label(case.label_path) for case in dataset.cases]
-    records = [plan_preprocessing(volume.grid_shape, volume.affine) for volume in volumes]
-    median_mm = np.median([record.turned_spacing_mm for record in records], axis=0)
-    return np.round(median_mm, 4).tolist()
+    extents = survey(dataset)
+    return median_spacing(extents, common_slice_axis(extents)[0])

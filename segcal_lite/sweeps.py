@@ -52,14 +52,18 @@ class SweepSums:
     n_classes : int
     eps : float
         Floor of the probabilities in the NLL.
+    n_missed : sequence of int, shape (n_classes - 1,), optional
+        Voxels of each segment that lie outside what the networks see: Dice counts them as missed.
     """
 
-    def __init__(self, selection, n_classes, eps=1e-12):
+    def __init__(self, selection, n_classes, eps=1e-12, n_missed=None):
         self.selection, self.eps = np.asarray(selection, dtype=np.float32), eps
         self.n_voxels = 0
         self.nll_sum = np.zeros(len(selection))
         self.overlap = np.zeros((len(selection), n_classes - 1))
         self.total = np.zeros((len(selection), n_classes - 1))
+        if n_missed is not None:
+            self.total += n_missed
 
     def update(self, labels, member_probs):
         """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N)."""

@@ -292,6 +292,7 @@ def get_profile(name, task, **overrides):
     settings = {"crop_size": crops.get(task.name, crops["other"]), "batch_size": task.batch_size}
     profile = Profile(name=name, **(settings | PROFILES[name]))
     given = {key: value for key, value in overrides.items() if value is not None}
+    given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     if "n_members" in given and "ensemble_sizes" not in given:
         largest = max(1, given["n_members"] // 2)
         given["ensemble_sizes"] = tuple(m for m in profile.ensemble_sizes if m <= largest)

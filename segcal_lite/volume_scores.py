@@ -122,9 +122,9 @@ def probability_metrics(case, probs, scoring):
     """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding."""
     whole = case.regions["whole"]
     labels = case.labels[whole]
-    predicted = probs.argmax(axis=0) == 1
-    surface = surface_metrics(labels == 1, predicted, case.spacing_mm)
-    metrics = {"dice": dice_coefficient(labels == 1, predicted)} | surface._asdict()
+    masks = [array == 1 for array in case.of_patient(probs.argmax(axis=0))]
+    surface = surface_metrics(*masks, case.spacing_mm)
+    metrics = {"dice": dice_coefficient(*masks)} | surface._asdict()
     for region in ("whole", "box"):
         inside = tuple(
             slice(part.start - start.start, part.stop - start.start)

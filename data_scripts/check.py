@@ -10,13 +10,15 @@ import argparse
 import os
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from segcal_lite.cases import check_case
-from segcal_lite.datasets import read_dataset
+from segcal_lite.datasets import read_dataset, settle
+from segcal_lite.grids import describe_cut, survey
 from segcal_lite.splits import SPLITS
-from segcal_lite.tasks import TASKS
+from segcal_lite.tasks import PROFILES, TASKS
 
 from ._conversion import spawned
 from ._face import WORKERS, count, said_in_one_sentence
@@ -48,6 +50,9 @@ def _check(folder, task, workers):
     fit = {case.name: f"fit ({case.domain}, {case.split})" for case in dataset.cases}
     for name, problem in sorted(problems.items()):
         print(f"  {name}: {problem or fit[name]}")
+    cases = tuple(case for case in dataset.cases if not problems[case.name])
+    for line in describe_crops(replace(dataset, cases=cases), task) if cases else ():
+        print(line)
     n_fit = sum(not problem for problem in problems.values())
     absent = set(SPLITS) - {case.split for case in dataset.cases if not problems[case.name]}
     if absent:
@@ -67,6 +72,20 @@ def describe(dataset, task):
         f"intensities are scaled {rule}",
         *(f"note: {note}" for note in dataset.notes),
     ]
+
+
+def describe_crops(dataset, task):
+    """Return for each profile its crop and voxels in 2D, and what that cuts away."""
+    lines, extents = [], survey(dataset)
+    for name in PROFILES:
+        known, profile, grid = settle(dataset, task, name, extents)
+        crop = " x ".join(map(str, profile.crop_size))
+        voxels = " x ".join(f"{mm:g}" for mm in known.spacing_mm[:2])
+        cut = "; ".join(describe_cut(grid.cut)) or "holds all foreground"
+        refused = f": refused, unless with crop_size {grid.enough}" if grid.cuts_much else ""
+        lines.append(f"profile {name}: crop of {crop} voxels of {voxels} mm: {cut}{refused}")
+    plane = ("sagittal", "coronal", "axial")[grid.slice_axis]
+    return [f"slices are {plane}", *lines]
 
 
 def check_cases(dataset, workers=1):

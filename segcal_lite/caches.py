@@ -190,8 +190,8 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
     arrays = {"image": image, "labels": crop_label(uncropped, record)}
     if np.count_nonzero(uncropped) > np.count_nonzero(arrays["labels"]):
         arrays["uncropped_labels"] = uncropped
-    if not arrays["labels"].any():
-        grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
+    if not uncropped.any():
+        grid = f"voxels of {record.spacing_mm} mm"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
         arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)

@@ -21,14 +21,7 @@ import numpy as np
 
 from ._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case
-from .grids import (
-    check_cut,
-    common_slice_axis,
-    fit_to_crop,
-    median_spacing,
-    settle_grid,
-    survey,
-)
+from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, survey
 from .layouts import Description, find_file_ending, find_files, read_description
 from .same_images import keep_together, same_images
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
@@ -283,11 +276,7 @@ def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=Fal
         nothing, and always in the paper's profile; with `cut_foreground` all stay.
     profile : Profile
     grid : segcal_lite.grids.Grid
-
-    Raises
-    ------
-    ValueError
-        As `segcal_lite.grids.check_cut`.
+        Whether its crop cuts away too much is for `segcal_lite.grids.check_cut`.
     """
     extents = extents or survey(dataset)
     known = task_for_profile(task_of(dataset, task, extents), profile)
@@ -299,6 +288,4 @@ def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=Fal
         known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
         grid = settle_grid(dataset, known, crop, extents=extents)
         grid = replace(grid, notes=(*notes, *grid.notes))
-    if not cut_foreground:
-        check_cut(grid, f"{dataset.name}, crop_size {crop}")
     return known, settled, grid

@@ -16,7 +16,7 @@ from .datasets import read_dataset, settle
 from .devices import choose_device
 from .ensembles import Member, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
-from .grids import Grid, stored_survey
+from .grids import Grid, check_cut, stored_survey
 from .losses import LOSSES
 from .phantoms import PHANTOM_TASKS, write_phantoms
 from .processes import count_workers, spawned_processes
@@ -86,6 +86,12 @@ class Experiment:
         return [
             case for case in self.cases if case.split == split and domain in (None, case.domain)
         ]
+
+    @property
+    def regions(self):
+        """Names of the scored regions; one that is another in every test case is named once."""
+        same = all(case.regions["box"] == case.regions["whole"] for case in self.split("test"))
+        return ("box",) if same else ("box", "whole")
 
     def scoring(self, loss):
         """What is needed to score the models of one loss."""
@@ -214,6 +220,8 @@ def open_experiment(
         dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
         extents = stored_survey(out / "survey.json", dataset)
         known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
+        if not cut_foreground:
+            check_cut(grid, f"{dataset.name}, crop_size {settled.crop_size}")
     for note in dataset.notes:
         report(note)
     identity = {

@@ -5,12 +5,12 @@ The notebooks share this: whichever comes first makes what it needs, the others 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from ._checks import check_choice
+from ._checks import check_choice, wrong_input
 from .block_settings import BlockSettings, plan_name
 from .block_training import train_on_blocks
 from .caches import read_prepared
@@ -246,7 +246,16 @@ def _progress(folder):
 
 
 def open_joint_experiment(
-    out, data=PHANTOMS, sets=None, profile="smoke", seed=0, device="auto", report=print, **scale
+    out,
+    data=PHANTOMS,
+    sets=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    crop_size=None,
+    cut_foreground=None,
+    **scale,
 ):
     """Open a run folder of many sets: read or draw each, prepare every case.
 
@@ -264,6 +273,10 @@ def open_joint_experiment(
     device : str
     report : callable
         Receives lines of text.
+    crop_size : tuple of three int, optional
+        Of all sets; by default as the file of sets says.
+    cut_foreground : bool, optional
+        Of all sets: go on though the crop cuts away more than `grids.MOST_CUT` of an organ.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -280,6 +293,11 @@ def open_joint_experiment(
     settled = get_volume_profile(profile, **scale)
     is_phantom = str(data) == PHANTOMS
     sources = None if is_phantom else read_sets(resolve_path(data), seed)
+    given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
+    given = {key: value for key, value in given.items() if value is not None}
+    if is_phantom and given:
+        raise wrong_input("sets", f"phantoms and {' and '.join(given)}", "sets of your own for it")
+    sources = sources and {name: replace(one, **given) for name, one in sources.items()}
     known = tuple(ORGAN_SETS if is_phantom else sources)
     for name in sets or ():
         check_choice("set", name, known)
@@ -304,6 +322,9 @@ def open_joint_experiment(
     run_in_order({name: jobs[name] for name in missing}, n_workers=n_workers)
     for name in set(names) - set(missing):
         prepare_set(*jobs[name][1:])  # refuses other settings
+    for name in names:
+        for note in read_json(out / "sets" / name / "notes.json"):
+            report(f"{name}: {note}")
     cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
     fingerprints = {name: read_json(out / "sets" / name / "fingerprint.json") for name in names}
     return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)

@@ -9,6 +9,7 @@ The file is YAML, one entry a set; all but ``data`` may be left out::
       modality: MR              # MR or CT; default CT where the channel is called CT
       spacing_mm: [1.6, 1.6, 1.6]   # of the model's grid; default the median of the headers
       crop_size: [96, 96, 96]   # centre crop on that grid; default none
+      cut_foreground: true      # go on though the crop cuts the organ; default false
       domains: [Gholipour2017, Wu2021]  # cases of these only; default all
 
 In place of a file a folder will do: each dataset in it is a set.
@@ -34,7 +35,16 @@ LISTS = {  # keys whose value is a list
     "spacing_mm": "a list of three numbers",
     "crop_size": "a list of three numbers",
 }
-KEYS = ("data", "channel", "foreground", "modality", "spacing_mm", "crop_size", "domains")
+KEYS = (
+    "data",
+    "channel",
+    "foreground",
+    "modality",
+    "spacing_mm",
+    "crop_size",
+    "cut_foreground",
+    "domains",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class SetSource:
     dataset: Dataset
     selection: Selection
     crop_size: tuple | None
+    cut_foreground: bool = False
 
 
 def read_sets(path, seed=0):
@@ -130,6 +141,9 @@ def _read_set(path, name, entry, seed):
         dataset=dataset,
         selection=Selection(dataset.channels.index(channel), classes),
         crop_size=None if crop_size is None else tuple(crop_size),
+        cut_foreground=check_choice(
+            f"{where}, cut_foreground", entry.get("cut_foreground", False), (True, False)
+        ),
     )
 
 

@@ -6,6 +6,7 @@ import json
 from .caches import prepare_dataset
 from .cases import Selection
 from .datasets import read_dataset
+from .grids import settle_grid
 from .organ_phantoms import write_organ_phantoms
 from .organ_sets import ORGAN_SETS
 from .runs import read_json, write_json
@@ -15,7 +16,9 @@ from .set_files import SetSource
 def prepare_set(folder, name, profile, seed, source=None):
     """Draw a set's phantoms, or take its source, and bring every case to the model's grid."""
     source = source or _phantom_source(folder / "data", name, profile, seed)
-    lines = []
+    lines, grid = [], None
+    if source.cut_foreground:
+        grid = settle_grid(source.dataset, source.task, source.crop_size, source.selection)
     prepare_dataset(
         source.dataset,
         source.task,
@@ -23,10 +26,12 @@ def prepare_set(folder, name, profile, seed, source=None):
         folder / "prepared",
         lines.append,
         source.selection,
+        grid,
     )
     if (folder / "fingerprint.json").exists():
         return
-    write_json(folder / "notes.json", [*source.dataset.notes, *lines])
+    notes = [line for line in lines if not line.startswith("prepared ")]  # no news: how far it is
+    write_json(folder / "notes.json", [*source.dataset.notes, *notes])
     facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
     write_json(folder / "fingerprint.json", hashlib.sha256(facts.encode()).hexdigest()[:16])
 

@@ -120,10 +120,35 @@ def test_sets_of_ones_own(tmp_path):
         other.train([dedicated("mine")])
 
 
+def open_with(folder, kept):
+    """Open the dataset of `write_dataset` as one set, with its first channel and organ."""
+    write_dataset(folder / "two")
+    path = folder / "sets.yaml"
+    path.write_text(f"mine: {{data: {folder / 'two'}, channel: T1, foreground: [a], {kept}}}\n")
+    return open_joint_experiment(folder / "out", path, **SILENT, **TINY_VOLUMES)
+
+
 def test_an_organ_that_the_grid_loses_is_an_error_that_names_the_case(tmp_path):
-    write_dataset(tmp_path / "two")
-    path = tmp_path / "sets.yaml"
-    kept = "channel: T1, foreground: [a], spacing_mm: [1, 1, 1], crop_size: [6, 1, 4]"
-    path.write_text(f"mine: {{data: {tmp_path / 'two'}, {kept}}}\n")
     with pytest.raises(ValueError, match=r"c\d.nii.gz: found no foreground left on voxels"):
-        open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
+        open_with(tmp_path, "spacing_mm: [5, 5, 5]")
+
+
+def test_a_crop_that_cuts_the_organ_needs_a_yes(tmp_path):
+    kept = "spacing_mm: [1, 1, 1], crop_size: [2, 5, 12]"
+    with pytest.raises(ValueError, match=r"two, crop_size .*: found the crop cuts away"):
+        open_with(tmp_path / "no", kept)
+    cut = open_with(tmp_path / "yes", f"{kept}, cut_foreground: true")
+    assert [case.labels.shape for case in cut.cases("mine")] == [(2, 5, 12)] * 10
+
+
+def test_what_the_crop_of_a_set_cuts_is_said_at_each_opening(tmp_path):
+    kept = "spacing_mm: [1, 1, 1], crop_size: [2, 5, 12], cut_foreground: true"
+    open_with(tmp_path, kept)
+    lines, options = [], {"device": "cpu", **TINY_VOLUMES}
+    open_joint_experiment(tmp_path / "out", tmp_path / "sets.yaml", report=lines.append, **options)
+    assert any(line.startswith("mine: the crop cuts away") for line in lines)
+
+
+def test_phantoms_have_no_crop(tmp_path):
+    with pytest.raises(ValueError, match="phantoms and crop_size"):
+        open_joint_experiment(tmp_path, crop_size=(8, 8, 8), **SILENT, **TINY_VOLUMES)

@@ -101,13 +101,15 @@ class Dataset:
     def fingerprint(self):
         """Return 16 hexadecimal digits that change with any file, name, class, domain or split.
 
-        Where the folder lies does not matter.
+        Where the folder lies does not matter; a file outside of it counts by its name.
         """
         facts = [self.channels, self.segments, self.label_values]
+        facts += [self.regions, self.region_order, self.ignore_value]
         for case in self.cases:
             facts.append([case.name, case.patient, case.domain, case.split])
             for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
-                name = path.relative_to(self.folder).as_posix()
+                is_inside = path.is_relative_to(self.folder)
+                name = path.relative_to(self.folder).as_posix() if is_inside else path.name
                 facts.append([name, path.stat().st_size, file_digest(path)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

@@ -96,7 +96,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         Receives a folder a case, ``cases.csv`` and ``settings.json``. A case whose folder has its
         final name is complete and is kept.
     report : callable
-        Receives lines of text: how far it is, and how many headers had to be resolved.
+        Receives lines of text: how far it is, how many headers had to be resolved, and how many
+        cases hold no foreground.
     selection : segcal_lite.cases.Selection, optional
         The channel and the organ that are kept of a larger dataset.
 
@@ -107,7 +108,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     Raises
     ------
     ValueError
-        If `folder` was prepared from other data or settings, or a case is wrong.
+        If `folder` was prepared from other data or settings, a case is wrong, or none holds any
+        foreground.
     """
     folder = Path(folder)
     settings = {
@@ -131,20 +133,32 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         if header_conflicts:  # one line for all of them, not one for each file
             first = header_conflicts[0].message
             report(f"{len(header_conflicts)} headers were resolved, the first: {first}")
+        if waiting or not (folder / "cases.csv").exists():
+            _count_empty(dataset, folder, report)
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
         write_table(folder / "cases.csv", pd.DataFrame(rows, columns=["case", "domain", "split"]))
     return read_prepared(folder)
+
+
+def _count_empty(dataset, folder, report):
+    """Say how many of the prepared cases hold no foreground; refuse if none does."""
+    paths = [folder / case.name / "labels.npy" for case in dataset.cases]
+    n_empty = sum(not (np.load(path, mmap_mode="r") > 0).any() for path in paths)
+    if n_empty == len(paths):
+        raise wrong_input(dataset.folder, f"no foreground in {n_empty} cases", "some in one")
+    if n_empty:
+        report(f"{n_empty} of {len(paths)} cases hold no foreground")
 
 
 def _prepare_case(dataset, case, task, crop_size, folder, selection):
     """Write the arrays of one case aside, then give their folder its name."""
     image, labels, affine = load_case(dataset, case)
     if selection is not None:
-        image, labels = selection.of(image, labels, case.label_path)
+        image, labels = selection.of(image, labels)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
-    if not arrays["labels"].any():
+    if (labels > 0).any() and not (arrays["labels"] > 0).any():
         grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:

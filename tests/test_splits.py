@@ -202,7 +202,7 @@ def test_the_names_of_a_split():
         ("case,split\n", "cases.csv: found no case, expected at least one row"),
         ("case,split\na\n", "cases.csv, line 2: found 1 cells, expected 2: case, split"),
         ("case,split\na,train,b\n", "cases.csv, line 2: found 3 cells, expected 2"),
-        ("case,split\na,train\nb,exam\n", "cases.csv, line 3, split: found 'exam', expected one of"),
+        ("case,split\na,train\nb,exam\n", "cases.csv, line 3, split: found 'exam', expected one"),
         ("case,Case\na,b\n", r"cases.csv: found columns \['case', 'case'\]"),
         ("case,split\na,\n", "cases.csv, line 2, split: found '', expected one of"),
         ("case,domain\na,\n", "cases.csv, line 2, domain: found an empty cell"),

@@ -12,11 +12,13 @@ import pandas as pd
 from ._checks import check_choice
 from .caches import prepare_dataset
 from .calibration import CalibrationSums
+from .case_lists import check_leave_out
 from .datasets import read_dataset, task_of
 from .devices import choose_device
 from .ensembles import Member, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
 from .losses import LOSSES
+from .parameters import PHANTOM_TASK
 from .phantoms import PHANTOM_TASKS, write_phantoms
 from .processes import count_workers, spawned_processes
 from .runs import (
@@ -157,7 +159,15 @@ class Experiment:
 
 
 def open_experiment(
-    out, data=PHANTOMS, task=None, profile="smoke", seed=0, device="auto", report=print, **scale
+    out,
+    data=PHANTOMS,
+    task=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    leave_out=None,
+    **scale,
 ):
     """Open a run folder: read the data, settle task and profile, prepare every case.
 
@@ -168,14 +178,16 @@ def open_experiment(
     data : path or "phantoms"
         A dataset in the common layout, or the built-in phantoms, written when missing.
     task : str, optional
-        A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (the default) or prostate.
-        Without one it is read from the dataset.
+        A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (their default) or prostate.
+        Without one it is as the dataset says.
     profile : {"smoke", "laptop", "paper"}
     seed : int
         Of phantoms, splits, members and resampling.
     device : str
     report : callable
         Receives lines of text.
+    leave_out : list of str, optional
+        Cases to go on without; part of the run's identity.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -191,13 +203,14 @@ def open_experiment(
     out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
         names = (*PHANTOM_TASKS, "prostate_3d")
-        known = task_for_profile(TASKS[check_choice("task", task or "heart", names)], profile)
+        known = task_for_profile(TASKS[check_choice("task", task or PHANTOM_TASK, names)], profile)
         settled = get_profile(profile, known, **scale)
         folder = out / "data"
         write_phantom_cases(folder, known, settled, seed)
-        dataset = read_dataset(folder, task=known, seed=seed)
+        dataset = read_dataset(folder, task=known, seed=seed, leave_out=leave_out)
     else:
-        dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
+        folder = resolve_path(data)
+        dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
         known = task_for_profile(task_of(dataset, task), profile)
         settled = get_profile(profile, known, **scale)
     for note in dataset.notes:
@@ -209,6 +222,7 @@ def open_experiment(
         "profile": profile,
         "crop_size": settled.crop_size,
         "seed": seed,
+        "leave_out": check_leave_out(leave_out),
     }
     with run_lock(out):
         if (out / "run.json").exists():

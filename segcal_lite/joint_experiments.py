@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ._checks import check_choice
+from ._checks import check_choice, wrong_input
 from .block_settings import BlockSettings, plan_name
 from .block_training import train_on_blocks
 from .caches import read_prepared
+from .case_lists import check_leave_out, named
 from .devices import choose_device
 from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
 from .processes import count_workers
@@ -246,7 +247,15 @@ def _progress(folder):
 
 
 def open_joint_experiment(
-    out, data=PHANTOMS, sets=None, profile="smoke", seed=0, device="auto", report=print, **scale
+    out,
+    data=PHANTOMS,
+    sets=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    leave_out=None,
+    **scale,
 ):
     """Open a run folder of many sets: read or draw each, prepare every case.
 
@@ -264,6 +273,8 @@ def open_joint_experiment(
     device : str
     report : callable
         Receives lines of text.
+    leave_out : list of str, optional
+        Sets and cases to go on without, as in `set_files.read_sets`; none of phantoms.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -279,11 +290,14 @@ def open_joint_experiment(
     out, device = resolve_path(out), str(choose_device(device))
     settled = get_volume_profile(profile, **scale)
     is_phantom = str(data) == PHANTOMS
-    sources = None if is_phantom else read_sets(resolve_path(data), seed)
+    left_out = check_leave_out(leave_out)
+    if is_phantom and left_out:
+        raise wrong_input("leave_out", named(left_out), "none, since all phantoms are fit")
+    sources = None if is_phantom else read_sets(resolve_path(data), seed, left_out)
     known = tuple(ORGAN_SETS if is_phantom else sources)
     for name in sets or ():
         check_choice("set", name, known)
-    identity = {"data": str(data), "seed": seed, "profile": profile}
+    identity = {"data": str(data), "seed": seed, "profile": profile, "leave_out": left_out}
     grid = ("phantom_side", "phantom_spacing_mm", "most_images")
     identity |= {key: getattr(settled, key) for key in grid} if is_phantom else {}
     with run_lock(out):
@@ -292,6 +306,8 @@ def open_joint_experiment(
         else:
             write_json(out / "joint.json", identity)
         record_provenance(out / "provenance.json", device)
+    if left_out:
+        report(f"left out by name: {named(left_out)}")
     names = tuple(sets or known)
     jobs = {
         name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])

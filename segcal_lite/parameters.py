@@ -73,6 +73,5 @@ def choose_out(out, data, task, profile):
         return str(out)
     if os.environ.get("SEGCAL_OUT"):
         return os.environ["SEGCAL_OUT"]
-    name = Path(data).name
-    unnamed = PHANTOM_TASK if name == "phantoms" else "own"
-    return f"runs/{name}-{task or unnamed}-{profile}"
+    unnamed = PHANTOM_TASK if str(data) == "phantoms" else "own"
+    return f"runs/{Path(data).name}-{task or unnamed}-{profile}"

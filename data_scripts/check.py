@@ -1,6 +1,6 @@
 """Say case by case whether a folder in nnU-Net's or MSD's layout is fit for the notebooks.
 
-    python -m data_scripts.check DIR [--task NAME] [--workers N]
+    python -m data_scripts.check DIR [--task NAME] [--leave-out CASE ...] [--workers N]
 
 Nothing is written. Every volume is opened as the notebooks will open it; the exit status is 1 if a
 case does not fit.
@@ -8,12 +8,14 @@ case does not fit.
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from segcal_lite._checks import wrong_input
 from segcal_lite.cases import check_case
 from segcal_lite.datasets import read_dataset, settle
 from segcal_lite.grids import describe_cut, survey
@@ -35,31 +37,38 @@ def main(arguments=None):
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--task", help="a task in segcal_lite.tasks, for its channels and segments")
+    parser.add_argument("--leave-out", nargs="+", metavar="CASE", help="names to go on without")
     parser.add_argument("--workers", type=count, default=os.cpu_count(), help=WORKERS)
     options = parser.parse_args(arguments)
-    return said_in_one_sentence(_check, options.folder, options.task, options.workers)
+    given = options.folder, options.task, options.leave_out, options.workers
+    return said_in_one_sentence(_check, *given)
 
 
-def _check(folder, task, workers):
+def _check(folder, task, leave_out, workers):
     """Print the lines; return the exit status."""
-    problems = {}
-    dataset = read_dataset(folder, task=task, problems=problems)
+    unfit = {}
+    dataset = read_dataset(folder, task=task, problems=unfit, leave_out=leave_out)
     for line in describe(dataset, TASKS.get(task)):
         print(line)
-    problems |= check_cases(dataset, workers)
-    fit = {case.name: f"fit ({case.domain}, {case.split})" for case in dataset.cases}
-    for name, problem in sorted(problems.items()):
-        print(f"  {name}: {problem or fit[name]}")
-    cases = tuple(case for case in dataset.cases if not problems[case.name])
-    for line in describe_crops(replace(dataset, cases=cases), task) if cases else ():
+    found = check_cases(dataset, workers)
+    unfit |= {name: result for name, result in found.items() if isinstance(result, str)}
+    fit = {case.name: case for case in dataset.cases if case.name not in unfit}
+    for name in sorted(unfit.keys() | fit.keys()):
+        problem = unfit.get(name)
+        print(f"  {name}: {problem or f'fit ({fit[name].domain}, {fit[name].split})'}")
+    for line in count_voxels([found[name] for name in fit]):
         print(line)
-    n_fit = sum(not problem for problem in problems.values())
-    absent = set(SPLITS) - {case.split for case in dataset.cases if not problems[case.name]}
+    for line in describe_crops(replace(dataset, cases=tuple(fit.values())), task) if fit else ():
+        print(line)
+    absent = set(SPLITS) - {case.split for case in fit.values()}
     if absent:
         where = " and ".join(sorted(absent))
         print(f"no fit case in {where}: the notebooks cannot train on it")
-    print(f"{n_fit} of {len(problems)} cases are fit")
-    return 0 if n_fit == len(problems) else 1
+    print(f"{len(fit)} of {len(fit) + len(unfit)} cases are fit")
+    if unfit and fit:
+        names = shlex.join(sorted({*unfit, *(leave_out or ())}))
+        print(f"to go on without the others, here and in the demo: --leave-out {names}")
+    return 1 if unfit else 0
 
 
 def describe(dataset, task):
@@ -88,24 +97,55 @@ def describe_crops(dataset, task):
     return [f"slices are {plane}", *lines]
 
 
+def count_voxels(counts):
+    """Return notes on cases without foreground and on voxels that nobody annotated.
+
+    Parameters
+    ----------
+    counts : list of tuple of three int
+        For each case what `segcal_lite.cases.check_case` returns.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If no case holds any foreground.
+
+    Examples
+    --------
+    >>> count_voxels([(5, 10, 100), (0, 0, 100)])
+    ['note: 1 of 2 cases hold no foreground', 'note: 5.0 % of all voxels are ignored']
+    """
+    n_empty = sum(n_foreground == 0 for n_foreground, _, _ in counts)
+    if counts and n_empty == len(counts):
+        raise wrong_input("labels", f"no foreground in {n_empty} fit cases", "some in one")
+    n_ignored, n_voxels = (sum(count[part] for count in counts) for part in (1, 2))
+    notes = [f"note: {n_empty} of {len(counts)} cases hold no foreground"] if n_empty else []
+    if n_ignored:
+        notes.append(f"note: {100 * n_ignored / n_voxels:.1f} % of all voxels are ignored")
+    return notes
+
+
 def check_cases(dataset, workers=1):
-    """Return for each case a sentence about what is wrong with it, or an empty text."""
+    """Return for each case its counts, as `check_case` does, or a sentence about what is wrong."""
     names = [case.name for case in dataset.cases]
-    check = partial(_problem, dataset)
+    check = partial(_counts, dataset)
     if workers == 1 or len(names) < 2:
         return dict(zip(names, map(check, dataset.cases), strict=True))
     with spawned(min(workers, len(names))) as executor:
         return dict(zip(names, executor.map(check, dataset.cases), strict=True))
 
 
-def _problem(dataset, case):
-    """Return what `check_case` complains about; headers that are resolved are no complaint."""
+def _counts(dataset, case):
+    """Return what `check_case` counts or complains about; resolved headers are no complaint."""
     with warnings.catch_warnings(action="ignore"):
         try:
-            check_case(dataset, case)
+            return check_case(dataset, case)
         except (ValueError, OSError) as error:
             return str(error)
-    return ""
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 SOURCE is the CSV, or a folder with a ``pairs.csv``. Its columns are ``case`` and ``label``, one
 ``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train, validation,
-test). Paths are relative to the CSV. ``--classes liver=1 tumour=2,3`` names the label values; what
-they do not name may not occur, and two names never share a value. Axes that are merely turned
-against each other are turned back; grids that differ are refused.
+test; also val and the like). Paths are relative to the CSV. ``--classes liver=1 tumour=2,3`` names
+the label values; what they do not name may not occur, and two names never share a value. Axes that
+are merely turned against each other are turned back; grids that differ are refused.
 """
 
 import sys
 
 import pandas as pd
 
-from segcal_lite._checks import check_choice, wrong_input
-from segcal_lite.splits import SPLITS, check_name, check_splits, check_unique
+from segcal_lite._checks import wrong_input
+from segcal_lite.splits import check_name, check_splits, check_unique, split_named
 
 from ._cases import Facts, Found, SourceCase, missing_files
 from ._face import run_script
@@ -117,13 +117,12 @@ def _split(path, table, cases, seed):
     if "split" not in table.columns:
         return drawn(cases, COUNTS_OF_B, seed)
     patients = [case.patient for case in cases]
-    for split in table.split:
-        check_choice(f"{path}, split", split, SPLITS)
+    splits = [split_named(f"{path}, split", name) for name in table.split]
     try:
-        check_splits(list(table.split), patients)
+        check_splits(splits, patients)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return dict(zip(patients, table.split, strict=True))
+    return dict(zip(patients, splits, strict=True))
 
 
 def read_case(case):

@@ -19,9 +19,11 @@ def main(arguments=None):
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the notebooks and gather a page of results")
     demo.add_argument("--data", default="phantoms", help="a dataset's folder (default: phantoms)")
-    demo.add_argument("--task", help="such as heart (default: as the data say)")
+    demo.add_argument("--task", help="such as heart (default: as the data say; of phantoms heart)")
     demo.add_argument("--sets", help="a file of sets, or a folder of datasets (notebook 06)")
     demo.add_argument("--volumes", help="a dataset with one organ (notebook 07)")
+    leave_out = "cases, and sets, to go on without"
+    demo.add_argument("--leave-out", nargs="+", metavar="NAME", help=leave_out)
     demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
     demo.add_argument("--out", default="runs/demo", help="run folder")
     demo.add_argument("--seed", type=int, default=0)

@@ -125,8 +125,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         Receives a folder a case, ``cases.csv``, ``cut.csv``, ``grid.json`` and ``settings.json``.
         A case whose folder has its final name is complete and is kept.
     report : callable
-        Receives lines of text: how far it is, how many headers had to be resolved, and what the
-        crop cuts away.
+        Receives lines of text: how far it is, how many headers had to be resolved, what the crop
+        cuts away, and how many cases hold no foreground.
     selection : segcal_lite.cases.Selection, optional
         The channel and the organ that are kept of a larger dataset.
     grid : segcal_lite.grids.Grid, optional
@@ -139,8 +139,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     Raises
     ------
     ValueError
-        If `folder` was prepared from other data or settings, a case is wrong, or the crop cuts
-        away too much (`segcal_lite.grids.check_cut`).
+        If `folder` was prepared from other data or settings, a case is wrong, none holds any
+        foreground, or the crop cuts away too much (`segcal_lite.grids.check_cut`).
     """
     folder = Path(folder)
     settings = {
@@ -174,23 +174,35 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         if header_conflicts:  # one line for all of them, not one for each file
             first = header_conflicts[0].message
             report(f"{len(header_conflicts)} headers were resolved, the first: {first}")
+        if waiting or not (folder / "cases.csv").exists():
+            _count_empty(dataset, folder, report)
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
         write_table(folder / "cases.csv", pd.DataFrame(rows, columns=["case", "domain", "split"]))
     return read_prepared(folder)
+
+
+def _count_empty(dataset, folder, report):
+    """Say how many of the prepared cases hold no foreground; refuse if none does."""
+    paths = [folder / case.name / "labels.npy" for case in dataset.cases]
+    n_empty = sum(not (np.load(path, mmap_mode="r") > 0).any() for path in paths)
+    if n_empty == len(paths):
+        raise wrong_input(dataset.folder, f"no foreground in {n_empty} cases", "some in one")
+    if n_empty:
+        report(f"{n_empty} of {len(paths)} cases hold no foreground")
 
 
 def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
     """Write the arrays of one case aside, then give their folder its name."""
     image, labels, affine = load_case(dataset, case)
     if selection is not None:
-        image, labels = selection.of(image, labels, case.label_path)
+        image, labels = selection.of(image, labels)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     uncropped = resample_label(labels, record)
     arrays = {"image": image, "labels": crop_label(uncropped, record)}
-    if np.count_nonzero(uncropped) > np.count_nonzero(arrays["labels"]):
+    if np.count_nonzero(uncropped > 0) > np.count_nonzero(arrays["labels"] > 0):
         arrays["uncropped_labels"] = uncropped
-    if not uncropped.any():
+    if (labels > 0).any() and not (uncropped > 0).any():
         grid = f"voxels of {record.spacing_mm} mm"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:

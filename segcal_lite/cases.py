@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._checks import check_choice, check_finite, wrong_input
+from ._checks import IGNORED, check_choice, check_finite, wrong_input
 from .same_images import file_digest
 from .splits import SPLITS
 from .volumes import check_same_grid, read_label, read_volume
@@ -101,13 +101,15 @@ class Dataset:
     def fingerprint(self):
         """Return 16 hexadecimal digits that change with any file, name, class, domain or split.
 
-        Where the folder lies does not matter.
+        Where the folder lies does not matter; a file outside of it counts by its name.
         """
         facts = [self.channels, self.segments, self.label_values]
+        facts += [self.regions, self.region_order, self.ignore_value]
         for case in self.cases:
             facts.append([case.name, case.patient, case.domain, case.split])
             for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
-                name = path.relative_to(self.folder).as_posix()
+                is_inside = path.is_relative_to(self.folder)
+                name = path.relative_to(self.folder).as_posix() if is_inside else path.name
                 facts.append([name, path.stat().st_size, file_digest(path)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -120,26 +122,25 @@ class Selection:
     ----------
     channel : int
     classes : tuple of int
-        Classes 1 to K - 1 that are merged to foreground; all others become background.
+        Classes 1 to K - 1 that are merged to foreground; all others become background, but what
+        nobody annotated stays `_checks.IGNORED`.
     """
 
     channel: int
     classes: tuple
 
-    def of(self, image, labels, path):
-        """Return the image (1, X, Y, Z) and labels 0 and 1; `path` is named where none is 1.
+    def of(self, image, labels):
+        """Return the image (1, X, Y, Z) and labels 0 and 1; where the organ is absent, all 0.
 
         Examples
         --------
-        >>> image, labels = np.zeros((3, 2, 2, 2)), np.arange(8).reshape(2, 2, 2)
-        >>> image, labels = Selection(2, (1, 4)).of(image, labels, "a.nii.gz")
+        >>> image, labels = np.zeros((3, 2, 2, 2)), np.arange(-1, 7).reshape(2, 2, 2)
+        >>> image, labels = Selection(2, (1, 4)).of(image, labels)
         >>> image.shape, labels.ravel().tolist()
-        ((1, 2, 2, 2), [0, 1, 0, 0, 1, 0, 0, 0])
+        ((1, 2, 2, 2), [-1, 0, 1, 0, 0, 1, 0, 0])
         """
-        merged = np.isin(labels, self.classes).astype(np.int16)
-        if not merged.any():
-            raise wrong_input(path, f"no voxel of the classes {self.classes}", "at least one")
-        return image[self.channel][np.newaxis], merged
+        merged = np.where(labels == IGNORED, IGNORED, np.isin(labels, self.classes))
+        return image[self.channel][np.newaxis], merged.astype(np.int16)
 
 
 def load_case(dataset, case):
@@ -157,7 +158,8 @@ def load_case(dataset, case):
     image : ndarray (C, X, Y, Z), float32
         As stored, not normalised.
     labels : ndarray (X, Y, Z), int16
-        Classes 0 to K - 1, renumbered by `Dataset.label_values`.
+        Classes 0 to K - 1, renumbered by `Dataset.label_values`; `_checks.IGNORED` where nobody
+        annotated. All background is a label like any other: the image shows no lesion.
     affine : ndarray (4, 4), float64
         From voxel indices to mm.
 
@@ -166,7 +168,7 @@ def load_case(dataset, case):
     ValueError
         Naming the file: unreadable or truncated, NaN or infinite voxels, another number of
         channels, image and label on different grids, a single slice, a value that is no label of
-        the dataset, or no voxel of any segment.
+        the dataset, or no voxel that somebody annotated.
     """
     volumes = [read_volume(path) for path in case.image_paths]
     label = read_label(case.label_path)
@@ -178,17 +180,26 @@ def load_case(dataset, case):
         raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
     if label.grid_shape[-1] < 2:
         raise wrong_input(case.label_path, "1 slice", "at least 2 along the last axis")
-    unknown = np.unique(label.data[~np.isin(label.data, dataset.label_values)]).tolist()
-    if unknown:
-        expected = f"only {list(dataset.label_values)}"
-        raise wrong_input(case.label_path, f"label values {unknown}", expected)
-    if not label.data.any():
-        raise wrong_input(case.label_path, "no voxel of any segment", "at least one")
+    labels = _classes(dataset, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
-    labels = np.searchsorted(dataset.label_values, label.data).astype(np.int16)
     return check_finite(case.image_paths[0], image), labels, volumes[0].affine
 
 
+def _classes(dataset, label):
+    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated."""
+    values = list(dataset.label_values)
+    ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)
+    if ignored.all():
+        raise wrong_input(label.path, f"{dataset.ignore_value} (ignore) only", f"some of {values}")
+    unknown = np.unique(label.data[~ignored & ~np.isin(label.data, values)]).tolist()
+    if unknown:
+        raise wrong_input(label.path, f"label values {unknown}", f"only {values}")
+    labels = np.searchsorted(values, label.data).astype(np.int16)
+    labels[ignored] = IGNORED
+    return labels
+
+
 def check_case(dataset, case):
-    """Raise what `load_case` would raise; for looking at a whole dataset before it is used."""
-    load_case(dataset, case)
+    """Return how many voxels are foreground, ignored, and there, or raise as `load_case`."""
+    _, labels, _ = load_case(dataset, case)
+    return int((labels > 0).sum()), int((labels == IGNORED).sum()), labels.size

@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from . import notebook_copies, pages, published, stored_outputs
+from ._checks import wrong_input
+from .case_lists import case_names, check_leave_out, named
 from .runs import project_root, provenance, resolve_path, write_table
+from .set_files import names_in_sets
 from .setup_environment import KERNEL
 from .story import tell_detection_story, tell_story, with_other_seeds
 
@@ -29,7 +32,7 @@ OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of 
 }
 
 
-def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scale):
+def demo(data, task, profile, out, seed, device, sets=None, volumes=None, leave_out=None, **scale):
     """Run the notebooks in order on one run folder, then gather ``index.html``.
 
     Those of `OTHER_DATA` run on phantoms where the others do, or where theirs are given.
@@ -37,6 +40,7 @@ def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scal
     folder = resolve_path(out)
     default = "phantoms" if str(data) == "phantoms" else None
     others = {"sets": sets or default, "volumes": volumes or default}
+    absent = left_out_of({"data": str(data)} | others, leave_out)
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
     names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
     started = time.monotonic()
@@ -47,8 +51,7 @@ def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scal
             own = {"data": str(data), "task": task} | scale
             if name in OTHER_DATA:
                 own = {OTHER_DATA[name]: str(others[OTHER_DATA[name]])}
-            if name == "07_volumetric" and volumes:
-                own["task"] = None  # as the data say, not the phantoms' prostate
+            own["leave_out"] = absent[OTHER_DATA.get(name, "data")]
             parameters = common | own
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name
@@ -59,6 +62,38 @@ def demo(data, task, profile, out, seed, device, sets=None, volumes=None, **scal
     index = pages.write_index(folder, titles)
     print(f"done: open {index}", flush=True)
     return 0
+
+
+def left_out_of(sources, leave_out):
+    """Return which of the names to leave out are in each source of data, or None.
+
+    Parameters
+    ----------
+    sources : dict of str
+        Folder of ``data`` and ``volumes``, folder or file of ``sets``; phantoms hold no such name.
+    leave_out : list of str or None
+
+    Returns
+    -------
+    dict of list of str
+
+    Raises
+    ------
+    ValueError
+        If a name is in none of them.
+    """
+    wanted, absent = check_leave_out(leave_out), {}
+    for key, source in sources.items():
+        known = ()
+        if wanted and source not in (None, "phantoms"):
+            path = resolve_path(source)
+            known = names_in_sets(path, wanted) if key == "sets" else case_names(path)
+        absent[key] = [name for name in wanted if name in known] or None
+    unknown = set(wanted).difference(*filter(None, absent.values()))
+    if unknown:
+        given = ", ".join(f"--{key} {source}" for key, source in sources.items() if source)
+        raise wrong_input("--leave-out", named(unknown), f"names of cases or sets in {given}")
+    return absent
 
 
 def hippocampus(profile, source, data, out, seed, device, mirror, checksum):

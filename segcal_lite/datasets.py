@@ -2,15 +2,16 @@
 
 The layout is nnU-Net's raw one; a dataset in it runs without conversion::
 
-    dataset.json                  channel_names, labels, file_ending
+    dataset.json                  channel_names, labels, file_ending, numTraining
     imagesTr/<case>_0000.nii.gz   one file a channel (or MSD's <case>.nii.gz with all of them)
     labelsTr/<case>.nii.gz
     cases.csv                     optional: case, domain, split, patient; it decides which cases
     posteriorsTr/<case>.nii.gz    phantoms only: true class probabilities, classes along axis 4
 
-Without a column ``split`` the patients are split by a seed; without ``patient`` each case is its
-own patient; without ``domain`` there is one. Where splits are drawn, cases of the same image count
-as one patient. What was decided so is logged and kept in `Dataset.notes`.
+``dataset`` in ``dataset.json`` may list the files of each case, as in nnU-Net. Without a column
+``split`` the patients are split by a seed; without ``patient`` each case is its own patient;
+without ``domain`` there is one. Where splits are drawn, cases of the same image count as one
+patient. What was decided so is logged and kept in `Dataset.notes`.
 """
 
 import logging
@@ -20,11 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import check_choice, wrong_input
+from .case_lists import select_cases
 from .cases import Case, Dataset, check_case, load_case
 from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, survey
-from .layouts import Description, find_file_ending, find_files, read_description
+from .layouts import Description, read_layout
 from .same_images import keep_together, same_images
-from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
+from .splits import DEFAULT_COUNTS, SPLITS, check_splits, split_by_patient
 from .tasks import TASKS, Task, get_profile, task_for_profile
 from .volumes import read_label, read_volume
 
@@ -33,10 +35,10 @@ __all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "settle
 logger = logging.getLogger("segcal_lite")
 
 
-def read_dataset(folder, task=None, seed=0, split=None, problems=None):
+def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out=None):
     """Find the cases of a folder and split them by patient.
 
-    ``cases.csv`` decides which cases there are, else MSD's ``training`` list, else the files.
+    ``cases.csv`` decides which cases there are, else the list in ``dataset.json``, else the files.
     Without ``dataset.json``, channels and segments are those of `task`, or else come from the file
     names and the values in the labels; only then are volumes opened.
 
@@ -55,6 +57,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     problems : dict, optional
         Receives for each case whose files are not all there why it is left out; without it the
         first such case is an error.
+    leave_out : list of str, optional
+        Cases to go on without, as if they were not there: splits are drawn among the others.
 
     Returns
     -------
@@ -64,7 +68,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     ------
     ValueError
         Naming the file or field: a missing folder, file, channel or label, a malformed
-        ``dataset.json`` or ``cases.csv``, a task that does not fit, a split without patients, a
+        ``dataset.json`` or ``cases.csv``, ``numTraining`` that counts other cases than there are, a
+        name in `leave_out` that no case has, a task that does not fit, a split without patients, a
         patient in two splits, or `split` where ``cases.csv`` already assigns one.
 
     Examples
@@ -85,23 +90,11 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     if not folder.is_dir():
         raise wrong_input(folder, "no such folder", "a dataset with imagesTr and labelsTr")
     task = None if task is None else _get_task(task)
-    given = read_description(folder)
-    file_ending = given.file_ending if given else find_file_ending(folder)
-    images, labels = find_files(folder, file_ending)
-    rows, notes = _select_rows(folder, given and given.training, set(images) | set(labels))
+    given, file_ending, images, labels = read_layout(folder)
+    rows, notes = select_cases(folder, given, images, labels, leave_out)
     names = [row["case"] for row in rows]
     files = [(images.get(name, {}), labels.get(name)) for name in names]
-    description = given or _derive_description(folder, files, file_ending, task)
-    channels, segments = description.channels, description.segments
-    if given is None:
-        origin = "the files" if task is None else f"task {task.name}"
-        both = f"channels {', '.join(channels)} and segments {', '.join(segments)}"
-        notes.append(f"no dataset.json: {both} come from {origin}")
-    if task is not None:
-        notes += _check_task(task, channels, segments)
-    values = description.label_values
-    if values != tuple(range(len(values))):
-        notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
+    description, class_notes = _describe(folder, given, files, file_ending, task)
     paths = [sorted(images.values()) for images, _ in files]
     rows, same_notes = keep_together(rows, same_images(dict(zip(names, paths, strict=True))))
     splits, split_notes = _assign_splits(rows, task, seed, split)
@@ -113,10 +106,21 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
             if problems is None:
                 raise
             problems[row["case"]] = str(error)
-    name, notes = folder.resolve().name, tuple(notes + same_notes + split_notes)
+    name, notes = folder.resolve().name, (*notes, *class_notes, *same_notes, *split_notes)
     for note in notes:
         logger.info("%s: %s", name, note)
-    return Dataset(folder, name, channels, segments, tuple(cases), values, notes)
+    return Dataset(
+        folder=folder,
+        name=name,
+        channels=description.channels,
+        segments=description.segments,
+        cases=tuple(cases),
+        label_values=description.label_values,
+        notes=notes,
+        regions=description.regions,
+        region_order=description.region_order,
+        ignore_value=description.ignore_value,
+    )
 
 
 def _get_task(task):
@@ -124,13 +128,15 @@ def _get_task(task):
     return task if isinstance(task, Task) else TASKS[check_choice("task", task, tuple(TASKS))]
 
 
-def _check_task(task, channels, segments):
-    """Raise unless counts agree; return a note for each kind of name that differs."""
+def _check_task(task, data):
+    """Raise unless counts and regions agree; return a note for each kind of name that differs."""
+    if (task.regions, task.region_order) != (data.regions, data.region_order):
+        found = f"regions {data.segments}" if data.regions else "classes that exclude each other"
+        expected = "the regions of the task; without a task they come from the data"
+        raise wrong_input(f"task {task.name}", f"{found} in the data", expected)
     notes = []
-    for kind, ours, theirs in (
-        ("channels", channels, task.channels),
-        ("segments", segments, task.segments),
-    ):
+    for kind in ("channels", "segments"):
+        ours, theirs = getattr(data, kind), getattr(task, kind)
         if len(ours) != len(theirs):
             found = f"{len(ours)} {kind} in the data {ours}"
             raise wrong_input(f"task {task.name}", found, f"{len(theirs)} {theirs}")
@@ -140,16 +146,30 @@ def _check_task(task, channels, segments):
     return notes
 
 
-def _select_rows(folder, training, on_disk):
-    """Return one row for each case in use, by name, and a note on the cases left out."""
-    rows, source = read_case_table(folder), "cases.csv"
-    if rows is None:
-        rows, source = [{"case": name} for name in training or on_disk], "dataset.json"
-    if not rows:
-        raise wrong_input(folder, "no volume in imagesTr and labelsTr", "at least one case")
-    left_out = sorted(on_disk - {row["case"] for row in rows})
-    notes = [f"{source} does not name, so left out: {', '.join(left_out)}"] if left_out else []
-    return sorted(rows, key=lambda row: row["case"]), notes
+def _class_notes(description):
+    """Return what becomes of stored values that are not the classes 0, 1, 2, ... themselves."""
+    values, notes = description.label_values, []
+    if values != tuple(range(len(values))):
+        notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
+    for name, region in zip(description.segments, description.regions, strict=False):
+        stored = [str(values[k]) for k in region]
+        notes.append(f"segment {name} is the region of label values {', '.join(stored)}")
+    if description.ignore_value is not None:
+        left_out = "is left out of losses, scores and boxes"
+        notes.append(f"label value {description.ignore_value}, ignore, {left_out}")
+    return notes
+
+
+def _describe(folder, given, files, file_ending, task):
+    """Return what ``dataset.json`` says, or else task or files, and notes on it."""
+    description = given or _derive_description(folder, files, file_ending, task)
+    notes = [] if task is None else _check_task(task, description)
+    if given is None:
+        origin = "the files" if task is None else f"task {task.name}"
+        channels, segments = ", ".join(description.channels), ", ".join(description.segments)
+        both = f"channels {channels} and segments {segments}"
+        notes.insert(0, f"no dataset.json: {both} come from {origin}")
+    return description, notes + _class_notes(description)
 
 
 def _derive_description(folder, files, file_ending, task):
@@ -195,14 +215,16 @@ def _make_case(folder, row, images, label_path, split, description):
     """Return a `Case` after checking that its files are there."""
     name, n_channels = row["case"], len(description.channels)
     file_name = name + description.file_ending
+    where = folder / ("dataset.json" if description.files else "imagesTr")
     if label_path is None:
         raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
     if set(images) not in ({None}, set(range(n_channels))):
         numbers = ", ".join("all in one" if n is None else f"{n:04d}" for n in images)
         expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
-        raise wrong_input(
-            f"{folder / 'imagesTr'}, {name}", f"channels {numbers or 'none'}", expected
-        )
+        raise wrong_input(f"{where}, {name}", f"channels {numbers or 'none'}", expected)
+    for path in (*images.values(), label_path):
+        if not path.is_file():
+            raise wrong_input(path, "no such file", f"a volume of {name}")
     posterior_path = folder / "posteriorsTr" / file_name
     return Case(
         name=name,
@@ -223,7 +245,8 @@ def task_of(dataset, task=None, extents=None):
     dataset : Dataset
         From `read_dataset`.
     task : str or Task, optional
-        If given it is returned, after checking that the data has as many channels and segments.
+        If given it is returned, after checking that the data has as many channels and segments,
+        and the same regions.
     extents : list of segcal_lite.grids.Extent, optional
         Of the dataset, if it was surveyed before.
 
@@ -232,16 +255,17 @@ def task_of(dataset, task=None, extents=None):
     Task
         Without `task`: named as the dataset; voxel size in plane the median over cases of each of
         the first two axes, rounded to 0.0001 mm, because slices are cut along the last axis, whose
-        voxel size is kept; Dice weights all 1; `split` the patients there are.
+        voxel size is kept; Dice weights all 1; `split` the patients there are; regions as in
+        ``dataset.json``.
 
     Raises
     ------
     ValueError
-        An unknown task, or one with other numbers of channels or segments.
+        An unknown task, or one with other numbers of channels or segments, or other regions.
     """
     if task is not None:
         task = _get_task(task)
-        for note in _check_task(task, dataset.channels, dataset.segments):
+        for note in _check_task(task, dataset):
             logger.info("%s: %s", dataset.name, note)
         return task
     extents = extents or survey(dataset)
@@ -254,6 +278,8 @@ def task_of(dataset, task=None, extents=None):
         spacing_mm=(*in_plane_mm, None),
         dice_weights=(1.0,) * len(dataset.segments),
         split=tuple(map(len, patients)),
+        regions=dataset.regions,
+        region_order=dataset.region_order,
     )
 
 

@@ -12,12 +12,14 @@ import pandas as pd
 from ._checks import check_choice
 from .caches import prepare_dataset, read_grid
 from .calibration import CalibrationSums
+from .case_lists import check_leave_out
 from .datasets import read_dataset, settle
 from .devices import choose_device
 from .ensembles import Member, train_members
 from .evaluation import Scoring, fit_member_scalings, score_cases
 from .grids import Grid, check_cut, stored_survey
 from .losses import LOSSES
+from .parameters import PHANTOM_TASK
 from .phantoms import PHANTOM_TASKS, write_phantoms
 from .processes import count_workers, spawned_processes
 from .runs import (
@@ -172,6 +174,7 @@ def open_experiment(
     seed=0,
     device="auto",
     report=print,
+    leave_out=None,
     cut_foreground=False,
     **scale,
 ):
@@ -184,8 +187,8 @@ def open_experiment(
     data : path or "phantoms"
         A dataset in the common layout, or the built-in phantoms, written when missing.
     task : str, optional
-        A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (the default) or prostate.
-        Without one it is read from the dataset, and its voxels become so large that the crop holds
+        A name in `segcal_lite.tasks.TASKS`; for phantoms brain, heart (their default) or prostate.
+        Without one it is as the dataset says, and its voxels become so large that the crop holds
         the foreground.
     profile : {"smoke", "laptop", "paper"}
     seed : int
@@ -193,6 +196,8 @@ def open_experiment(
     device : str
     report : callable
         Receives lines of text.
+    leave_out : list of str, optional
+        Cases to go on without; part of the run's identity.
     cut_foreground : bool
         Go on though the crop cuts away more than `segcal_lite.grids.MOST_CUT` of a segment.
     **scale
@@ -211,13 +216,15 @@ def open_experiment(
     out, device = resolve_path(out), str(choose_device(device))
     if str(data) == PHANTOMS:
         names = (*PHANTOM_TASKS, "prostate_3d")
-        known = task_for_profile(TASKS[check_choice("task", task or "heart", names)], profile)
+        known = task_for_profile(TASKS[check_choice("task", task or PHANTOM_TASK, names)], profile)
         settled = get_profile(profile, known, **scale)
         folder = out / "data"
         write_phantom_cases(folder, known, settled, seed)
-        dataset, grid = read_dataset(folder, task=known, seed=seed), None
+        dataset = read_dataset(folder, task=known, seed=seed, leave_out=leave_out)
+        grid = None
     else:
-        dataset = read_dataset(resolve_path(data), task=TASKS.get(task), seed=seed)
+        folder = resolve_path(data)
+        dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
         extents = stored_survey(out / "survey.json", dataset)
         known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
         if not cut_foreground:
@@ -231,6 +238,7 @@ def open_experiment(
         "profile": profile,
         "crop_size": settled.crop_size,
         "seed": seed,
+        "leave_out": check_leave_out(leave_out),
     }
     with run_lock(out):
         if (out / "run.json").exists():

@@ -14,6 +14,7 @@ from ._checks import check_choice, wrong_input
 from .block_settings import BlockSettings, plan_name
 from .block_training import train_on_blocks
 from .caches import read_prepared
+from .case_lists import check_leave_out, named
 from .devices import choose_device
 from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
 from .processes import count_workers
@@ -253,6 +254,7 @@ def open_joint_experiment(
     seed=0,
     device="auto",
     report=print,
+    leave_out=None,
     crop_size=None,
     cut_foreground=None,
     **scale,
@@ -273,6 +275,8 @@ def open_joint_experiment(
     device : str
     report : callable
         Receives lines of text.
+    leave_out : list of str, optional
+        Sets and cases to go on without, as in `set_files.read_sets`; none of phantoms.
     crop_size : tuple of three int, optional
         Of all sets; by default as the file of sets says.
     cut_foreground : bool, optional
@@ -292,7 +296,10 @@ def open_joint_experiment(
     out, device = resolve_path(out), str(choose_device(device))
     settled = get_volume_profile(profile, **scale)
     is_phantom = str(data) == PHANTOMS
-    sources = None if is_phantom else read_sets(resolve_path(data), seed)
+    left_out = check_leave_out(leave_out)
+    if is_phantom and left_out:
+        raise wrong_input("leave_out", named(left_out), "none, since all phantoms are fit")
+    sources = None if is_phantom else read_sets(resolve_path(data), seed, left_out)
     given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
     given = {key: value for key, value in given.items() if value is not None}
     if is_phantom and given:
@@ -301,7 +308,7 @@ def open_joint_experiment(
     known = tuple(ORGAN_SETS if is_phantom else sources)
     for name in sets or ():
         check_choice("set", name, known)
-    identity = {"data": str(data), "seed": seed, "profile": profile}
+    identity = {"data": str(data), "seed": seed, "profile": profile, "leave_out": left_out}
     grid = ("phantom_side", "phantom_spacing_mm", "most_images")
     identity |= {key: getattr(settled, key) for key in grid} if is_phantom else {}
     with run_lock(out):
@@ -310,6 +317,8 @@ def open_joint_experiment(
         else:
             write_json(out / "joint.json", identity)
         record_provenance(out / "provenance.json", device)
+    if left_out:
+        report(f"left out by name: {named(left_out)}")
     names = tuple(sets or known)
     jobs = {
         name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])

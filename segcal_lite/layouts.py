@@ -2,19 +2,23 @@
 
 Read are nnU-Net's raw layout and the older one of the Medical Segmentation Decathlon (MSD), in
 which ``modality`` names the channels, labels are inverted (``{"0": "background"}``) and one 4D
-image holds all channels. Voxels are left alone here. Names that come from a file never lead out
-of the folder, and hidden files are not looked at.
+image holds all channels. Voxels are left alone here. Hidden files are not looked at, and a case's
+name never leads out of the folder; only ``dataset``, nnU-Net's list of paths, may point anywhere.
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ._checks import check_choice, wrong_input
+from ._checks import check_choice, check_count, wrong_input
+from .label_names import read_label_names
 from .splits import check_name, check_unique
 
-FILE_ENDINGS = (".nii.gz", ".nii")
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+FILE_ENDINGS = NIFTI_ENDINGS
+FOLDERS = ("imagesTr", "labelsTr")
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,18 @@ class Description:
 
     Attributes
     ----------
-    channels, segments : tuple of str
-        Channels in file order; foreground classes by rising label value.
-    label_values : tuple of int
-        Stored value of each class, background 0 first; (0, 1, 5) is possible.
+    channels : tuple of str
+        In file order.
+    segments, label_values, regions, region_order, ignore_value
+        As in `segcal_lite.label_names.LabelNames`.
     file_ending : {".nii.gz", ".nii"}
+        In small letters; files may have it in capitals.
     training : tuple of str or None
-        Cases in MSD's ``training`` list, if there is one.
+        Cases in MSD's ``training`` list, or in ``dataset``, if there is one.
+    files : tuple of two dict or None
+        Images and labels as `find_files` returns them, if ``dataset`` lists paths.
+    n_announced : int or None
+        Number of cases that ``numTraining`` promises.
     """
 
     channels: tuple
@@ -37,6 +46,11 @@ class Description:
     label_values: tuple
     file_ending: str
     training: tuple | None = None
+    files: tuple | None = None
+    n_announced: int | None = None
+    regions: tuple = ()
+    region_order: tuple = ()
+    ignore_value: int | None = None
 
 
 def read_description(folder):
@@ -55,24 +69,29 @@ def read_description(folder):
     Raises
     ------
     ValueError
-        Naming the file and the field: no JSON, channels not numbered from 0, labels that are
-        regions, an ignore label, values that repeat or lack 0, another file ending.
+        Naming the file and the field: no JSON, channels not numbered from 0, another file ending,
+        lists of cases that are none, a count that is no count, labels as `read_label_names`.
     """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
         return None
     fields = _read_json(path)
-    if "dataset" in fields:
-        raise wrong_input(f"{path}, dataset", "a list of file paths", "imagesTr and labelsTr")
     file_ending = fields.get("file_ending", FILE_ENDINGS[0])
+    file_ending = file_ending.lower() if isinstance(file_ending, str) else file_ending
     check_choice(f"{path}, file_ending", file_ending, FILE_ENDINGS)
-    names = _label_names(path, fields.get("labels"))
+    training = _training_list(path, fields.get("training"), file_ending)
+    files = _listed_files(path, fields["dataset"]) if "dataset" in fields else None
+    n_announced = fields.get("numTraining")
+    if n_announced is not None:
+        check_count(f"{path}, numTraining", n_announced, minimum=0)
+    labels = read_label_names(path, fields.get("labels"), fields.get("regions_class_order"))
     return Description(
         channels=_channels(path, fields),
-        segments=tuple(names[value] for value in sorted(names) if value),
-        label_values=tuple(sorted(names)),
         file_ending=file_ending,
-        training=_training_list(path, fields.get("training"), file_ending),
+        training=tuple(files[1]) if files else training,
+        files=files,
+        n_announced=n_announced,
+        **vars(labels),
     )
 
 
@@ -106,29 +125,6 @@ def _channels(path, fields):
     return tuple(names[str(i)] for i in range(len(names)))
 
 
-def _label_names(path, labels):
-    """Return names by value from {"liver": 1} or MSD's inverted {"1": "liver"}."""
-    what = f"{path}, labels"
-    if not isinstance(labels, dict) or len(labels) < 2:
-        raise wrong_input(what, repr(labels), "background and at least one segment")
-    if all(key.isdecimal() for key in labels):
-        pairs = [(int(key), name) for key, name in labels.items()]
-    else:
-        pairs = [(value, name) for name, value in labels.items()]
-    for value, name in pairs:
-        if isinstance(value, list):
-            expected = "one integer a class, so a value of its own for each region's own voxels"
-            raise wrong_input(f"{what}, {name}", f"the region {value}", expected)
-        if not (type(value) is int and value >= 0 and isinstance(name, str) and name):
-            raise wrong_input(what, f"{name!r}: {value!r}", "names with integers of at least 0")
-        if name.lower() == "ignore":
-            raise wrong_input(what, "an ignore label", "a class for every voxel")
-    values = [value for value, _ in pairs]
-    if 0 not in values or len(set(values)) < len(values):
-        raise wrong_input(what, f"values {values}", "0 for the background and each value once")
-    return dict(pairs)
-
-
 def _training_list(path, training, file_ending):
     """Return the case names in MSD's ``training`` list, or None without one."""
     if not training:
@@ -139,17 +135,65 @@ def _training_list(path, training, file_ending):
         pair = [entry.get(key) for key in ("image", "label")] if isinstance(entry, dict) else [None]
         parts = [PurePosixPath(item).parts for item in pair if isinstance(item, str)]
         name = parts[0][-1] if parts and parts[0] else ""
-        if parts != [("imagesTr", name), ("labelsTr", name)] or not name.endswith(file_ending):
+        if parts != [(below, name) for below in FOLDERS] or not _ends(name, file_ending):
             raise wrong_input(f"{path}, training", repr(entry), expected)
-        cases.append(check_name(f"{path}, training", name.removesuffix(file_ending)))
+        cases.append(check_name(f"{path}, training", name[: -len(file_ending)]))
     check_unique(f"{path}, training", cases)
     return tuple(cases)
+
+
+def _listed_files(path, listed):
+    """Return images and labels in ``dataset``: paths as written, or from the dataset's folder on.
+
+    As in nnU-Net a path may hold a variable of the environment, such as ``$DATA/a.nii.gz``.
+    """
+    what, images, labels = f"{path}, dataset", {}, {}
+    expected = 'cases such as "a": {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
+    if not isinstance(listed, dict) or not listed:
+        raise wrong_input(what, repr(listed), expected)
+    for case, files in listed.items():
+        check_name(what, case)
+        given = files if isinstance(files, dict) else {}
+        channels = given.get("images")
+        named = [given.get("label"), *(channels if isinstance(channels, list) else [None])]
+        if not all(isinstance(name, str) and _ends(name, FILE_ENDINGS) for name in named):
+            raise wrong_input(f"{what}, {case}", repr(files), f"{expected} ({FILE_ENDINGS})")
+        expanded = [path.parent / os.path.expandvars(name) for name in named]
+        labels[case], *channels = [Path(os.path.normpath(each)) for each in expanded]
+        images[case] = dict(enumerate(channels))
+    return images, labels
+
+
+def read_layout(folder):
+    """Read ``dataset.json`` and find the files of all cases.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+
+    Returns
+    -------
+    description : Description or None
+    file_ending : str
+    images, labels : dict
+        Of the cases in ``dataset``, else as `find_files`.
+
+    Raises
+    ------
+    ValueError
+        As `read_description`, `find_file_ending` and `find_files`.
+    """
+    given = read_description(folder)
+    file_ending = given.file_ending if given else find_file_ending(folder)
+    files = given.files if given and given.files else find_files(folder, file_ending)
+    return given, file_ending, *files
 
 
 def find_file_ending(folder):
     """Return the ending of the files in ``labelsTr``, for a folder without ``dataset.json``."""
     names = _names(folder, "labelsTr")
-    found = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+    found = [ending for ending in FILE_ENDINGS if any(_ends(name, ending) for name in names)]
     if len(found) != 1:
         what = Path(folder) / "labelsTr"
         raise wrong_input(what, " and ".join(found) or "no volume", "all .nii.gz or all .nii")
@@ -167,7 +211,7 @@ def find_files(folder, file_ending):
     folder : Path
         The dataset's.
     file_ending : {".nii.gz", ".nii"}
-        Of all its volumes.
+        Of all its volumes, in small or capital letters.
 
     Returns
     -------
@@ -179,7 +223,8 @@ def find_files(folder, file_ending):
     Raises
     ------
     ValueError
-        If ``imagesTr`` or ``labelsTr`` is missing or holds volumes of the other ending.
+        If ``imagesTr`` or ``labelsTr`` is missing, holds NIfTI volumes of the other ending, or two
+        files whose names differ in the letters of the ending only.
     """
     labels = _stems(folder, "labelsTr", file_ending)
     images = {}
@@ -198,10 +243,47 @@ def _names(folder, subfolder):
     return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
 
 
+def unread_files(folder, images, labels):
+    """Return the visible files of ``imagesTr`` and ``labelsTr`` that belong to no case.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+    images, labels : dict
+        From `read_layout`.
+
+    Returns
+    -------
+    list of str
+        Such as ``"imagesTr/preview.png"``.
+    """
+    read = {*labels.values(), *(path for files in images.values() for path in files.values())}
+    there = [below for below in FOLDERS if (Path(folder) / below).is_dir()]
+    return [
+        f"{below}/{name}"
+        for below in there
+        for name in _names(folder, below)
+        if Path(folder) / below / name not in read
+    ]
+
+
+def _ends(name, ending):
+    """Tell whether a file's name has one of the endings, in small or capital letters."""
+    return name.lower().endswith(ending)
+
+
 def _stems(folder, subfolder, file_ending):
     """Return the volumes in `subfolder` by name without ending."""
-    names = [name for name in _names(folder, subfolder) if name.endswith(FILE_ENDINGS)]
-    for name in names:
-        if not name.endswith(file_ending):
-            raise wrong_input(Path(folder) / subfolder / name, "this ending", file_ending)
-    return {n.removesuffix(file_ending): Path(folder) / subfolder / n for n in names}
+    stems = {}
+    for name in _names(folder, subfolder):
+        path, stem = Path(folder) / subfolder / name, name[: -len(file_ending)]
+        if not _ends(name, file_ending):
+            if _ends(name, NIFTI_ENDINGS):
+                raise wrong_input(path, "this ending", file_ending)
+        elif stem in stems:
+            found = f"a second {stem} beside {stems[stem].name}"
+            raise wrong_input(path, found, "one of each name")
+        else:
+            stems[stem] = path
+    return stems

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ._checks import wrong_input
 
+PHANTOM_TASK = "heart"  # of phantoms, where no task is named; data say themselves what they are
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
 
 
@@ -61,16 +62,16 @@ def choose_out(out, data, task, profile):
     """Run folder of a notebook: `out`, else ``$SEGCAL_OUT``, else ``runs/<data>-<task>-<profile>``.
 
     Notebooks with the same data, task and profile so share a folder, and what one has made the
-    next one finds.
+    next one finds. Without a task it is `PHANTOM_TASK` for phantoms, ``own`` for data.
 
     Examples
     --------
-    >>> choose_out("runs/mine", "phantoms", "heart", "smoke")
+    >>> choose_out("runs/mine", "phantoms", None, "smoke")
     'runs/mine'
     """
     if out is not None:
         return str(out)
     if os.environ.get("SEGCAL_OUT"):
         return os.environ["SEGCAL_OUT"]
-    name = Path(data).name
-    return f"runs/{name}-{task or 'own'}-{profile}"
+    unnamed = PHANTOM_TASK if str(data) == "phantoms" else "own"
+    return f"runs/{Path(data).name}-{task or unnamed}-{profile}"

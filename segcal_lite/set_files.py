@@ -12,7 +12,7 @@ The file is YAML, one entry a set; all but ``data`` may be left out::
       cut_foreground: true      # go on though the crop cuts the organ; default false
       domains: [Gholipour2017, Wu2021]  # cases of these only; default all
 
-In place of a file a folder will do: each dataset in it is a set.
+In place of a file a folder will do: each dataset in it is a set, if it has one channel.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from ._checks import check_choice, check_spacing, wrong_input
+from .case_lists import case_names, check_leave_out, named
 from .cases import Dataset, Selection
 from .datasets import read_dataset
 from .grids import common_slice_axis, median_spacing, survey
@@ -58,7 +59,7 @@ class SetSource:
     cut_foreground: bool = False
 
 
-def read_sets(path, seed=0):
+def read_sets(path, seed=0, leave_out=None):
     """Read the sets of a file, or of a folder of datasets.
 
     Parameters
@@ -66,6 +67,8 @@ def read_sets(path, seed=0):
     path : str or Path
     seed : int
         Of the splits, where ``cases.csv`` assigns none: 60 : 10 : 30 by patient, as B.
+    leave_out : list of str, optional
+        Sets to go on without, and cases, each in every set that has one of that name.
 
     Returns
     -------
@@ -75,20 +78,49 @@ def read_sets(path, seed=0):
     Raises
     ------
     ValueError
-        Naming the file and the set: an unknown key, channel, segment or domain, no data, or a
-        patient who is in one split of a set and in another of the next.
+        Naming the file and the set: an unknown key, channel, segment or domain, no data, a patient
+        who is in one split of a set and in another of the next, or a name to leave out that no set
+        and no case has.
     """
+    leave_out = check_leave_out(leave_out)
+    unknown = set(leave_out) - (names_in_sets(path, leave_out) if leave_out else set())
+    if unknown:
+        raise wrong_input("leave_out", named(unknown), f"sets of {path}, or cases of them")
+    entries = _read_entries(path, leave_out)
+    sets = {name: _read_set(path, name, entry, seed, leave_out) for name, entry in entries.items()}
+    _check_patients(path, sets)
+    return sets
+
+
+def names_in_sets(path, leave_out=()):
+    """Return the names of all sets, and of the cases of those sets that are not left out."""
+    folders = [resolve_path(entry["data"]) for entry in _read_entries(path, leave_out).values()]
+    names = set(_read_entries(path))
+    return names.union(*(case_names(folder) for folder in folders))
+
+
+def _read_entries(path, leave_out=()):
+    """Return the entries of a file, or one for each dataset in a folder."""
     path = Path(path)
     if path.is_dir():
-        folders = sorted(p for p in path.iterdir() if (p / "imagesTr").is_dir())
+        folders = sorted(p for p in path.iterdir() if _is_dataset(p))
         entries = {folder.name: {"data": folder} for folder in folders}
     else:
         entries = _read_yaml(path)
+    for name in entries:
+        if not isinstance(name, str) or "+" in name or "-then-" in name:
+            raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
+        check_name(f"{path}, set", name)
+    entries = {name: entry for name, entry in entries.items() if name not in leave_out}
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
-    sets = {name: _read_set(path, name, entry, seed) for name, entry in entries.items()}
-    _check_patients(path, sets)
-    return sets
+    return entries
+
+
+def _is_dataset(folder):
+    """Tell whether a visible folder holds a dataset, or says that it does."""
+    has_files = (folder / "imagesTr").is_dir() or (folder / "dataset.json").is_file()
+    return has_files and not folder.name.startswith(".")
 
 
 def _read_yaml(path):
@@ -110,19 +142,22 @@ def _read_yaml(path):
             value = entry.get(key, [])
             if not isinstance(value, list) or (key in entry and not value):
                 raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
-        if not isinstance(name, str) or "+" in name or "-then-" in name:
-            raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
-        check_name(f"{path}, set", name)
     return entries
 
 
-def _read_set(path, name, entry, seed):
+def _read_set(path, name, entry, seed, leave_out):
     """Return one set: its dataset, narrowed to a domain, and what of it is one organ."""
-    where = f"{path}, set {name}"
-    dataset = _of_domains(read_dataset(resolve_path(entry["data"]), seed=seed), entry, where, seed)
+    where, folder = f"{path}, set {name}", resolve_path(entry["data"])
+    absent = [case for case in case_names(folder) if case in leave_out] if leave_out else None
+    dataset = read_dataset(folder, seed=seed, leave_out=absent)
+    dataset = _of_domains(dataset, entry, where, seed)
     channel = entry.get("channel", dataset.channels[0])
     if "channel" not in entry and len(dataset.channels) > 1:
-        raise wrong_input(where, f"channels {dataset.channels}", "channel: one of them")
+        example = f"{name}: {{data: {entry['data']}, channel: {channel}}} in a file of sets"
+        expected = f"channel: one of them, as in {example}, or leave_out: [{name}]"
+        raise wrong_input(where, f"channels {dataset.channels}", expected)
+    if dataset.channels.count(channel) > 1:
+        raise wrong_input(where, f"several channels called {channel}", "names that differ")
     check_choice(f"{where}, channel", channel, dataset.channels)
     foreground = entry.get("foreground", list(dataset.segments))
     for segment in foreground:
@@ -135,11 +170,13 @@ def _read_set(path, name, entry, seed):
     except ValueError as error:
         raise ValueError(f"{where}, {error}") from error
     crop_size = entry.get("crop_size")
-    classes = tuple(1 + dataset.segments.index(segment) for segment in foreground)
+    numbers = [dataset.segments.index(segment) for segment in foreground]
+    regions = dataset.regions or [(1 + number,) for number in range(len(dataset.segments))]
+    classes = {k for number in numbers for k in regions[number]}
     return SetSource(
         task=organ_task(name, modality, " + ".join(foreground), spacing_mm),
         dataset=dataset,
-        selection=Selection(dataset.channels.index(channel), classes),
+        selection=Selection(dataset.channels.index(channel), tuple(sorted(classes))),
         crop_size=None if crop_size is None else tuple(crop_size),
         cut_foreground=check_choice(
             f"{where}, cut_foreground", entry.get("cut_foreground", False), (True, False)

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ._checks import check_choice, check_count, wrong_input
+from ._checks import check_count, wrong_input
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = ("case", "domain", "split", "patient")  # of cases.csv
+OTHER_NAMES = {  # of splits, as people write them in tables, in small or capital letters
+    "train": ("training", "tr"),
+    "validation": ("val", "valid", "dev"),
+    "test": ("testing", "ts"),
+}
 
 # Without a task: B keeps 30 % for testing; one patient in seven of the rest validates (ours).
 DEFAULT_COUNTS = (60, 10, 30)
@@ -146,6 +152,20 @@ def check_name(what, name):
     return name
 
 
+def split_named(what, name):
+    """Return the split that `name` means; `what` is named where there is none.
+
+    Examples
+    --------
+    >>> split_named("split", "Val"), split_named("split", "train")
+    ('validation', 'train')
+    """
+    meant = {other: split for split in SPLITS for other in (split, *OTHER_NAMES[split])}
+    if name.lower() not in meant:
+        raise wrong_input(what, repr(name), "one of " + ", ".join(meant))
+    return meant[name.lower()]
+
+
 def check_unique(what, names):
     """Raise if a name in `names` is listed twice; `what` lists them."""
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -156,6 +176,8 @@ def check_unique(what, names):
 def read_case_table(folder):
     """Read ``cases.csv``: column ``case``, and if wanted ``domain``, ``split``, ``patient``.
 
+    Names of these columns and of splits may be in small or capital letters.
+
     Parameters
     ----------
     folder : Path
@@ -164,7 +186,8 @@ def read_case_table(folder):
     Returns
     -------
     list of dict or None
-        One a row; further columns are kept. ``None`` if there is no such file.
+        One a row, splits by the names in `SPLITS`; further columns are kept. ``None`` if there is
+        no such file.
 
     Raises
     ------
@@ -181,9 +204,10 @@ def read_case_table(folder):
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise wrong_input(path, f"unreadable text ({error})", "a table in UTF-8") from error
-    columns = lines[0][1] if lines else []
+    header = lines[0][1] if lines else []
+    columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
     if "case" not in columns or len(set(columns)) < len(columns):
-        raise wrong_input(path, f"columns {columns}", "case, domain, split, patient, each once")
+        raise wrong_input(path, f"columns {columns}", f"{', '.join(COLUMNS)}, each once")
     if len(lines) == 1:
         raise wrong_input(path, "no case", "at least one row below the column names")
     rows = [_check_row(f"{path}, line {number}", columns, cells) for number, cells in lines[1:]]
@@ -198,7 +222,7 @@ def _check_row(what, columns, cells):
     row = dict(zip(columns, cells, strict=True))
     check_name(f"{what}, case", row["case"])
     if "split" in row:
-        check_choice(f"{what}, split", row["split"], SPLITS)
+        row["split"] = split_named(f"{what}, split", row["split"])
     for column in ("domain", "patient"):
         if row.get(column) == "":
             raise wrong_input(f"{what}, {column}", "an empty cell", f"a {column}")

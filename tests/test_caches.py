@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from segcal_lite._checks import IGNORED
 from segcal_lite.caches import load_slices, prepare_dataset, read_prepared
 from segcal_lite.datasets import read_dataset
 
@@ -111,3 +112,54 @@ def test_settings_are_json_for_people(prepared):
 def test_a_folder_that_was_not_prepared_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no cases.csv"):
         read_prepared(tmp_path)
+
+
+def empty_labels(folder, names):
+    """Let the labels of some cases be all background."""
+    for name in names:
+        path = folder / "labelsTr" / f"{name}.nii.gz"
+        label = nib.load(path)
+        nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), path)
+
+
+def test_cases_without_foreground_are_counted(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    empty_labels(folder, ["disc1", "disc4"])
+    lines = []
+    for _ in range(2):
+        cases = prepare_dataset(
+            read_dataset(folder), task, profile.crop_size, tmp_path / "prepared", lines.append
+        )
+    assert lines == ["prepared 6 of 6 cases", "2 of 6 cases hold no foreground"]
+    assert [bool(case.labels.any()) for case in cases] == [True, False, True, True, False, True]
+
+
+def test_a_dataset_without_any_foreground_is_refused_each_time(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    empty_labels(folder, [f"disc{number}" for number in range(6)])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="discs: found no foreground in 6 cases, expected"):
+            prepare_dataset(
+                read_dataset(folder), task, profile.crop_size, tmp_path / "prepared", silent
+            )
+
+
+def test_what_nobody_annotated_is_no_foreground(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    description = json.loads((folder / "dataset.json").read_text())
+    description["labels"] |= {"ignore": 3}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    empty_labels(folder, ["disc1"])
+    path = folder / "labelsTr" / "disc1.nii.gz"
+    label = np.asarray(nib.load(path).dataobj).copy()
+    label[:12] = 3
+    nib.save(nib.Nifti1Image(label, nib.load(path).affine), path)
+    lines = []
+    cases = prepare_dataset(
+        read_dataset(folder), task, profile.crop_size, tmp_path / "prepared", lines.append
+    )
+    assert lines[1] == "1 of 6 cases hold no foreground"
+    assert np.unique(cases[1].labels).tolist() == [IGNORED, 0]

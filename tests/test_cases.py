@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segcal_lite.cases import Case, Dataset, check_case, load_case
+from segcal_lite._checks import IGNORED
+from segcal_lite.cases import Case, Dataset, Selection, check_case, load_case
 
 SPACING_MM = (1.5, 1.5, 5.0)
 
@@ -51,7 +52,7 @@ def test_load_case(dataset):
     assert labels[1, 0, 0] == 1
     assert labels[4, 2, 0] == 2
     np.testing.assert_allclose(affine, np.diag([*SPACING_MM, 1]))
-    assert check_case(dataset, dataset.cases[0]) is None
+    assert check_case(dataset, dataset.cases[0]) == (33, 0, 90)
 
 
 def test_all_channels_in_one_file(dataset):
@@ -89,11 +90,44 @@ def test_unknown_label_values(dataset):
         assert str(error.value) == f"{case.label_path}: {expected}"
 
 
-def test_empty_label(dataset):
+def test_a_label_that_is_all_background(dataset):
     case = with_label(dataset, np.zeros((6, 5, 3), dtype=np.uint8))
-    message = "a.nii.gz: found no voxel of any segment, expected at least one"
-    with pytest.raises(ValueError, match=message):
+    assert not load_case(dataset, case)[1].any()
+    assert check_case(dataset, case) == (0, 0, 90)
+
+
+def test_what_nobody_annotated_is_no_class(dataset):
+    labels = np.zeros((6, 5, 3), dtype=np.uint8)
+    labels[0, 0], labels[1, :2], labels[2] = 9, 7, 2
+    case = with_label(dataset, labels)
+    with pytest.raises(ValueError, match=r"found label values \[9\], expected only \[0, 2, 7\]"):
         check_case(dataset, case)
+    ignoring = replace(dataset, ignore_value=9)
+    found = load_case(ignoring, case)[1]
+    assert found.dtype == np.int16
+    expected = np.zeros((6, 5, 3))
+    expected[0, 0], expected[1, :2], expected[2] = IGNORED, 2, 1
+    np.testing.assert_array_equal(found, expected)
+    assert check_case(ignoring, case) == (21, 3, 90)
+    for change in ({}, {"regions": ((1, 2), (2,))}, {"region_order": (1, 2)}):
+        assert replace(dataset, ignore_value=9, **change).fingerprint() != dataset.fingerprint()
+        if change:
+            assert replace(dataset, **change).fingerprint() != dataset.fingerprint()
+
+
+def test_a_label_that_nobody_annotated_is_refused(dataset):
+    case = with_label(dataset, np.full((6, 5, 3), 9, dtype=np.uint8))
+    message = r"a.nii.gz: found 9 \(ignore\) only, expected some of \[0, 2, 7\]"
+    with pytest.raises(ValueError, match=message):
+        check_case(replace(dataset, ignore_value=9), case)
+
+
+def test_an_organ_that_one_image_does_not_show():
+    labels = np.array([0, 1, 2, IGNORED]).reshape(2, 2, 1)
+    image = np.zeros((1, 2, 2, 1))
+    for classes, expected in (((2,), [0, 0, 1]), ((3,), [0, 0, 0]), ((1, 2), [0, 1, 1])):
+        found = Selection(0, classes).of(image, labels)[1]
+        assert found.ravel().tolist() == [*expected, IGNORED]
 
 
 def test_label_of_another_shape(dataset):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -650,6 +651,88 @@ def test_check_says_case_by_case_what_is_fit(tmp_path, capsys, discs):
     assert "disc0: " in printed
     assert "3 of 6 cases are fit" in printed
     assert check.main([str(tmp_path / "nowhere")]) == 1
+
+
+def empty_labels(folder, names, value=0):
+    """Let the labels of some cases hold one value only."""
+    for name in names:
+        path = folder / f"labelsTr/{name}.nii.gz"
+        label = nib.load(path)
+        nib.save(nib.Nifti1Image(np.full(label.shape, value, np.uint8), label.affine), path)
+
+
+def test_check_ends_with_what_to_leave_out(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    for name, end in (("imagesTr", "_0000"), ("labelsTr", "")):
+        (folder / name / f"disc2{end}.nii.gz").rename(folder / name / f"disc 2{end}.nii.gz")
+    table = (folder / "cases.csv").read_text() + "disc6,source,test\n"  # which is not there
+    (folder / "cases.csv").write_text(table.replace("disc2", "disc 2"))
+    (folder / "labelsTr/disc 2.nii.gz").write_bytes(b"broken")
+    (folder / "labelsTr/disc1.nii.gz").unlink()
+    expected = ["--leave-out", "disc 2", "disc1", "disc6"]
+    for given in ([], ["--leave-out", "disc6", "disc1"]):  # the line is complete each time
+        assert check.main([str(folder), "--workers", "1", *given]) == 1
+        *_, n_fit, last = capsys.readouterr().out.splitlines()
+        assert n_fit == ("4 of 5 cases are fit" if given else "4 of 7 cases are fit")
+        assert shlex.split(last.partition(": ")[2]) == expected
+    assert check.main([str(folder), "--workers", "1", *expected]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 of 4 cases are fit"
+
+
+def test_check_leaves_out_what_it_is_told_to(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    (folder / "labelsTr/disc1.nii.gz").write_bytes(b"broken")
+    assert check.main([str(folder), "--leave-out", "disc1", "--workers", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: left out by name: disc1" in lines
+    assert lines[-1] == "5 of 5 cases are fit"
+    assert check.main([str(folder), "--leave-out", "disc9", "--workers", "1"]) == 1
+    assert "leave_out: found disc9, expected cases of" in capsys.readouterr().err
+
+
+def test_check_counts_cases_without_foreground_and_ignored_voxels(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    empty_labels(folder, ["disc1", "disc3"])
+    assert check.main([str(folder), "--workers", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["note: 2 of 6 cases hold no foreground", "6 of 6 cases are fit"]
+    description = json.loads((folder / "dataset.json").read_text())
+    description["labels"] |= {"ignore": 3}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    path = folder / "labelsTr/disc0.nii.gz"
+    label = np.asarray(nib.load(path).dataobj).copy()
+    label[:12] = 3  # half of one case of six
+    nib.save(nib.Nifti1Image(label, nib.load(path).affine), path)
+    assert check.main([str(folder), "--workers", "2"]) == 0
+    assert "note: 8.3 % of all voxels are ignored" in capsys.readouterr().out.splitlines()
+    empty_labels(folder, ["disc0"], value=3)
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "to go on without the others, here and in the demo: --leave-out disc0"
+    empty_labels(folder, [f"disc{number}" for number in range(6)])
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    assert "found no foreground in 6 fit cases" in capsys.readouterr().err
+
+
+def test_check_names_files_that_nobody_reads_and_numbers_that_are_wrong(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    (folder / "imagesTr/f_0000.mhd").touch()
+    description = json.loads((folder / "dataset.json").read_text()) | {"numTraining": 99}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    assert check.main([str(folder), "--workers", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: files that belong to no case, not read: imagesTr/f_0000.mhd" in lines
+    assert "note: numTraining in dataset.json announces 99 cases, found 6" in lines
+    (folder / "cases.csv").unlink()
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    assert "found 99 announced and 6 in imagesTr and labelsTr" in capsys.readouterr().err
+
+
+def test_pairs_takes_splits_by_other_names(tmp_path, capsys):
+    rows = "".join(f"{n},i{n}.nii,l.nii,{s}\n" for n, s in enumerate(("Tr", "VAL", "ts")))
+    (tmp_path / "pairs.csv").write_text("case,image:MR,label,split\n" + rows)
+    found = pairs.find(tmp_path, ["box=1"])
+    assert found.split_of == {"0": "train", "1": "validation", "2": "test"}
 
 
 def test_check_takes_the_older_layout_of_msd(tmp_path, capsys):

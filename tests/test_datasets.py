@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from segcal_lite._checks import IGNORED
+from segcal_lite.case_lists import case_names
 from segcal_lite.datasets import check_case, load_case, read_dataset, task_of
 from segcal_lite.same_images import keep_together, same_images
 from segcal_lite.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
@@ -451,6 +453,216 @@ def test_split_given_twice(folder):
 def test_labels_without_any_segment(tmp_path):
     write_files(tmp_path, values=(0,))
     assert message_of(tmp_path).startswith("/labelsTr: found only 0, expected values")
+
+
+def test_endings_in_capitals_are_read(folder):
+    write_files(folder, names="g", ending=".NII.GZ")
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == [*NAMES, "g"]
+    assert load_case(dataset, dataset.cases[-1])[0].shape == (1, 4, 4, 2)
+
+
+def test_files_that_are_not_read_are_named(folder):
+    for name in ("imagesTr/g_0000.mhd", "labelsTr/g.mhd", "labelsTr/.hidden"):
+        (folder / name).touch()
+    notes = read_dataset(folder).notes
+    assert notes[0] == (
+        "files that belong to no case, not read: imagesTr/g_0000.mhd, labelsTr/g.mhd"
+    )
+
+
+def test_many_files_that_are_not_read_are_counted(folder):
+    for number in range(30):
+        (folder / f"imagesTr/p{number:02d}.png").touch()
+    assert read_dataset(folder).notes[0].endswith(", imagesTr/p09.png and 20 more")
+
+
+def test_fewer_cases_than_announced_are_refused(folder):
+    write_json(folder, numTraining=len(NAMES))
+    assert len(read_dataset(folder).cases) == len(NAMES)
+    write_json(folder, numTraining=99)
+    (folder / "imagesTr/g_0000.mhd").touch()
+    assert message_of(folder) == (
+        "/dataset.json, numTraining: found 99 announced and 6 in imagesTr and labelsTr "
+        "(not read: imagesTr/g_0000.mhd), expected one number; add what is missing, correct it, "
+        "or name the cases in cases.csv."
+    )
+
+
+@pytest.mark.parametrize("listed", ["cases.csv", "training", "dataset"])
+def test_where_a_list_says_which_cases_the_announced_number_is_compared_in_a_note(folder, listed):
+    write_json(folder, numTraining=99)
+    if listed == "cases.csv":
+        write_table(folder, "case", *NAMES)
+    elif listed == "dataset":
+        write_json(folder, numTraining=99, dataset=listed_files(NAMES))
+    else:
+        files = [f"{name}.nii.gz" for name in NAMES]
+        pairs = [{"image": f"./imagesTr/{f}", "label": f"./labelsTr/{f}"} for f in files]
+        write_json(folder, numTraining=99, training=pairs)
+    dataset = read_dataset(folder)
+    assert dataset.notes[0] == "numTraining in dataset.json announces 99 cases, found 6"
+
+
+def listed_files(names, images="imagesTr", labels="labelsTr"):
+    """Return what ``dataset`` says of cases of one channel; their names differ from the files'."""
+    return {
+        f"{name}-case": {
+            "images": [f"{images}/{name}_0000.nii.gz"],
+            "label": f"{labels}/{name}.nii.gz",
+        }
+        for name in names
+    }
+
+
+def test_listed_files(folder):
+    write_json(folder, dataset=listed_files("fbca"))
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["a-case", "b-case", "c-case", "f-case"]
+    assert dataset.cases[0].image_paths == (folder / "imagesTr" / "a_0000.nii.gz",)
+    assert load_case(dataset, dataset.cases[3])[0].max() == NAMES.index("f")
+    unread = "imagesTr/d_0000.nii.gz, imagesTr/e_0000.nii.gz, labelsTr/d.nii.gz, labelsTr/e.nii.gz"
+    assert dataset.notes[0] == f"files that belong to no case, not read: {unread}"
+
+
+def test_listed_files_elsewhere(folder, tmp_path):
+    (folder / "imagesTr").rename(tmp_path / "scans")
+    (folder / "labelsTr").rename(tmp_path / "masks")
+    write_json(folder, dataset=listed_files(NAMES, tmp_path / "scans", "../masks"))
+    dataset = read_dataset(folder)
+    check_case(dataset, dataset.cases[0])
+    assert dataset.cases[0].label_path == tmp_path / "masks" / "a.nii.gz"
+    fingerprint = dataset.fingerprint()
+    moved = shutil.copytree(folder, tmp_path / "deeper" / "set")
+    shutil.copytree(tmp_path / "masks", tmp_path / "deeper" / "masks")
+    assert read_dataset(moved).fingerprint() == fingerprint
+    write(tmp_path / "deeper" / "masks" / "c.nii.gz", np.ones((4, 4, 2), np.uint8))
+    assert read_dataset(moved).fingerprint() != fingerprint
+
+
+def test_listed_files_that_are_not_there_or_too_few(folder):
+    (folder / "labelsTr" / "b.nii.gz").unlink()
+    write_json(folder, dataset=listed_files(NAMES))
+    message = message_of(folder)
+    assert message == "/labelsTr/b.nii.gz: found no such file, expected a volume of b-case."
+    problems = {}
+    dataset = read_dataset(folder, problems=problems)
+    assert list(problems) == ["b-case"] and len(dataset.cases) == 5
+    write_json(folder, ("T1", "T2"), dataset=listed_files("acd"))
+    message = "/dataset.json, a-case: found channels 0000, expected 2, from 0000 on: T1, T2."
+    assert message_of(folder) == message
+
+
+REGIONS = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "tip": 4}
+
+
+def write_regions(folder, **labels):
+    write_files(folder, values=(1, 2, 4))
+    write_json(folder, labels=REGIONS | labels, regions_class_order=[1, 2, 4])
+
+
+def test_regions(folder):
+    write_regions(folder)
+    dataset = read_dataset(folder)
+    assert dataset.segments == ("whole", "core", "tip")
+    assert dataset.label_values == (0, 1, 2, 4)
+    assert (dataset.regions, dataset.region_order) == (((1, 2, 3), (2, 3), (3,)), (1, 2, 3))
+    assert dataset.notes[1] == "segment whole is the region of label values 1, 2, 4"
+    assert load_case(dataset, dataset.cases[0])[1][:, 0, 0].tolist() == [1, 2, 3, 0]
+    task = task_of(dataset)
+    assert (task.segments, task.regions) == (dataset.segments, dataset.regions)
+    assert task.region_order == (1, 2, 3)
+    assert task_of(read_dataset(folder, task), task) is task
+
+
+def test_a_named_task_and_regions_exclude_each_other(folder):
+    write_regions(folder)
+    dataset = read_dataset(folder)
+    found = (
+        r"found regions \('whole', 'core', 'tip'\) in the data, expected the regions of the task;"
+    )
+    for use in (lambda: read_dataset(folder, "heart"), lambda: task_of(dataset, "heart")):
+        with pytest.raises(ValueError, match=f"^task heart: {found} without a task they come"):
+            use()
+    write_json(folder, labels={"background": 0, "whole": 1, "core": 2, "tip": 4})
+    with pytest.raises(ValueError, match="found classes that exclude each other in the data"):
+        read_dataset(folder, task_of(dataset))
+
+
+def test_an_ignore_label(folder):
+    write_files(folder, values=(1, 3, 7))
+    write_json(folder, labels={"background": 0, "b": 3, "a": 1, "ignore": 7})
+    dataset = read_dataset(folder)
+    assert dataset.segments == ("a", "b")
+    assert (dataset.label_values, dataset.ignore_value) == ((0, 1, 3), 7)
+    assert dataset.notes[1] == "label value 7, ignore, is left out of losses, scores and boxes"
+    labels = load_case(dataset, dataset.cases[0])[1]
+    assert labels.dtype == np.int16
+    assert labels[:, 0, 0].tolist() == [1, 2, IGNORED, 0]
+    write_json(folder, labels={"background": 0, "b": 3, "a": 1, "c": 7})
+    assert read_dataset(folder).fingerprint() != dataset.fingerprint()
+
+
+def test_an_ignore_label_beside_a_named_task_and_regions(folder):
+    write_files(folder, values=(1, 2))
+    write_json(folder, labels={"background": 0, "prostate": 1, "ignore": 2})
+    dataset = read_dataset(folder, "prostate")
+    assert (dataset.segments, dataset.ignore_value) == (("prostate",), 2)
+    write_regions(folder, ignore=5)
+    assert read_dataset(folder).ignore_value == 5
+
+
+def test_cases_left_out_by_name(folder):
+    (folder / "labelsTr" / "c.nii.gz").unlink()
+    whole = message_of(folder)
+    assert whole == "/labelsTr/c.nii.gz: found no such file, expected the label of c."
+    dataset = read_dataset(folder, leave_out=["e", "c"])
+    assert "".join(case.name for case in dataset.cases) == "abdf"
+    assert dataset.notes[0] == "left out by name: c, e"
+    fewer = read_dataset(folder, leave_out=("c",))
+    assert fewer.fingerprint() != dataset.fingerprint()
+    assert read_dataset(folder, leave_out=["c"]).fingerprint() == fewer.fingerprint()
+
+
+def test_what_is_left_out_opens_no_file_and_changes_no_announced_number(folder):
+    write_json(folder, numTraining=len(NAMES))
+    assert len(read_dataset(folder, leave_out=["a"]).cases) == 5
+    (folder / "dataset.json").unlink()
+    (folder / "labelsTr" / "b.nii.gz").write_bytes(b"broken")
+    assert len(read_dataset(folder, leave_out=["b"]).cases) == 5
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "message"),
+    [
+        (["a", "x"], "leave_out: found x, expected cases of .*: a, b, c, d, e, f"),
+        ("a", "leave_out: found 'a', expected a list of names"),
+        ([2], r"leave_out: found \[2\], expected a list of names, each as text"),
+        (list(NAMES), "leave_out: found all cases of .*, expected at least one that stays"),
+    ],
+)
+def test_names_that_cannot_be_left_out(folder, leave_out, message):
+    with pytest.raises(ValueError, match=message):
+        read_dataset(folder, leave_out=leave_out)
+
+
+def test_a_case_that_the_table_leaves_out_cannot_be_left_out_again(folder):
+    write_table(folder, "case", *"abcde")
+    assert case_names(folder) == list("abcde")
+    with pytest.raises(ValueError, match="leave_out: found f, expected cases of"):
+        read_dataset(folder, leave_out=["f"])
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION", "dev"])
+def test_splits_by_other_names(folder, name):
+    rows = ["a,Tr", f"b,{name}", "c,ts", "d,Training", "e,testing", "f,TRAIN"]
+    write_table(folder, "case,split", *rows)
+    dataset = read_dataset(folder)
+    assert names_by_split(dataset) == {
+        "train": ["a", "d", "f"],
+        "validation": ["b"],
+        "test": ["c", "e"],
+    }
 
 
 @pytest.mark.parametrize(

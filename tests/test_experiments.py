@@ -1,3 +1,7 @@
+import json
+import shutil
+
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -111,6 +115,34 @@ def test_a_dataset_of_ones_own(discs, tmp_path):
     table = own.scores(("ce",), report=lines.append)
     assert "oracle" not in set(table.method)
     assert set(table.case) == {"disc5"}
+
+
+def test_cases_left_out_are_part_of_the_run(discs, tmp_path):
+    folder, lines = shutil.copytree(discs, tmp_path / "discs"), []
+    (folder / "labelsTr" / "disc1.nii.gz").write_bytes(b"broken")
+    tiny = {"crop_size": (32, 32), "device": "cpu", "report": lines.append}
+    with pytest.raises(ValueError, match="disc1.nii.gz: found"):
+        open_experiment(tmp_path / "run", folder, **tiny)
+    own = open_experiment(tmp_path / "run", folder, leave_out=["disc1"], **tiny)
+    assert [case.name for case in own.cases] == ["disc0", "disc2", "disc3", "disc4", "disc5"]
+    assert "left out by name: disc1" in lines
+    with pytest.raises(ValueError, match=r"run.json: .*leave_out = \['disc1'\] \(now \['disc1', "):
+        open_experiment(tmp_path / "run", folder, leave_out=["disc2", "disc1"], **tiny)
+
+
+def test_regions_and_ignored_voxels_reach_the_task_and_the_prepared_cases(discs, tmp_path):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    description = json.loads((folder / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "disc": [1, 2], "core": 2, "ignore": 3}
+    (folder / "dataset.json").write_text(json.dumps(description | {"regions_class_order": [1, 2]}))
+    path = folder / "labelsTr" / "disc5.nii.gz"
+    label = np.asarray(nib.load(path).dataobj).copy()
+    label[:5] = 3
+    nib.save(nib.Nifti1Image(label, nib.load(path).affine), path)
+    run = open_experiment(tmp_path / "run", folder, crop_size=(32, 32), device="cpu", report=silent)
+    assert (run.task.segments, run.task.regions) == (("disc", "core"), ((1, 2), (2,)))
+    assert run.task.region_order == (1, 2)
+    assert np.unique(run.split("test")[0].labels).tolist() == [-1, 0, 1, 2]
 
 
 def test_an_unknown_task_and_loss_are_refused(tmp_path, experiment):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -118,6 +119,25 @@ def test_sets_of_ones_own(tmp_path):
     other = open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
     with pytest.raises(ValueError, match="config.json: found other settings: data"):
         other.train([dedicated("mine")])
+
+
+def test_the_others_go_on_where_a_set_is_left_out(tmp_path):
+    entries, lines, out = {}, [], tmp_path / "out"
+    for name, channels in (("two", ("T1", "T2")), ("one", ("T1",)), ("other", ("T1",))):
+        write_dataset(tmp_path / name, channels=channels)
+        entries[name] = {"data": str(tmp_path / name), "spacing_mm": [1, 1, 1]}
+    path = tmp_path / "sets.yaml"
+    path.write_text(json.dumps(entries))  # is YAML
+    silent = SILENT | {"report": lines.append}
+    with pytest.raises(ValueError, match=r"set two: found channels .* or leave_out: \[two\]"):
+        open_joint_experiment(out, path, **silent, **TINY_VOLUMES)
+    run = open_joint_experiment(out, path, leave_out=["two", "c4"], **silent, **TINY_VOLUMES)
+    assert {name: len(cases) for name, cases in run.sets.items()} == {"one": 9, "other": 9}
+    assert lines[0] == "left out by name: c4, two"
+    with pytest.raises(ValueError, match="joint.json: found other settings: leave_out"):
+        open_joint_experiment(out, path, leave_out=["two"], **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="leave_out: found atrium, expected none"):
+        open_joint_experiment(tmp_path, leave_out=["atrium"], **SILENT, **TINY_VOLUMES)
 
 
 def open_with(folder, kept):

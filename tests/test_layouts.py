@@ -1,8 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from segcal_lite.layouts import Description, find_file_ending, find_files, read_description
+from segcal_lite.layouts import (
+    Description,
+    find_file_ending,
+    find_files,
+    read_description,
+    read_layout,
+    unread_files,
+)
 
 NNUNET = {
     "channel_names": {"0": "T1", "1": "FLAIR"},
@@ -66,7 +74,16 @@ def change(key, value):
         ('{"labels": {"a": 1, "a": 2}}', "dataset.json: found the key 'a' twice"),
         (change("file_ending", ".mha"), "file_ending: found '.mha', expected one of '.nii.gz'"),
         (change("file_ending", None), "file_ending: found None, expected one of"),
-        (change("dataset", {}), "dataset.json, dataset: found a list of file paths"),
+        (change("dataset", {}), "dataset.json, dataset: found {}, expected cases such as"),
+        (change("dataset", ["a"]), r"dataset.json, dataset: found \['a'\], expected cases such as"),
+        (change("dataset", {"a/b": {}}), "dataset: found 'a/b', expected a plain name"),
+        (change("dataset", {"..": {}}), "dataset: found '..', expected a plain name"),
+        (change("dataset", {"a": "a.nii.gz"}), "dataset, a: found 'a.nii.gz', expected cases"),
+        (change("dataset", {"a": {"images": ["a.nii.gz"]}}), "dataset, a: found {'images': .*"),
+        (change("dataset", {"a": {"images": "a.nii.gz", "label": "b.nii"}}), "dataset, a: found"),
+        (change("dataset", {"a": {"images": ["a.npy"], "label": "b.nii"}}), "dataset, a: found"),
+        (change("numTraining", "5"), "numTraining: found '5', expected an integer of at least 0"),
+        (change("numTraining", -1), "numTraining: found -1, expected an integer of at least 0"),
         (change("channel_names", {}), "channel_names: found {}, expected channels by number"),
         (change("channel_names", ["T1"]), r"channel_names: found \['T1'\]"),
         (change("channel_names", {"1": "T1"}), "channel_names: found {'1': 'T1'}"),
@@ -75,9 +92,8 @@ def change(key, value):
         (MSD | {"modality": "MRI"}, "modality: found 'MRI', expected channels by number"),
         (change("labels", None), "labels: found None, expected background and at least one"),
         (change("labels", {"background": 0}), "labels: found .*, expected background and at"),
-        (change("labels", {"background": 0, "whole": [1, 2]}), "whole: found the region .1, 2."),
-        (change("labels", {"background": 0, "a": 1, "ignore": 2}), "found an ignore label"),
-        (change("labels", {"0": "background", "1": "Ignore"}), "found an ignore label"),
+        (change("labels", {"background": 0, "whole": [1, 2]}), "regions_class_order: found None"),
+        (change("labels", {"0": "background", "1": "Ignore"}), "background and at least one"),
         (change("labels", {"background": 0, "a": -1}), "found 'a': -1, expected names with int"),
         (change("labels", {"background": 0, "a": 1.0}), "found 'a': 1.0, expected names with"),
         (change("labels", {"background": 0, "a": True}), "found 'a': True, expected names with"),
@@ -165,3 +181,68 @@ def test_missing_folder(tmp_path, folder):
     (tmp_path / folder).rmdir()
     with pytest.raises(ValueError, match=f"{folder}: found no such folder"):
         find_files(tmp_path, ".nii.gz")
+
+
+@pytest.mark.parametrize(("given", "expected"), [("f_0000.NII.GZ", "f"), ("g_0000.Nii.gz", "g")])
+def test_endings_in_capitals_are_the_same_endings(tmp_path, given, expected):
+    touch(tmp_path, f"imagesTr/{given}", f"labelsTr/{expected}.NII.GZ", "labelsTr/a.nii.gz")
+    images, labels = find_files(tmp_path, ".nii.gz")
+    assert images == {expected: {0: tmp_path / "imagesTr" / given}}
+    assert set(labels) == {"a", expected}
+    assert find_file_ending(tmp_path) == ".nii.gz"
+    write_json(tmp_path, NNUNET | {"file_ending": ".NII.gz"})
+    assert read_description(tmp_path).file_ending == ".nii.gz"
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "labelsTr/a.NII.GZ", "labelsTr/a.nii.gz", "imagesTr/a_0000.nii.gz")
+    with pytest.raises(ValueError, match="a.nii.gz: found a second a beside a.NII.GZ, expected"):
+        find_files(tmp_path, ".nii.gz")
+
+
+def test_names_in_a_training_list_may_have_capitals(tmp_path):
+    entry = {"image": "imagesTr/a.NII.GZ", "label": "labelsTr/a.NII.GZ"}
+    write_json(tmp_path, MSD | {"training": [entry]})
+    assert read_description(tmp_path).training == ("a",)
+
+
+def test_files_that_belong_to_no_case_are_named(tmp_path):
+    touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0000.png", "imagesTr/.hidden")
+    touch(tmp_path, "labelsTr/a.nii.gz", "labelsTr/notes.txt", "imagesTr/f_0000.mhd")
+    (tmp_path / "labelsTr" / "old").mkdir()
+    unread = unread_files(tmp_path, *find_files(tmp_path, ".nii.gz"))
+    assert unread == [
+        "imagesTr/a_0000.png",
+        "imagesTr/f_0000.mhd",
+        "labelsTr/notes.txt",
+        "labelsTr/old",
+    ]
+
+
+def test_listed_files_may_lie_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCANS", str(tmp_path / "scans"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    given = {
+        "one": {"images": ["imagesTr/x.nii.gz", "../more/./y.NII.GZ"], "label": "/labels/z.nii"},
+        "two": {"images": ["$SCANS/a.nii", "${SCANS}/b.nii"], "label": "labelsTr/two.nii.gz"},
+    }
+    write_json(folder, NNUNET | {"dataset": given, "training": MSD["training"]})
+    description, _, images, labels = read_layout(folder)
+    assert description.training == ("one", "two")
+    scans = tmp_path / "scans"
+    assert images == {
+        "one": {0: folder / "imagesTr" / "x.nii.gz", 1: tmp_path / "more" / "y.NII.GZ"},
+        "two": {0: scans / "a.nii", 1: scans / "b.nii"},
+    }
+    assert labels == {"one": Path("/labels/z.nii"), "two": folder / "labelsTr" / "two.nii.gz"}
+    assert unread_files(folder, images, labels) == []  # there is no imagesTr
+    touch(folder, "imagesTr/x.nii.gz", "imagesTr/v.nii.gz")
+    assert unread_files(folder, images, labels) == ["imagesTr/v.nii.gz"]
+
+
+def test_the_announced_number(tmp_path):
+    write_json(tmp_path, NNUNET)
+    assert read_description(tmp_path).n_announced is None
+    write_json(tmp_path, NNUNET | {"numTraining": 7})
+    assert read_description(tmp_path).n_announced == 7

@@ -109,6 +109,98 @@ def test_a_patient_who_trains_one_set_and_tests_another_is_refused(folder):
     assert len(x) == len(y) == 5
 
 
+def test_a_set_with_several_channels_names_the_way_out(folder):
+    raw = folder / "raw"
+    with pytest.raises(ValueError) as error:
+        read_sets(raw)
+    entry = f"two: {{data: {raw / 'two'}, channel: T1}}"
+    assert str(error.value) == (
+        f"{raw}, set two: found channels ('T1', 'FLAIR'), expected channel: one of them, "
+        f"as in {entry} in a file of sets, or leave_out: [two]."
+    )
+    (folder / "sets.yaml").write_text(entry)
+    assert read_sets(folder / "sets.yaml")["two"].selection.channel == 0
+    assert list(read_sets(raw, leave_out=["two"])) == ["ct"]
+
+
+def test_sets_and_cases_are_left_out_by_name(folder):
+    raw = folder / "raw"
+    (raw / "ct" / "labelsTr" / "c3.nii.gz").write_bytes(b"broken")
+    (raw / "two" / "dataset.json").write_text("{")
+    source = read_sets(raw, leave_out=["c3", "two", "c0"])["ct"]
+    assert "c3" not in {case.name for case in source.dataset.cases}
+    assert len(source.dataset.cases) == 8
+    assert "left out by name: c0, c3" in source.dataset.notes
+    with pytest.raises(ValueError, match="leave_out: found c10, expected sets of .*or cases"):
+        read_sets(raw, leave_out=["two", "c10"])
+    with pytest.raises(ValueError, match="raw: found no set, expected at least one dataset"):
+        read_sets(raw, leave_out=["two", "ct"])
+
+
+def test_a_case_is_left_out_of_every_set_that_has_it(folder):
+    write_dataset(folder / "raw" / "three", channels=("T2",), n_cases=12)
+    sets = read_sets(folder / "raw", leave_out=["two", "c10", "c1"])
+    assert {name: len(source.dataset.cases) for name, source in sets.items()} == {
+        "ct": 9,
+        "three": 10,
+    }
+
+
+def test_datasets_whose_files_lie_elsewhere_are_sets(folder):
+    raw = folder / "raw"
+    (raw / "two").rename(folder / "files")
+    (raw / "listed").mkdir()
+    description = json.loads((folder / "files" / "dataset.json").read_text())
+    description["channel_names"] = {"0": "T1"}
+    description["dataset"] = {
+        f"c{n}": {
+            "images": [f"../../files/imagesTr/c{n}_0000.nii.gz"],
+            "label": str(folder / "files" / "labelsTr" / f"c{n}.nii.gz"),
+        }
+        for n in range(10)
+    }
+    (raw / "listed" / "dataset.json").write_text(json.dumps(description))
+    (raw / ".cache").mkdir()
+    (raw / ".cache" / "dataset.json").touch()
+    assert [len(source.dataset.cases) for source in read_sets(raw).values()] == [10, 10]
+
+
+def test_a_region_is_an_organ_of_several_classes(folder):
+    path = folder / "raw" / "ct" / "dataset.json"
+    description = json.loads(path.read_text())
+    description["labels"] = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "rim": 1}
+    description["regions_class_order"] = [1, 3, 1]
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="regions_class_order: found 1 for whole"):
+        read_sets(folder / "raw", leave_out=["two"])
+    description["regions_class_order"] = [2, 3, 1]
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="regions_class_order: found 2 for whole"):
+        read_sets(folder / "raw", leave_out=["two"])
+    description["labels"] = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "tip": 3}
+    description["regions_class_order"] = [1, 2, 3]
+    path.write_text(json.dumps(description))
+    for organ, classes in ((["whole"], (1, 2, 3)), (["core"], (2, 3)), (["tip", "core"], (2, 3))):
+        entry = {"data": str(path.parent), "foreground": organ}
+        (folder / "sets.yaml").write_text(json.dumps({"mine": entry}))
+        assert read_sets(folder / "sets.yaml")["mine"].selection.classes == classes
+
+
+def test_channels_of_one_name_cannot_be_told_apart(folder):
+    path = folder / "raw" / "two" / "dataset.json"
+    description = json.loads(path.read_text()) | {"channel_names": {"0": "T1", "1": "T1"}}
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="set mine: found several channels called T1, expected"):
+        read_sets(write_sets(folder, channel="T1"))
+
+
+@pytest.mark.parametrize("name", ["a+b", "a-then-b"])
+def test_folders_whose_names_cannot_be_sets_are_refused(folder, name):
+    (folder / "raw" / "ct").rename(folder / "raw" / name)
+    with pytest.raises(ValueError, match="raw, set: found .*, expected a name without"):
+        read_sets(folder / "raw")
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -10,6 +10,7 @@ from segcal_lite.splits import (
     read_case_table,
     split_by_patient,
     split_counts,
+    split_named,
 )
 
 COUNTS = st.tuples(*[st.integers(1, 200)] * 3)
@@ -165,6 +166,32 @@ def test_case_table(tmp_path):
     ]
 
 
+def test_names_of_columns_and_splits_in_any_letters(tmp_path):
+    (tmp_path / "cases.csv").write_text("CASE,Split,Group\na,VAL,x\nb,Tr,y\n")
+    assert read_case_table(tmp_path) == [
+        {"case": "a", "split": "validation", "Group": "x"},
+        {"case": "b", "split": "train", "Group": "y"},
+    ]
+
+
+def test_the_names_of_a_split():
+    names = {
+        "train": ["train", "training", "tr"],
+        "validation": ["validation", "val", "valid", "dev"],
+        "test": ["test", "testing", "ts"],
+    }
+    for split, others in names.items():
+        for name in others:
+            assert {split_named("s", each) for each in (name, name.upper(), name.title())} == {
+                split
+            }
+    every = ", ".join(name for others in names.values() for name in others)
+    for wrong in ("", "holdout", "train "):
+        with pytest.raises(ValueError) as error:
+            split_named("s", wrong)
+        assert str(error.value) == f"s: found {wrong!r}, expected one of {every}."
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -175,7 +202,8 @@ def test_case_table(tmp_path):
         ("case,split\n", "cases.csv: found no case, expected at least one row"),
         ("case,split\na\n", "cases.csv, line 2: found 1 cells, expected 2: case, split"),
         ("case,split\na,train,b\n", "cases.csv, line 2: found 3 cells, expected 2"),
-        ("case,split\na,train\nb,val\n", "cases.csv, line 3, split: found 'val', expected one of"),
+        ("case,split\na,train\nb,exam\n", "cases.csv, line 3, split: found 'exam', expected one"),
+        ("case,Case\na,b\n", r"cases.csv: found columns \['case', 'case'\]"),
         ("case,split\na,\n", "cases.csv, line 2, split: found '', expected one of"),
         ("case,domain\na,\n", "cases.csv, line 2, domain: found an empty cell"),
         ("case,patient\na,\n", "cases.csv, line 2, patient: found an empty cell"),

@@ -1,0 +1,56 @@
+"""What the demo hands to each notebook."""
+
+import pytest
+from test_set_files import write_dataset
+
+from segcal_lite import __main__, commands
+
+
+@pytest.fixture
+def handed(monkeypatch, tmp_path):
+    """Run a command line without executing notebooks; return the parameters of each."""
+    parameters = {}
+
+    def execute(source, executed, given, kernel):
+        parameters[source.stem] = given
+
+    monkeypatch.setattr(commands.pages, "execute_notebook", execute)
+    monkeypatch.setattr(commands.pages, "write_page", lambda path: path.stem)
+    monkeypatch.setattr(commands.pages, "write_index", lambda folder, titles: folder)
+    monkeypatch.setattr(__main__, "ensure_environment", lambda extras: __main__.sys.executable)
+
+    def run(*arguments):
+        parameters.clear()
+        assert __main__.main(["demo", "--out", str(tmp_path / "out"), *map(str, arguments)]) == 0
+        return parameters
+
+    return run
+
+
+def test_nobody_gets_a_task_unasked(handed, tmp_path):
+    for arguments in ((), ("--data", tmp_path), ("--volumes", tmp_path)):
+        assert {given.get("task") for given in handed(*arguments).values()} == {None}
+    given = handed("--data", tmp_path, "--task", "spleen", "--volumes", tmp_path)
+    assert given["03_calibration"]["task"] == "spleen"
+    assert "task" not in given["07_volumetric"]
+
+
+def test_what_is_left_out_goes_where_it_is_from(handed, tmp_path):
+    write_dataset(tmp_path / "a", channels=("T1",))
+    write_dataset(tmp_path / "raw" / "b", channels=("T2",), n_cases=12)
+    write_dataset(tmp_path / "raw" / "c")
+    sources = "--data", tmp_path / "a", "--volumes", tmp_path / "a", "--sets", tmp_path / "raw"
+    given = handed(*sources, "--leave-out", "c11", "c", "c3")
+    for name, parameters in given.items():
+        expected = ["c", "c11", "c3"] if name.startswith("06") else ["c3"]
+        assert parameters["leave_out"] == expected
+    assert {parameters["leave_out"] for parameters in handed(*sources).values()} == {None}
+
+
+def test_names_that_nothing_has_are_refused_before_anything_runs(handed, tmp_path):
+    write_dataset(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"--leave-out: found d1, expected names .* --data .*a\."):
+        handed("--data", tmp_path / "a", "--leave-out", "c1", "d1")
+    with pytest.raises(ValueError, match="--leave-out: found heart_001, expected names of cases"):
+        handed("--leave-out", "heart_001")
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from segcal_lite.cases import check_case
 from segcal_lite.datasets import read_dataset
 from segcal_lite.splits import SPLITS
 from segcal_lite.tasks import TASKS
+from segcal_lite.volumes import doubt_lines
 
 from ._conversion import spawned
 from ._face import WORKERS, count, said_in_one_sentence
@@ -70,23 +71,32 @@ def describe(dataset, task):
 
 
 def check_cases(dataset, workers=1):
-    """Return for each case a sentence about what is wrong with it, or an empty text."""
+    """Return for each case a sentence about what is wrong with it, or an empty text.
+
+    Headers that were resolved are no problem; a line is printed for each kind of them.
+    """
     names = [case.name for case in dataset.cases]
     check = partial(_problem, dataset)
     if workers == 1 or len(names) < 2:
-        return dict(zip(names, map(check, dataset.cases), strict=True))
-    with spawned(min(workers, len(names))) as executor:
-        return dict(zip(names, executor.map(check, dataset.cases), strict=True))
+        outcomes = list(map(check, dataset.cases))
+    else:
+        with spawned(min(workers, len(names))) as executor:
+            outcomes = list(executor.map(check, dataset.cases))
+    for line in doubt_lines([doubt for _, doubts in outcomes for doubt in doubts]):
+        print(line)
+    return {name: problem for name, (problem, _) in zip(names, outcomes, strict=True)}
 
 
 def _problem(dataset, case):
-    """Return what `check_case` complains about; headers that are resolved are no complaint."""
-    with warnings.catch_warnings(action="ignore"):
+    """Return what `check_case` complains about, and what it warns of: headers by a rule."""
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
         try:
             check_case(dataset, case)
+            problem = ""
         except (ValueError, OSError) as error:
-            return str(error)
-    return ""
+            problem = str(error)
+    return problem, [str(doubt.message) for doubt in doubts]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from ._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case
 from .layouts import Description, find_file_ending, find_files, read_description
+from .other_formats import PICTURES
 from .preprocessing import plan_preprocessing
 from .same_images import keep_together, same_images
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
@@ -158,8 +159,8 @@ def _derive_description(folder, files, file_ending, task):
         values = tuple(range(task.n_classes))
         return Description(task.channels, task.segments, values, file_ending)
     numbers = {number for images, _ in files for number in images}
-    if None in numbers:
-        path = next(images[None] for images, _ in files if None in images)
+    if None in numbers or (numbers == {0} and file_ending in PICTURES):
+        path = next(path for images, _ in files for path in images.values())
         data = read_volume(path).data
         numbers = range(data.shape[0] if data.ndim == 4 else 1)
     values = {0}
@@ -197,7 +198,8 @@ def _make_case(folder, row, images, label_path, split, description):
     file_name = name + description.file_ending
     if label_path is None:
         raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
-    if set(images) not in ({None}, set(range(n_channels))):
+    is_picture = description.file_ending in PICTURES  # its colours are channels of one file
+    if set(images) not in ({None}, set(range(n_channels)), {0} if is_picture else None):
         numbers = ", ".join("all in one" if n is None else f"{n:04d}" for n in images)
         expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
         raise wrong_input(

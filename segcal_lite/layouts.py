@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from . import other_formats
 from ._checks import check_choice, wrong_input
 from .splits import check_name, check_unique
 
-FILE_ENDINGS = (".nii.gz", ".nii")
+FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Description:
         Channels in file order; foreground classes by rising label value.
     label_values : tuple of int
         Stored value of each class, background 0 first; (0, 1, 5) is possible.
-    file_ending : {".nii.gz", ".nii"}
+    file_ending : str
+        One of `FILE_ENDINGS`.
     training : tuple of str or None
         Cases in MSD's ``training`` list, if there is one.
     """
@@ -152,7 +154,8 @@ def find_file_ending(folder):
     found = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
     if len(found) != 1:
         what = Path(folder) / "labelsTr"
-        raise wrong_input(what, " and ".join(found) or "no volume", "all .nii.gz or all .nii")
+        expected = f"all of one ending: {', '.join(FILE_ENDINGS)}"
+        raise wrong_input(what, " and ".join(found) or "no volume", expected)
     return found[0]
 
 
@@ -166,8 +169,8 @@ def find_files(folder, file_ending):
     ----------
     folder : Path
         The dataset's.
-    file_ending : {".nii.gz", ".nii"}
-        Of all its volumes.
+    file_ending : str
+        Of all its volumes, one of `FILE_ENDINGS`.
 
     Returns
     -------

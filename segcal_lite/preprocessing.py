@@ -16,6 +16,7 @@ from ._checks import (
     check_count,
     check_finite,
     check_labels_and_probs,
+    check_right_angles,
     check_spacing,
     wrong_input,
 )
@@ -65,7 +66,8 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     """Decide how a grid is turned, resampled and cropped: a `Preprocessing`.
 
     Axes go to the closest right, anterior, superior order. If one voxel side is at least 1.5
-    times both others, slices were taken along it, and it is moved last.
+    times both others, slices were taken along it, and it is moved last; an axis of one voxel is
+    moved last whatever its size, and is not resampled: one slice stays one.
 
     Parameters
     ----------
@@ -84,6 +86,7 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
     ((75, 68, 8), (5, -6, 0), (64, 80, 8))
     """
     sizes_mm = check_spacing(nib.affines.voxel_sizes(affine), 3)
+    check_right_angles("affine", affine)
     expected = {"shape": (shape, (3,)), "spacing_mm": (spacing_mm, (3,))}
     expected["crop_size"] = (crop_size, (2, 3))
     for name, (value, lengths) in expected.items():
@@ -91,10 +94,11 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None):
             raise wrong_input(name, value, f"{' or '.join(map(str, lengths))} entries")
     shape = np.array([check_count("shape", n) for n in shape])
     orientation = nib.io_orientation(affine)
-    axes = _slices_last(np.argsort(orientation[:, 0]), sizes_mm)
+    axes = _slices_last(np.argsort(orientation[:, 0]), np.where(shape == 1, np.inf, sizes_mm))
     turned_mm = sizes_mm[axes]
     asked_mm = turned_mm if spacing_mm is None else spacing_mm
-    asked_mm = check_spacing(np.where(np.equal(asked_mm, None), turned_mm, asked_mm), 3)
+    kept_mm = np.equal(asked_mm, None) | (shape[axes] == 1)
+    asked_mm = check_spacing(np.where(kept_mm, turned_mm, asked_mm), 3)
     new_mm = np.where(np.abs(asked_mm / turned_mm - 1) < SAME_SPACING, turned_mm, asked_mm)
     resampled = np.maximum(1, np.rint(shape[axes] * turned_mm / new_mm)).astype(int)
     kept = () if crop_size is None else tuple(crop_size)

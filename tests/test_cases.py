@@ -111,7 +111,7 @@ def test_label_of_another_geometry(dataset):
 def test_second_channel_of_another_shape(dataset):
     case = dataset.cases[0]
     write(case.image_paths[1], np.ones((6, 5, 2), dtype=np.float32))
-    with pytest.raises(ValueError, match=r"a_0001.* and .*labelsTr.*\(6, 5, 2\) and \(6, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"a_0000.* and .*a_0001.*\(6, 5, 3\) and \(6, 5, 2\)"):
         check_case(dataset, case)
 
 

@@ -64,7 +64,7 @@ def change(key, value):
         ("[]", "dataset.json: found a list, expected a JSON object"),
         ('{"labels": {}, "labels": {}}', "dataset.json: found the key 'labels' twice"),
         ('{"labels": {"a": 1, "a": 2}}', "dataset.json: found the key 'a' twice"),
-        (change("file_ending", ".mha"), "file_ending: found '.mha', expected one of '.nii.gz'"),
+        (change("file_ending", ".jpg"), "file_ending: found '.jpg', expected one of '.nii.gz'"),
         (change("file_ending", None), "file_ending: found None, expected one of"),
         (change("dataset", {}), "dataset.json, dataset: found a list of file paths"),
         (change("channel_names", {}), "channel_names: found {}, expected channels by number"),
@@ -146,7 +146,7 @@ def test_file_ending(tmp_path):
 
 
 def test_no_volume(tmp_path):
-    touch(tmp_path, "labelsTr/a.mha")
+    touch(tmp_path, "labelsTr/a.jpg")
     with pytest.raises(ValueError, match="labelsTr: found no volume, expected all"):
         find_file_ending(tmp_path)
 

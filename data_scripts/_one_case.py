@@ -164,7 +164,8 @@ def save_thumbnail(path, image, labels, affine):
     orientation = nib.io_orientation(affine)
     turned = nib.apply_orientation(labels, orientation)
     spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
-    axis = int(np.argmax(spacing_mm)) if np.ptp(spacing_mm) > 0.01 else 2
+    spans_mm = np.where(np.equal(turned.shape, 1), np.inf, spacing_mm)
+    axis = int(np.argmax(spans_mm)) if np.ptp(spacing_mm) > 0.01 else 2
     slices = np.moveaxis(turned, axis, 0)
     shown_segments = [len(np.unique(labels_of_slice)) for labels_of_slice in slices]
     k = int(np.lexsort(((slices > 0).sum(axis=(1, 2)), shown_segments))[-1])

@@ -56,7 +56,9 @@ def turned_like(volume, other):
     turn = nib.orientations.ornt_transform(
         nib.io_orientation(volume.affine), nib.io_orientation(other.affine)
     )
-    data = nib.apply_orientation(volume.data, turn)
+    channels = volume.data.reshape(-1, *volume.grid_shape)
+    turned = np.stack([nib.apply_orientation(channel, turn) for channel in channels])
+    data = turned if volume.data.ndim == 4 else turned[0]
     affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.grid_shape)
     return Volume(data, affine, volume.path)
 

@@ -160,7 +160,7 @@ def _derive_description(folder, files, file_ending, task):
         return Description(task.channels, task.segments, values, file_ending)
     numbers = {number for images, _ in files for number in images}
     if None in numbers or (numbers == {0} and file_ending in PICTURES):
-        path = next(path for images, _ in files for path in images.values())
+        path = next(images[n] for images, _ in files for n in (None, 0) if n in images)
         data = read_volume(path).data
         numbers = range(data.shape[0] if data.ndim == 4 else 1)
     values = {0}

@@ -151,7 +151,8 @@ def _training_list(path, training, file_ending):
 def find_file_ending(folder):
     """Return the ending of the files in ``labelsTr``, for a folder without ``dataset.json``."""
     names = _names(folder, "labelsTr")
-    found = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+    present = [ending for ending in FILE_ENDINGS if any(name.endswith(ending) for name in names)]
+    found = [ending for ending in present if ending not in other_formats.PICTURES] or present
     if len(found) != 1:
         what = Path(folder) / "labelsTr"
         expected = f"all of one ending: {', '.join(FILE_ENDINGS)}"
@@ -182,7 +183,7 @@ def find_files(folder, file_ending):
     Raises
     ------
     ValueError
-        If ``imagesTr`` or ``labelsTr`` is missing or holds volumes of the other ending.
+        If ``imagesTr`` or ``labelsTr`` is missing or holds volumes of another ending.
     """
     labels = _stems(folder, "labelsTr", file_ending)
     images = {}
@@ -203,7 +204,9 @@ def _names(folder, subfolder):
 
 def _stems(folder, subfolder, file_ending):
     """Return the volumes in `subfolder` by name without ending."""
+    others = tuple(set(other_formats.PICTURES) - {file_ending})  # a picture beside is a preview
     names = [name for name in _names(folder, subfolder) if name.endswith(FILE_ENDINGS)]
+    names = [name for name in names if not name.endswith(others)]
     for name in names:
         if not name.endswith(file_ending):
             raise wrong_input(Path(folder) / subfolder / name, "this ending", file_ending)

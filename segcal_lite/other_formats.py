@@ -15,7 +15,12 @@ import numpy as np
 from ._checks import check_spacing, wrong_input
 
 METAIMAGE, NRRD, PICTURES = (".mha", ".mhd"), (".nrrd", ".nhdr"), (".png", ".tif", ".tiff")
-ENDINGS = (*METAIMAGE, *NRRD, *PICTURES)
+READERS = {  # by name: SimpleITK itself goes by the ending, and knows no .MHA
+    **dict.fromkeys(METAIMAGE, "MetaImageIO"),
+    **dict.fromkeys(NRRD, "NrrdImageIO"),
+    **{".png": "PNGImageIO", ".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"},
+}
+ENDINGS = tuple(READERS)
 INSTALL = "it in .venv: pip install -e '.[data]' in the project's folder"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LONGEST_HEADER = 2**22  # bytes; Slicer's segmentations list every segment
@@ -68,7 +73,7 @@ def read_other(path, spacing_mm=None):
         raise wrong_input(path, "no such file", "a volume")
     n_bits = _check_png(path)
     try:
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path), imageIO=READERS[path.suffix.lower()])
     except RuntimeError as error:
         raise wrong_input(path, "a damaged or unknown file", "a whole volume") from error
     if path.suffix.lower() in PICTURES:

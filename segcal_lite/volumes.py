@@ -93,7 +93,7 @@ def resolve_affine(affine, pixdim_mm, path):
     regular = np.all(np.isfinite(affine)) and np.all(sizes_mm > 0)
     if not regular or abs(np.linalg.det(affine[:3, :3] / sizes_mm)) < 1e-3:
         raise wrong_input(path, f"singular affine {affine.tolist()}", "an invertible one")
-    if np.allclose(sizes_mm, pixdim_mm, rtol=SIZE_TOLERANCE, atol=0):
+    if _same_sizes(sizes_mm, pixdim_mm):
         return affine
     found = f"voxel sizes {sizes_mm.tolist()} in the affine and {pixdim_mm.tolist()} in pixdim"
     if np.allclose(sizes_mm, 1, rtol=0, atol=1e-5):
@@ -105,6 +105,11 @@ def resolve_affine(affine, pixdim_mm, path):
         raise wrong_input(path, found, "sizes that agree within 1 %")
     warnings.warn(f"{path}: found {found}; those of {winner} are used.", stacklevel=3)
     return affine
+
+
+def _same_sizes(sizes_mm, other_mm):
+    """Whether voxel sizes agree but for rounding."""
+    return np.allclose(sizes_mm, other_mm, rtol=SIZE_TOLERANCE, atol=0)
 
 
 def _check_header(image, header, path):
@@ -169,16 +174,17 @@ def read_volume(path, spacing_mm=None):
         In one sentence a file, what its header leaves open or contradicts, and what is taken.
     """
     path = Path(path)
+    if spacing_mm is not None:
+        spacing_mm = check_spacing(spacing_mm, 3)
     is_other = path.suffix.lower() in other_formats.ENDINGS
     data, affine = other_formats.read_other(path, spacing_mm) if is_other else _read_nifti(path)
     if data.size == 0:
         raise wrong_input(path, f"shape {data.shape}", "voxels")
     data = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
     volume = Volume(check_finite(path, data), affine, path)
-    if spacing_mm is not None:
-        stated_mm, asked_mm = volume.spacing_mm, check_spacing(spacing_mm, 3)
-        if not np.allclose(stated_mm, asked_mm, rtol=SIZE_TOLERANCE, atol=0):
-            raise wrong_input(path, f"voxel sizes {stated_mm}", f"{tuple(asked_mm)} as you say")
+    if spacing_mm is not None and not _same_sizes(volume.spacing_mm, spacing_mm):
+        expected = f"{spacing_mm.tolist()}, which spacing_mm says"
+        raise wrong_input(path, f"voxel sizes {list(volume.spacing_mm)}", expected)
     return volume
 
 
@@ -197,11 +203,11 @@ def _read_nifti(path):
         raise wrong_input(path, type(error).__name__, "a whole NIfTI file") from error
     _check_header(image, header, path)
     affine = resolve_affine(image.affine, header["pixdim"][1:4], path)
-    _check_qform(image, affine, path)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in (3, 4):
         raise wrong_input(path, f"shape {data.shape}", "three or four dimensions with voxels")
+    _check_qform(image, affine, path)
     return np.moveaxis(data, 3, 0) if data.ndim == 4 else data, affine
 
 

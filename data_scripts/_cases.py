@@ -1,13 +1,11 @@
 """What a script knows about its dataset, and what it has found in a source folder."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.other_formats import companion_files
 from segcal_lite.tasks import TASKS
-
-VOXELS_ELSEWHERE = re.compile(rb"^(?:ElementDataFile\s*=|data file:)\s*(\S.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,8 @@ class SourceCase:
         Further files that decide the result, such as ``dataset.json``.
     channels : tuple of int
         Which channels of a file with several are taken; empty takes all.
+    spacing_mm : tuple of three float or None
+        Voxel size along X, Y, Z that the caller knows, for files that state none.
     problem : str
         Why the case cannot be converted, in one sentence; usually nothing.
     """
@@ -77,15 +77,16 @@ class SourceCase:
     group: str = ""
     beside: tuple = ()
     channels: tuple = ()
+    spacing_mm: tuple | None = None
     problem: str = ""
 
     @property
     def files(self):
-        """Every file that the case is made of, in one tuple; voxels beside a header included."""
+        """Every file that the case is made of, in one tuple; what lies beside them included."""
         flat = []
         for entry in (*self.images, *self.labels, *self.beside):
             flat += entry if isinstance(entry, tuple) else [entry]
-        return tuple(path for file in flat for path in (file, *voxel_files(file)))
+        return tuple(path for file in flat for path in (file, *companion_files(Path(file))))
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,6 @@ def missing_files(paths):
 def visible(paths):
     """Return `paths` sorted by name, without hidden ones: macOS leaves ``._`` files in archives."""
     return sorted(path for path in paths if not path.name.startswith("."))
-
-
-def voxel_files(path):
-    """Return the file with the voxels of a MetaImage or NRRD header, if it is another one."""
-    path = Path(path)
-    if path.suffix.lower() not in (".mhd", ".nhdr") or not path.is_file():
-        return ()
-    match = VOXELS_ELSEWHERE.search(path.read_bytes()[:65536])
-    name = match[1].decode("latin-1") if match else "LOCAL"
-    return () if name.upper() == "LOCAL" else (path.with_name(name),)
 
 
 def outside_test_folders(paths, folder):

@@ -12,7 +12,7 @@ import numpy as np
 
 from segcal_lite._checks import check_finite, wrong_input
 from segcal_lite.runs import read_json, write_json, written_aside
-from segcal_lite.volumes import check_same_grid, write_volume
+from segcal_lite.volumes import LABEL_SHIFT, check_same_grid, write_volume
 
 RECORDS = ".conversion"
 THUMBNAIL_PIXELS = 160  # along the longer side of a contact sheet's picture
@@ -41,8 +41,9 @@ def convert_case(read, case, found, dest):
     with warnings.catch_warnings(record=True) as doubts:  # headers that were resolved by a rule
         warnings.simplefilter("always")
         images, label = read(case)
-    for volume in images:
-        check_same_grid(volume, label)
+        check_same_grid(images[0], label, LABEL_SHIFT)
+    for volume in images[1:]:
+        check_same_grid(images[0], volume)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in images])
     if len(image) != len(found.channels):
         expected = f"{len(found.channels)}: {', '.join(found.channels)}"
@@ -146,7 +147,7 @@ def read_record(name, dest):
 
 def describe_case(image, labels, n_segments, volume):
     """Return spacing, shape, range of each channel and millilitres of each segment."""
-    voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
+    voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
     counts = np.bincount(labels.ravel(), minlength=n_segments + 1)[1:]
     return {
         "shape": volume.grid_shape,
@@ -163,7 +164,8 @@ def save_thumbnail(path, image, labels, affine):
     orientation = nib.io_orientation(affine)
     turned = nib.apply_orientation(labels, orientation)
     spacing_mm = nib.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
-    axis = int(np.argmax(spacing_mm)) if np.ptp(spacing_mm) > 0.01 else 2
+    spans_mm = np.where(np.equal(turned.shape, 1), np.inf, spacing_mm)
+    axis = int(np.argmax(spans_mm)) if np.ptp(spacing_mm) > 0.01 else 2
     slices = np.moveaxis(turned, axis, 0)
     shown_segments = [len(np.unique(labels_of_slice)) for labels_of_slice in slices]
     k = int(np.lexsort(((slices > 0).sum(axis=(1, 2)), shown_segments))[-1])

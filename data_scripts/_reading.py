@@ -1,7 +1,7 @@
-"""Volumes of any format that the datasets come in, placed in the scanner's space.
+"""What the datasets come in beyond single volumes: DICOM series and masks of slices.
 
-NIfTI is read by the package; MetaImage, NRRD, DICOM and PNG by SimpleITK, whose axes (left,
-posterior, superior) become NIfTI's (right, anterior, superior).
+They are read by SimpleITK, whose axes (left, posterior, superior) become NIfTI's (right, anterior,
+superior). Single volumes of any format are read by the package.
 """
 
 from pathlib import Path
@@ -10,22 +10,10 @@ import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.other_formats import LPS_TO_RAS, simpleitk
 from segcal_lite.volumes import Volume, read_label, read_volume
 
-INSTALL = "it in .venv: pip install -e '.[data]' in the project's folder"
-NIFTI = (".nii", ".nii.gz")
 EQUAL_GAPS = 0.01  # relative: slices may be this unevenly spaced and still be one grid
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def simpleitk():
-    """Import SimpleITK, or say how to get it."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise wrong_input("SimpleITK", "no such package", INSTALL) from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK
 
 
 def read_case(case):
@@ -43,12 +31,12 @@ def read_case(case):
         Values as stored.
     """
     images = [
-        read_series(entry) if isinstance(entry, tuple) else read_image(entry)
+        read_series(entry) if isinstance(entry, tuple) else read_volume(entry, case.spacing_mm)
         for entry in case.images
     ]
     if case.channels:
         images = [_channels(volume, case.channels) for volume in images]
-    return images, read_labels(case.labels[0])
+    return images, read_label(case.labels[0], case.spacing_mm)
 
 
 def _channels(volume, numbers):
@@ -68,48 +56,11 @@ def turned_like(volume, other):
     turn = nib.orientations.ornt_transform(
         nib.io_orientation(volume.affine), nib.io_orientation(other.affine)
     )
-    data = nib.apply_orientation(volume.data, turn)
+    channels = volume.data.reshape(-1, *volume.grid_shape)
+    turned = np.stack([nib.apply_orientation(channel, turn) for channel in channels])
+    data = turned if volume.data.ndim == 4 else turned[0]
     affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.grid_shape)
     return Volume(data, affine, volume.path)
-
-
-def read_image(path):
-    """Read one file, of whatever format, as a `Volume`."""
-    path = Path(path)
-    return read_volume(path) if path.name.endswith(NIFTI) else _read_with_simpleitk(path)
-
-
-def read_labels(path):
-    """Read one file of labels: whole numbers of at least 0, three dimensions."""
-    path = Path(path)
-    if path.name.endswith(NIFTI):
-        return read_label(path)
-    volume = _read_with_simpleitk(path)
-    whole = np.rint(volume.data)
-    if volume.data.ndim != 3 or volume.data.min() < 0 or np.any(volume.data != whole):
-        found = f"shape {volume.data.shape}, {volume.data.min():g} to {volume.data.max():g}"
-        raise wrong_input(path, found, "three dimensions of labels 0, 1, 2, ...")
-    return Volume(whole.astype(np.int32), volume.affine, path)
-
-
-def _read_with_simpleitk(path):
-    """Read MetaImage, NRRD and the like."""
-    sitk = simpleitk()
-    if not path.is_file():
-        raise wrong_input(path, "no such file", "a volume")
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise wrong_input(path, "a damaged or unknown file", "a whole volume") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        found = f"{image.GetDimension()} dimensions"
-        raise wrong_input(path, found, "three dimensions, one number a voxel")
-    array = np.ascontiguousarray(sitk.GetArrayFromImage(image).T)
-    affine = np.eye(4)
-    directions = np.reshape(image.GetDirection(), (3, 3))
-    affine[:3, :3] = directions * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return Volume(array, LPS_TO_RAS @ affine, path)
 
 
 def read_series(paths):
@@ -130,7 +81,7 @@ def read_series(paths):
     ------
     ValueError
         Naming the folder or file: unreadable, slices of different orientation, size or spacing,
-        two at one place, one that is missing in between.
+        two at one place, one that is missing in between, a tilted gantry.
     """
     slices = sorted((read_slice_place(path) for path in paths), key=lambda place: place["height"])
     folder = Path(paths[0]).parent if paths else "DICOM series"

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from segcal_lite.runs import write_figure
+from segcal_lite.volumes import doubt_lines
 
 from ._one_case import RECORDS
 
@@ -46,11 +47,7 @@ def summary_lines(found, records, problems, seconds, n_converted):
 def _notes(found, records):
     """Say how many headers were doubtful, and which cases come from an earlier source."""
     doubts = [doubt for record in records for doubt in record["doubts"]]
-    if doubts:
-        yield (
-            f"{len(doubts)} headers were unclear and resolved by a rule (column doubts of "
-            f"report.csv), the first: {doubts[0]}"
-        )
+    yield from doubt_lines(doubts, "unclear and resolved by a rule (column doubts of report.csv)")
     n_earlier = len({record["case"] for record in records} - {case.name for case in found.cases})
     if n_earlier:
         yield f"{n_earlier} complete cases are not in this SOURCE; they stay"

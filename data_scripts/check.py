@@ -21,6 +21,7 @@ from segcal_lite.datasets import read_dataset, settle
 from segcal_lite.grids import describe_cut, survey
 from segcal_lite.splits import SPLITS
 from segcal_lite.tasks import PROFILES, TASKS
+from segcal_lite.volumes import doubt_lines
 
 from ._conversion import spawned
 from ._face import WORKERS, count, said_in_one_sentence
@@ -130,22 +131,31 @@ def count_voxels(counts):
 
 
 def check_cases(dataset, workers=1):
-    """Return for each case its counts, as `check_case` does, or a sentence about what is wrong."""
+    """Return for each case its counts, as `check_case` does, or a sentence about what is wrong.
+
+    Headers that were resolved are no problem; a line is printed for each kind of them.
+    """
     names = [case.name for case in dataset.cases]
     check = partial(_counts, dataset)
     if workers == 1 or len(names) < 2:
-        return dict(zip(names, map(check, dataset.cases), strict=True))
-    with spawned(min(workers, len(names))) as executor:
-        return dict(zip(names, executor.map(check, dataset.cases), strict=True))
+        outcomes = list(map(check, dataset.cases))
+    else:
+        with spawned(min(workers, len(names))) as executor:
+            outcomes = list(executor.map(check, dataset.cases))
+    for line in doubt_lines([doubt for _, doubts in outcomes for doubt in doubts]):
+        print(line)
+    return {name: problem for name, (problem, _) in zip(names, outcomes, strict=True)}
 
 
 def _counts(dataset, case):
-    """Return what `check_case` counts or complains about; resolved headers are no complaint."""
-    with warnings.catch_warnings(action="ignore"):
+    """Return what `check_case` counts or complains about, and its warnings of resolved headers."""
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
         try:
-            return check_case(dataset, case)
+            found = check_case(dataset, case)
         except (ValueError, OSError) as error:
-            return str(error)
+            found = str(error)
+    return found, [str(doubt.message) for doubt in doubts]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Any images with labels, listed in a CSV: NIfTI, MetaImage or NRRD.
+"""Any images with labels, listed in a CSV: NIfTI, Analyze, MetaImage, NRRD, PNG or TIFF.
 
 SOURCE is the CSV, or a folder with a ``pairs.csv``. Its columns are ``case`` and ``label``, one
 ``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train, validation,
-test; also val and the like). Paths are relative to the CSV. ``--classes liver=1 tumour=2,3`` names
+test; also val and the like). Paths are relative to the CSV. A column ``spacing_mm``, such as
+``0.8x0.8x3``, states voxel sizes along the files' axes where their headers state none. ``--classes
+liver=1 tumour=2,3`` names
 the label values; what they do not name may not occur, and two names never share a value. Axes that
 are merely turned against each other are turned back; grids that differ are refused.
 """
@@ -11,12 +13,13 @@ import sys
 
 import pandas as pd
 
-from segcal_lite._checks import wrong_input
+from segcal_lite._checks import check_spacing, wrong_input
 from segcal_lite.splits import check_name, check_splits, check_unique, split_named
+from segcal_lite.volumes import read_label, read_volume
 
 from ._cases import Facts, Found, SourceCase, missing_files
 from ._face import run_script
-from ._reading import read_image, read_labels, turned_like
+from ._reading import turned_like
 from ._splits import COUNTS_OF_B, drawn
 
 FACTS = (
@@ -102,14 +105,25 @@ def _find_case(folder, row, channels):
     """Return one row's case."""
     images = tuple(folder / row[channel] for channel in channels)
     label = folder / row["label"]
+    stated = row.get("spacing_mm")
     return SourceCase(
         row["case"],
         images=images,
         labels=(label,),
         patient=row.get("patient") or row["case"],
         domain=row.get("domain") or "source",
+        spacing_mm=_read_spacing(row["case"], stated) if stated else None,
         problem=missing_files((*images, label)),
     )
+
+
+def _read_spacing(name, text):
+    """Return the voxel size that a row states."""
+    try:
+        return tuple(check_spacing([float(size) for size in text.split("x")], 3).tolist())
+    except ValueError as error:
+        expected = "three positive numbers in mm, such as 0.8x0.8x3"
+        raise wrong_input(f"spacing_mm of {name}", repr(text), expected) from error
 
 
 def _split(path, table, cases, seed):
@@ -127,11 +141,10 @@ def _split(path, table, cases, seed):
 
 def read_case(case):
     """Read a pair; a label whose axes are turned is brought to those of the first image."""
-    images = [read_image(path) for path in case.images]
+    images = [read_volume(path, case.spacing_mm) for path in case.images]
+    label = read_label(case.labels[0], case.spacing_mm)
     first = images[0]
-    return [first, *(turned_like(v, first) for v in images[1:])], turned_like(
-        read_labels(case.labels[0]), first
-    )
+    return [first, *(turned_like(v, first) for v in images[1:])], turned_like(label, first)
 
 
 if __name__ == "__main__":

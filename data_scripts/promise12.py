@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.other_formats import voxel_files
 
 from ._cases import (
     Facts,
@@ -23,7 +24,6 @@ from ._cases import (
     missing_files,
     outside_test_folders,
     visible,
-    voxel_files,
 )
 from ._face import run_script
 from ._splits import COUNTS_OF_B, all_test, drawn

@@ -22,11 +22,11 @@ from pathlib import Path
 import pandas as pd
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.volumes import check_same_grid
+from segcal_lite.volumes import check_same_grid, read_label
 
 from ._cases import Facts, Found, SourceCase, folder_of, keyed, visible
 from ._face import run_script
-from ._reading import read_labels, read_series, turned_like
+from ._reading import read_series, turned_like
 from ._splits import drawn
 
 FACTS = (
@@ -147,7 +147,7 @@ def _find_case(number, series, label, series_number):
 
 def read_case(case):
     """Read the mask, and the one series of the candidates that lies on its grid."""
-    label = read_labels(case.labels[0])
+    label = read_label(case.labels[0])
     fitting, reasons = [], []
     for slices in case.images:
         try:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+SHEAR_ERROR = 0.01  # relative: a shear of 1.1 degrees bends distances by so much
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
 
 
@@ -55,6 +56,20 @@ def check_spacing(spacing_mm, n_dims):
     if spacing_mm.shape != (n_dims,) or not np.all(np.isfinite(spacing_mm) & (spacing_mm > 0)):
         raise wrong_input("spacing_mm", spacing_mm.tolist(), f"{n_dims} positive numbers")
     return spacing_mm
+
+
+def check_right_angles(name, affine):
+    """Raise unless a grid's axes are at right angles, as distances by voxel sizes assume.
+
+    The singular values of the axes' directions say by how much those distances are wrong.
+    """
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3]
+    axes = axes / check_spacing(np.linalg.norm(axes, axis=0), 3)
+    if np.abs(np.linalg.svd(axes, compute_uv=False) - 1).max() > SHEAR_ERROR:
+        cosines = np.clip((axes.T @ axes)[np.triu_indices(3, 1)], -1, 1)
+        degrees = np.abs(90 - np.degrees(np.arccos(cosines))).max()
+        expected = "right angles: resample image and label to such a grid (a tilted CT gantry)"
+        raise wrong_input(name, f"axes {degrees:.3g} degrees off right angles", expected)
 
 
 def check_labels_and_probs(labels, probs, atol=1e-4):

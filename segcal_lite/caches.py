@@ -24,7 +24,7 @@ from .preprocessing import (
     valid_box,
 )
 from .runs import check_same_settings, read_json, run_lock, write_json, write_table
-from .volumes import foreground_box, read_volume
+from .volumes import doubt_lines, foreground_box, read_volume
 
 REPORT_EVERY = 50
 LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
@@ -171,9 +171,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
                 _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"prepared {number} of {len(waiting)} cases")
-        if header_conflicts:  # one line for all of them, not one for each file
-            first = header_conflicts[0].message
-            report(f"{len(header_conflicts)} headers were resolved, the first: {first}")
+        for line in doubt_lines([str(conflict.message) for conflict in header_conflicts]):
+            report(line)
         if waiting or not (folder / "cases.csv").exists():
             _count_empty(dataset, folder, report)
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
@@ -197,6 +196,8 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
     if selection is not None:
         image, labels = selection.of(image, labels)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
+    if record.turned_shape[-1] == 1 and (crop_size is None or len(crop_size) == 3):
+        raise wrong_input(case.label_path, "one slice", "a volume for a 3D network")
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     uncropped = resample_label(labels, record)
     arrays = {"image": image, "labels": crop_label(uncropped, record)}

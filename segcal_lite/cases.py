@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import IGNORED, check_choice, check_finite, wrong_input
+from .other_formats import companion_files
 from .same_images import file_digest
 from .splits import SPLITS
-from .volumes import check_same_grid, read_label, read_volume
+from .volumes import LABEL_SHIFT, check_same_grid, read_label, read_volume
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class Dataset:
             for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
                 is_inside = path.is_relative_to(self.folder)
                 name = path.relative_to(self.folder).as_posix() if is_inside else path.name
-                facts.append([name, path.stat().st_size, file_digest(path)])
+                for file in (path, *companion_files(path)):
+                    facts.append([name, file.stat().st_size, file_digest(file)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -167,19 +169,24 @@ def load_case(dataset, case):
     ------
     ValueError
         Naming the file: unreadable or truncated, NaN or infinite voxels, another number of
-        channels, image and label on different grids, a single slice, a value that is no label of
-        the dataset, or no voxel that somebody annotated.
+        channels, image and label on different grids, a value that is no label of the dataset, or
+        no voxel that somebody annotated.
+
+    Warns
+    -----
+    UserWarning
+        What headers left open, and a label moved by less than half a voxel: the image's affine is
+        in force.
     """
     volumes = [read_volume(path) for path in case.image_paths]
     label = read_label(case.label_path)
-    for volume in volumes:
-        check_same_grid(volume, label)
+    check_same_grid(volumes[0], label, LABEL_SHIFT)
+    for volume in volumes[1:]:
+        check_same_grid(volumes[0], volume)
     n_channels = sum(len(v.data) if v.data.ndim == 4 else 1 for v in volumes)
     if n_channels != len(dataset.channels):
         expected = f"{len(dataset.channels)}: {', '.join(dataset.channels)}"
         raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
-    if label.grid_shape[-1] < 2:
-        raise wrong_input(case.label_path, "1 slice", "at least 2 along the last axis")
     labels = _classes(dataset, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
     return check_finite(case.image_paths[0], image), labels, volumes[0].affine

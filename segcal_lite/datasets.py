@@ -25,6 +25,7 @@ from .case_lists import select_cases
 from .cases import Case, Dataset, check_case, load_case
 from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, survey
 from .layouts import Description, read_layout
+from .other_formats import PICTURES
 from .same_images import keep_together, same_images
 from .splits import DEFAULT_COUNTS, SPLITS, check_splits, split_by_patient
 from .tasks import TASKS, Task, get_profile, task_for_profile
@@ -178,8 +179,8 @@ def _derive_description(folder, files, file_ending, task):
         values = tuple(range(task.n_classes))
         return Description(task.channels, task.segments, values, file_ending)
     numbers = {number for images, _ in files for number in images}
-    if None in numbers:
-        path = next(images[None] for images, _ in files if None in images)
+    if None in numbers or (numbers == {0} and file_ending in PICTURES):
+        path = next(images[n] for images, _ in files for n in (None, 0) if n in images)
         data = read_volume(path).data
         numbers = range(data.shape[0] if data.ndim == 4 else 1)
     values = {0}
@@ -218,7 +219,8 @@ def _make_case(folder, row, images, label_path, split, description):
     where = folder / ("dataset.json" if description.files else "imagesTr")
     if label_path is None:
         raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
-    if set(images) not in ({None}, set(range(n_channels))):
+    is_picture = description.file_ending in PICTURES  # its colours are channels of one file
+    if set(images) not in ({None}, set(range(n_channels)), {0} if is_picture else None):
         numbers = ", ".join("all in one" if n is None else f"{n:04d}" for n in images)
         expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
         raise wrong_input(f"{where}, {name}", f"channels {numbers or 'none'}", expected)

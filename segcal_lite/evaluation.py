@@ -180,8 +180,10 @@ def _calibration_rows(labelled, result):
 
 def _segment_rows(labelled, case, probs, segments):
     """Rows of entropies on the unpadded volume, Dice and distances of the patient, by segment."""
-    probs = probs[(slice(None), *case.regions["whole"])]
+    probs, spacing_mm = probs[(slice(None), *case.regions["whole"])], case.spacing_mm
     truth, predicted = case.of_patient(probs.argmax(axis=0))
+    if truth.shape[-1] == 1:  # one slice has contours; as a volume all of it would be surface
+        truth, predicted, spacing_mm = truth[..., 0], predicted[..., 0], spacing_mm[:2]
     labelled = labelled | {"region": "whole"}
     rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
     for k, segment in enumerate(segments, start=1):
@@ -189,7 +191,7 @@ def _segment_rows(labelled, case, probs, segments):
         if labelled["method"] != "temperature":  # the baseline's arg max, and so its masks
             masks = truth == k, predicted == k
             values["dice"] = dice_coefficient(*masks)
-            values |= surface_metrics(*masks, case.spacing_mm)._asdict()
+            values |= surface_metrics(*masks, spacing_mm)._asdict()
             values["n_empty"] = sum(not mask.any() for mask in masks)
         for metric, value in values.items():
             rows.append(labelled | {"segment": segment, "metric": metric, "value": value})

@@ -55,6 +55,12 @@ class Extent:
         axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
         return nib.affines.voxel_sizes(self.affine)[axes]
 
+    @property
+    def thicknesses_mm(self):
+        """`sizes_mm`, infinite where there is one voxel: one slice lies across that axis."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
+
 
 def segment_values(dataset, selection=None):
     """Return the stored label values of each segment, by its name, or of the selected organ."""
@@ -131,7 +137,7 @@ def common_slice_axis(extents):
     notes : list of str
         A sentence if volumes by themselves would have been cut along different axes, else empty.
     """
-    sizes_mm = np.array([extent.sizes_mm for extent in extents])
+    sizes_mm = np.array([extent.thicknesses_mm for extent in extents])
     axis = clear_slice_axis(np.median(sizes_mm, axis=0))
     others = [e.case.name for e, s in zip(extents, sizes_mm, strict=True) if _differs(s, axis)]
     if not others:

@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from . import other_formats
 from ._checks import check_choice, check_count, wrong_input
 from .label_names import read_label_names
 from .splits import check_name, check_unique
 
-NIFTI_ENDINGS = (".nii.gz", ".nii")
-FILE_ENDINGS = NIFTI_ENDINGS
+FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
 FOLDERS = ("imagesTr", "labelsTr")
 
 
@@ -31,8 +31,8 @@ class Description:
         In file order.
     segments, label_values, regions, region_order, ignore_value
         As in `segcal_lite.label_names.LabelNames`.
-    file_ending : {".nii.gz", ".nii"}
-        In small letters; files may have it in capitals.
+    file_ending : str
+        One of `FILE_ENDINGS`, in small letters; files may have it in capitals.
     training : tuple of str or None
         Cases in MSD's ``training`` list, or in ``dataset``, if there is one.
     files : tuple of two dict or None
@@ -193,10 +193,12 @@ def read_layout(folder):
 def find_file_ending(folder):
     """Return the ending of the files in ``labelsTr``, for a folder without ``dataset.json``."""
     names = _names(folder, "labelsTr")
-    found = [ending for ending in FILE_ENDINGS if any(_ends(name, ending) for name in names)]
+    present = [ending for ending in FILE_ENDINGS if any(_ends(name, ending) for name in names)]
+    found = [ending for ending in present if ending not in other_formats.PICTURES] or present
     if len(found) != 1:
         what = Path(folder) / "labelsTr"
-        raise wrong_input(what, " and ".join(found) or "no volume", "all .nii.gz or all .nii")
+        expected = f"all of one ending: {', '.join(FILE_ENDINGS)}"
+        raise wrong_input(what, " and ".join(found) or "no volume", expected)
     return found[0]
 
 
@@ -210,8 +212,8 @@ def find_files(folder, file_ending):
     ----------
     folder : Path
         The dataset's.
-    file_ending : {".nii.gz", ".nii"}
-        Of all its volumes, in small or capital letters.
+    file_ending : str
+        Of all its volumes, one of `FILE_ENDINGS`, in small or capital letters.
 
     Returns
     -------
@@ -223,8 +225,8 @@ def find_files(folder, file_ending):
     Raises
     ------
     ValueError
-        If ``imagesTr`` or ``labelsTr`` is missing, holds NIfTI volumes of the other ending, or two
-        files whose names differ in the letters of the ending only.
+        If ``imagesTr`` or ``labelsTr`` is missing, holds volumes of another ending, or two files
+        whose names differ in the letters of the ending only.
     """
     labels = _stems(folder, "labelsTr", file_ending)
     images = {}
@@ -259,6 +261,7 @@ def unread_files(folder, images, labels):
         Such as ``"imagesTr/preview.png"``.
     """
     read = {*labels.values(), *(path for files in images.values() for path in files.values())}
+    read |= {beside for path in read for beside in other_formats.companion_files(path)}
     there = [below for below in FOLDERS if (Path(folder) / below).is_dir()]
     return [
         f"{below}/{name}"
@@ -275,11 +278,13 @@ def _ends(name, ending):
 
 def _stems(folder, subfolder, file_ending):
     """Return the volumes in `subfolder` by name without ending."""
+    """Return the volumes in `subfolder` by name without ending; pictures beside are previews."""
+    others = [e for e in FILE_ENDINGS if e != file_ending and e not in other_formats.PICTURES]
     stems = {}
     for name in _names(folder, subfolder):
         path, stem = Path(folder) / subfolder / name, name[: -len(file_ending)]
         if not _ends(name, file_ending):
-            if _ends(name, NIFTI_ENDINGS):
+            if _ends(name, tuple(others)):
                 raise wrong_input(path, "this ending", file_ending)
         elif stem in stems:
             found = f"a second {stem} beside {stems[stem].name}"

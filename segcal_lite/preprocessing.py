@@ -16,6 +16,7 @@ from ._checks import (
     check_count,
     check_finite,
     check_labels_and_probs,
+    check_right_angles,
     check_spacing,
     wrong_input,
 )
@@ -65,7 +66,7 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
     """Decide how a grid is turned, resampled and cropped: a `Preprocessing`.
 
     Axes go to the closest right, anterior, superior order, then the one along which slices were
-    taken is moved last.
+    taken is moved last. An axis of one voxel is not resampled: one slice stays one.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
     ((75, 68, 8), (5, -6, 0), (64, 80, 8))
     """
     sizes_mm = check_spacing(nib.affines.voxel_sizes(affine), 3)
+    check_right_angles("affine", affine)
     expected = {"shape": (shape, (3,)), "spacing_mm": (spacing_mm, (3,))}
     expected["crop_size"] = (crop_size, (2, 3))
     for name, (value, lengths) in expected.items():
@@ -95,13 +97,14 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
     shape = np.array([check_count("shape", n) for n in shape])
     orientation = nib.io_orientation(affine)
     axes = np.argsort(orientation[:, 0])
-    if slice_axis is None:
-        slice_axis = clear_slice_axis(sizes_mm[axes])
+    if slice_axis is None:  # one slice lies across its axis, whatever the voxel size there
+        slice_axis = clear_slice_axis(np.where(shape[axes] == 1, np.inf, sizes_mm[axes]))
     check_choice("slice_axis", slice_axis, (0, 1, 2))
     axes = np.append(np.delete(axes, slice_axis), axes[slice_axis])
     turned_mm = sizes_mm[axes]
     asked_mm = turned_mm if spacing_mm is None else spacing_mm
-    asked_mm = check_spacing(np.where(np.equal(asked_mm, None), turned_mm, asked_mm), 3)
+    kept_mm = np.equal(asked_mm, None) | (shape[axes] == 1)
+    asked_mm = check_spacing(np.where(kept_mm, turned_mm, asked_mm), 3)
     new_mm = np.where(np.abs(asked_mm / turned_mm - 1) < SAME_SPACING, turned_mm, asked_mm)
     resampled = np.maximum(1, np.rint(shape[axes] * turned_mm / new_mm)).astype(int)
     kept = () if crop_size is None else tuple(crop_size)

@@ -103,6 +103,50 @@ def test_header_conflicts_are_told_in_one_line(prepared, discs, tmp_path):
     assert all(tuple(case.spacing_mm) == (2, 2, 8) for case in cases)
 
 
+def write_single_slices(folder, source):
+    """The discs' middle slices, one a case."""
+    shutil.copytree(source, folder)
+    for path in folder.rglob("*.nii.gz"):
+        volume = nib.load(path)
+        nib.save(volume.slicer[:, :, 1:2], path)
+    return read_dataset(folder)
+
+
+def test_single_slices_are_prepared_for_2d_and_refused_for_3d(prepared, discs, tmp_path):
+    task, profile, folder, _ = prepared
+    dataset = write_single_slices(tmp_path / "flat", discs)
+    finer = replace(task, spacing_mm=(2.0, 2.0, 2.0))  # one slice of 8 mm is not four of 2 mm
+    cases = prepare_dataset(dataset, finer, profile.crop_size, tmp_path / "2d", silent)
+    for case, volume in zip(cases, read_prepared(folder), strict=True):
+        assert case.image.shape == (1, 32, 32, 1)
+        np.testing.assert_array_equal(case.labels, volume.labels[..., 1:2])
+        assert case.regions["box"][2] == slice(0, 1)
+    assert load_slices(cases, "train").images.shape == (3, 1, 32, 32)
+    for number, crop_size in enumerate(((32, 32, 16), None)):
+        with pytest.raises(ValueError, match="disc0.nii.gz: found one slice, expected a volume"):
+            prepare_dataset(dataset, task, crop_size, tmp_path / f"3d{number}", silent)
+
+
+def test_two_kinds_of_doubtful_headers_are_two_lines(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder = shutil.copytree(discs, tmp_path / "copy")
+    for name in ("labelsTr/disc1", "labelsTr/disc2", "imagesTr/disc0_0000"):
+        volume = nib.load(folder / f"{name}.nii.gz")
+        moved = volume.affine + np.diag([0.0, 0, 0, 0.5])[[3, 0, 1, 2]]
+        volume.set_qform(moved, code=1)
+        if "labels" in name:
+            volume.set_sform(moved, code=1)
+        nib.save(volume, folder / f"{name}.nii.gz")
+    lines = []
+    prepare_dataset(read_dataset(folder), task, profile.crop_size, tmp_path / "out", lines.append)
+    told = [line for line in lines if "headers were resolved" in line]
+    assert len(told) == 2
+    assert told[0].startswith("1 headers")
+    assert "sform and qform place voxels up to 0.5 mm apart" in told[0]
+    assert told[1].startswith("2 headers")
+    assert "disc1.nii.gz: moved against its image by 0.5 mm" in told[1]
+
+
 def test_settings_are_json_for_people(prepared):
     settings = json.loads((prepared[2] / "settings.json").read_text())
     assert settings["task"]["segments"] == ["ring", "core"]

@@ -145,7 +145,7 @@ def test_label_of_another_geometry(dataset):
 def test_second_channel_of_another_shape(dataset):
     case = dataset.cases[0]
     write(case.image_paths[1], np.ones((6, 5, 2), dtype=np.float32))
-    with pytest.raises(ValueError, match=r"a_0001.* and .*labelsTr.*\(6, 5, 2\) and \(6, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"a_0000.* and .*a_0001.*\(6, 5, 3\) and \(6, 5, 2\)"):
         check_case(dataset, case)
 
 
@@ -170,16 +170,37 @@ def test_one_slice(dataset):
     case = dataset.cases[0]
     for path in (*case.image_paths, case.label_path):
         write(path, np.full((6, 5, 1), 2, dtype=np.uint8))
-    message = "a.nii.gz: found 1 slice, expected at least 2 along the last axis"
-    with pytest.raises(ValueError, match=message):
+    image, labels, _ = load_case(dataset, case)
+    assert (image.shape, labels.shape) == ((2, 6, 5, 1), (6, 5, 1))
+
+
+def write_moved(path, data, shift_mm):
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[:3, 3] = shift_mm
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+def test_a_label_moved_by_less_than_half_a_voxel_is_noted_and_the_images_affine_is_in_force(
+    dataset,
+):
+    case = dataset.cases[0]
+    write_moved(case.label_path, np.full((6, 5, 3), 2, dtype=np.uint8), (0.7, 0, -2.4))
+    text = "a.nii.gz: moved against its image by 2.5 mm, less than half a voxel"
+    with pytest.warns(UserWarning, match=text) as caught:
+        _, labels, affine = load_case(dataset, case)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(affine, np.diag([*SPACING_MM, 1]))
+    assert labels.sum() == 90
+    write_moved(case.label_path, np.full((6, 5, 3), 2, dtype=np.uint8), (0.8, 0, 0))
+    with pytest.raises(ValueError, match="mm apart"):
         check_case(dataset, case)
 
 
-def test_two_slices_are_enough(dataset):
+def test_a_second_channel_that_is_moved_is_refused(dataset):
     case = dataset.cases[0]
-    for path in (*case.image_paths, case.label_path):
-        write(path, np.full((6, 5, 2), 2, dtype=np.uint8))
-    assert load_case(dataset, case)[0].shape == (2, 6, 5, 2)
+    write_moved(case.image_paths[1], np.ones((6, 5, 3), dtype=np.float32), (0.3, 0, 0))
+    with pytest.raises(ValueError, match="a_0000.* and .*a_0001.*: found voxels up to 0.3 mm"):
+        check_case(dataset, case)
 
 
 @pytest.mark.parametrize("which", ["image", "label"])

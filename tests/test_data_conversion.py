@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -19,8 +20,10 @@ import pytest
 
 from data_scripts import _one_case, chaos, check, pairs
 from data_scripts._face import run_script
+from data_scripts._reading import read_series, turned_like
 from segcal_lite.datasets import read_dataset
 from segcal_lite.runs import project_root
+from segcal_lite.volumes import Volume
 
 NAME = "patient003"
 
@@ -553,6 +556,117 @@ def test_the_contact_sheet_shows_every_segment_that_one_slice_can_show(tmp_path)
     with np.load(path) as thumbnail:
         assert set(np.unique(thumbnail["labels"])) == {0, 1, 2}
         assert thumbnail["shows_right"]
+
+
+def nrrd_pairs(folder, lines, column=""):
+    """Three images with labels of 1640 voxels, as NRRD with the header lines given."""
+    folder.mkdir(parents=True)
+    head = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 20 16 9\nencoding: raw\n"
+    rows = ["case,image:MR,label,spacing_mm"]
+    for index in range(3):
+        image, label = np.full((2, 9 * 16 * 20), index, dtype=np.uint8)
+        label[:1640] = 1
+        image[::3] += 7
+        label[1640:] = 0
+        for name, voxels in (("image", image), ("label", label)):
+            content = (head + lines + "\n").encode() + voxels.tobytes()
+            (folder / f"{name}{index}.nrrd").write_bytes(content)
+        rows.append(f"c{index},image{index}.nrrd,label{index}.nrrd,{column}")
+    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_pairs_asks_for_voxel_sizes_that_no_header_states(tmp_path, capsys):
+    source = nrrd_pairs(tmp_path / "in", "")
+    assert run("pairs", source, tmp_path / "out", "--classes", "x=1") == 1
+    assert "image0.nrrd: found no voxel size, expected one" in capsys.readouterr().out
+    source = nrrd_pairs(tmp_path / "again", "", "2x2x2.5")
+    assert run("pairs", source, tmp_path / "out2", "--classes", "x=1") == 0
+    report = pd.read_csv(tmp_path / "out2/report.csv")
+    assert report.x_ml.tolist() == [16.4] * 3  # 1640 voxels of 10 cubic millimetres
+    assert report.doubts.str.count("no orientation is set; axes are taken as L, P, S").eq(2).all()
+
+
+def test_pairs_notes_what_a_header_leaves_open(tmp_path, capsys):
+    source = nrrd_pairs(tmp_path / "in", "spacings: 2 2 2.5\n")
+    assert run("pairs", source, tmp_path / "out", "--classes", "x=1") == 0
+    report = pd.read_csv(tmp_path / "out/report.csv")
+    assert report.doubts.str.contains("axes are taken as L, P, S").all()
+    assert "6 headers were unclear" in capsys.readouterr().out
+    named = "space: LPS\nspace directions: (2,0,0) (0,2,0) (0,0,2.5)\n"
+    source = nrrd_pairs(tmp_path / "named", named)
+    assert run("pairs", source, tmp_path / "out2", "--classes", "x=1") == 0
+    assert pd.read_csv(tmp_path / "out2/report.csv").doubts.isna().all()
+
+
+@pytest.mark.parametrize("column", ["2x2", "2x2x0", "2x2x-1", "2,5", "a"])
+def test_pairs_refuses_a_spacing(tmp_path, capsys, column):
+    source = nrrd_pairs(tmp_path / "in", "", f'"{column}"')
+    assert run("pairs", source, tmp_path / "out", "--classes", "x=1") == 1
+    assert "spacing_mm of c0: found '" in capsys.readouterr().err
+
+
+def test_pairs_turns_every_channel_of_a_second_image_alike(tmp_path):
+    channels, labels, affine = official.make_case(0, n_channels=2)
+    flip = np.diag([-1.0, -1, 1, 1])
+    flip[:2, 3] = np.array(labels.shape[:2]) - 1
+    first = Volume(labels, affine, Path("a.nii"))
+    second = Volume(channels[:, ::-1, ::-1], affine @ flip, Path("b.nii"))
+    turned = turned_like(second, first)
+    np.testing.assert_array_equal(turned.data, channels)
+    np.testing.assert_allclose(turned.affine, affine, atol=1e-9)
+
+
+def test_a_moved_label_is_a_doubt(source, tmp_path):
+    for path in source.rglob("*_frame*.nii.gz"):
+        image = nib.load(path)
+        affine = np.diag([*image.header.get_zooms(), 1.0])
+        affine[0, 3] = 0.3 if "_gt" in path.name else 0
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    assert run("acdc", source, tmp_path / "out", "--frames", "ed") == 0
+    doubts = pd.read_csv(tmp_path / "out/report.csv").doubts
+    assert doubts.str.contains("moved against its image by 0.3 mm, less than half a voxel").all()
+    label = nib.load(tmp_path / f"out/labelsTr/{NAME}.nii.gz")
+    assert label.affine[0, 3] == 0
+
+
+def test_a_tilted_dicom_series_is_refused(tmp_path):
+    channels, _, affine = official.make_case(0)
+    names = [f"{k}.dcm" for k in range(channels.shape[-1])]
+    sheared = affine.copy()
+    sheared[1, 2] = np.tan(np.deg2rad(20)) * 3
+    official.write_dicom(tmp_path / "tilted", names, channels[0], sheared, "CT")
+    official.write_dicom(tmp_path / "straight", names, channels[0], affine, "CT")
+    with pytest.raises(ValueError, match="tilted: found axes 20 degrees off right angles"):
+        read_series([tmp_path / "tilted" / name for name in names])
+    assert read_series([tmp_path / "straight" / name for name in names]).data.ndim == 3
+
+
+def test_millilitres_are_those_of_the_voxels_true_volume():
+    directions = np.array([[1, 0, 0], [0, 1, np.sin(0.017)], [0, 0, np.cos(0.017)]])
+    affine = nib.affines.from_matvec(directions @ np.diag([10.0, 10, 10]))
+    labels = np.ones((20, 20, 20), np.uint8)
+    record = _one_case.describe_case(labels[None], labels, 1, Volume(labels, affine, Path("a")))
+    assert record["volumes_ml"] == [round(8000 * np.cos(0.017), 3)]
+
+
+def test_check_names_each_kind_of_header_that_was_resolved(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    for name in ("labelsTr/disc1", "labelsTr/disc2", "imagesTr/disc0_0000"):
+        image = nib.load(folder / f"{name}.nii.gz")
+        moved = image.affine + np.diag([0.0, 0, 0, 0.5])[[3, 0, 1, 2]]
+        image.set_qform(moved, code=1)
+        if "labels" in name:
+            image.set_sform(moved, code=1)
+        nib.save(image, folder / f"{name}.nii.gz")
+    for workers in ("1", "2"):
+        assert check.main([str(folder), "--workers", workers]) == 0
+        printed = capsys.readouterr().out
+        assert "2 headers were resolved, the first: " in printed
+        assert "disc1.nii.gz: moved against its image by 0.5 mm" in printed
+        assert "1 headers were resolved, the first: " in printed
+        assert "sform and qform place voxels up to" in printed
+        assert "6 of 6 cases are fit" in printed
 
 
 def test_a_set_that_only_tests_is_offered_as_such(tmp_path, capsys):

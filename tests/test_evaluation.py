@@ -1,6 +1,10 @@
+from types import SimpleNamespace
+
+import monai
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from segcal_lite import evaluation
 from segcal_lite.caches import read_prepared
@@ -93,6 +97,28 @@ def test_segmentation_rows_are_on_the_whole_volume_in_mm(scored):
     assert value_of(table, metric="dice", **where) == pytest.approx(dice_coefficient(*masks))
     expected = hausdorff95(*masks, case.spacing_mm)
     assert value_of(table, metric="hd95_mm", **where) == pytest.approx(expected)
+
+
+def test_distances_on_one_slice_are_those_of_its_contours():
+    """As MONAI gives them in 2D; as a volume every voxel of a slice would be surface."""
+    rng = np.random.default_rng(3)
+    probs = rng.dirichlet((1, 1), (30, 24, 1)).transpose(3, 0, 1, 2)
+    probs[1, 6:22, 5:19], probs[1, :4], probs[1, -4:] = 0.9, 0.1, 0.1
+    probs[0] = 1 - probs[1]
+    truth = np.zeros((30, 24, 1), np.uint8)
+    truth[4:24, 4:16] = 1
+    whole = (slice(0, 30), slice(0, 24), slice(0, 1))
+    case = SimpleNamespace(regions={"whole": whole}, labels=truth, spacing_mm=(0.8, 1.2, 5.0))
+    rows = evaluation._segment_rows({"method": "baseline"}, case, probs, ("organ",))
+    found = {row["metric"]: row["value"] for row in rows}
+    masks = [torch.tensor(mask[None, None, ..., 0]) for mask in (truth == 1, probs.argmax(0) == 1)]
+    settings = {"include_background": True, "spacing": (0.8, 1.2)}
+    hd95 = monai.metrics.compute_hausdorff_distance(*masks, percentile=95, **settings)
+    assd = monai.metrics.compute_average_surface_distance(*masks, symmetric=True, **settings)
+    assert found["hd95_mm"] == pytest.approx(hd95.item(), rel=1e-6)
+    assert found["assd_mm"] == pytest.approx(assd.item(), rel=1e-6)
+    assert found["hd95_mm"] != hausdorff95(truth == 1, probs.argmax(0) == 1, (0.8, 1.2, 5.0))
+    assert found["dice"] == dice_coefficient(truth == 1, probs.argmax(0) == 1)
 
 
 def test_mc_dropout_is_the_mean_of_the_passes(scored):

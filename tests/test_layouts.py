@@ -72,7 +72,7 @@ def change(key, value):
         ("[]", "dataset.json: found a list, expected a JSON object"),
         ('{"labels": {}, "labels": {}}', "dataset.json: found the key 'labels' twice"),
         ('{"labels": {"a": 1, "a": 2}}', "dataset.json: found the key 'a' twice"),
-        (change("file_ending", ".mha"), "file_ending: found '.mha', expected one of '.nii.gz'"),
+        (change("file_ending", ".jpg"), "file_ending: found '.jpg', expected one of '.nii.gz'"),
         (change("file_ending", None), "file_ending: found None, expected one of"),
         (change("dataset", {}), "dataset.json, dataset: found {}, expected cases such as"),
         (change("dataset", ["a"]), r"dataset.json, dataset: found \['a'\], expected cases such as"),
@@ -162,7 +162,7 @@ def test_file_ending(tmp_path):
 
 
 def test_no_volume(tmp_path):
-    touch(tmp_path, "labelsTr/a.mha")
+    touch(tmp_path, "labelsTr/a.jpg")
     with pytest.raises(ValueError, match="labelsTr: found no volume, expected all"):
         find_file_ending(tmp_path)
 

@@ -106,6 +106,22 @@ def test_slices_end_up_last_in_all_orientations(axes, signs):
     assert "".join(codes) == "RAS".replace(slice_axis, "") + slice_axis
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("thickness_mm", [0.3, 1.0, 9.0])
+def test_one_slice_stays_one_whatever_its_thickness(axis, thickness_mm):
+    shape, sizes_mm = [8, 8, 8], [0.5, 0.5, 0.5]
+    shape[axis], sizes_mm[axis], sizes_mm[axis - 1] = 1, thickness_mm, 1.0
+    record = plan_preprocessing(shape, np.diag([*sizes_mm, 1]), (0.5, 0.5, 2.0), (20, 20))
+    assert record.axes[-1] == axis
+    assert record.turned_spacing_mm[-1] == record.spacing_mm[-1] == thickness_mm
+    assert record.prepared_shape == (20, 20, 1)
+    labels = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8)
+    record = plan_preprocessing(shape, np.diag([*sizes_mm, 1]), (None, None, 2.0))
+    np.testing.assert_array_equal(
+        restore_labels(one_hot(prepare_label(labels, record)), record), labels
+    )
+
+
 @pytest.mark.parametrize(
     ("spacing_mm", "codes"),
     [

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from segcal_lite import volumes
+from segcal_lite.preprocessing import plan_preprocessing
 from segcal_lite.volumes import (
+    LABEL_SHIFT,
     Volume,
     check_same_grid,
+    doubt_lines,
     foreground_box,
     read_label,
     read_volume,
@@ -25,7 +28,7 @@ ROTATION = np.array(
     [[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]]
 )
 OBLIQUE = nib.affines.from_matvec(ROTATION @ np.diag([-0.75, 1.25, 6.0]), [10, -20, 30])
-PIXDIM, XYZT_UNITS, QFORM_CODE, SFORM_CODE, SROW = 76, 123, 252, 254, 280  # bytes of the header
+PIXDIM, XYZT_UNITS, QFORM_CODE, QUATERNION, SROW = 76, 123, 252, 256, 280  # bytes of the header
 
 
 def counting(shape, dtype="int16"):
@@ -309,6 +312,128 @@ def test_qform_alone_is_enough(tmp_path):
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
 
 
+# ---- axes at right angles
+
+
+def sheared(degrees, spacing_mm=(0.5, 0.5, 5.0)):
+    """Affine of a CT whose gantry is tilted: slices shift along Y as they rise along Z."""
+    tilt = np.deg2rad(degrees)
+    directions = np.array([[1, 0, 0], [0, 1, np.sin(tilt)], [0, 0, np.cos(tilt)]])
+    return nib.affines.from_matvec(directions @ np.diag(spacing_mm), [1, 2, 3])
+
+
+@pytest.mark.parametrize("degrees", [1.2, 5.0, -20.0])
+def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path, degrees):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), sheared(degrees))
+    text = f"a.nii: found axes {abs(degrees):g} degrees off right angles, expected right angles: "
+    with pytest.raises(ValueError, match=f"{text}resample image and label"):
+        read_volume(path)
+    with pytest.raises(ValueError, match="^affine: found axes"):
+        plan_preprocessing((4, 3, 2), sheared(degrees))
+    with pytest.raises(ValueError, match="right angles"):
+        Volume(counting((4, 3, 2)), sheared(degrees), path)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.05, 1.0])
+def test_rounded_directions_pass_and_distances_are_within_one_percent(tmp_path, degrees):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), sheared(degrees))
+    with warnings.catch_warnings(action="error"):
+        volume = read_volume(path)
+    steps = np.random.default_rng(0).normal(size=(3, 1000))
+    true_mm = np.linalg.norm(volume.affine[:3, :3] @ steps, axis=0)
+    assumed_mm = np.linalg.norm(np.array(volume.spacing_mm)[:, None] * steps, axis=0)
+    np.testing.assert_allclose(assumed_mm, true_mm, rtol=0.01)
+
+
+# ---- two places for one volume
+
+
+def save_both(path, sform, qform, codes=(1, 1)):
+    image = nib.Nifti1Image(counting((4, 3, 2)), None)
+    image.set_sform(sform, code=codes[0])
+    image.set_qform(qform, code=codes[1])
+    nib.save(image, path)
+    return path
+
+
+MOVED = OBLIQUE + np.array([[0, 0, 0, 4.0], [0, 0, 0, -3.0], [0, 0, 0, 0], [0, 0, 0, 0]])
+MIRRORED = nib.affines.from_matvec(ROTATION @ np.diag([0.75, 1.25, 6.0]), [10, -20, 30])
+
+
+def test_an_sform_that_contradicts_the_qform_is_said(tmp_path):
+    path = save_both(tmp_path / "a.nii", OBLIQUE, MOVED)
+    with pytest.warns(UserWarning) as caught:
+        volume = read_volume(path)
+    apart = "sform and qform place voxels up to 5 mm apart"
+    others = "the sform is in force, while other programs may take the qform"
+    assert [str(doubt.message) for doubt in caught] == [f"{path}: {apart}; {others}."]
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+    with pytest.warns(UserWarning, match="up to 4.5 mm apart"):  # 3 voxels of 0.75 mm, twice
+        read_volume(save_both(tmp_path / "a.nii", OBLIQUE, MIRRORED))
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1)])
+def test_one_form_alone_is_no_contradiction(tmp_path, codes):
+    with warnings.catch_warnings(action="error"):
+        volume = read_volume(save_both(tmp_path / "a.nii", OBLIQUE, MOVED, codes))
+    np.testing.assert_allclose(volume.affine, OBLIQUE if codes[0] else MOVED, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shift_mm", "n"), [(0.07, 0), (0.08, 1)])
+def test_a_tenth_of_a_voxel_is_rounding(tmp_path, shift_mm, n):
+    qform = OBLIQUE.copy()
+    qform[2, 3] += shift_mm
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_volume(save_both(tmp_path / "a.nii", OBLIQUE, qform))
+    assert len(caught) == n
+
+
+def test_a_unit_sform_is_told_once(tmp_path):
+    sform, qform = np.diag([-1.0, -1, 1, 1]), np.diag([-1.5, -1.5, 9, 1])
+    with pytest.warns(UserWarning, match="pixdim are used") as caught:
+        read_volume(save_both(tmp_path / "a.nii", sform, qform))
+    assert len(caught) == 1
+
+
+def test_a_broken_qform_beside_an_sform_hurts_nobody(tmp_path):
+    patches = {QFORM_CODE: ("<h", 1), QUATERNION: ("<3f", 1.0, 1.0, 1.0)}
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header=patches)
+    with pytest.warns(UserWarning, match="the qform is no rotation; the sform is in force"):
+        np.testing.assert_allclose(read_volume(path).affine, OBLIQUE, atol=1e-5)
+
+
+# ---- pairs of header and voxels
+
+
+def test_a_nifti_pair_is_nifti(tmp_path):
+    nib.save(nib.Nifti1Pair(counting((4, 3, 2)), OBLIQUE), tmp_path / "a.img")
+    for name in ("a.img", "a.hdr"):
+        with warnings.catch_warnings(action="error"):
+            volume = read_volume(tmp_path / name)
+        np.testing.assert_array_equal(volume.data, counting((4, 3, 2)))
+        np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+
+
+def test_analyze_leaves_the_orientation_open(tmp_path):
+    path = tmp_path / "a.img"
+    nib.save(nib.AnalyzeImage(counting((4, 3, 2)), np.diag([-0.8, 0.9, 3, 1])), path)
+    with pytest.warns(UserWarning, match="a.img: no orientation is set; axes .* L, A, S") as caught:
+        volume = read_volume(path)
+    assert len(caught) == 1
+    assert volume.spacing_mm == pytest.approx((0.8, 0.9, 3))
+    np.testing.assert_array_equal(volume.data, counting((4, 3, 2)))
+
+
+def test_a_stated_voxel_size_must_be_the_files(tmp_path):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)))
+    assert read_volume(path, (0.75, 1.25, 6)).grid_shape == (4, 3, 2)
+    with pytest.raises(ValueError, match="a.nii: found voxel sizes .* which spacing_mm says"):
+        read_volume(path, (1, 1, 6))
+    with pytest.raises(ValueError, match="^spacing_mm: found"):
+        read_volume(path, (1, 1, 0))
+
+
 @pytest.mark.parametrize("unit", [1, 3])
 def test_metres_and_microns_are_refused(tmp_path, unit):
     path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={XYZT_UNITS: ("<B", unit)})
@@ -372,6 +497,60 @@ def test_shifted_corner_is_seen(column, size):
 def test_other_shape_is_seen():
     with pytest.raises(ValueError, match="a.nii and b.nii: found .*expected one shape"):
         check_same_grid(volume_at(OBLIQUE, "a.nii"), volume_at(OBLIQUE, "b.nii", (100, 50, 21)))
+
+
+def moved_by(voxels):
+    """A label on the oblique grid, moved by voxels along its axes."""
+    affine = OBLIQUE.copy()
+    affine[:3, 3] += OBLIQUE[:3, :3] @ voxels
+    return volume_at(affine, "label.nii.gz")
+
+
+@pytest.mark.parametrize("voxels", [(0.49, 0, 0), (0, -0.3, 0), (0.4, 0.4, -0.49)])
+def test_a_label_less_than_half_a_voxel_away_is_taken_with_a_note(voxels):
+    image, label = volume_at(OBLIQUE, "image.nii.gz"), moved_by(voxels)
+    shift_mm = np.linalg.norm(OBLIQUE[:3, :3] @ voxels)
+    text = f"^label.nii.gz: moved against its image by {shift_mm:.3g} mm, less than half a voxel; "
+    with pytest.warns(UserWarning, match=text) as caught:
+        check_same_grid(image, label, LABEL_SHIFT)
+    assert len(caught) == 1
+    with pytest.raises(ValueError, match="mm apart"):  # two channels have one place
+        check_same_grid(image, label)
+
+
+@pytest.mark.parametrize("voxels", [(0.501, 0, 0), (0, -0.51, 0), (0.1, 0.1, 0.6)])
+def test_half_a_voxel_is_refused(voxels):
+    with pytest.raises(ValueError, match="image.nii.gz and label.nii.gz: found voxels up to .* mm"):
+        check_same_grid(volume_at(OBLIQUE, "image.nii.gz"), moved_by(voxels), LABEL_SHIFT)
+
+
+@pytest.mark.parametrize("degrees", [0.3, 1.0])
+def test_a_turned_label_is_refused(degrees):
+    """Turned about the middle, so that the centres agree and no corner is half a voxel away."""
+    angle = np.deg2rad(degrees)
+    turn = np.eye(3)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    centre = nib.affines.apply_affine(OBLIQUE, (np.array((100, 50, 20)) - 1) / 2)
+    turned = nib.affines.from_matvec(turn, centre - turn @ centre) @ OBLIQUE
+    with pytest.raises(ValueError, match="found voxels up to .* mm apart"):
+        check_same_grid(
+            volume_at(OBLIQUE, "image.nii.gz"), volume_at(turned, "label.nii.gz"), LABEL_SHIFT
+        )
+
+
+def test_a_nudged_label_needs_no_note():
+    with warnings.catch_warnings(action="error"):
+        check_same_grid(volume_at(OBLIQUE, "a.nii"), moved_by((0.05, 0, 0)), LABEL_SHIFT)
+
+
+def test_a_frequent_doubt_hides_no_other():
+    doubts = [f"/data/case {k}.nii: found {k}.5e-3 mm; nothing else." for k in range(4)]
+    doubts.insert(2, "/data/x.nii: sform and qform differ.")
+    assert doubt_lines(doubts) == [
+        f"4 headers were resolved, the first: {doubts[0]}",
+        "1 headers were resolved, the first: /data/x.nii: sform and qform differ.",
+    ]
+    assert doubt_lines([]) == []
 
 
 # ---- the box around the foreground

@@ -17,7 +17,7 @@ from .calibration import CalibrationSums
 from .detectors import intensity_moments
 from .ensembles import mean_probability
 from .entropy import mean_foreground_uncertainty, segment_entropy
-from .inference import dropout_switched_on
+from .inference import stochastic_passes
 from .runs import read_json, write_json
 from .segmentation_metrics import dice_coefficient, surface_metrics
 from .sliding_window import named_layer, predict_volume, predict_with_features
@@ -151,10 +151,11 @@ def _detector_metrics(probs):
 
 def _mean_of_passes(model, image, settings, n_passes, window):
     """Mean probability of stochastic passes; the masks depend on the model's seed alone."""
-    with torch.random.fork_rng(), dropout_switched_on(model):
-        torch.manual_seed(settings.seed)
-        passes = (predict_volume(model, image, settings.loss, **window) for _ in range(n_passes))
-        return mean_probability(passes)
+
+    def predict():
+        return predict_volume(model, image, settings.loss, **window)
+
+    return mean_probability(stochastic_passes(model, predict, n_passes, settings.seed))
 
 
 def shuffle_weights(model, seed):

@@ -21,6 +21,7 @@ from .preprocessing import (
     valid_box,
 )
 from .runs import check_same_settings, read_json, run_lock, write_json, write_table
+from .segments import region_labels, region_probs, segment_masks
 from .volumes import foreground_box, read_volume
 
 REPORT_EVERY = 50
@@ -36,6 +37,8 @@ class PreparedCase:
     folder : path
     box_dilation : tuple of float and int
         Millimetres in plane and slices out of plane.
+    overlapping : tuple of tuple of int
+        The regions of a `segcal_lite.tasks.Task`, where segments may overlap.
     """
 
     name: str
@@ -43,6 +46,7 @@ class PreparedCase:
     split: str
     folder: Path
     box_dilation: tuple
+    overlapping: tuple = ()
 
     @property
     def image(self):
@@ -51,15 +55,27 @@ class PreparedCase:
 
     @property
     def labels(self):
-        """Classes, small integers, shape (X, Y, Z)."""
+        """Classes, small integers, `IGNORED` where nobody annotated, shape (X, Y, Z)."""
         return np.moveaxis(self._map("labels"), 0, -1)
 
     @property
+    def targets(self):
+        """What networks are trained for and judged by: the labels, or (R, X, Y, Z) of regions."""
+        labels = np.asarray(self.labels)
+        return region_labels(labels, self.overlapping) if self.overlapping else labels
+
+    def mask(self, k):
+        """Where segment `k`, from 1 on, is true: bool, shape (X, Y, Z)."""
+        targets = self.targets
+        return segment_masks(targets, targets, k)[0]
+
+    @property
     def posterior(self):
-        """True class probabilities of a phantom, shape (K, X, Y, Z); ``None`` for real data."""
+        """True probabilities of a phantom, (K, X, Y, Z) or (2, R, X, Y, Z); else ``None``."""
         if not (self.folder / "posterior.npy").exists():
             return None
-        return np.moveaxis(self._map("posterior"), 0, -1)
+        probs = np.moveaxis(self._map("posterior"), 0, -1)
+        return region_probs(probs, self.overlapping) if self.overlapping else probs
 
     @cached_property
     def record(self):
@@ -73,9 +89,17 @@ class PreparedCase:
 
     @cached_property
     def regions(self):
-        """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``."""
-        whole = valid_box(self.record)
-        box = foreground_box(self.labels, self.spacing_mm, *self.box_dilation, within=whole)
+        """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``.
+
+        The box of a case without foreground holds no voxel: its scores are missing (NaN), and
+        counted as that.
+        """
+        whole, foreground = valid_box(self.record), self.targets > 0
+        if self.overlapping:
+            foreground = foreground.any(axis=0)
+        if not foreground[whole].any():
+            return {"whole": whole, "box": (slice(0, 0),) * 3}
+        box = foreground_box(foreground, self.spacing_mm, *self.box_dilation, within=whole)
         return {"whole": whole, "box": box}
 
     def _map(self, name):
@@ -144,7 +168,7 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection):
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
-    if not arrays["labels"].any():
+    if labels.max() > 0 >= arrays["labels"].max():
         grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
@@ -165,9 +189,10 @@ def read_prepared(folder):
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
     task = read_json(folder / "settings.json")["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
+    overlapping = tuple(map(tuple, task.get("regions", ())))
     table = pd.read_csv(folder / "cases.csv", dtype=str, keep_default_na=False)
     return [
-        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation)
+        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
         for row in table.itertuples()
     ]
 
@@ -179,7 +204,8 @@ class Slices:
     Attributes
     ----------
     images : tensor, shape (N, C, X, Y) or (N, C, X, Y, Z)
-    labels : uint8 tensor, shape (N, X, Y) or (N, X, Y, Z)
+    labels : tensor of signed integers, shape (N, X, Y) or (N, X, Y, Z)
+        `IGNORED` where nobody annotated; with R regions (N, R, X, Y) or (N, R, X, Y, Z) of 0 and 1.
     case_index : tensor, shape (N,)
         Which case a sample is from; on the CPU.
     """
@@ -203,7 +229,7 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     Returns
     -------
     Slices
-        Of 4 C + 1 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 100 MB.
+        Of 4 C + 2 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 120 MB.
 
     Raises
     ------
@@ -216,11 +242,11 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     if n_dims == 3:
         return Slices(
             torch.from_numpy(np.stack([case.image for case in chosen])).to(device),
-            torch.from_numpy(np.stack([case.labels for case in chosen])).to(device),
+            torch.from_numpy(np.stack([case.targets for case in chosen])).to(device),
             torch.arange(len(chosen)),
         )
     images = np.concatenate([np.moveaxis(case.image, -1, 0) for case in chosen])
-    labels = np.concatenate([np.moveaxis(case.labels, -1, 0) for case in chosen])
+    labels = np.concatenate([np.moveaxis(case.targets, -1, 0) for case in chosen])
     n_slices = [case.labels.shape[-1] for case in chosen]
     return Slices(
         torch.from_numpy(images).to(device),

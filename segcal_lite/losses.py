@@ -222,8 +222,9 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
     if by_region:
         indicator = labels == 1
     else:
-        known, labels = known.unsqueeze(1), labels.long().clamp(min=0)
-        indicator = functional.one_hot(labels, n_segments + 1).movedim(-1, 1)[:, 1:]
+        segments = torch.arange(1, n_segments + 1, device=labels.device)
+        segments = segments.reshape(-1, *[1] * (labels.ndim - 1))
+        known, indicator = known.unsqueeze(1), labels.unsqueeze(1) == segments
     over_pixels = (0, *range(2, foreground_probs.ndim))
     overlap = (foreground_probs * indicator).sum(over_pixels)
     total = (foreground_probs * known + indicator).sum(over_pixels)

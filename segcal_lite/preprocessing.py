@@ -185,8 +185,9 @@ def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
 def prepare_label(labels, record):
     """Bring labels (X, Y, Z) to the model's grid, their type kept; padding is background.
 
-    The share of each class is interpolated and the largest wins, at a tie the lower label. Without
-    resampling every voxel keeps its label.
+    The share of each class is interpolated and the largest wins, at a tie the lower label: where
+    half of a voxel is `IGNORED`, nobody annotated it. Without resampling every voxel keeps its
+    label.
     """
     labels, wanted = np.asarray(labels), f"integers of shape {record.native_shape}"
     if labels.shape != record.native_shape or labels.dtype.kind not in "iu":

@@ -31,7 +31,7 @@ def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
     Raises
     ------
     ValueError
-        If shapes or types do not fit, a logit is NaN or infinite, or a label is no class.
+        If shapes do not fit.
 
     Examples
     --------
@@ -39,9 +39,10 @@ def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
     >>> labels.shape, logits.shape
     ((4,), (2, 4))
     """
-    labels, logits = check_labels_and_maps(labels, "logits", logits)
-    if labels.ndim != 1:
-        raise wrong_input("labels", f"shape {labels.shape}", "(N,)")
+    labels, logits = np.asarray(labels), np.asarray(logits)
+    if labels.ndim != 1 or logits.shape[1:] != labels.shape:
+        found = f"shapes {labels.shape} and {logits.shape}"
+        raise wrong_input("labels and logits", found, "(N,) and (K, N)")
     if labels.size <= check_count("n_voxels", n_voxels):
         return labels, logits
     chosen = np.sort(np.random.default_rng(seed).choice(labels.size, n_voxels, replace=False))
@@ -64,7 +65,7 @@ def fit_temperature(labels, logits):
     Raises
     ------
     ValueError
-        If there is no voxel, or as in `sample_voxels`.
+        If there is no voxel, shapes do not fit, a logit is NaN or infinite, or a label is no class.
 
     Examples
     --------

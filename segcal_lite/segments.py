@@ -48,7 +48,7 @@ def region_probs(probs, regions):
     >>> region_probs(np.array([[0.5], [0.25], [0.25]]), ((1, 2), (2,)))[1].tolist()
     [[0.5], [0.25]]
     """
-    inside = np.stack([probs[list(classes)].sum(axis=0) for classes in regions])
+    inside = np.stack([probs[list(classes)].sum(axis=0) for classes in regions]).clip(max=1)
     return np.stack([1 - inside, inside])
 
 
@@ -129,12 +129,12 @@ def segment_probs(probs, k):
 
 
 def binary_problems(labels, probs):
-    """Yield labels (X, Y, Z) and probabilities (K, X, Y, Z): once, or of each region in turn."""
+    """Yield labels (X, Y, Z) and probs (..., K, X, Y, Z): once, or of each region in turn."""
     if np.ndim(labels) == 3:
         yield labels, probs
         return
-    for number, one in enumerate(labels):
-        yield one, probs[:, number]
+    for number, region in enumerate(labels):
+        yield region, probs[..., number, :, :, :]
 
 
 def exclusive_classes(predicted, region_order):

@@ -72,26 +72,42 @@ def check_right_angles(name, affine):
         raise wrong_input(name, f"axes {degrees:.3g} degrees off right angles", expected)
 
 
+def check_label_range(labels, n_classes, lowest=0):
+    """Refuse labels, an array or a tensor, of a class that there is not."""
+    if 0 in labels.shape:
+        return
+    found = int(labels.min()), int(labels.max())
+    if found[0] < lowest or found[1] >= n_classes:
+        expected = f"{lowest} to {n_classes - 1}"
+        raise wrong_input("labels", f"values from {found[0]} to {found[1]}", expected)
+
+
+def check_labels_and_maps(labels, name, maps):
+    """Return (labels, maps): integers of shape (*S), a finite number for each class, (K, *S)."""
+    labels, maps = np.asarray(labels), np.asarray(maps)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise wrong_input("labels", f"dtype {labels.dtype}", "integers")
+    if maps.ndim < 1 or maps.shape[1:] != labels.shape:
+        raise wrong_input(name, f"shape {maps.shape}", f"(K, *S) with S = {labels.shape}")
+    n_classes = maps.shape[0]
+    if n_classes < 2:
+        raise wrong_input(name, f"{n_classes} class", "at least 2 classes along the first axis")
+    if maps.dtype.kind not in "iuf":
+        raise wrong_input(name, f"dtype {maps.dtype}", "real numbers")
+    check_finite(name, maps)
+    check_label_range(labels, n_classes)
+    return labels, maps
+
+
 def check_labels_and_probs(labels, probs, atol=1e-4):
-    """Return (labels, probs): integers of shape (*S), normalised probabilities of shape (K, *S).
+    """Return (labels, probs) as `check_labels_and_maps`, the probabilities normalised.
 
     The sum over classes may miss 1 by `atol`: float32 probabilities that were averaged do so.
     """
-    labels, probs = np.asarray(labels), np.asarray(probs)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise wrong_input("labels", f"dtype {labels.dtype}", "integers")
-    if probs.ndim < 1 or probs.shape[1:] != labels.shape:
-        raise wrong_input("probs", f"shape {probs.shape}", f"(K, *S) with S = {labels.shape}")
-    n_classes = probs.shape[0]
-    if n_classes < 2:
-        raise wrong_input("probs", f"{n_classes} class", "at least 2 classes along the first axis")
+    labels, probs = check_labels_and_maps(labels, "probs", probs)
     if not np.issubdtype(probs.dtype, np.floating):
         raise wrong_input("probs", f"dtype {probs.dtype}", "floating point")
-    check_finite("probs", probs)
     if labels.size:
-        if labels.min() < 0 or labels.max() >= n_classes:
-            found = f"values from {labels.min()} to {labels.max()}"
-            raise wrong_input("labels", found, f"0 to {n_classes - 1}")
         if probs.min() < 0 or probs.max() > 1 + atol:
             found = f"values from {probs.min():g} to {probs.max():g}"
             raise wrong_input("probs", found, "values in [0, 1]")

@@ -174,10 +174,12 @@ def build_block_model(settings):
     """Return the untrained `ResidualUNet` that `settings` ask for, initialised from their seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return ResidualUNet(
+        model = ResidualUNet(
             n_channels=1,
             n_outputs=n_outputs(settings.loss, n_classes=2),
             n_features=settings.n_features,
             n_stages=settings.n_stages,
             dropout=settings.dropout,
         )
+    model.n_classes = 2
+    return model

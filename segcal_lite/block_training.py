@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ._checks import wrong_input
+from ._checks import IGNORED, check_label_range, wrong_input
 from .block_settings import BlockSettings, build_block_model, set_probabilities
 from .blocks import block_transform, draw_block
 from .checkpoints import (
@@ -132,7 +132,7 @@ class BlockTraining:
                 case = images[number % len(images)]
                 pairs.append(draw_block(still, case.image, case.labels, seed=number))
             blocks, labels = map(torch.stack, zip(*pairs, strict=True))
-            if not labels.any():  # its loss would never fall, and end the training early
+            if not (labels == 1).any():  # its loss would never fall, and end the training early
                 found = f"no foreground in {len(pairs)} validation blocks"
                 raise wrong_input(f"set {name}", found, "some; raise foreground_share")
             drawn[name] = blocks, labels
@@ -179,10 +179,15 @@ class BlockTraining:
         self.model.train()
         pairs = [self._draw(rng) for _ in range(settings.batch_size)]
         blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+        check_label_range(labels, n_classes=2, lowest=IGNORED)
         blocks = blocks.to(self.device).contiguous(memory_format=LAYOUT)
         logits = self.model(blocks)
         loss = training_loss(
-            logits, labels.to(self.device), settings.loss, epsilon=settings.dice_epsilon
+            logits,
+            labels.to(self.device),
+            settings.loss,
+            epsilon=settings.dice_epsilon,
+            check_values=False,  # labels are looked at here, logits by the mean loss of many steps
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -205,10 +210,10 @@ class BlockTraining:
         probs = []
         for batch in blocks.split(self.settings.batch_size):
             batch = batch.to(self.device).contiguous(memory_format=LAYOUT)
-            logits = class_logits(self.model(batch), self.settings.loss)
+            logits = class_logits(self.model(batch), self.settings.loss, n_classes=2)
             probs.append(logits.softmax(dim=1)[:, 1:].cpu())
-        epsilon = self.settings.dice_epsilon
-        return float(soft_dice_loss(torch.cat(probs), labels, epsilon=epsilon))
+        options = {"epsilon": self.settings.dice_epsilon, "check_values": False}
+        return float(soft_dice_loss(torch.cat(probs), labels, **options))
 
     def _judge(self, loss):
         """Keep the best weights; lower the rate where the loss has not become smaller."""

@@ -1,7 +1,8 @@
 """Random blocks of volumes for training in 3D, as paper B draws them (section III.C).
 
 Positions are random; blocks are flipped, turned by multiples of 90 degrees and get Gaussian noise.
-The transforms are MONAI's; the same seed gives the same blocks.
+The transforms are MONAI's; the same seed gives the same blocks. Voxels that nobody annotated keep
+their label `IGNORED`, and no block is centred on one where foreground is sought.
 """
 
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from monai.transforms import (
     SpatialPadd,
 )
 
-from ._checks import check_count, wrong_input
+from ._checks import IGNORED, check_count, wrong_input
 
 BOTH = ("image", "labels")
 
@@ -54,16 +55,31 @@ def block_transform(block_side, noise=0.05, foreground_share=0.0, augment=True):
         raise wrong_input("foreground_share", foreground_share, "a number from 0 to 1")
     if not 0 <= noise < np.inf:
         raise wrong_input("noise", noise, "a standard deviation of at least 0")
-    crop = RandSpatialCropd(BOTH, side, random_size=False)
+    crop = [RandSpatialCropd(BOTH, side, random_size=False)]
     if foreground_share:
         shares = {"pos": foreground_share, "neg": 1 - foreground_share}
-        crop = RandCropByPosNegLabeld(BOTH, "labels", side, **shares, num_samples=1)
+        centres = {"fg_indices_key": "foreground", "bg_indices_key": "background"}
+        by_label = RandCropByPosNegLabeld(BOTH, "labels", side, **shares, **centres)
+        crop = [_add_centres, by_label]
     turns = [
         *(RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in range(3)),
         *(RandRotate90d(BOTH, prob=0.75, spatial_axes=plane) for plane in ((0, 1), (0, 2), (1, 2))),
         RandGaussianNoised("image", prob=1.0, std=noise),
     ]
-    return Compose([SpatialPadd(BOTH, side), crop, *(turns if augment else [])])
+    return Compose([SpatialPadd(BOTH, side), *crop, *(turns if augment else [])])
+
+
+def _add_centres(case):
+    """Add the flat indices of foreground and of background: MONAI counts -1 as foreground.
+
+    A case of which nothing is annotated gives blocks from anywhere.
+    """
+    labels = case["labels"].ravel()
+    foreground, background = labels > 0, labels == 0
+    if not (foreground.any() or background.any()):
+        background = labels == IGNORED
+    found = {"foreground": foreground, "background": background}
+    return case | {name: mask.nonzero()[:, 0] for name, mask in found.items()}
 
 
 def draw_block(transform, image, labels, seed):

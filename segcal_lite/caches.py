@@ -24,6 +24,7 @@ from .preprocessing import (
     valid_box,
 )
 from .runs import check_same_settings, read_json, run_lock, write_json, write_table
+from .segments import region_labels, region_probs, segment_masks
 from .volumes import doubt_lines, foreground_box, read_volume
 
 REPORT_EVERY = 50
@@ -40,6 +41,8 @@ class PreparedCase:
     folder : path
     box_dilation : tuple of float and int
         Millimetres in plane and slices out of plane.
+    overlapping : tuple of tuple of int
+        The regions of a `segcal_lite.tasks.Task`, where segments may overlap.
     """
 
     name: str
@@ -47,6 +50,7 @@ class PreparedCase:
     split: str
     folder: Path
     box_dilation: tuple
+    overlapping: tuple = ()
 
     @property
     def image(self):
@@ -55,15 +59,30 @@ class PreparedCase:
 
     @property
     def labels(self):
-        """Classes, small integers, shape (X, Y, Z)."""
+        """Classes, small integers, `IGNORED` where nobody annotated, shape (X, Y, Z)."""
         return np.moveaxis(self._map("labels"), 0, -1)
 
     @property
+    def targets(self):
+        """What networks are trained for and judged by: the labels, or (R, X, Y, Z) of regions."""
+        return self._targets_of(np.asarray(self.labels))
+
+    def _targets_of(self, labels):
+        """Binary labels of the regions where they overlap."""
+        return region_labels(labels, self.overlapping) if self.overlapping else labels
+
+    def mask(self, k):
+        """Where segment `k`, from 1 on, is true: bool, shape (X, Y, Z)."""
+        targets = self.targets
+        return segment_masks(targets, targets, k)[0]
+
+    @property
     def posterior(self):
-        """True class probabilities of a phantom, shape (K, X, Y, Z); ``None`` for real data."""
+        """True probabilities of a phantom, (K, X, Y, Z) or (2, R, X, Y, Z); else ``None``."""
         if not (self.folder / "posterior.npy").exists():
             return None
-        return np.moveaxis(self._map("posterior"), 0, -1)
+        probs = np.moveaxis(self._map("posterior"), 0, -1)
+        return region_probs(probs, self.overlapping) if self.overlapping else probs
 
     @cached_property
     def record(self):
@@ -77,35 +96,41 @@ class PreparedCase:
 
     @cached_property
     def regions(self):
-        """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``."""
-        whole = valid_box(self.record)
-        box = foreground_box(self.labels, self.spacing_mm, *self.box_dilation, within=whole)
+        """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``.
+
+        The box of a case without foreground holds no voxel: its scores are missing (NaN), and
+        counted as that.
+        """
+        whole, foreground = valid_box(self.record), self.targets > 0
+        if self.overlapping:
+            foreground = foreground.any(axis=0)
+        if not foreground[whole].any():
+            return {"whole": whole, "box": (slice(0, 0),) * 3}
+        box = foreground_box(foreground, self.spacing_mm, *self.box_dilation, within=whole)
         return {"whole": whole, "box": box}
 
-    def of_patient(self, predicted):
-        """Return true and predicted labels of the patient, what the crop cut away included.
-
-        Parameters
-        ----------
-        predicted : int array
-            On the region ``whole``.
-
-        Returns
-        -------
-        labels, predicted : int arrays
-            On that region; where foreground was cut away on the grid before the crop, with nothing
-            predicted outside it: Dice and distances are of the patient, not of the crop.
-        """
+    @property
+    def patient_labels(self):
+        """Classes of the patient: on the region ``whole``, or before a crop that cut foreground."""
         if not (self.folder / "uncropped_labels.npy").exists():
-            return np.asarray(self.labels[self.regions["whole"]]), predicted
-        labels = np.moveaxis(self._map("uncropped_labels"), 0, -1)
-        return np.asarray(labels), undo_crop(predicted, self.record)
+            return np.asarray(self.labels[self.regions["whole"]])
+        return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
+
+    @property
+    def patient_targets(self):
+        """`targets` of `patient_labels`: Dice and distances are of the patient, not of the crop."""
+        return self._targets_of(self.patient_labels)
+
+    def on_patient(self, predicted):
+        """Return what was predicted on the region ``whole`` on the grid of `patient_labels`."""
+        is_cut = (self.folder / "uncropped_labels.npy").exists()
+        return undo_crop(predicted, self.record) if is_cut else predicted
 
     def n_cut_away(self, n_segments):
         """Return how many voxels of each segment the crop cut away, shape (n_segments,)."""
-        both = self.of_patient(self.labels[self.regions["whole"]])
-        uncropped, kept = (np.bincount(a.ravel(), minlength=n_segments + 1) for a in both)
-        return (uncropped - kept)[1:]
+        kept = self.on_patient(self.targets[(..., *self.regions["whole"])])
+        both = (segment_masks(self.patient_targets, kept, k + 1) for k in range(n_segments))
+        return np.array([np.count_nonzero(true) - np.count_nonzero(seen) for true, seen in both])
 
     def _map(self, name):
         """Slices first on disk, so that a mini-batch reads whole pages."""
@@ -233,9 +258,10 @@ def read_prepared(folder):
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
     task = read_json(folder / "settings.json")["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
+    overlapping = tuple(map(tuple, task.get("regions", ())))
     table = pd.read_csv(folder / "cases.csv", dtype=str, keep_default_na=False)
     return [
-        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation)
+        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
         for row in table.itertuples()
     ]
 
@@ -247,7 +273,8 @@ class Slices:
     Attributes
     ----------
     images : tensor, shape (N, C, X, Y) or (N, C, X, Y, Z)
-    labels : uint8 tensor, shape (N, X, Y) or (N, X, Y, Z)
+    labels : tensor of signed integers, shape (N, X, Y) or (N, X, Y, Z)
+        `IGNORED` where nobody annotated; with R regions (N, R, X, Y) or (N, R, X, Y, Z) of 0 and 1.
     case_index : tensor, shape (N,)
         Which case a sample is from; on the CPU.
     """
@@ -271,7 +298,7 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     Returns
     -------
     Slices
-        Of 4 C + 1 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 100 MB.
+        Of 4 C + 2 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 120 MB.
 
     Raises
     ------
@@ -284,11 +311,11 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     if n_dims == 3:
         return Slices(
             torch.from_numpy(np.stack([case.image for case in chosen])).to(device),
-            torch.from_numpy(np.stack([case.labels for case in chosen])).to(device),
+            torch.from_numpy(np.stack([case.targets for case in chosen])).to(device),
             torch.arange(len(chosen)),
         )
     images = np.concatenate([np.moveaxis(case.image, -1, 0) for case in chosen])
-    labels = np.concatenate([np.moveaxis(case.labels, -1, 0) for case in chosen])
+    labels = np.concatenate([np.moveaxis(case.targets, -1, 0) for case in chosen])
     n_slices = [case.labels.shape[-1] for case in chosen]
     return Slices(
         torch.from_numpy(images).to(device),

@@ -3,6 +3,10 @@
 Cases are taken one by one. All members predict a case, their scores are reduced to numbers and
 sums, and the probabilities are dropped: they lie in a temporary file while the sweep needs them,
 so that neither memory nor what stays on disk grows with the number of members.
+
+Voxels that nobody annotated are left out of all that compares with the truth, and counted. Entropy
+and uncertainty look at the prediction alone, as they will where there is no truth: they take all.
+Regions that overlap are binary problems: calibration of all of them together, and of each.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,6 +18,7 @@ from tempfile import TemporaryFile
 import numpy as np
 import pandas as pd
 
+from ._checks import IGNORED
 from .caches import read_prepared
 from .calibration import CalibrationSums
 from .ensembles import mean_probability
@@ -22,6 +27,13 @@ from .inference import load_model, mc_dropout_passes, predict_logits, softmax
 from .runs import as_json_values, read_json, write_json, write_table, written_aside
 from .scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
 from .segmentation_metrics import dice_coefficient, surface_metrics
+from .segments import (
+    annotated,
+    binary_problems,
+    exclusive_classes,
+    segment_masks,
+    segment_probs,
+)
 from .sweeps import SweepSums, selection_matrix
 
 SLAB_BYTES = 128 * 2**20
@@ -39,6 +51,8 @@ class Scoring:
     members, dropout_members : tuple of path
         Folders of finished models.
     segments : tuple of str
+    region_order : tuple of int
+        Where segments are overlapping regions, the class that each leaves; else empty.
     ensemble_sizes, n_resamples, n_passes, n_bins, seed
         From the profile, and the seed of dropout masks and of drawn ensembles.
     """
@@ -53,6 +67,7 @@ class Scoring:
     n_passes: int
     n_bins: int
     seed: int
+    region_order: tuple = ()
 
     @property
     def folder(self):
@@ -104,13 +119,15 @@ def fit_scalings(model, loss, cases):
     Returns
     -------
     dict
-        ``temperature`` (float), ``scale`` and ``shift`` (lists of K).
+        ``temperature`` (float), ``scale`` and ``shift`` (lists of K); overlapping regions share
+        them, with K = 2.
     """
     labels, logits = [], []
     for case in cases:
         whole = case.regions["whole"]
-        case_logits = predict_logits(model, case.image, loss)[(slice(None), *whole)]
-        labels.append(np.asarray(case.labels[whole]).ravel())
+        case_logits = predict_logits(model, case.image, loss)[(..., *whole)]
+        case_labels, case_logits = annotated(case.targets[(..., *whole)], case_logits)
+        labels.append(case_labels.ravel())
         logits.append(case_logits.reshape(len(case_logits), -1))
     labels, logits = sample_voxels(np.concatenate(labels), np.concatenate(logits, axis=1))
     scale, shift = fit_vector_scaling(labels, logits)
@@ -120,24 +137,29 @@ def fit_scalings(model, loss, cases):
 
 def _score_case(scoring, case, members, dropout_models):
     """Write the sums, the sweep and, last, the rows of one case."""
-    rows, sums = [], {}
+    rows, sums, targets = [], {}, case.targets
     with TemporaryFile() as file:
-        shape = (len(members), len(scoring.segments) + 1, *case.labels.shape)
+        shape = (len(members), _n_classes(scoring), *targets.shape)
         member_probs = np.memmap(file, np.float32, "w+", shape=shape)
         for method, index, n_members, probs in _methods(scoring, case, members, dropout_models):
             labelled = {"method": method, "member": index, "n_members": n_members}
             for region, box in case.regions.items():
-                region_sums = CalibrationSums(len(probs), scoring.n_bins).update(
-                    np.asarray(case.labels[box]), probs[(slice(None), *box)]
-                )
-                sums[f"{method}|{index}|{region}"] = region_sums.as_vector()
-                rows += _calibration_rows(labelled | {"region": region}, region_sums.result())
+                inside = targets[(..., *box)], probs[(..., *box)]
+                found, of_region = _calibration(scoring, *inside)
+                sums[f"{method}|{index}|{region}"] = of_region.as_vector()
+                rows += [labelled | {"region": region} | row for row in found]
             rows += _segment_rows(labelled, case, probs, scoring.segments)
+            rows += _exclusive_rows(labelled, case, probs, scoring.region_order)
             if method == "baseline":
                 member_probs[index] = probs
         rows += _sweep_rows(scoring, case, member_probs)
         del member_probs  # some systems cannot delete a file that is still mapped
     _write_scores(scoring, case, rows, sums)
+
+
+def _n_classes(scoring):
+    """K of the probabilities: 2 where each region is a problem of its own."""
+    return 2 if scoring.region_order else len(scoring.segments) + 1
 
 
 def _write_scores(scoring, case, rows, sums):
@@ -172,29 +194,62 @@ def _methods(scoring, case, members, dropout_models):
         yield "oracle", 0, 1, np.asarray(case.posterior)
 
 
-def _calibration_rows(labelled, result):
-    """Rows of one region's calibration metrics."""
+def _calibration(scoring, labels, probs):
+    """Rows and sums of a part of the volume: of all its problems together, and of each region."""
+    total, total_ignored = CalibrationSums(_n_classes(scoring), scoring.n_bins), 0
+    of_regions = []
+    for segment, pair in zip(scoring.segments, binary_problems(labels, probs), strict=False):
+        sums = CalibrationSums(_n_classes(scoring), scoring.n_bins).update(*annotated(*pair))
+        n_ignored = np.count_nonzero(pair[0] == IGNORED)
+        total, total_ignored = total.merge(sums), total_ignored + n_ignored
+        if scoring.region_order:
+            of_regions += [row | {"segment": segment} for row in _calibration_rows(sums, n_ignored)]
+    return _calibration_rows(total, total_ignored) + of_regions, total
+
+
+def _calibration_rows(sums, n_ignored):
+    """Rows of the calibration metrics of the annotated voxels, and how many were not."""
+    result = sums.result()
     names = ("nll", "brier", "ece", "mce", "n_voxels", "n_floored")
-    return [labelled | {"metric": name, "value": getattr(result, name)} for name in names]
+    values = {name: getattr(result, name) for name in names} | {"n_ignored": n_ignored}
+    return [{"metric": metric, "value": value} for metric, value in values.items()]
 
 
 def _segment_rows(labelled, case, probs, segments):
     """Rows of entropies on the unpadded volume, Dice and distances of the patient, by segment."""
-    probs, spacing_mm = probs[(slice(None), *case.regions["whole"])], case.spacing_mm
-    truth, predicted = case.of_patient(probs.argmax(axis=0))
-    if truth.shape[-1] == 1:  # one slice has contours; as a volume all of it would be surface
-        truth, predicted, spacing_mm = truth[..., 0], predicted[..., 0], spacing_mm[:2]
+    probs = probs[(..., *case.regions["whole"])]
+    truth, predicted = case.patient_targets, case.on_patient(probs.argmax(axis=0))
     labelled = labelled | {"region": "whole"}
     rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
     for k, segment in enumerate(segments, start=1):
-        values = {"segment_entropy": segment_entropy(probs, k)}
+        values = {"segment_entropy": segment_entropy(*segment_probs(probs, k))}
         if labelled["method"] != "temperature":  # the baseline's arg max, and so its masks
-            masks = truth == k, predicted == k
+            masks = segment_masks(truth, predicted, k)
             values["dice"] = dice_coefficient(*masks)
-            values |= surface_metrics(*masks, spacing_mm)._asdict()
+            values |= _distances(*masks, case.spacing_mm)._asdict()
             values["n_empty"] = sum(not mask.any() for mask in masks)
         for metric, value in values.items():
             rows.append(labelled | {"segment": segment, "metric": metric, "value": value})
+    return rows
+
+
+def _distances(mask_gt, mask_pred, spacing_mm):
+    """HD95 and ASSD; of a single slice in its plane, else every voxel would be surface."""
+    if mask_gt.shape[-1] == 1:
+        mask_gt, mask_pred, spacing_mm = mask_gt[..., 0], mask_pred[..., 0], spacing_mm[:2]
+    return surface_metrics(mask_gt, mask_pred, spacing_mm)
+
+
+def _exclusive_rows(labelled, case, probs, region_order):
+    """Rows of the Dice of the exclusive classes that overlapping regions leave."""
+    if not region_order or labelled["method"] == "temperature":
+        return []
+    probs, rows = probs[(..., *case.regions["whole"])], []
+    predicted = case.on_patient(exclusive_classes(probs.argmax(axis=0), region_order))
+    for k in sorted(set(region_order)):
+        dice = dice_coefficient(*segment_masks(case.patient_labels, predicted, k))
+        row = {"region": "whole", "segment": f"class {k}", "metric": "dice_exclusive"}
+        rows.append(labelled | row | {"value": dice})
     return rows
 
 
@@ -207,12 +262,14 @@ def _sweep_rows(scoring, case, member_probs):
             for size in scoring.ensemble_sizes
         ]
     )
-    rows, n_missed = [], case.n_cut_away(len(scoring.segments))
+    rows, targets, n_problems = [], case.targets, len(scoring.region_order) or 1
+    n_missed = np.split(case.n_cut_away(len(scoring.segments)), n_problems)
     for region, box in case.regions.items():
-        sums = SweepSums(selection, len(scoring.segments) + 1, n_missed=n_missed)
-        for labels, probs in _slabs(case.labels, member_probs, box, len(selection)):
-            sums.update(labels, probs)
-        for metric, values in zip(("nll", "dice"), sums.result(), strict=True):
+        sums = [SweepSums(selection, _n_classes(scoring), n_missed=n) for n in n_missed]
+        for number, labels, probs in _slabs(targets, member_probs, box, len(selection)):
+            sums[number].update(labels, probs)
+        both = np.mean([one.result() for one in sums], axis=0)
+        for metric, values in zip(("nll", "dice"), both, strict=True):
             for index, (n_members, value) in enumerate(zip(sizes, values, strict=True)):
                 row = {"method": "sweep", "member": index % scoring.n_resamples}
                 row |= {"n_members": n_members, "region": region, "metric": metric}
@@ -220,12 +277,17 @@ def _sweep_rows(scoring, case, member_probs):
     return rows
 
 
-def _slabs(labels, member_probs, box, n_ensembles):
-    """Yield labels (N,) and all members' probabilities (M, K, N) of a few sagittal planes."""
+def _slabs(targets, member_probs, box, n_ensembles):
+    """Yield, of a few sagittal planes, each problem's number, labels and members' probabilities.
+
+    Labels are (N,), probabilities (M, K, N), of the annotated voxels.
+    """
     n_members, n_classes = member_probs.shape[:2]
-    plane_bytes = 4 * n_classes * labels[0].size * (n_members + n_ensembles)
+    plane_bytes = 4 * n_classes * targets.size // targets.shape[-3] * (n_members + n_ensembles)
     n_planes = max(1, SLAB_BYTES // plane_bytes)
     for start in range(box[0].start, box[0].stop, n_planes):
-        slab = (slice(start, min(start + n_planes, box[0].stop)), *box[1:])
-        probs = np.ascontiguousarray(member_probs[(slice(None), slice(None), *slab)])
-        yield np.asarray(labels[slab]).ravel(), probs.reshape(n_members, n_classes, -1)
+        slab = (..., slice(start, min(start + n_planes, box[0].stop)), *box[1:])
+        for number, pair in enumerate(binary_problems(targets[slab], member_probs[slab])):
+            labels, probs = annotated(*pair)
+            probs = np.ascontiguousarray(probs).reshape(n_members, n_classes, -1)
+            yield number, labels.ravel(), probs

@@ -104,6 +104,7 @@ class Experiment:
             members=tuple(member.folder for member in self.members(loss)),
             dropout_members=tuple(member.folder for member in self.members(loss, dropout=True)),
             segments=self.task.segments,
+            region_order=self.task.region_order,
             ensemble_sizes=profile.ensemble_sizes,
             n_resamples=profile.n_resamples,
             n_passes=profile.n_passes,

@@ -1,5 +1,6 @@
 """A volume in, class probabilities out: plain, with MC dropout, and the features behind them."""
 
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,10 @@ from .runs import read_json
 from .training_settings import TrainingSettings, build_model
 
 N_SLICES_AT_ONCE = 32
+DROPOUT_LAYERS = (
+    *(torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d),
+    *(torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout),
+)
 
 
 def load_model(folder, device="auto"):
@@ -44,22 +49,53 @@ def load_model(folder, device="auto"):
     return model.eval(), settings
 
 
+def class_logits_of(model, images, loss, n_classes=None):
+    """Class logits of a mini-batch, the number of outputs checked where K is known.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its attributes ``n_classes`` and ``n_regions`` say what its outputs are, if it has them, as
+        those of `training_settings.build_model` do.
+    images : tensor, shape (B, C, *S)
+    loss, n_classes
+        As in `predict_logits`.
+
+    Returns
+    -------
+    tensor, as `segcal_lite.losses.class_logits`
+    """
+    if n_classes is None:
+        n_classes = getattr(model, "n_classes", None)
+    return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
+
+
 @torch.no_grad()
-def predict_logits(model, image, loss):
+def predict_logits(model, image, loss, n_classes=None):
     """Predict one volume: slice by slice in 2D, at once in 3D.
 
     Parameters
     ----------
     model : torch.nn.Module
         Maps (B, C, X, Y) to (B, n_outputs, X, Y), or the same with Z if its ``n_dims`` is 3.
+        With an ``n_regions`` above 0 its outputs are sigmoids of overlapping regions.
     image : array, shape (C, X, Y, Z)
     loss : {"ce", "dice", "ce_dice"}
         What `model` was trained with: it decides what the outputs mean.
+    n_classes : int, optional
+        K, background included; by default the model's own ``n_classes``. Where neither is given,
+        nobody can see that `loss` is not the one of the training: two outputs are two classes for
+        "ce" and three for "dice".
 
     Returns
     -------
-    array, float32, shape (K, X, Y, Z)
-        Logits whose softmax are the class probabilities.
+    array, float32, shape (K, X, Y, Z), or (2, R, X, Y, Z) for overlapping regions
+        Logits whose softmax over the first axis are the class probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not as many as `loss` and K ask for.
     """
     device = next(model.parameters()).device
     n_dims = getattr(model, "n_dims", 2)
@@ -67,8 +103,8 @@ def predict_logits(model, image, loss):
     outputs = []
     for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(N_SLICES_AT_ONCE):
         batch = batch.to(device).contiguous(memory_format=memory_layout(n_dims))
-        outputs.append(class_logits(model(batch), loss).float().cpu())
-    logits = outputs[0][0] if n_dims == 3 else torch.cat(outputs).permute(1, 2, 3, 0)
+        outputs.append(class_logits_of(model, batch, loss, n_classes).float().cpu())
+    logits = outputs[0][0] if n_dims == 3 else torch.cat(outputs).movedim(0, -1)
     return np.ascontiguousarray(logits.numpy())
 
 
@@ -83,17 +119,22 @@ def softmax(logits):
     return torch.from_numpy(np.asarray(logits)).softmax(dim=0).numpy()
 
 
-def predict_case(model, image, loss):
-    """Class probabilities of one volume, float32, shape (K, X, Y, Z); see `predict_logits`."""
-    return softmax(predict_logits(model, image, loss))
+def predict_case(model, image, loss, n_classes=None):
+    """Class probabilities of one volume, float32, shape and arguments as in `predict_logits`."""
+    return softmax(predict_logits(model, image, loss, n_classes))
 
 
 @contextmanager
 def dropout_switched_on(model):
-    """Let only the dropout layers of `model` act as in training; batch normalisation does not."""
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    """Let only the dropout layers of `model` act as in training; batch normalisation does not.
+
+    All of PyTorch's kinds count, with a probability above 0. Dropout that ``forward`` calls as a
+    function is no layer: it cannot be seen, nor switched on.
+    """
+    layers = [m for m in model.modules() if isinstance(m, DROPOUT_LAYERS) and m.p > 0]
     if not layers:
-        raise wrong_input("model", "no dropout layer", "a model trained with dropout")
+        found = "no dropout layer with p above 0 (dropout called as a function cannot be seen)"
+        raise wrong_input("model", found, "a model trained with dropout layers")
     try:
         for layer in layers:
             layer.train()
@@ -103,30 +144,66 @@ def dropout_switched_on(model):
             layer.eval()
 
 
-def mc_dropout_passes(model, image, loss, n_passes=50, seed=0):
-    """Yield the class probabilities of each stochastic pass over one volume.
-
-    Paper A takes the mean of 50 (section VI.C): ``mean_probability(mc_dropout_passes(...))``.
+def stochastic_passes(model, predict, n_passes, seed):
+    """Yield what `predict` returns with dropout switched on, `n_passes` times.
 
     Parameters
     ----------
-    model, image, loss
-        As in `predict_logits`; `model` has dropout layers.
+    model : torch.nn.Module
+        With dropout layers: see `dropout_switched_on`.
+    predict : callable
+        Without arguments; returns the probabilities that `model` gives.
     n_passes : int
     seed : int
         Of the dropout masks.
 
     Yields
     ------
-    array, float32, shape (K, X, Y, Z)
+    array
+        Warns if the second is the first in every voxel: then the mean of the passes is one pass.
     """
     check_count("n_passes", n_passes)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         with dropout_switched_on(model):
-            for _ in range(n_passes):
-                yield predict_case(model, image, loss)
+            first = None
+            for number in range(n_passes):
+                probs = predict()
+                if number == 1 and np.array_equal(probs, first):
+                    told = "found two passes with dropout that are equal in every voxel"
+                    warnings.warn(f"model: {told}; the mean of all is one pass.", stacklevel=2)
+                first = probs if number == 0 else None
+                yield probs
+
+
+def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
+    """Yield the class probabilities of each stochastic pass over one volume.
+
+    Paper A takes the mean of 50 (section VI.C): ``mean_probability(mc_dropout_passes(...))``.
+
+    Parameters
+    ----------
+    model, image, loss, n_classes
+        As in `predict_logits`; `model` has dropout layers, of any of PyTorch's kinds. Dropout that
+        it calls as a function (``torch.nn.functional.dropout``) cannot be switched on.
+    n_passes : int
+    seed : int
+        Of the dropout masks.
+
+    Yields
+    ------
+    array, float32, shape (K, X, Y, Z), or (2, R, X, Y, Z) for overlapping regions
+        With a warning if the first two are equal.
+
+    Raises
+    ------
+    ValueError
+        If no dropout layer has a probability above 0, or as in `predict_logits`.
+    """
+    return stochastic_passes(
+        model, lambda: predict_case(model, image, loss, n_classes), n_passes, seed
+    )
 
 
 @contextmanager

@@ -235,16 +235,20 @@ def crop_label(resampled, record):
 
 
 def undo_crop(labels, record):
-    """Put labels of the crop, without padding, into the grid before it, background around them."""
-    start = -np.maximum(record.crop_start, 0)
-    return _crop_or_pad(labels, start, record.resampled_shape, 0)
+    """Put labels (..., X, Y, Z) of the crop, without padding, on the grid before it, 0 around."""
+    uncropped = np.zeros((*labels.shape[:-3], *record.resampled_shape), dtype=labels.dtype)
+    start = np.maximum(record.crop_start, 0)
+    sides = zip(start, labels.shape[-3:], strict=True)
+    uncropped[(..., *(slice(first, first + n) for first, n in sides))] = labels
+    return uncropped
 
 
 def resample_label(labels, record):
     """Bring labels (X, Y, Z) to the model's voxels, their type kept, without the crop.
 
-    The share of each class is interpolated and the largest wins, at a tie the lower label. Without
-    resampling every voxel keeps its label.
+    The share of each class is interpolated and the largest wins, at a tie the lower label: where
+    half of a voxel is `IGNORED`, nobody annotated it. Without resampling every voxel keeps its
+    label.
     """
     labels, wanted = np.asarray(labels), f"integers of shape {record.native_shape}"
     if labels.shape != record.native_shape or labels.dtype.kind not in "iu":

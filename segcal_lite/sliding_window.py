@@ -13,8 +13,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from ._checks import check_count, check_finite, wrong_input
-from .inference import recorded_features
-from .losses import class_logits
+from .inference import class_logits_of, recorded_features
 
 BLOCK_SIZE = (96, 96, 96)
 OVERLAP = 24  # voxels
@@ -22,7 +21,7 @@ VOXELS_AT_ONCE = 2**20  # small blocks go through together: one by one PyTorch i
 
 
 @torch.no_grad()
-def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
+def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP, n_classes=None):
     """Class probabilities of a whole volume from overlapping blocks.
 
     Memory: the image, (K + 1) volumes of float32 for the sum and its weights, and the activations
@@ -39,6 +38,8 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     block_size : tuple of three int
     overlap : int
         Voxels that neighbouring blocks share; blocks at the far end share more.
+    n_classes : int, optional
+        As in `segcal_lite.inference.predict_logits`.
 
     Returns
     -------
@@ -49,9 +50,10 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP):
     Raises
     ------
     ValueError
-        If `image` has not four dimensions, or `overlap` reaches the block's size.
+        If `image` has not four dimensions, `overlap` reaches the block's size, the outputs are not
+        as many as `loss` and K ask for, or are overlapping regions.
     """
-    return predict_with_features(model, {}, image, loss, None, block_size, overlap)
+    return predict_with_features(model, {}, image, loss, None, block_size, overlap, n_classes)
 
 
 def _blended(predictor, model, image, block_size, overlap):
@@ -72,7 +74,7 @@ def _blended(predictor, model, image, block_size, overlap):
 
 @torch.no_grad()
 def predict_with_features(
-    model, layers, image, loss, receive, block_size=BLOCK_SIZE, overlap=OVERLAP
+    model, layers, image, loss, receive, block_size=BLOCK_SIZE, overlap=OVERLAP, n_classes=None
 ):
     """`predict_volume`, and on the way the features of some layers as by `stream_features`.
 
@@ -80,7 +82,7 @@ def predict_with_features(
 
     Parameters
     ----------
-    model, image, loss, block_size, overlap
+    model, image, loss, block_size, overlap, n_classes
         As in `predict_volume`.
     layers : dict of torch.nn.Module
         By name.
@@ -92,6 +94,8 @@ def predict_with_features(
     array, float32, shape (K, X, Y, Z)
         The class probabilities.
     """
+    if getattr(model, "n_regions", 0):
+        raise wrong_input("model", "overlapping regions", "classes that exclude each other")
     image, block_size = _checked(model, image, block_size, overlap)
     places, before = _places(image.shape[1:], block_size, overlap)
     arriving = iter(places)
@@ -102,7 +106,7 @@ def predict_with_features(
                 name: stack.enter_context(recorded_features(layer))
                 for name, layer in layers.items()
             }
-            probs = class_logits(model(blocks), loss).softmax(dim=1)
+            probs = class_logits_of(model, blocks, loss, n_classes).softmax(dim=1)
         for index, along in zip(range(len(blocks)), arriving, strict=False):
             for name, maps in recorded.items():
                 receive(name, *_owned(maps[0][index], along, before, block_size))

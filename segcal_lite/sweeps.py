@@ -81,6 +81,11 @@ class SweepSums:
         return self
 
     def result(self):
-        """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1."""
+        """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1.
+
+        Without a voxel both are NaN.
+        """
+        if not self.n_voxels:
+            return np.full((2, len(self.selection)), np.nan)
         dice = np.where(self.total > 0, 2 * self.overlap / np.maximum(self.total, 1), 1.0)
         return self.nll_sum / self.n_voxels, dice.mean(axis=1)

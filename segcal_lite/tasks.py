@@ -57,8 +57,8 @@ class Task:
 
     @property
     def n_classes(self):
-        """Number of classes K, background included."""
-        return len(self.segments) + 1
+        """Number of classes K, background included; 2 with `regions`, in or out of each."""
+        return 2 if self.regions else len(self.segments) + 1
 
 
 def _one_organ(name, channel, segment, in_plane_mm, split):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ._checks import wrong_input
+from ._checks import IGNORED, check_label_range, wrong_input
 from .augmentation import augment_slices
 from .caches import load_slices, read_prepared
 from .checkpoints import copy_weights, load_checkpoint, save_checkpoint, train_to_the_end
@@ -60,6 +60,8 @@ class TrainingRun:
         self.folder, self.settings, self.n_dims = folder, settings, len(settings.crop_size)
         self.training_slices = load_slices(cases, "train", device, self.n_dims)
         self.validation_slices = load_slices(cases, "validation", device, self.n_dims)
+        for slices in (self.training_slices, self.validation_slices):
+            check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
         self.class_weights = self._class_weights(device)
         self.model = build_model(settings).to(device, memory_format=memory_layout(self.n_dims))
         self.optimiser = torch.optim.Adam(
@@ -73,16 +75,24 @@ class TrainingRun:
 
     def _class_weights(self, device):
         """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
-        n_classes = self.settings.n_classes
         ce_weights = None
         if self.settings.loss != "dice":
             both = (self.training_slices.labels, self.validation_slices.labels)
-            counts = [torch.bincount(labels.flatten(), minlength=n_classes) for labels in both]
-            ce_weights = inverse_frequency_weights((counts[0] + counts[1]).tolist()).to(device)
+            if self.settings.regions:  # the two classes of each
+                problems = zip(*(labels.unbind(1) for labels in both), strict=True)
+                ce_weights = torch.stack([self._weights_of(*pair) for pair in problems]).to(device)
+            else:
+                ce_weights = self._weights_of(*both).to(device)
         return {
             "ce_weights": ce_weights,
             "dice_weights": torch.tensor(self.settings.dice_weights, device=device),
         }
+
+    def _weights_of(self, *labels):
+        """Inverse frequencies of the classes in the annotated pixels of several label tensors."""
+        n_classes = self.settings.n_classes
+        counts = [torch.bincount(part[part != IGNORED], minlength=n_classes) for part in labels]
+        return inverse_frequency_weights(sum(counts).tolist())
 
     @property
     def finished(self):
@@ -124,7 +134,12 @@ class TrainingRun:
                 images, labels = augment_slices(images, labels)
             logits = self.model(images.contiguous(memory_format=memory_layout(self.n_dims)))
             loss = training_loss(
-                logits, labels, settings.loss, epsilon=settings.dice_epsilon, **self.class_weights
+                logits,
+                labels,
+                settings.loss,
+                epsilon=settings.dice_epsilon,
+                check_values=False,  # of labels at the start, of logits by their mean loss below
+                **self.class_weights,
             )
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -162,18 +177,23 @@ def validation_dice(model, slices, settings):
     Returns
     -------
     float
-        In [0, 1]; a segment that is absent from truth and prediction counts as 1.
+        In [0, 1]; a segment that is absent from truth and prediction counts as 1. Pixels that
+        nobody annotated count in neither.
     """
     model.eval()
-    layout = memory_layout(len(settings.crop_size))
-    n_segments = settings.n_classes - 1
+    layout, n_regions = memory_layout(len(settings.crop_size)), len(settings.regions)
+    n_segments = n_regions or settings.n_classes - 1
     counts = torch.zeros(3, int(slices.case_index.max()) + 1, n_segments, dtype=torch.float64)
     for indices in torch.arange(len(slices.labels)).split(settings.batch_size):
         images = slices.images[indices].contiguous(memory_format=layout)
-        predicted = class_logits(model(images), settings.loss).argmax(dim=1).cpu()
-        truth = slices.labels[indices].cpu()
-        for k in range(1, settings.n_classes):
-            both = torch.stack([(predicted == k) & (truth == k), predicted == k, truth == k])
+        logits = class_logits(model(images), settings.loss, settings.n_classes, n_regions)
+        predicted, truth = logits.argmax(dim=1).cpu(), slices.labels[indices].cpu()
+        predicted[truth == IGNORED] = 0
+        for k in range(1, n_segments + 1):
+            masks = predicted == k, truth == k
+            if n_regions:
+                masks = predicted[:, k - 1] == 1, truth[:, k - 1] == 1
+            both = torch.stack([masks[0] & masks[1], *masks])
             pixels = both.flatten(start_dim=2).sum(dim=2).double()
             counts[:, :, k - 1].index_add_(1, slices.case_index[indices], pixels)
     overlap, n_predicted, n_truth = counts

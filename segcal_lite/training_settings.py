@@ -23,8 +23,11 @@ class TrainingSettings:
     dropout : float
         0 for a member of an ensemble.
     n_channels, n_classes : int
+        2 classes where regions overlap: each is a binary problem.
     augment : bool
         Random flips, quarter turns and noise; A uses none.
+    regions : tuple of tuple of int
+        As in `segcal_lite.tasks.Task`: one sigmoid output each, for any loss.
     """
 
     task: str
@@ -50,6 +53,7 @@ class TrainingSettings:
     plateau_gain: float
     early_stopping_patience: int
     dice_epsilon: float
+    regions: tuple = ()
 
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
@@ -80,18 +84,25 @@ class TrainingSettings:
             intensity_percentiles=task.intensity_percentiles,
             intensity_rule=task.intensity_rule,
             dice_weights=task.dice_weights,
+            regions=task.regions,
             **{name: getattr(profile, name) for name in from_profile},
         )
 
 
 def build_model(settings):
-    """Return the U-Net that `settings` ask for, initialised from their seed."""
+    """Return the U-Net that `settings` ask for, initialised from their seed.
+
+    It says in ``n_classes`` and ``n_regions`` what its outputs are.
+    """
+    n_regions = len(settings.regions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return UNet(
+        model = UNet(
             settings.n_channels,
-            n_outputs(settings.loss, settings.n_classes),
+            n_outputs(settings.loss, settings.n_classes, n_regions),
             widths=tuple(settings.widths),
             dropout=settings.dropout,
             n_dims=len(settings.crop_size),
         )
+    model.n_classes, model.n_regions = settings.n_classes, n_regions
+    return model

@@ -17,9 +17,10 @@ from .calibration import CalibrationSums
 from .detectors import intensity_moments
 from .ensembles import mean_probability
 from .entropy import mean_foreground_uncertainty, segment_entropy
-from .inference import dropout_switched_on
+from .inference import stochastic_passes
 from .runs import read_json, write_json
 from .segmentation_metrics import dice_coefficient, surface_metrics
+from .segments import annotated, segment_masks
 from .sliding_window import named_layer, predict_volume, predict_with_features
 from .spectral import SpectrumSums
 
@@ -119,21 +120,25 @@ def score_volume(model, settings, case, scoring):
 
 
 def probability_metrics(case, probs, scoring):
-    """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding."""
+    """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding.
+
+    Of the annotated voxels, the others counted; without foreground no box, and NaN for its scores.
+    """
     whole = case.regions["whole"]
-    labels = case.labels[whole]
-    masks = [array == 1 for array in case.of_patient(probs.argmax(axis=0))]
-    surface = surface_metrics(*masks, case.spacing_mm)
-    metrics = {"dice": dice_coefficient(*masks)} | surface._asdict()
+    labels = np.asarray(case.labels[whole])
+    masks = segment_masks(case.patient_labels, case.on_patient(probs.argmax(axis=0)), 1)
+    metrics = {"dice": dice_coefficient(*masks)}
+    metrics |= surface_metrics(*masks, case.spacing_mm)._asdict()
     for region in ("whole", "box"):
         inside = tuple(
             slice(part.start - start.start, part.stop - start.start)
             for part, start in zip(case.regions[region], whole, strict=True)
         )
-        sums = CalibrationSums(2, scoring.n_bins).update(labels[inside], probs[:, *inside])
-        result = sums.result()
+        known = annotated(labels[inside], probs[:, *inside])
+        result = CalibrationSums(2, scoring.n_bins).update(*known).result()
         for name in ("nll", "brier", "ece", "mce"):
             metrics[f"{name}_{region}"] = getattr(result, name)
+        metrics[f"n_ignored_{region}"] = labels[inside].size - result.n_voxels
     return metrics
 
 
@@ -151,10 +156,11 @@ def _detector_metrics(probs):
 
 def _mean_of_passes(model, image, settings, n_passes, window):
     """Mean probability of stochastic passes; the masks depend on the model's seed alone."""
-    with torch.random.fork_rng(), dropout_switched_on(model):
-        torch.manual_seed(settings.seed)
-        passes = (predict_volume(model, image, settings.loss, **window) for _ in range(n_passes))
-        return mean_probability(passes)
+
+    def predict():
+        return predict_volume(model, image, settings.loss, **window)
+
+    return mean_probability(stochastic_passes(model, predict, n_passes, settings.seed))
 
 
 def shuffle_weights(model, seed):

@@ -317,7 +317,7 @@ def foreground_box(labels, spacing_mm, dilation_mm=8.0, dilation_slices=2, withi
     Parameters
     ----------
     labels : array (X, Y, Z)
-        Background 0; slices along the last axis.
+        Foreground above 0; slices along the last axis.
     spacing_mm : sequence of three float
         Voxel size.
     dilation_mm, dilation_slices : float, int
@@ -348,13 +348,15 @@ def foreground_box(labels, spacing_mm, dilation_mm=8.0, dilation_slices=2, withi
         raise wrong_input("dilation_mm", dilation_mm, "a length of at least 0")
     check_count("dilation_slices", dilation_slices, minimum=0)
     within = within or tuple(slice(0, n) for n in labels.shape)
-    if not labels[within].any():
+    foreground = labels[within] > 0
+    if not foreground.any():
         raise wrong_input("labels", "no foreground", "at least one foreground voxel for a box")
     # A spacing stored as 0.799999 must not turn 8 mm into an eleventh voxel.
     reach = [int(np.ceil(dilation_mm / size_mm - 1e-3)) for size_mm in spacing_mm[:2]]
     box = []
-    foreground = labels[within].nonzero()
-    for indices, n, whole in zip(foreground, [*reach, dilation_slices], within, strict=True):
+    for indices, n, whole in zip(
+        foreground.nonzero(), [*reach, dilation_slices], within, strict=True
+    ):
         start, stop = whole.start + indices.min() - n, whole.start + indices.max() + 1 + n
         box.append(slice(int(max(start, whole.start)), int(min(stop, whole.stop))))
     return tuple(box)

@@ -205,7 +205,7 @@ def test_scores_of_the_patient_count_what_the_crop_lost(discs, tmp_path):
     assert any(line.startswith("the crop cuts away") for line in lines)
     case = cases[0]
     inside = np.asarray(case.labels[case.regions["whole"]])
-    labels, predicted = case.of_patient(inside)
+    labels, predicted = case.patient_labels, case.on_patient(inside)
     native = nib.load(dataset.cases[0].label_path).get_fdata()
     assert np.array_equal(labels, native)
     assert np.array_equal(predicted[8:16, 8:16], inside)

@@ -120,7 +120,8 @@ def test_padding_is_not_scored(trained, loaded):
             self.labels = np.pad(case.labels, [(3, 2)] * 3)
             box = tuple(slice(p.start + 3, p.stop + 3) for p in case.regions["box"])
             self.regions = {"whole": inner, "box": box}
-            self.spacing_mm, self.of_patient = case.spacing_mm, case.of_patient
+            self.spacing_mm = case.spacing_mm
+            self.patient_labels, self.on_patient = case.patient_labels, case.on_patient
 
     scoring = trained.scoring((LAST,))
     alone, padded = (score_volume(model, settings, c, scoring) for c in (case, Padded()))

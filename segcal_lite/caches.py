@@ -20,7 +20,15 @@ from .preprocessing import (
     prepare_probs,
     valid_box,
 )
-from .runs import check_same_settings, read_json, run_lock, write_json, write_table
+from .runs import (
+    check_same_settings,
+    read_json,
+    read_table,
+    run_lock,
+    write_json,
+    write_table,
+    written_aside,
+)
 from .volumes import foreground_box, read_volume
 
 REPORT_EVERY = 50
@@ -64,7 +72,7 @@ class PreparedCase:
     @cached_property
     def record(self):
         """The steps that led here, for `segcal_lite.preprocessing.restore_probs`."""
-        return Preprocessing.from_json(read_json(self.folder / "record.json"))
+        return Preprocessing.from_json(read_json(self.folder / "record.json", self.folder))
 
     @property
     def spacing_mm(self):
@@ -80,7 +88,12 @@ class PreparedCase:
 
     def _map(self, name):
         """Slices first on disk, so that a mini-batch reads whole pages."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            expected = f"a whole array; remove {self.folder} and run again"
+            raise wrong_input(path, f"a damaged file ({error})", expected) from error
 
 
 def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None):
@@ -121,6 +134,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
         write_json(folder / "settings.json", settings)
+        for left in folder.glob(".partial-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
         with warnings.catch_warnings(record=True) as header_conflicts:
             warnings.simplefilter("always")
@@ -132,7 +147,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             first = header_conflicts[0].message
             report(f"{len(header_conflicts)} headers were resolved, the first: {first}")
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
-        write_table(folder / "cases.csv", pd.DataFrame(rows, columns=["case", "domain", "split"]))
+        table = pd.DataFrame(rows, columns=["case", "domain", "split"])
+        write_table(folder / "cases.csv", table, sealed=True)
     return read_prepared(folder)
 
 
@@ -149,13 +165,11 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection):
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
         arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)
-    partial = folder / f".partial-{case.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
-    write_json(partial / "record.json", record.to_json())
-    partial.rename(folder / case.name)
+    with written_aside(folder / case.name) as partial:
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        write_json(partial / "record.json", record.to_json())
 
 
 def read_prepared(folder):
@@ -165,7 +179,7 @@ def read_prepared(folder):
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
     task = read_json(folder / "settings.json")["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
-    table = pd.read_csv(folder / "cases.csv", dtype=str, keep_default_na=False)
+    table = read_table(folder / "cases.csv", sealed=True)
     return [
         PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation)
         for row in table.itertuples()

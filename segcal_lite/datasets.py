@@ -24,7 +24,15 @@ from .cases import Case, Dataset, check_case, load_case
 from .layouts import Description, find_file_ending, find_files, read_description
 from .preprocessing import plan_preprocessing
 from .same_images import keep_together, same_images
-from .splits import DEFAULT_COUNTS, SPLITS, check_splits, read_case_table, split_by_patient
+from .splits import (
+    DEFAULT_COUNTS,
+    SPLITS,
+    check_name,
+    check_splits,
+    check_unique,
+    read_case_table,
+    split_by_patient,
+)
 from .tasks import TASKS, Task
 from .volumes import read_label, read_volume
 
@@ -89,7 +97,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None):
     file_ending = given.file_ending if given else find_file_ending(folder)
     images, labels = find_files(folder, file_ending)
     rows, notes = _select_rows(folder, given and given.training, set(images) | set(labels))
-    names = [row["case"] for row in rows]
+    names = [check_name(f"{folder}, case", row["case"]) for row in rows]
+    check_unique(f"{folder}, cases", names)
     files = [(images.get(name, {}), labels.get(name)) for name in names]
     description = given or _derive_description(folder, files, file_ending, task)
     channels, segments = description.channels, description.segments

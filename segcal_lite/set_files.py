@@ -20,16 +20,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ._checks import check_choice, check_spacing, wrong_input
+from ._checks import check_choice, check_spacing, check_text, wrong_input
 from .cases import Dataset, Selection
 from .datasets import read_dataset
 from .organ_sets import MODALITIES, SPLIT, organ_task
 from .preprocessing import plan_preprocessing
 from .runs import resolve_path
-from .splits import check_name, read_case_table, split_by_patient
+from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import Task
 from .volumes import read_label
 
+TEXTS = ("data", "channel", "modality", "foreground", "domains")  # a name, or a list of names
 LISTS = {  # keys whose value is a list
     "foreground": "a list of segments",
     "domains": "a list of domains",
@@ -37,6 +38,18 @@ LISTS = {  # keys whose value is a list
     "crop_size": "a list of three numbers",
 }
 KEYS = ("data", "channel", "foreground", "modality", "spacing_mm", "crop_size", "domains")
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, not overwritten."""
+
+    def construct_mapping(self, node, deep=False):
+        """Return a dict, as YAML's own method."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} twice")
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ def read_sets(path, seed=0):
         entries = _read_yaml(path)
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
+    check_unique(f"{path}, sets", list(entries))
     sets = {name: _read_set(path, name, entry, seed) for name, entry in entries.items()}
     _check_patients(path, sets)
     return sets
@@ -87,7 +101,7 @@ def _read_yaml(path):
     if not path.is_file():
         raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise wrong_input(path, f"text that is no YAML ({error})", "one entry a set") from error
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
@@ -101,7 +115,11 @@ def _read_yaml(path):
             value = entry.get(key, [])
             if not isinstance(value, list) or (key in entry and not value):
                 raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
-        if not isinstance(name, str) or "+" in name or "-then-" in name:
+        for key in TEXTS:
+            value = entry.get(key, [])
+            for text in value if isinstance(value, list) else [value]:
+                check_text(f"{path}, set {name}, {key}", text)
+        if "+" in check_text(f"{path}, set", name) or "-then-" in name:
             raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
         check_name(f"{path}, set", name)
     return entries

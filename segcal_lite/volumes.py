@@ -3,7 +3,6 @@
 Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel indices to mm.
 """
 
-import uuid
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from ._checks import check_count, check_finite, check_spacing, wrong_input
+from .runs import written_aside
 
 SIZE_TOLERANCE = 0.01  # relative: voxel sizes that differ by less are rounded, no contradiction
 UNREADABLE = (
@@ -191,12 +191,8 @@ def write_volume(path, data, affine):
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        nib.save(image, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_aside(path) as partial:
+        nib.save(image, partial)
 
 
 def check_same_grid(volume_a, volume_b):

@@ -133,6 +133,9 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     with run_lock(folder):
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
+        elif any((folder / case.name).exists() for case in dataset.cases):
+            found, expected = "prepared cases without settings.json", "both; remove the folder"
+            raise wrong_input(folder, found, expected)
         write_json(folder / "settings.json", settings)
         for left in folder.glob(".partial-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)

@@ -114,7 +114,7 @@ def _series_numbers(path):
     """Return the series number of each patient from ``image_list.csv``."""
     if not path.is_file():
         raise wrong_input(path, "no such file", "the list of series of PROSTATEx_masks")
-    rows = pd.read_csv(path, dtype=str).iloc[:, 0].dropna()
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[:, 0]
     matches = rows.str.extract(r"ProstateX-([0-9]+).*_([0-9]+)[a-z]?$").dropna().astype(int)
     return dict(zip(matches[0], matches[1], strict=True))
 

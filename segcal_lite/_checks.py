@@ -35,6 +35,14 @@ def check_choice(name, value, choices):
     return value
 
 
+def check_text(name, value):
+    """Return `value` if it is text; what came as a number may have been written otherwise."""
+    if not isinstance(value, str):
+        found = f"{value} of type {type(value).__name__}"
+        raise wrong_input(name, found, "a text: put it in quotes")
+    return value
+
+
 def check_count(name, value, minimum=1):
     """Return `value` as an ``int`` of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from ._checks import IGNORED, check_label_range, wrong_input
 from .block_settings import BlockSettings, build_block_model, set_probabilities
@@ -20,6 +19,7 @@ from .checkpoints import (
     check_finished,
     copy_weights,
     load_checkpoint,
+    read_weights,
     save_checkpoint,
     train_to_the_end,
 )
@@ -86,7 +86,7 @@ def load_block_model(folder, device="auto"):
     stored["plan"] = tuple(map(tuple, stored["plan"]))
     settings = BlockSettings(**stored)
     model = build_block_model(settings)
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.load_state_dict(read_weights(folder))
     return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings
 
 

@@ -23,7 +23,15 @@ from .preprocessing import (
     undo_crop,
     valid_box,
 )
-from .runs import check_same_settings, read_json, run_lock, write_json, write_table
+from .runs import (
+    check_same_settings,
+    read_json,
+    read_table,
+    run_lock,
+    write_json,
+    write_table,
+    written_aside,
+)
 from .segments import region_labels, region_probs, segment_masks
 from .volumes import doubt_lines, foreground_box, read_volume
 
@@ -87,7 +95,7 @@ class PreparedCase:
     @cached_property
     def record(self):
         """The steps that led here, for `segcal_lite.preprocessing.restore_probs`."""
-        return Preprocessing.from_json(read_json(self.folder / "record.json"))
+        return Preprocessing.from_json(read_json(self.folder / "record.json", self.folder))
 
     @property
     def spacing_mm(self):
@@ -134,7 +142,12 @@ class PreparedCase:
 
     def _map(self, name):
         """Slices first on disk, so that a mini-batch reads whole pages."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            expected = f"a whole array; remove {self.folder} and run again"
+            raise wrong_input(path, f"a damaged file ({error})", expected) from error
 
 
 def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None, grid=None):
@@ -180,15 +193,20 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
             grid = read_grid(folder)
+        elif any((folder / case.name).exists() for case in dataset.cases):
+            found, expected = "prepared cases without settings.json", "both; remove the folder"
+            raise wrong_input(folder, found, expected)
         else:
             if grid is None:
                 grid = settle_grid(dataset, task, crop_size, selection)
                 check_cut(grid, f"{dataset.name}, crop_size {crop_size}")
-            write_table(folder / "cut.csv", grid.cut)
+            write_table(folder / "cut.csv", grid.cut, sealed=True)
             write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
             write_json(folder / "settings.json", settings)
         for note in grid.notes:
             report(note)
+        for left in folder.glob(".partial-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
         with warnings.catch_warnings(record=True) as header_conflicts:
             warnings.simplefilter("always")
@@ -201,7 +219,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         if waiting or not (folder / "cases.csv").exists():
             _count_empty(dataset, folder, report)
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
-        write_table(folder / "cases.csv", pd.DataFrame(rows, columns=["case", "domain", "split"]))
+        table = pd.DataFrame(rows, columns=["case", "domain", "split"])
+        write_table(folder / "cases.csv", table, sealed=True)
     return read_prepared(folder)
 
 
@@ -233,21 +252,17 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
         arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)
-    partial = folder / f".partial-{case.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
-    write_json(partial / "record.json", record.to_json())
-    partial.rename(folder / case.name)
+    with written_aside(folder / case.name) as partial:
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        write_json(partial / "record.json", record.to_json())
 
 
 def read_grid(folder):
     """Return the `Grid` that `prepare_dataset` settled in `folder`."""
     settled = read_json(Path(folder) / "grid.json")
-    cut = pd.read_csv(Path(folder) / "cut.csv", dtype={"cut": float}, keep_default_na=False).astype(
-        dict.fromkeys(("case", "domain", "split", "segment"), str)
-    )
+    cut = read_table(Path(folder) / "cut.csv", sealed=True)
     return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
 
 
@@ -259,7 +274,7 @@ def read_prepared(folder):
     task = read_json(folder / "settings.json")["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
     overlapping = tuple(map(tuple, task.get("regions", ())))
-    table = pd.read_csv(folder / "cases.csv", dtype=str, keep_default_na=False)
+    table = read_table(folder / "cases.csv", sealed=True)
     return [
         PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
         for row in table.itertuples()

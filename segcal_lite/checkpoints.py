@@ -1,17 +1,25 @@
 """Trainings that can be interrupted: all state in one safetensors file, whole or not at all."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from ._checks import wrong_input
 from .devices import reproducible
-from .runs import check_same_settings, run_lock, write_json, write_table, written_aside
+from .runs import (
+    check_same_settings,
+    read_table,
+    run_lock,
+    write_json,
+    write_table,
+    written_aside,
+)
 
 
 def save_checkpoint(folder, model, optimiser, best_weights, numbers):
@@ -45,8 +53,8 @@ def load_checkpoint(folder, model, optimiser):
     best_weights : dict of tensor
     numbers : dict
     """
-    groups = {"model": {}, "best": {}, "adam": {}}
-    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+    groups, path = {"model": {}, "best": {}, "adam": {}}, folder / "checkpoint.safetensors"
+    with _named_if_damaged(path, path), safe_open(path, framework="pt") as file:
         numbers = json.loads(file.metadata()["numbers"])
         for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
             group, name = key.split(".", 1)
@@ -92,6 +100,9 @@ def train_to_the_end(folder, settings, device, begin, step, report=None):
     with run_lock(folder):
         if (folder / "config.json").exists():
             check_same_settings(folder / "config.json", asdict(settings))
+        elif weights.exists():
+            found = "weights without config.json"
+            raise wrong_input(folder, found, "both; remove the folder to train the model again")
         write_json(folder / "config.json", asdict(settings))
         if not weights.exists():
             with reproducible(device):
@@ -100,11 +111,34 @@ def train_to_the_end(folder, settings, device, begin, step, report=None):
                     row = step(run)
                     if report:
                         report(row)
-            write_table(folder / "history.csv", pd.DataFrame(run.numbers["history"]))
+            history = pd.DataFrame(run.numbers["history"])
+            write_table(folder / "history.csv", history, sealed=True)
             with written_aside(weights) as partial:
                 save_file(run.best_weights, partial)
             discard_checkpoint(folder)
-        return pd.read_csv(folder / "history.csv")
+        return read_history(folder)
+
+
+def read_history(folder):
+    """Return the history of a finished model: a row for each of its evaluations."""
+    return read_table(Path(folder) / "history.csv", sealed=True, remove=folder)
+
+
+def read_weights(folder):
+    """Return the weights of a finished model, a dict of tensors; damaged ones are named."""
+    path = check_finished(folder) / "weights.safetensors"
+    with _named_if_damaged(path, folder):
+        return load_file(path)
+
+
+@contextmanager
+def _named_if_damaged(path, remove):
+    """Name a file of tensors that is cut short, and what to remove to have it made again."""
+    try:
+        yield
+    except SafetensorError as error:
+        expected = f"a whole file; remove {remove} to train again"
+        raise wrong_input(path, f"a damaged file ({error})", expected) from error
 
 
 def check_finished(folder):

@@ -27,7 +27,14 @@ from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, 
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
 from .same_images import keep_together, same_images
-from .splits import DEFAULT_COUNTS, SPLITS, check_splits, split_by_patient
+from .splits import (
+    DEFAULT_COUNTS,
+    SPLITS,
+    check_name,
+    check_splits,
+    check_unique,
+    split_by_patient,
+)
 from .tasks import TASKS, Task, get_profile, task_for_profile
 from .volumes import read_label, read_volume
 
@@ -93,7 +100,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     task = None if task is None else _get_task(task)
     given, file_ending, images, labels = read_layout(folder)
     rows, notes = select_cases(folder, given, images, labels, leave_out)
-    names = [row["case"] for row in rows]
+    names = [check_name(f"{folder}, case", row["case"]) for row in rows]
+    check_unique(f"{folder}, cases", names)
     files = [(images.get(name, {}), labels.get(name)) for name in names]
     description, class_notes = _describe(folder, given, files, file_ending, task)
     paths = [sorted(images.values()) for images, _ in files]

@@ -14,6 +14,7 @@ from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
+from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from .calibration import CalibrationSums
 from .ensembles import mean_probability
 from .entropy import mean_foreground_uncertainty, segment_entropy
 from .inference import load_model, mc_dropout_passes, predict_logits, softmax
-from .runs import as_json_values, read_json, write_json, write_table, written_aside
+from .runs import as_json_values, is_sealed, read_json, write_json, write_table, written_aside
 from .scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
 from .segmentation_metrics import dice_coefficient, surface_metrics
 from .segments import (
@@ -78,6 +79,10 @@ class Scoring:
         digest = sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
+    def holds(self, name):
+        """Whether the rows and the sums of a case are there, and neither was cut short."""
+        return is_sealed(self.folder / f"{name}.csv") and is_zipfile(self.folder / f"{name}.npz")
+
 
 def fit_member_scalings(folder, prepared_folder, device):
     """Fit a member's scalings on the validation cases, once: the first unit of work."""
@@ -94,7 +99,7 @@ def score_cases(scoring, prepared_folder, names, device):
     The members' scalings are there: see `fit_member_scalings`.
     """
     cases = {case.name: case for case in read_prepared(prepared_folder)}
-    waiting = [name for name in names if not (scoring.folder / f"{name}.csv").exists()]
+    waiting = [name for name in names if not scoring.holds(name)]
     if not waiting:
         return names
     members = [
@@ -170,7 +175,7 @@ def _write_scores(scoring, case, rows, sums):
     scoring.folder.mkdir(parents=True, exist_ok=True)
     with written_aside(scoring.folder / f"{case.name}.npz") as partial:
         np.savez(partial, **sums)
-    write_table(scoring.folder / f"{case.name}.csv", table)
+    write_table(scoring.folder / f"{case.name}.csv", table, sealed=True)
 
 
 def _methods(scoring, case, members, dropout_models):

@@ -25,6 +25,7 @@ from .processes import count_workers, spawned_processes
 from .runs import (
     check_same_settings,
     model_folder,
+    read_table,
     record_provenance,
     resolve_path,
     run_lock,
@@ -124,11 +125,14 @@ class Experiment:
         self.train(losses, report)
         names = [case.name for case in self.split("test")]
         jobs = [(self.scoring(loss), name) for loss in losses for name in names]
-        waiting = [job for job in jobs if not (job[0].folder / f"{job[1]}.csv").exists()]
+        waiting = [(scoring, name) for scoring, name in jobs if not scoring.holds(name)]
+        cut = [path for s, name in waiting if (path := s.folder / f"{name}.csv").exists()]
+        if cut:
+            report(f"{len(cut)} scores are cut short, so made again; the first: {cut[0]}")
         if waiting:
             report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
             self._score(waiting)
-        tables = [pd.read_csv(scoring.folder / f"{name}.csv") for scoring, name in jobs]
+        tables = [read_table(scoring.folder / f"{name}.csv", sealed=True) for scoring, name in jobs]
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from ._checks import check_count, wrong_input
-from .checkpoints import check_finished
+from .checkpoints import check_finished, read_weights
 from .devices import choose_device, memory_layout
 from .losses import class_logits
 from .runs import read_json
@@ -44,7 +43,7 @@ def load_model(folder, device="auto"):
     folder = check_finished(folder)
     settings = TrainingSettings(**read_json(folder / "config.json"))
     model = build_model(settings)
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.load_state_dict(read_weights(folder))
     model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
     return model.eval(), settings
 

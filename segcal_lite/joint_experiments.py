@@ -15,6 +15,7 @@ from .block_settings import BlockSettings, plan_name
 from .block_training import train_on_blocks
 from .caches import read_prepared
 from .case_lists import check_leave_out, named
+from .checkpoints import read_history
 from .devices import choose_device
 from .organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
 from .processes import count_workers
@@ -237,7 +238,7 @@ def _title(plan, dropout):
 def _progress(folder):
     """How far a training is: its last evaluation in words."""
     if (folder / "history.csv").exists():
-        history = pd.read_csv(folder / "history.csv").to_dict("records")
+        history = read_history(folder).to_dict("records")
     elif (folder / "state.json").exists():
         history = read_json(folder / "state.json")["history"]
     else:

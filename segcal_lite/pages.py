@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
 
-from .runs import read_json, written_aside
+from .runs import read_json, read_table, written_aside
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -113,7 +112,7 @@ def write_index(folder, titles):
 
 def _table(path):
     """The main table as HTML."""
-    return pd.read_csv(path).to_html(index=False, na_rep="", float_format="{:.3f}".format)
+    return read_table(path).to_html(index=False, na_rep="", float_format="{:.3f}".format)
 
 
 def _figure(path):

@@ -8,6 +8,10 @@ from ._checks import wrong_input
 
 PHANTOM_TASK = "heart"  # of phantoms, where no task is named; data say themselves what they are
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
+NAMES = (  # parameters that are names or paths, or hold some
+    *("data", "ood_data", "volumes", "sets", "task", "out"),
+    *("joint_sets", "chain_sets", "trials", "leave_out"),
+)
 
 
 def check_injected(history):
@@ -26,7 +30,8 @@ def check_injected(history):
     Raises
     ------
     ValueError
-        If a name was injected that the cell before the injected one does not assign.
+        If a name was injected that the cell before the injected one does not assign, or a number
+        where a name is meant: papermill makes 2 of ``-p data 002``.
 
     Examples
     --------
@@ -40,22 +45,31 @@ def check_injected(history):
     at = [index for index, source in enumerate(history) if source.startswith(INJECTED)]
     if not at:
         return []
-    declared, injected = (_assigned_names(history[index]) for index in (at[-1] - 1, at[-1]))
-    for name in injected:
+    declared, injected = (_assigned(history[index]) for index in (at[-1] - 1, at[-1]))
+    for name, value in injected.items():
         if name not in declared:
             expected = "one of " + ", ".join(map(repr, declared))
             raise wrong_input(f"parameter {name!r}", "in the injected cell", expected)
-    return injected
+        if name in NAMES and not all(map(_may_be_name, ast.walk(value))):
+            expected = "text, given by papermill's option -r, or in quotes in a YAML file"
+            raise wrong_input(f"parameter {name!r}", ast.unparse(value), expected)
+    return list(injected)
 
 
-def _assigned_names(source):
-    """Names that plain assignments give a value."""
-    return [
-        target.id
+def _assigned(source):
+    """Syntax trees of the values that plain assignments give, by name."""
+    return {
+        target.id: statement.value
         for statement in ast.parse(source).body
         if isinstance(statement, ast.Assign)
         for target in statement.targets
-    ]
+    }
+
+
+def _may_be_name(node):
+    """Whether a part of a value is no number: papermill writes infinity as ``float('inf')``."""
+    is_other = isinstance(node, ast.Constant) and not isinstance(node.value, str | None)
+    return not (is_other or isinstance(node, ast.Call))
 
 
 def choose_out(out, data, task, profile):

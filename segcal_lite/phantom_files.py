@@ -1,12 +1,10 @@
 """Phantoms on disk: a dataset in the common layout that is there whole or not at all."""
 
 import json
-import shutil
-import uuid
 from pathlib import Path
 
 from ._checks import wrong_input
-from .runs import as_json_values, read_json
+from .runs import as_json_values, read_json, written_aside
 from .volumes import write_volume
 
 
@@ -37,17 +35,14 @@ def write_phantom_dataset(folder, task, settings, draw_cases):
     folder, settings = Path(folder), as_json_values(settings)
     if _holds_phantoms(folder, settings):
         return folder
-    aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
-        _write_dataset(aside, task, settings, draw_cases())
-        if folder.is_dir():
-            folder.rmdir()  # an empty one, as _holds_phantoms has seen
-        aside.rename(folder)
+        with written_aside(folder) as partial:
+            _write_dataset(partial, task, settings, draw_cases())
+            if folder.is_dir():
+                folder.rmdir()  # an empty one, as _holds_phantoms has seen
     except OSError:
         if not _holds_phantoms(folder, settings):  # another process may have been faster
             raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

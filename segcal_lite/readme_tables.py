@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .runs import project_root, read_json
+from .runs import project_root, read_json, read_table
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
 COLUMNS = ("nll", "brier", "ece_percent")
@@ -10,7 +10,7 @@ COLUMNS = ("nll", "brier", "ece_percent")
 
 def story_table():
     """The smoke run's claims on several seeds as a Markdown table."""
-    story = pd.read_csv(project_root() / "results" / "story.csv")
+    story = read_table(project_root() / "results" / "story.csv")
     lines = [
         "| seed | ECE % members -> ensemble (difference, 95 % CI) | NLL best member -> ensemble "
         "| gap to oracle, member -> ensemble | entropy: r (n segments) | spectral AUC (95 % CI) |",
@@ -34,7 +34,7 @@ def story_table():
 
 def volumes_table():
     """AUC on each unseen set over several seeds as a Markdown table."""
-    story = pd.read_csv(project_root() / "results" / "story_volumes.csv")
+    story = read_table(project_root() / "results" / "story_volumes.csv")
     shown = ("shuffled", "Mahalanobis", "uncertainty", "intensities", "voxels")
     keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
     lines = [
@@ -93,13 +93,13 @@ def heart_table():
 
 def _heart_numbers(folder):
     """Our scores with intervals, our Dice of each segment, and the paper's printed rows."""
-    summary = pd.read_csv(folder / "acdc" / "calibration_summary.csv")
+    summary = read_table(folder / "acdc" / "calibration_summary.csv")
     summary = summary[(summary.region == "box") & (summary.interval == "cases")]
     ours = summary.set_index(["loss", "method", "metric"])[["mean", "lo", "hi"]].sort_index()
-    dice = pd.read_csv(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
+    dice = read_table(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
     dice = dice[dice.index.isin(METHODS, level="method")].filter(like="Dice ")
     dice = dice.map(lambda cell: float(cell.split()[0]))  # "0.83 (0.57 to 0.92) *"
-    paper = pd.read_csv(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
+    paper = read_table(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
     paper = paper[paper.task == "heart"].assign(loss=paper.loss.str.lower())
     paper = paper.set_index(["loss", "method"])
     return ours, dice, paper
@@ -132,7 +132,7 @@ def organs_table():
     folder = project_root() / "results" / "three_organs"
     if not folder.exists():
         return "Not run yet: see `results/`.\n"
-    names = pd.read_csv(folder / "joint_differences.csv").set_index(["metric", "set"])
+    names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
     sets = names.loc["dice"].index
     scores = _read_long(folder, "joint"), _read_long(folder, "transfer")
     scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
@@ -154,7 +154,7 @@ def organs_table():
 def _read_long(folder, name):
     """A long table of `publish`, compressed or not."""
     path = folder / f"{name}.csv"
-    return pd.read_csv(path if path.exists() else folder / f"{name}.csv.gz")
+    return read_table(path if path.exists() else folder / f"{name}.csv.gz")
 
 
 def unseen_table():
@@ -162,8 +162,8 @@ def unseen_table():
     folder = project_root() / "results" / "three_organs"
     if not (folder / "ood_volumes_images.csv").exists():
         return "Not run yet: see `results/`.\n"
-    areas = pd.read_csv(folder / "ood_volumes.csv").set_index(["detector", "trial"])
-    failure = pd.read_csv(folder / "ood_volumes_failure.csv")
+    areas = read_table(folder / "ood_volumes.csv").set_index(["detector", "trial"])
+    failure = read_table(folder / "ood_volumes_failure.csv")
     unseen = failure[~failure.known].set_index("trial")
     lines = ["| | " + " | ".join(unseen.set) + " |", "|---" * (1 + len(unseen)) + "|"]
     for detector in areas.index.unique("detector"):
@@ -171,7 +171,7 @@ def unseen_table():
         for row in areas.loc[detector].loc[unseen.index].itertuples():
             cells.append(f"{row.auc:.2f} ({row.lo:.2f} to {row.hi:.2f})")
         lines.append("| " + " | ".join(cells) + " |")
-    by_detector = pd.read_csv(folder / "ood_volumes_images.csv").groupby("detector")
+    by_detector = read_table(folder / "ood_volumes_images.csv").groupby("detector")
     images, rival = (
         by_detector.get_group(name).set_index(["trial", "set"]).loc[unseen.set.items()]
         for name in ("spectral", "segment_entropy")

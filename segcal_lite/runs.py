@@ -7,14 +7,24 @@ settings are refused by name, and a lock lets two processes on one folder take t
 import json
 import os
 import platform
+import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 
 from ._checks import wrong_input
+
+TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it looks like a number
+    *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
+    *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
+    *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
+    *("detector", "rival", "layer", "trial", "unseen"),
+    *("commit", "date", "torch", "processor"),
+    *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
+)
 
 
 def project_root():
@@ -54,8 +64,9 @@ def model_folder(out, network, loss, seed, dropout=0.0):
 def written_aside(path):
     """Give a temporary path beside `path`; rename it to `path` when the block ends well.
 
-    The temporary name keeps the suffix, which some writers read the format from. Whatever ends
-    the block early leaves neither file.
+    The block makes a file or a folder. It is on the disk before it has its name: after a power
+    failure, too, what has its name is whole. The temporary name keeps the suffix, which some
+    writers read the format from. Whatever ends the block early leaves neither.
 
     Examples
     --------
@@ -69,11 +80,34 @@ def written_aside(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    _remove(partial)  # of a killed process of this number
     try:
         yield partial
+        for part in (*partial.rglob("*"), partial):
+            _flush(part)
         partial.replace(path)
+        _flush(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _flush(path):
+    """Wait until a file is on the disk, or what a folder lists; some systems flush no folder."""
+    is_folder = path.is_dir()
+    with suppress(OSError) if is_folder else nullcontext():
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path):
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path, content):
@@ -87,18 +121,82 @@ def _plain(value):
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def read_json(path):
-    """Read a JSON file; a broken one is named."""
+def read_json(path, remove=None):
+    """Read a JSON file; one that is broken or cut short is named, and what to `remove` for it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise wrong_input(path, f"text that is no JSON ({error})", "a JSON file") from error
+        expected = f"a whole JSON file; if a run has made it, remove {remove or 'it'} and run again"
+        raise wrong_input(path, f"text that is no JSON ({error})", expected) from error
 
 
-def write_table(path, table):
-    """Write a DataFrame as CSV without its index, whole or not at all."""
+def write_table(path, table, sealed=False):
+    """Write a DataFrame as CSV without its index, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    table : pandas.DataFrame
+        Columns of names are among `TEXT_COLUMNS`; a missing value and an empty text become an
+        empty cell.
+    sealed : bool
+        End the file with an empty line, which readers skip. For a table whose presence says that
+        work is done: however little is cut off it, the empty line is gone (`is_sealed`).
+    """
+    text = table.to_csv(index=False, lineterminator="\n")
     with written_aside(path) as partial:
-        table.to_csv(partial, index=False)
+        partial.write_text(text + "\n" * sealed, encoding="utf-8", newline="\n")
+
+
+def is_sealed(path):
+    """Whether a sealed table is there, and nothing of it cut off."""
+    path = Path(path)
+    return path.is_file() and path.read_bytes().endswith(b"\n\n")
+
+
+def read_table(path, sealed=False, remove=None):
+    """Read a table of `write_table`: names stay text, whatever they look like.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file, also compressed.
+    sealed : bool
+        Refuse a table that is not sealed: it was cut short.
+    remove : path, optional
+        What to remove so that the table is made again; default the file itself.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns in `TEXT_COLUMNS` are text, others numbers or truth values where all their cells
+        are. An empty cell is missing (NaN), in text and in numbers, and nothing else is.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: no table, or one that was cut short.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+    >>> rows = {"case": ["002", "NA"], "segment": ["1", None], "value": [0.5, None]}
+    >>> write_table(path, pd.DataFrame(rows))
+    >>> read_table(path).fillna("missing").to_dict("list")
+    {'case': ['002', 'NA'], 'segment': ['1', 'missing'], 'value': [0.5, 'missing']}
+    """
+    import pandas as pd
+
+    if sealed and Path(path).exists() and not is_sealed(path):
+        expected = f"the empty line at its end; remove {remove or 'it'} and run again"
+        raise wrong_input(path, "a table that was cut short", expected)
+    names = dict.fromkeys(TEXT_COLUMNS, str)
+    try:
+        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise wrong_input(path, f"no table ({error})", "a CSV file with column names") from error
 
 
 def write_figure(path, figure):

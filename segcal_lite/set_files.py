@@ -20,16 +20,17 @@ from pathlib import Path
 
 import yaml
 
-from ._checks import check_choice, check_spacing, wrong_input
+from ._checks import check_choice, check_spacing, check_text, wrong_input
 from .case_lists import case_names, check_leave_out, named
 from .cases import Dataset, Selection
 from .datasets import read_dataset
 from .grids import common_slice_axis, median_spacing, survey
 from .organ_sets import MODALITIES, SPLIT, organ_task
 from .runs import resolve_path
-from .splits import check_name, read_case_table, split_by_patient
+from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import Task
 
+TEXTS = ("data", "channel", "modality", "foreground", "domains")  # a name, or a list of names
 LISTS = {  # keys whose value is a list
     "foreground": "a list of segments",
     "domains": "a list of domains",
@@ -46,6 +47,18 @@ KEYS = (
     "cut_foreground",
     "domains",
 )
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, not overwritten."""
+
+    def construct_mapping(self, node, deep=False):
+        """Return a dict, as YAML's own method."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} twice")
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -108,12 +121,13 @@ def _read_entries(path, leave_out=()):
     else:
         entries = _read_yaml(path)
     for name in entries:
-        if not isinstance(name, str) or "+" in name or "-then-" in name:
+        if "+" in check_text(f"{path}, set", name) or "-then-" in name:
             raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
         check_name(f"{path}, set", name)
     entries = {name: entry for name, entry in entries.items() if name not in leave_out}
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
+    check_unique(f"{path}, sets", list(entries))
     return entries
 
 
@@ -128,7 +142,7 @@ def _read_yaml(path):
     if not path.is_file():
         raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise wrong_input(path, f"text that is no YAML ({error})", "one entry a set") from error
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
@@ -142,6 +156,10 @@ def _read_yaml(path):
             value = entry.get(key, [])
             if not isinstance(value, list) or (key in entry and not value):
                 raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
+        for key in TEXTS:
+            value = entry.get(key, [])
+            for text in value if isinstance(value, list) else [value]:
+                check_text(f"{path}, set {name}, {key}", text)
     return entries
 
 

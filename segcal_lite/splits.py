@@ -5,6 +5,7 @@ Two cases of one patient on both sides of a split would let a model be tested on
 
 import csv
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ OTHER_NAMES = {  # of splits, as people write them in tables, in small or capita
     "validation": ("val", "valid", "dev"),
     "test": ("testing", "ts"),
 }
+
+# What Windows takes for a device, whatever its ending.
+DEVICES = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
 
 # Without a task: B keeps 30 % for testing; one patient in seven of the rest validates (ours).
 DEFAULT_COUNTS = (60, 10, 30)
@@ -138,6 +142,8 @@ def check_splits(splits, patients):
 def check_name(what, name):
     """Return `name` if it can only name a file in one folder: no separator, no "..", not hidden.
 
+    What Windows would rename or take for a device is refused on every system.
+
     Examples
     --------
     >>> check_name("case", "patient001")
@@ -149,6 +155,8 @@ def check_name(what, name):
     plain = isinstance(name, str) and re.fullmatch(r"[^./\\:\s][^/\\:\x00-\x1f]*", name)
     if not plain or ".." in name:
         raise wrong_input(what, repr(name), "a plain name without separators or '..'")
+    if name.endswith((".", " ")) or re.fullmatch(DEVICES, name):
+        raise wrong_input(what, repr(name), "a name that every system can write as it is")
     return name
 
 
@@ -167,10 +175,19 @@ def split_named(what, name):
 
 
 def check_unique(what, names):
-    """Raise if a name in `names` is listed twice; `what` lists them."""
+    """Raise if a name in `names` is listed twice, or as ``a`` and ``A``; `what` lists them.
+
+    Where upper and lower case do not tell files apart, the second would be taken for the first.
+    """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise wrong_input(what, f"{twice[0]} {names.count(twice[0])} times", "each case once")
+    first = {}
+    for name in names:
+        same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if same != name:
+            expected = "names that differ by more than upper and lower case"
+            raise wrong_input(what, f"{same!r} and {name!r}", expected)
 
 
 def read_case_table(folder):

@@ -7,6 +7,7 @@ from .detectors import SpectralDetector
 from .experiments import open_experiment
 from .inference import load_model
 from .joint_experiments import open_joint_experiment
+from .runs import read_table
 from .signatures import case_signatures
 from .statistics import paired_interval
 from .volume_detection import (
@@ -175,7 +176,7 @@ def with_other_seeds(path, table):
     """Add the rows that a table on disk has of other seeds; rows are in order of seed."""
     if not path.exists():
         return table
-    before = pd.read_csv(path)
+    before = read_table(path)
     rows = pd.concat([before[~before.seed.isin(table.seed)], table])
     return rows.sort_values("seed", kind="stable", ignore_index=True)
 

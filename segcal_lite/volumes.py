@@ -5,7 +5,6 @@ Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel in
 """
 
 import re
-import uuid
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from . import other_formats
 from ._checks import check_count, check_finite, check_right_angles, check_spacing, wrong_input
+from .runs import written_aside
 
 SIZE_TOLERANCE = 0.01  # relative: voxel sizes that differ by less are rounded, no contradiction
 PLACE_TOLERANCE = 0.1  # of the smallest voxel side: corners this far apart are at one place
@@ -274,12 +274,8 @@ def write_volume(path, data, affine):
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    temporary = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
-        nib.save(image, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_aside(path) as partial:
+        nib.save(image, partial)
 
 
 def _corner_shifts(affine_a, affine_b, shape):

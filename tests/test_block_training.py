@@ -28,7 +28,7 @@ from segcal_lite.block_training import (
     load_block_model,
     train_on_blocks,
 )
-from segcal_lite.checkpoints import load_checkpoint
+from segcal_lite.checkpoints import load_checkpoint, read_history
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,7 @@ def test_a_killed_training_ends_with_the_bits_of_a_whole_one(volumes, settings, 
     train(volumes, killed, chosen, report=rows.append)
     assert 2 < rows[0]["iteration"] <= 22  # it went on where it was
     assert same_bits(tmp_path / "whole", killed)
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    histories = [read_history(tmp_path / name) for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*histories)
 
 

@@ -19,7 +19,7 @@ from segcal_lite.inference import (
     predict_logits,
     softmax,
 )
-from segcal_lite.runs import model_folder, read_json
+from segcal_lite.runs import model_folder, read_json, read_table
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95
 from segcal_lite.training import train_model
 
@@ -58,7 +58,7 @@ def scored(prepared, tmp_path_factory):
         fit_member_scalings(member, folder, "cpu")
     score_cases(scoring, folder, ["disc5"], "cpu")
     case = {case.name: case for case in read_prepared(folder)}["disc5"]
-    return scoring, case, pd.read_csv(scoring.folder / "disc5.csv")
+    return scoring, case, read_table(scoring.folder / "disc5.csv")
 
 
 def value_of(table, **conditions):

@@ -3,12 +3,11 @@ import json
 import shutil
 
 import nbformat
-import pandas as pd
 import papermill
 import pytest
 
 from segcal_lite import pages, published, setup_environment
-from segcal_lite.runs import project_root, write_json
+from segcal_lite.runs import project_root, read_table, write_json
 
 
 def write_notebook(path, source):
@@ -78,7 +77,7 @@ def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path
     assert once == again
     assert gzip.decompress(once) == (run / "tables" / "calibration.csv").read_bytes()
     table = tmp_path / "results" / "heart" / "calibration.csv.gz"
-    assert pd.read_csv(table).columns.tolist() == ["loss", "NLL"]
+    assert read_table(table).columns.tolist() == ["loss", "NLL"]
 
 
 def test_a_run_without_tables_is_not_published(tmp_path):

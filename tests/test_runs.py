@@ -1,10 +1,17 @@
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from segcal_lite import runs
 
@@ -48,9 +55,206 @@ def test_a_broken_json_file_is_named(tmp_path):
 
 
 def test_tables_come_back_as_they_went(tmp_path):
-    table = pd.DataFrame({"case": ["a", "b"], "value": [0.1, 1 / 3]})
+    table = pd.DataFrame({"case": ["a", "b"], "value": [0.1, 1 / 3], "holds": [True, False]})
     runs.write_table(tmp_path / "tables" / "scores.csv", table)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / "scores.csv"), table)
+    pd.testing.assert_frame_equal(runs.read_table(tmp_path / "tables" / "scores.csv"), table)
+
+
+NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, st.none() | NAMES), min_size=1), st.booleans())
+@example([("002", "1.5", "1"), ("005", "3", None)], True)
+@example([("1", "NA", "nan"), ("01", "null", "None"), ("", "inf", "-inf")][:2], True)
+@example([(" a", "a ", 'b"c'), ("a,b", "True", "é"), ("1e5", "#", "'")], False)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_names_stay_what_they_are(tmp_path, rows, sealed):
+    table = pd.DataFrame(rows, columns=["case", "domain", "segment"]).assign(value=np.nan)
+    runs.write_table(tmp_path / "scores.csv", table, sealed)
+    found = runs.read_table(tmp_path / "scores.csv", sealed)
+    assert list(zip(found.case, found.domain, strict=True)) == [row[:2] for row in rows]
+    segments = [
+        None if missing else text
+        for text, missing in zip(found.segment, found.segment.isna(), strict=True)
+    ]
+    assert segments == [row[2] for row in rows]
+    assert found.value.dtype == float
+
+
+def test_an_empty_cell_is_missing_and_nothing_else_is(tmp_path):
+    (tmp_path / "a.csv").write_text("segment,value\n,\nnan,1\nNA,inf\n", encoding="utf-8")
+    found = runs.read_table(tmp_path / "a.csv")
+    assert found.segment.isna().tolist() == [True, False, False]
+    assert found.value.isna().tolist() == [True, False, False]
+    assert found.value[2] == np.inf
+
+
+def test_every_column_of_names_in_the_published_tables_is_declared():
+    """An undeclared one would be numbers in the run whose names look like some."""
+    folder, texts = runs.project_root() / "results", set()
+    for path in (*folder.rglob("*.csv"), *folder.rglob("*.csv.gz")):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for name, cells in table.items():
+            filled = cells[cells != ""]
+            is_number = pd.to_numeric(filled, errors="coerce").notna() | filled.isin(
+                ["True", "False"]
+            )
+            if not is_number.all() and not filled.str.contains(r" \(.* to .*\)").any():
+                texts.add(name)
+    assert texts - set(runs.TEXT_COLUMNS) == set()
+    assert len(texts) > 20
+
+
+def test_no_table_is_read_in_another_way():
+    """The data scripts read tables of other people: all text, in which nothing is missing."""
+    root = runs.project_root()
+    sources = {path: path.read_text(encoding="utf-8") for path in root.glob("segcal_lite/*.py")}
+    for path in root.glob("notebooks/*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        sources[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    calls = {
+        path.name: len(re.findall(r"read_csv|read_table\(.*sep=|pd\.read_", s))
+        for path, s in sources.items()
+    }
+    assert {name: count for name, count in calls.items() if count} == {"runs.py": 1}
+    for path in root.glob("data_scripts/*.py"):
+        for call in re.findall(r"read_csv\(.*", path.read_text(encoding="utf-8")):
+            assert "dtype=str, keep_default_na=False" in call, path
+
+
+TABLE = pd.DataFrame({"case": ["a", "b", "c"], "domain": ["x", "y", "x"], "value": [0.5, 2, 3]})
+
+
+def test_a_sealed_table_shows_every_cut(tmp_path):
+    path = tmp_path / "scores.csv"
+    runs.write_table(path, TABLE, sealed=True)
+    whole = path.read_bytes()
+    pd.testing.assert_frame_equal(runs.read_table(path, sealed=True), TABLE)
+    pd.testing.assert_frame_equal(pd.read_csv(path), TABLE)  # others do not see the seal
+    for n_bytes in range(len(whole)):
+        path.write_bytes(whole[:n_bytes])
+        assert not runs.is_sealed(path)
+        with pytest.raises(
+            ValueError, match=f"^{path}: found a table that was cut short, .*remove"
+        ):
+            runs.read_table(path, sealed=True)
+
+
+def test_what_to_remove_is_said(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch\n0\n")
+    with pytest.raises(ValueError, match=f"remove {tmp_path} and run again"):
+        runs.read_table(tmp_path / "history.csv", sealed=True, remove=tmp_path)
+    assert not runs.is_sealed(tmp_path / "absent.csv")
+    with pytest.raises(FileNotFoundError, match="absent.csv"):
+        runs.read_table(tmp_path / "absent.csv", sealed=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"a\n1\n1,2\n", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_table_is_named(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'a.csv'}: found no table"):
+        runs.read_table(tmp_path / "a.csv")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of what is flushed and renamed, in order."""
+    made = []
+
+    def fsync(handle):
+        made.append(("flush", Path(f"/proc/self/fd/{handle}").readlink().name))
+
+    def replace(path, target, move=Path.replace):
+        made.append(("rename", target.name))
+        return move(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    return made
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+def test_what_has_its_name_is_on_the_disk(tmp_path, calls):
+    runs.write_json(tmp_path / "a.json", {})
+    partial = f".partial-{os.getpid()}-a.json"
+    assert calls == [("flush", partial), ("rename", "a.json"), ("flush", tmp_path.name)]
+    del calls[:]
+    with runs.written_aside(tmp_path / "case") as folder:
+        (folder / "below").mkdir(parents=True)
+        (folder / "below" / "image.npy").touch()
+    partial = f".partial-{os.getpid()}-case"
+    inside = {("flush", name) for name in ("below", "image.npy", partial)}
+    assert set(calls[:3]) == inside
+    assert calls[3:] == [("rename", "case"), ("flush", tmp_path.name)]
+
+
+def test_a_system_that_flushes_no_folder_is_no_obstacle(tmp_path, monkeypatch):
+    def refuse(path, flags, open_file=os.open):
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied", str(path))  # as Windows says
+        return open_file(path, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
+    runs.write_json(tmp_path / "a.json", {"a": 1})
+    assert runs.read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    runs.write_json(tmp_path / "a.json", "old")
+
+    def fail(handle):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        runs.write_json(tmp_path / "a.json", "new")
+    assert runs.read_json(tmp_path / "a.json") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), runs.written_aside(tmp_path / "case") as folder:
+        folder.mkdir()
+        (folder / "image.npy").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    left = tmp_path / f".partial-{os.getpid()}-case"
+    left.mkdir()
+    (left / "old.npy").touch()  # of a killed process that had this number
+    with runs.written_aside(tmp_path / "case") as folder:
+        folder.mkdir()
+        (folder / "image.npy").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["case", "image.npy"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from segcal_lite import runs, volumes
+Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+out, rows = Path(sys.argv[1]), pd.DataFrame({"case": ["a"], "value": [1.0]})
+def folder(path):
+    with runs.written_aside(path) as partial:
+        partial.mkdir()
+        np.save(partial / "image.npy", np.zeros(3))
+write = {
+    "a.csv": lambda path: runs.write_table(path, rows, sealed=True),
+    "a.json": lambda path: runs.write_json(path, {}),
+    "a.nii.gz": lambda path: volumes.write_volume(path, np.zeros((2, 2, 2), np.uint8), np.eye(4)),
+    "case": folder,
+}
+write[sys.argv[2]](out / sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.nii.gz", "case"])
+def test_killed_before_the_rename_nothing_counts(tmp_path, name):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), name]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert all(path.name.startswith(".partial-") for path in tmp_path.iterdir())
+    assert any(tmp_path.iterdir())  # it was written, but not renamed
 
 
 def test_relative_paths_start_at_the_project_root_wherever_the_kernel_does(tmp_path, monkeypatch):

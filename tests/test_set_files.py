@@ -234,17 +234,40 @@ def test_wrong_entries_are_refused_by_name(folder, entry, message):
         ("just words", "found no table of sets"),
         ("a: b", "found no table of sets"),
         ("{}", "found no set, expected at least one dataset"),
+        ("a: {data: x}\na: {data: y}", "found text that is no YAML .the key 'a' twice"),
+        ("a: {data: x}\nA: {data: y}", "found 'a' and 'A', expected names that differ by more"),
+        ("a: {data: x, data: y}", "found text that is no YAML .the key 'data' twice"),
     ],
 )
 def test_files_that_are_none_are_refused(tmp_path, text, message):
     (tmp_path / "sets.yaml").write_text(text)
-    with pytest.raises(ValueError, match=f"sets.yaml: {message}"):
+    with pytest.raises(ValueError, match=rf"sets.yaml(, sets)?: {message}"):
         read_sets(tmp_path / "sets.yaml")
     with pytest.raises(ValueError, match="found no such file or folder"):
         read_sets(tmp_path / "missing.yaml")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: found no set"):
         read_sets(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "found"),
+    [
+        ("002: {data: x}", "set", "2 of type int"),
+        ("no: {data: x}", "set", "False of type bool"),
+        ("1.50: {data: x}", "set", "1.5 of type float"),
+        ("a: {data: 2024}", "set a, data", "2024 of type int"),
+        ("a: {data: x, channel: 1}", "set a, channel", "1 of type int"),
+        ("a: {data: x, foreground: [1, '2']}", "set a, foreground", "1 of type int"),
+        ("a: {data: x, domains: ['3', 1.50]}", "set a, domains", "1.5 of type float"),
+        ("a: {data: x, domains: [yes]}", "set a, domains", "True of type bool"),
+    ],
+)
+def test_names_that_yaml_takes_for_numbers_are_refused(tmp_path, entry, key, found):
+    (tmp_path / "sets.yaml").write_text(entry)
+    message = f"sets.yaml, {key}: found {found}, expected a text: put it in quotes"
+    with pytest.raises(ValueError, match=message):
+        read_sets(tmp_path / "sets.yaml")
 
 
 @pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b"])

@@ -150,6 +150,25 @@ def test_names_that_could_lead_elsewhere(name):
         check_name("case", name)
 
 
+@pytest.mark.parametrize("name", ["a.", "a ", "NUL", "con", "Aux.nii", "COM1", "lpt9.a.b"])
+def test_names_that_windows_would_change(name):
+    with pytest.raises(ValueError, match="case: found '.*', expected a name that every system"):
+        check_name("case", name)
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "002", "1.5", "nullify", "console", "com10", "a.b"])
+def test_names_that_only_look_odd_pass(name):
+    assert check_name("case", name) == name
+
+
+@pytest.mark.parametrize(
+    "pair", [("case_a", "Case_A"), ("\u00e9", "e\u0301"), ("stra\u00dfe", "STRASSE")]
+)
+def test_names_of_one_file_on_some_systems_are_refused(pair):
+    with pytest.raises(ValueError, match="list: found '.*' and '.*', expected names that differ"):
+        check_unique("list", ["b", *pair])
+
+
 def test_check_unique():
     check_unique("list", ["a", "b"])
     with pytest.raises(ValueError, match="^list: found b 3 times, expected each case once"):

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from segcal_lite.caches import load_slices, read_prepared
+from segcal_lite.checkpoints import read_history
 from segcal_lite.runs import write_json
 from segcal_lite.training import TrainingRun, train_model, validation_dice
 from segcal_lite.training_settings import build_model
@@ -75,7 +76,7 @@ def test_a_killed_run_ends_as_the_whole_one(prepared, settings, tmp_path):
     train_model(killed, prepared[2], chosen, "cpu", lambda row: epochs.append(row["epoch"]))
     assert 0 < epochs[0] < 8  # it went on where it was
     assert same_bits(tmp_path / "whole", killed)
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    histories = [read_history(tmp_path / name) for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*histories)
 
 

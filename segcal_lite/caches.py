@@ -168,7 +168,7 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection):
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size)
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     arrays = {"image": image, "labels": prepare_label(labels, record)}
-    if labels.max() > 0 >= arrays["labels"].max():
+    if (labels > 0).any() and not (arrays["labels"] > 0).any():
         grid = f"voxels of {record.spacing_mm} mm, cropped to {record.prepared_shape}"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:

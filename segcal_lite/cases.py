@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._checks import IGNORED, check_choice, check_finite, wrong_input
+from ._checks import check_choice, check_finite, wrong_input
 from .same_images import file_digest
 from .splits import SPLITS
 from .volumes import check_same_grid, read_label, read_volume
@@ -137,7 +137,6 @@ class Selection:
         ((1, 2, 2, 2), [0, 1, 0, 0, 1, 0, 0, 0])
         """
         merged = np.isin(labels, self.classes).astype(np.int16)
-        merged[labels == IGNORED] = IGNORED
         if not merged.any():
             raise wrong_input(path, f"no voxel of the classes {self.classes}", "at least one")
         return image[self.channel][np.newaxis], merged

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,32 @@ def settings(prepared):
         return TrainingSettings.gather(task, chosen, data, loss, seed, dropout, augment)
 
     return make
+
+
+@pytest.fixture
+def altered(prepared, tmp_path):
+    """Return a maker of copies of the prepared discs whose labels another function gives."""
+
+    def make(change, **task):
+        folder = tmp_path / "altered"
+        shutil.copytree(prepared[2], folder)
+        for path in folder.glob("disc*/labels.npy"):
+            labels = np.moveaxis(np.load(path), 0, -1)
+            np.save(path, np.moveaxis(change(path.parent.name, labels), -1, 0))
+        settings = json.loads((folder / "settings.json").read_text())
+        settings["task"] |= task
+        (folder / "settings.json").write_text(json.dumps(settings))
+        return folder
+
+    return make
+
+
+REGIONS = {  # ring and core are classes 1 and 2
+    "segments": ("disc", "core"),
+    "regions": ((1, 2), (2,)),
+    "region_order": (1, 2),
+    "dice_weights": (1.0, 3.0),
+}
 
 
 TINY_VOLUMES = {

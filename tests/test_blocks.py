@@ -104,6 +104,40 @@ def test_a_case_without_foreground_still_gives_blocks():
     assert not truth.any()
 
 
+def test_unannotated_voxels_keep_their_label_and_attract_no_block():
+    labels = np.full((30, 30, 30), -1)
+    labels[20:, 20:, 20:] = 0
+    labels[28, 28, 28] = 1
+    image = labels[np.newaxis].astype(float)
+    for share in (1.0, 0.5):
+        for block, truth in blocks(30, image, labels, noise=0.0, foreground_share=share):
+            assert torch.equal(block[0].long(), truth)  # turned and flipped together
+            assert (truth == 1).any() or share < 1  # MONAI alone would centre on -1
+            assert (truth >= 0).any()
+    assert {-1, 0} <= set(np.unique(torch.stack([t for _, t in blocks(30, image, labels)])))
+
+
+def test_a_case_that_nobody_annotated_still_gives_blocks():
+    image, labels = np.ones((1, 12, 12, 12)), np.full((12, 12, 12), -1)
+    _, truth = blocks(1, image, labels, foreground_share=0.5)[0]
+    assert torch.equal(truth, torch.full_like(truth, -1))
+
+
+def test_our_centres_are_those_of_monai_where_all_is_annotated():
+    from monai.transforms import RandCropByPosNegLabeld
+
+    image, labels = coded_case()
+    labels = (labels > 1).astype(int)
+    transform = block_transform(SIDE, foreground_share=0.3, augment=False)
+    case = {"image": torch.from_numpy(image), "labels": torch.from_numpy(labels)[None]}
+    for seed in range(20):
+        block, _ = draw_block(transform, image, labels, seed)
+        theirs = RandCropByPosNegLabeld(tuple(case), "labels", (SIDE,) * 3, pos=0.3, neg=0.7)
+        transform.set_random_state(seed=seed)
+        theirs.set_random_state(state=transform.transforms[2].cropper.R)
+        assert torch.equal(block, theirs(case)[0]["image"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -5,6 +5,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from segcal_lite._checks import IGNORED
 from segcal_lite.caches import load_slices, prepare_dataset, read_prepared
@@ -207,3 +208,52 @@ def test_what_nobody_annotated_is_no_foreground(prepared, discs, tmp_path):
     )
     assert lines[1] == "1 of 6 cases hold no foreground"
     assert np.unique(cases[1].labels).tolist() == [IGNORED, 0]
+
+
+def test_unannotated_voxels_stay_signed_and_are_no_foreground(altered):
+    def corner_hidden(name, labels):
+        labels = np.zeros_like(labels)
+        labels[15:17, 15:17] = 1
+        labels[:6, :6] = -1
+        return labels
+
+    cases = read_prepared(altered(corner_hidden))
+    slices = load_slices(cases, "train")
+    assert slices.labels.min() == -1
+    assert torch.equal(slices.labels[0, :6, :6], torch.full((6, 6), -1, dtype=torch.int16))
+    for case in cases:
+        assert case.regions["box"][0] == slice(11, 21)  # 8 mm are 4 voxels
+        assert case.mask(1).sum() == 4 * case.labels.shape[-1]
+
+
+def test_targets_of_regions_are_binary_and_their_box_holds_the_union(altered):
+    plain = read_prepared(altered(lambda name, labels: labels))[0]
+    assert plain.targets.shape == plain.labels.shape
+    folder = plain.folder.parent
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["task"]["regions"] = [[2], [2]]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    case = read_prepared(folder)[0]
+    assert case.overlapping == ((2,), (2,))
+    assert np.array_equal(case.targets, np.stack([plain.labels == 2] * 2))
+    assert np.array_equal(case.mask(2), plain.labels == 2)
+    spans = [(box.stop - box.start) for box in (case.regions["box"][0], plain.regions["box"][0])]
+    assert spans[0] < spans[1]  # class 1 is in no region, and so background here
+
+
+def test_the_posterior_of_regions_is_the_sum_of_their_classes(altered):
+    folder = altered(lambda name, labels: labels, regions=((1, 2), (2,)))
+    case = read_prepared(folder)[0]
+    shape = (*case.labels.shape[-1:], *case.labels.shape[:2])
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), shape).astype(np.float32)
+    probs = np.moveaxis(probs, -1, 1)  # (Z, K, X, Y): slices first on disk
+    np.save(case.folder / "posterior.npy", probs)
+    inside = np.moveaxis(probs, 0, -1)[1:]
+    assert np.allclose(case.posterior[1], [inside.sum(axis=0), inside[1]], atol=1e-6)
+
+
+def test_a_case_without_foreground_is_prepared_and_has_an_empty_box(altered):
+    cases = read_prepared(altered(lambda name, labels: np.minimum(labels, 0)))
+    for case in cases:
+        assert case.labels[case.regions["box"]].size == 0
+        assert case.labels[case.regions["whole"]].size

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import monai
@@ -5,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REGIONS
 
 from segcal_lite import evaluation
 from segcal_lite.caches import read_prepared
@@ -19,8 +21,9 @@ from segcal_lite.inference import (
     predict_logits,
     softmax,
 )
-from segcal_lite.runs import model_folder, read_json, read_table
-from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95
+from segcal_lite.runs import model_folder, read_json, read_table, write_json
+from segcal_lite.scaling import fit_temperature
+from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
 from segcal_lite.training import train_model
 
 
@@ -222,3 +225,181 @@ def test_other_settings_have_another_folder(scored):
     scoring = scored[0]
     assert replace(scoring, n_passes=4).folder != scoring.folder
     assert replace(scoring, members=scoring.members[:1]).folder != scoring.folder
+
+
+def score_altered(folder, out, settings, **task):
+    """Train two members on altered cases and score disc5: scoring, case and table."""
+    members = [out / f"member{seed}" for seed in range(2)]
+    for seed, member in enumerate(members):
+        chosen = settings("dice", seed=seed, dropout=True, n_epochs=1)
+        if task:
+            chosen = replace(chosen, n_classes=2, regions=task["regions"])
+        train_model(member, folder, chosen, "cpu")
+        fit_member_scalings(member, folder, "cpu")
+    scoring = Scoring(
+        out=out,
+        loss="dice",
+        members=tuple(members),
+        dropout_members=(members[0],),
+        segments=task.get("segments", ("ring", "core")),
+        ensemble_sizes=(1, 2),
+        n_resamples=3,
+        n_passes=2,
+        n_bins=10,
+        seed=0,
+        region_order=task.get("region_order", ()),
+    )
+    score_cases(scoring, folder, ["disc5"], "cpu")
+    case = {case.name: case for case in read_prepared(folder)}["disc5"]
+    return scoring, case, pd.read_csv(scoring.folder / "disc5.csv")
+
+
+def without_segment(table):
+    return table[table.segment.isna()]
+
+
+def test_unannotated_voxels_are_left_out_of_every_score_and_counted(altered, settings, tmp_path):
+    def hide_left_half(name, labels):
+        labels = labels.copy()
+        labels[:16] = -1
+        return labels
+
+    scoring, case, table = score_altered(altered(hide_left_half), tmp_path, settings)
+    model, _ = load_model(scoring.members[0], "cpu")
+    logits = predict_logits(model, case.image, "dice")
+    where = {"method": "baseline", "member": 0}
+    for region in case.regions:
+        labels, probs = cut(case, softmax(logits), region)
+        known = labels >= 0
+        labels, probs = labels[known], probs[:, known]
+        assert value_of(table, region=region, metric="nll", **where) == pytest.approx(
+            nll(labels, probs)
+        )
+        found = value_of(table, region=region, metric="ece", **where)
+        assert found == pytest.approx(expected_calibration_error(labels, probs))
+        assert value_of(table, region=region, metric="n_voxels", **where) == known.sum()
+        assert value_of(table, region=region, metric="n_ignored", **where) == (~known).sum()
+        sweep = table[(table.method == "sweep") & (table.n_members == 2)]
+        sweep = sweep[(sweep.region == region) & (sweep.metric == "nll")].value
+        ensemble = value_of(table, method="ensemble", region=region, metric="nll")
+        assert np.allclose(sweep, ensemble, rtol=1e-5)
+    assert case.regions["box"][0].start > case.regions["whole"][0].start  # -1 is no foreground
+    labels, probs = cut(case, softmax(logits), "whole")
+    predicted = np.where(labels < 0, 0, probs.argmax(axis=0))
+    for k, segment in enumerate(scoring.segments, start=1):
+        masks, here = (labels == k, predicted == k), where | {"segment": segment}
+        assert value_of(table, metric="dice", **here) == dice_coefficient(*masks)
+        distances = surface_metrics(*masks, case.spacing_mm)
+        assert value_of(table, metric="assd_mm", **here) == pytest.approx(distances.assd_mm)
+        entropy = segment_entropy(probs, k)  # of the whole prediction
+        found = value_of(table, metric="segment_entropy", **here)
+        assert found == pytest.approx(entropy, nan_ok=True)
+
+
+def test_unannotated_voxels_are_in_no_scaling(altered, settings, tmp_path):
+    hidden = altered(lambda name, labels: np.where(np.arange(32)[:, None, None] < 16, -1, labels))
+    train_model(tmp_path / "model", hidden, settings("ce", n_epochs=1), "cpu")
+    model, _ = load_model(tmp_path / "model", "cpu")
+    validation = [case for case in read_prepared(hidden) if case.split == "validation"]
+    labels, logits = [], []
+    for case in validation:
+        labels_here, logits_here = cut(case, predict_logits(model, case.image, "ce"), "whole")
+        known = labels_here >= 0
+        labels.append(labels_here[known])
+        logits.append(logits_here[:, known])
+    expected = fit_temperature(np.concatenate(labels), np.concatenate(logits, axis=1))
+    assert fit_scalings(model, "ce", validation)["temperature"] == pytest.approx(expected)
+
+
+def test_regions_are_scored_together_and_each_as_a_binary_problem(altered, settings, tmp_path):
+    folder = altered(lambda name, labels: labels, regions=REGIONS["regions"])
+    scoring, case, table = score_altered(folder, tmp_path, settings, **REGIONS)
+    model, _ = load_model(scoring.members[0], "cpu")
+    inside = predict_case(model, case.image, "dice")[1]  # (R, X, Y, Z)
+    truth = np.stack([case.labels >= 1, case.labels == 2])
+    assert np.array_equal(case.targets, truth)
+    where = {"method": "baseline", "member": 0}
+    for region, box in case.regions.items():
+        y, p = truth[:, *box], inside[:, *box].astype(np.float64)
+        by_hand = -np.log(np.where(y, p, 1 - p)).mean(axis=(1, 2, 3))
+        together = without_segment(table)
+        found = value_of(together, region=region, metric="nll", **where)
+        assert found == pytest.approx(by_hand.mean(), rel=1e-4)
+        assert value_of(together, region=region, metric="n_voxels", **where) == y.size
+        brier = 2 * (p - y) ** 2
+        assert value_of(together, region=region, metric="brier", **where) == pytest.approx(
+            brier.mean(), rel=1e-4
+        )
+        for r, segment in enumerate(scoring.segments):
+            here = where | {"segment": segment, "region": region}
+            assert value_of(table, metric="nll", **here) == pytest.approx(by_hand[r], rel=1e-4)
+            both = y[r].astype(int), np.stack([1 - p[r], p[r]])
+            found = value_of(table, metric="ece", **here)
+            assert found == pytest.approx(expected_calibration_error(*both), rel=1e-4)
+    for r, segment in enumerate(scoring.segments):
+        masks = (part[:, *case.regions["whole"]][r] for part in (truth, inside > 0.5))
+        found = value_of(table, **where, segment=segment, metric="dice")
+        assert found == pytest.approx(dice_coefficient(*masks))
+    sweep = table[(table.method == "sweep") & (table.region == "whole") & (table.n_members == 2)]
+    ensemble = table[(table.method == "ensemble") & (table.region == "whole")]
+    for metric, rows in (("nll", without_segment(ensemble)), ("dice", ensemble)):
+        expected = rows[rows.metric == metric].value.mean()  # Dice: over regions, not their pool
+        assert np.allclose(sweep[sweep.metric == metric].value, expected, rtol=1e-5)
+
+
+def test_exclusive_classes_are_scored_beside_the_regions(altered, settings, tmp_path):
+    folder = altered(lambda name, labels: labels, regions=REGIONS["regions"])
+    scoring, case, table = score_altered(folder, tmp_path, settings, **REGIONS)
+    model, _ = load_model(scoring.members[1], "cpu")
+    labels, inside = cut(case, predict_case(model, case.image, "dice")[1], "whole")
+    exclusive = np.where(inside[1] > 0.5, 2, (inside[0] > 0.5).astype(int))
+    for k in (1, 2):
+        where = {"method": "baseline", "member": 1, "segment": f"class {k}"}
+        found = value_of(table, metric="dice_exclusive", **where)
+        assert found == pytest.approx(dice_coefficient(labels == k, exclusive == k))
+    assert not table[table.metric == "dice"].segment.isin(["class 1", "class 2"]).any()
+    assert set(table[table.metric == "dice_exclusive"].method) == {
+        *("baseline", "vector_scaling", "ensemble", "mc_dropout")
+    }
+
+
+def test_a_case_without_foreground_has_no_box_and_scores_by_the_empty_mask_rule(
+    altered, settings, tmp_path
+):
+    empty = {"disc0", "disc3", "disc4", "disc5"}  # all of validation: temperatures still fit
+    folder = altered(lambda name, labels: labels * (name not in empty))
+    scoring, case, table = score_altered(folder, tmp_path, settings)
+    assert case.labels[case.regions["box"]].size == 0
+    box = table[table.region == "box"]
+    assert (box[box.metric == "n_voxels"].value == 0).all()
+    assert box[box.metric.isin(["nll", "brier", "ece", "mce", "dice"])].value.isna().all()
+    whole = table[(table.region == "whole") & table.metric.isin(["nll", "ece", "dice"])]
+    assert np.isfinite(whole.value).all()
+    model, _ = load_model(scoring.members[0], "cpu")
+    _, probs = cut(case, predict_case(model, case.image, "dice"), "whole")
+    for k, segment in enumerate(scoring.segments, start=1):
+        where = {"method": "baseline", "member": 0, "metric": "dice", "segment": segment}
+        assert value_of(table, **where) == float(not (probs.argmax(axis=0) == k).any())
+    with np.load(scoring.folder / "disc5.npz") as arrays:
+        assert not arrays["ensemble|0|box"].any()  # adds nothing to a pool
+
+
+def test_a_case_of_one_slice_trains_and_is_measured_in_its_plane(altered, settings, tmp_path):
+    folder = altered(lambda name, labels: labels)
+    for case in folder.glob("disc*"):
+        for path in case.glob("*.npy"):
+            np.save(path, np.load(path)[:1])
+        record = read_json(case / "record.json")
+        for key in ("native_shape", "turned_shape", "resampled_shape", "prepared_shape"):
+            record[key] = [*record[key][:2], 1]
+        write_json(case / "record.json", record)
+    scoring, case, table = score_altered(folder, tmp_path, settings)
+    assert case.image.shape == (1, 32, 32, 1)
+    model, _ = load_model(scoring.members[0], "cpu")
+    labels, probs = cut(case, predict_case(model, case.image, "dice"), "whole")
+    masks = labels[..., 0] == 1, probs.argmax(axis=0)[..., 0] == 1
+    expected = surface_metrics(*masks, case.spacing_mm[:2])
+    where = {"method": "baseline", "member": 0, "segment": "ring"}
+    assert value_of(table, metric="hd95_mm", **where) == pytest.approx(expected.hd95_mm)
+    assert value_of(table, metric="assd_mm", **where) == pytest.approx(expected.assd_mm)
+    assert np.isfinite(table[table.metric == "nll"].value).all()

@@ -1,3 +1,6 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from segcal_lite.inference import (
     predict_logits,
     recorded_features,
 )
+from segcal_lite.sliding_window import predict_volume
 from segcal_lite.training import train_model
 from segcal_lite.training_settings import build_model
 
@@ -61,6 +65,125 @@ def test_passes_differ_repeat_by_seed_and_leave_the_model_alone(dropout_model, i
     assert np.array_equal(first, again)
     after = dropout_model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class TwoDropouts(torch.nn.Module):
+    """A convolution between two dropout layers; `scale` weighs what the first lets through."""
+
+    def __init__(self, first, second, scale=1.0):
+        super().__init__()
+        self.first, self.second, self.scale = first, second, scale
+        self.convolution = torch.nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, images):
+        features = self.convolution(self.first(images))
+        as_1d = isinstance(self.second, torch.nn.Dropout1d)
+        noisy = self.second(features.flatten(2) if as_1d else features).reshape(features.shape)
+        return self.scale * noisy + self.convolution(images)
+
+
+KINDS = [
+    torch.nn.Dropout,
+    torch.nn.Dropout1d,
+    torch.nn.Dropout2d,
+    torch.nn.Dropout3d,
+    torch.nn.AlphaDropout,
+    torch.nn.FeatureAlphaDropout,
+]
+
+
+@pytest.mark.filterwarnings("ignore:dropout")  # PyTorch's, on shapes that a kind is not made for
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_dropout_layer_acts_beside_one_that_is_off(kind, image):
+    torch.manual_seed(0)
+    model = TwoDropouts(torch.nn.Dropout(0.0), kind(0.5)).eval()
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        warnings.filterwarnings("ignore", message="dropout")
+        passes = list(mc_dropout_passes(model, image, "ce", n_passes=3))
+    assert not np.array_equal(passes[0], passes[1])
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["SegResNet", "VNet"])
+def test_networks_of_monai_drop_whole_channels(name):
+    from monai.networks import nets
+
+    torch.manual_seed(0)
+    if name == "VNet":
+        model = nets.VNet(in_channels=1, out_channels=2, dropout_prob_down=0.5).eval()
+    else:
+        options = {"spatial_dims": 3, "init_filters": 8, "dropout_prob": 0.5}
+        model = nets.SegResNet(**options).eval()
+    model.n_dims = 3
+    image = np.random.default_rng(0).random((1, 16, 16, 16), dtype=np.float32)
+    first, second = mc_dropout_passes(model, image, "ce", n_passes=2)
+    assert not np.array_equal(first, second)
+
+
+def test_dropout_that_is_off_or_called_as_a_function_is_none(image):
+    class Functional(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(1, 2, 1)
+
+        def forward(self, images):
+            return torch.nn.functional.dropout(self.convolution(images), training=self.training)
+
+    off = TwoDropouts(torch.nn.Dropout(0.0), torch.nn.Dropout2d(0.0))
+    for model in (off, Functional()):
+        message = "no dropout layer with p above 0 .dropout called as a function cannot be seen"
+        with pytest.raises(ValueError, match=message):
+            next(mc_dropout_passes(model.eval(), image, "ce"))
+
+
+def test_passes_that_do_not_differ_are_told(image):
+    dead = TwoDropouts(torch.nn.Dropout(0.5), torch.nn.Dropout2d(0.5), scale=0.0).eval()
+    with pytest.warns(UserWarning, match="two passes with dropout that are equal in every voxel"):
+        list(mc_dropout_passes(dead, image, "ce", n_passes=2))
+    with warnings.catch_warnings(action="error"):
+        list(mc_dropout_passes(dead, image, "ce", n_passes=1))  # nothing to compare
+
+
+def test_outputs_are_counted_where_k_is_known(image):
+    model = torch.nn.Conv2d(1, 2, 1)
+    assert len(predict_case(model, image, "ce", n_classes=2)) == 2
+    calls = [
+        lambda: predict_logits(model, image, "dice", n_classes=2),
+        lambda: predict_case(model, image, "dice", n_classes=2),
+        lambda: next(
+            mc_dropout_passes(
+                torch.nn.Sequential(model, torch.nn.Dropout()), image, "dice", n_classes=2
+            )
+        ),
+        lambda: predict_volume(
+            torch.nn.Conv3d(1, 2, 1), np.zeros((1, 8, 8, 8)), "dice", (8,) * 3, 2, n_classes=2
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="found 2 outputs .*'dice', expected 1 for 2 classes"):
+            call()
+    with pytest.raises(ValueError, match="found 1 outputs .* expected at least 2"):
+        predict_case(torch.nn.Conv2d(1, 1, 1), image, "ce")
+
+
+def test_our_own_models_know_what_their_outputs_are(settings, image):
+    model = build_model(settings("ce")).eval()
+    with pytest.raises(ValueError, match="found 3 outputs .*'dice', expected 2 for 3 classes"):
+        predict_case(model, image, "dice")
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice"])
+def test_regions_are_binary_problems_side_by_side(loss, settings, image):
+    chosen = replace(settings(loss), n_classes=2, regions=((1, 2), (2,)))
+    model = build_model(chosen).eval()
+    probs = predict_case(model, image, loss)
+    assert probs.shape == (2, 2, 32, 32, 5)
+    with torch.no_grad():
+        raw = torch.sigmoid(model(torch.from_numpy(image[..., 2][np.newaxis])))[0].numpy()
+    assert np.allclose(probs[1, ..., 2], raw, atol=1e-5)
+    assert np.allclose(probs.sum(axis=0), 1, atol=1e-6)
+    with pytest.raises(ValueError, match="model: found overlapping regions"):
+        predict_volume(model, image, loss)
 
 
 def test_mc_dropout_needs_dropout(settings, image):

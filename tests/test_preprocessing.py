@@ -585,3 +585,13 @@ def test_an_unknown_rule_is_refused():
     record = plan_preprocessing((4, 4, 3), np.eye(4))
     with pytest.raises(ValueError, match="rule: found 'z-score', expected one of 'percentiles'"):
         prepare_image(np.zeros((1, 4, 4, 3)), record, rule="z-score")
+
+
+def test_unannotated_voxels_are_resampled_as_a_class_and_win_ties():
+    labels = np.array([-1, 1, 1, 2, -1, -1, -1, 2], dtype=np.int16).reshape(8, 1, 1)
+    record = plan_preprocessing(labels.shape, np.eye(4), (2.0, 1.0, 1.0))
+    found = prepare_label(labels, record)
+    assert found.dtype == np.int16
+    assert found.ravel().tolist() == [-1, 1, -1, -1]  # halves: -1|1, 1|2, -1|-1, -1|2
+    whole = plan_preprocessing(labels.shape, np.eye(4))
+    assert np.array_equal(prepare_label(labels, whole), labels)

@@ -94,3 +94,47 @@ def test_a_model_that_knows_nothing_gets_finite_scales():
     assert 0.01 <= scale.min() <= scale.max() <= 100
     assert 1 < fit_temperature(labels, logits) <= 100
     assert np.isfinite(scale_logits(logits, scale, shift)).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "message"),
+    [
+        ([0, 1], [[np.nan, 0], [0, 0]], "logits: found 1 NaN or infinite values"),
+        ([0, 1], [[np.inf, 0], [0, 0]], "logits: found 1 NaN or infinite values"),
+        ([0, -100], np.zeros((2, 2)), "labels: found values from -100 to 0, expected 0 to 1"),
+        ([0, 2], np.zeros((2, 2)), "labels: found values from 0 to 2, expected 0 to 1"),
+        ([0, 1, 1], np.zeros((3, 2)), r"logits: found shape \(3, 2\), expected \(K, \*S\)"),
+        ([0, 1], np.zeros(2), "logits: found shape"),
+        ([0, 0], np.zeros((1, 2)), "logits: found 1 class"),
+        ([0.0, 1.0], np.zeros((2, 2)), "labels: found dtype float64, expected integers"),
+    ],
+)
+def test_wrong_input_is_one_sentence_for_both_fits(labels, logits, message):
+    for fit in (fit_temperature, fit_vector_scaling):
+        with pytest.raises(ValueError, match=message):
+            fit(np.array(labels), np.array(logits))
+
+
+def test_wrong_scales_and_samples_are_refused():
+    logits = np.zeros((3, 4))
+    with pytest.raises(ValueError, match=r"scale: found shape \(2,\)"):
+        scale_logits(logits, [1.0, 2.0])
+    with pytest.raises(ValueError, match="shift: found 1 NaN"):
+        scale_logits(logits, 1.0, np.nan)
+    with pytest.raises(ValueError, match="logits: found 12 NaN"):
+        scale_logits(logits * np.nan, 1.0)
+    with pytest.raises(ValueError, match=r"labels and logits: found shapes \(3,\) and \(3, 4\)"):
+        sample_voxels(np.zeros(3, dtype=int), logits)
+    with pytest.raises(ValueError, match="n_voxels: found 0"):
+        sample_voxels(np.zeros(4, dtype=int), logits, n_voxels=0)
+
+
+def test_regions_share_one_temperature():
+    rng = np.random.default_rng(3)
+    inside = rng.normal(size=(2, 50_000))  # R = 2 regions
+    labels = (rng.random(inside.shape) < 1 / (1 + np.exp(-inside))).astype(int)
+    logits = np.stack([np.zeros_like(inside), 4 * inside])
+    assert fit_temperature(labels, logits) == pytest.approx(4, rel=0.05)
+    scale, shift = fit_vector_scaling(labels, logits)
+    scaled = scale_logits(logits, scale, shift)
+    assert np.allclose(scaled[1] - scaled[0], inside, atol=0.15)

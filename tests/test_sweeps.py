@@ -55,3 +55,7 @@ def test_a_segment_in_neither_mask_counts_as_found():
     probs[:, 0] = 1
     _, dice = SweepSums(np.ones((1, 1)), 3).update(np.zeros(5, dtype=int), probs).result()
     assert dice == 1
+
+
+def test_without_a_voxel_there_is_no_score():
+    assert np.isnan(SweepSums(np.ones((4, 1)), 3).result()).all()

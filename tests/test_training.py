@@ -1,21 +1,24 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REGIONS
 from safetensors.torch import load_file
 
 from segcal_lite.caches import load_slices, read_prepared
 from segcal_lite.checkpoints import read_history
+from segcal_lite.losses import training_loss
 from segcal_lite.runs import write_json
 from segcal_lite.training import TrainingRun, train_model, validation_dice
-from segcal_lite.training_settings import build_model
+from segcal_lite.training_settings import TrainingSettings, build_model
 
 TRAIN_IN_A_PROCESS = """
 import json, sys
@@ -181,3 +184,143 @@ def test_ce_weights_come_from_training_and_validation_together(prepared, setting
     labels = np.concatenate([np.ravel(case.labels) for case in used])
     expected = labels.size / (3 * np.bincount(labels))
     assert np.allclose(run.class_weights["ce_weights"], expected)
+
+
+def hide_left_half(name, labels):
+    """Nobody annotated the left half."""
+    labels = labels.copy()
+    labels[: labels.shape[0] // 2] = -1
+    return labels
+
+
+class Fixed(torch.nn.Module):
+    """A network that knows the labels it was given, and predicts them with certainty."""
+
+    def __init__(self, labels, n_outputs, batch_size):
+        super().__init__()
+        one_hot = torch.nn.functional.one_hot(labels.long(), n_outputs).movedim(-1, 1)
+        self.batches = iter((one_hot * 20.0 - 10).split(batch_size))
+
+    def forward(self, images):
+        return next(self.batches)
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice"])
+def test_unannotated_pixels_train_nothing(loss, altered, settings, tmp_path):
+    """What lies under them in the truth does not matter to the weights; what lies beside does."""
+    folder = altered(hide_left_half)
+    train_model(tmp_path / "a", folder, settings(loss, augment=True), "cpu")
+    slices = load_slices(read_prepared(folder), "train")
+    assert (slices.labels == -1).float().mean() == 0.5
+    run = TrainingRun(tmp_path / "b", read_prepared(folder), settings(loss), torch.device("cpu"))
+    run.model.train()
+    with torch.no_grad():
+        logits = run.model(slices.images[:4])
+    labels = slices.labels[:4].long()
+    found = training_loss(logits, labels, loss, **run.class_weights)
+    right = logits[:, :, 16:], labels[:, 16:]
+    assert float(found) == pytest.approx(float(training_loss(*right, loss, **run.class_weights)))
+
+
+def test_unannotated_pixels_are_in_no_class_weight(altered, settings, tmp_path):
+    cases = read_prepared(altered(hide_left_half))
+    run = TrainingRun(tmp_path, cases, settings("ce"), torch.device("cpu"))
+    labels = np.concatenate([case.labels.ravel() for case in cases if case.split != "test"])
+    labels = labels[labels >= 0]
+    expected = labels.size / (3 * np.bincount(labels))
+    assert np.allclose(run.class_weights["ce_weights"], expected)
+
+
+def test_unannotated_pixels_are_in_no_validation_dice(altered, prepared, settings):
+    whole = load_slices(read_prepared(prepared[2]), "validation")
+    half = load_slices(read_prepared(altered(hide_left_half)), "validation")
+    wrong = whole.labels.clone()
+    wrong[:, :16] = 1  # where nobody looks
+    model = Fixed(wrong, 3, settings().batch_size)
+    assert validation_dice(model, half, settings("ce")) == 1
+    model = Fixed(wrong, 3, settings().batch_size)
+    assert validation_dice(model, whole, settings("ce")) < 0.8
+
+
+def test_a_label_that_is_no_class_is_refused_before_training(altered, settings, tmp_path):
+    for value in (3, -2):
+        folder = altered(lambda name, labels, value=value: np.where(labels == 2, value, labels))
+        with pytest.raises(ValueError, match="labels: found values from .*, expected -1 to 2"):
+            train_model(tmp_path / "model", folder, settings("dice"), "cpu")
+        assert not list((tmp_path / "model").glob("*.safetensors"))
+        shutil.rmtree(folder)
+
+
+def test_cases_without_foreground_train_and_count_as_found(altered, settings, tmp_path):
+    empty = {"disc0", "disc4"}  # of training and of validation
+    folder = altered(lambda name, labels: labels * (name not in empty))
+    for loss in ("ce", "dice"):
+        history = train_model(tmp_path / loss, folder, settings(loss), "cpu")
+        assert np.isfinite(history.train_loss).all()
+    validation = load_slices(read_prepared(folder), "validation")
+    nothing = Fixed(torch.zeros_like(validation.labels), 3, settings().batch_size)
+    assert validation_dice(nothing, validation, settings("ce")) == 0.5  # disc3: 0, disc4: 1
+
+
+def region_settings(settings, loss, **changes):
+    """Settings of the overlapping regions in the discs."""
+    regions = {name: REGIONS[name] for name in ("regions", "dice_weights")}
+    return replace(settings(loss, **changes), n_classes=2, **regions)
+
+
+def test_settings_take_the_regions_from_the_task(prepared, settings):
+    task, profile, _, data = prepared
+    task = replace(task, **REGIONS)
+    gathered = TrainingSettings.gather(task, profile, data, "ce", 0)
+    assert (gathered.n_classes, gathered.regions) == (2, REGIONS["regions"])
+    assert build_model(gathered).output.out_channels == 2
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice"])
+def test_one_epoch_of_regions_is_the_binary_loss_by_hand(loss, altered, settings, tmp_path):
+    folder = altered(lambda name, labels: labels, regions=REGIONS["regions"])
+    chosen = region_settings(settings, loss, n_epochs=1, batch_size=64)
+    history = train_model(tmp_path, folder, chosen, "cpu")
+    cases = read_prepared(folder)
+    labels = {
+        split: np.concatenate(
+            [np.moveaxis(case.labels, -1, 0) for case in cases if case.split == split]
+        )
+        for split in ("train", "validation")
+    }
+    truth = {split: np.stack([part >= 1, part == 2], axis=1) for split, part in labels.items()}
+    images = load_slices(cases, "train").images
+    with torch.no_grad():
+        probs = torch.sigmoid(build_model(chosen).train()(images)).double().numpy()
+    expected, y = 0.0, truth["train"]
+    if loss != "dice":
+        both = np.concatenate([truth["train"], truth["validation"]])
+        inside = both.mean(axis=(0, 2, 3))[:, None, None]
+        weights = np.where(y, 1 / (2 * inside), 1 / (2 * (1 - inside)))
+        expected += torch.nn.functional.binary_cross_entropy(
+            *(torch.from_numpy(array) for array in (probs, y.astype(float), weights))
+        ).item()
+    if loss != "ce":
+        over = (0, 2, 3)
+        dice = 2 * (probs * y).sum(over) / ((probs + y).sum(over) + chosen.dice_epsilon)
+        expected -= (dice * [0.25, 0.75]).sum()
+    assert history.train_loss[0] == pytest.approx(expected, rel=1e-5)
+    assert history.validation_dice.between(0, 1).all()
+
+
+def test_validation_dice_of_regions_is_that_of_each(altered, settings):
+    folder = altered(lambda name, labels: labels, regions=REGIONS["regions"])
+    validation = load_slices(read_prepared(folder), "validation")
+    assert validation.labels.shape == (6, 2, 32, 32)
+
+    class Half(torch.nn.Module):
+        def forward(self, images):  # the disc is right, of the core only volume 1
+            start = self.start
+            self.start += len(images)
+            labels = validation.labels[start : self.start].float()
+            labels[validation.case_index[start : self.start] == 1, 1] = 0
+            return labels * 20 - 10
+
+    model = Half()
+    model.start = 0
+    assert validation_dice(model, validation, region_settings(settings, "ce")) == 0.75

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from segcal_lite.block_training import load_block_model
 from segcal_lite.calibration import expected_calibration_error
 from segcal_lite.detectors import intensity_moments
 from segcal_lite.segmentation_metrics import dice_coefficient
+from segcal_lite.segments import segment_masks
 from segcal_lite.sliding_window import predict_volume, stream_features
 from segcal_lite.spectral import spectral_signature
 from segcal_lite.volume_scores import (
     LAST,
+    probability_metrics,
     read_scores,
     score_volume,
     score_volumes,
@@ -129,6 +132,43 @@ def test_padding_is_not_scored(trained, loaded):
     assert padded["n_voxels"] == alone["n_voxels"]
     np.testing.assert_allclose(padded["spectra"][LAST], alone["spectra"][LAST], rtol=1e-9)
     np.testing.assert_allclose(padded["moments"], alone["moments"], rtol=1e-9)
+
+
+def relabelled(case, labels, box):
+    return SimpleNamespace(
+        labels=labels,
+        regions={"whole": tuple(slice(0, n) for n in labels.shape), "box": box},
+        spacing_mm=case.spacing_mm,
+    )
+
+
+def test_unannotated_voxels_are_left_out_and_counted(trained, loaded):
+    model, _ = loaded
+    case = trained.cases("atrium", "test")[0]
+    probs = predict_volume(model, np.asarray(case.image), "dice", (16,) * 3, 4)
+    labels = np.array(case.labels)
+    labels[:4] = -1
+    box = (slice(2, 9), slice(0, 9), slice(0, 9))
+    found = probability_metrics(relabelled(case, labels, box), probs, trained.scoring())
+    masks = segment_masks(labels, probs.argmax(axis=0), 1)
+    assert not masks[1][:4].any()
+    assert found["dice"] == dice_coefficient(*masks)
+    assert found["n_ignored_whole"] == labels[:4].size
+    assert found["n_ignored_box"] == 2 * 81
+    ece = expected_calibration_error(labels[4:], probs[:, 4:])
+    assert found["ece_whole"] == pytest.approx(ece)
+
+
+def test_a_volume_without_foreground_has_no_box_scores(trained, loaded):
+    model, _ = loaded
+    case = trained.cases("atrium", "test")[0]
+    probs = predict_volume(model, np.asarray(case.image), "dice", (16,) * 3, 4)
+    labels = np.zeros_like(case.labels)
+    empty = relabelled(case, labels, (slice(0, 0),) * 3)
+    found = probability_metrics(empty, probs, trained.scoring())
+    assert found["dice"] == float(not (probs[1] > 0.5).any())
+    assert np.isnan(found["nll_box"])
+    assert np.isfinite(found["nll_whole"])
 
 
 def test_scored_volumes_are_kept(trained, tmp_path):

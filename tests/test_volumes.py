@@ -641,3 +641,12 @@ def test_official_heart_files(heart_folder):
     assert image.grid_shape == (216, 256, 10)
     assert np.unique(labels.data).tolist() == [0, 1, 2, 3]
     check_same_grid(image, labels)
+
+
+def test_unannotated_voxels_are_no_foreground_of_a_box():
+    labels = np.full((9, 9, 9), -1)
+    labels[4, 4, 4] = 1
+    found = foreground_box(labels, (1.0, 1.0, 1.0), dilation_mm=1, dilation_slices=0)
+    assert found == (slice(3, 6), slice(3, 6), slice(4, 5))
+    with pytest.raises(ValueError, match="labels: found no foreground"):
+        foreground_box(np.full((3, 3, 3), -1), (1.0, 1.0, 1.0))

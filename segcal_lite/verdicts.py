@@ -19,6 +19,11 @@ COLLAPSED_DICE = 0.05  # paper A's total failure
 COLLAPSED_SHARE = 0.5  # of the members' median: random start and order alone move it by far less
 WIDEST_SHARE = 0.9  # of the possible range: an interval so wide excludes next to nothing
 MOST_FALSE_ALARMS = 0.5  # a coin would flag as many of the known images
+CONTROLS = {  # detectors without what a claim is about: by name, in words
+    "spectral_shuffled": "shuffled weights",
+    "voxel_count": "counting voxels",
+    "intensities": "intensities alone",
+}
 
 RULES = (
     f"Nothing is concluded from fewer than {LEAST_TEST_CASES} test cases or, where something was "
@@ -132,9 +137,9 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
         Mean Dice on known cases by set. A network that has not learned them has no features of
         theirs.
     controls : dict of float
-        By name the lower bound of AUC minus that of a control: a network with shuffled weights, a
-        rule without a network. A bound of 0 or below, or NaN, says that the control may be as good.
-        Controls speak against a claim that is seen, never for one that is not.
+        By name (see `CONTROLS`) the lower bound of the detector's AUC minus that of a control. A
+        bound of 0 or below, or NaN, says that the control may be as good, which speaks against a
+        claim that is seen.
 
     Returns
     -------
@@ -144,16 +149,17 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
     Examples
     --------
     >>> counts, dice = {"n_in": 12, "n_out": 20}, {"liver": 0.8}
-    >>> detector_verdict(True, (0.95, 1), **counts, dice=dice, controls={"shuffled weights": 0.1})
+    >>> detector_verdict(True, (0.95, 1), **counts, dice=dice, controls={"intensities": 0.1})
     'seen'
-    >>> detector_verdict(True, (0.95, 1), **counts, dice=dice, controls={"shuffled weights": 0.0})
-    'no conclusion: shuffled weights may do as well'
+    >>> detector_verdict(True, (0.95, 1), **counts, dice=dice, controls={"intensities": 0.0})
+    'no conclusion: intensities alone may do as well'
     """
     reasons = _too_few(n_in, "in-distribution", LEAST_TEST_CASES)
     reasons += _too_few(n_out, "OOD", LEAST_TEST_CASES)
     reasons += doubts(dice=dice) + _no_interval(*interval, span=(0, 1))
     if is_seen:
-        reasons += [f"{name} may do as well" for name, lo in controls.items() if not lo > 0]
+        as_good = [CONTROLS[name] for name, lo in controls.items() if not lo > 0]
+        reasons += [f"{title} may do as well" for title in as_good]
     return no_conclusion(reasons) or ("seen" if is_seen else "not seen")
 
 

@@ -87,7 +87,7 @@ SEEN = {
     "n_in": 10,
     "n_out": 10,
     "dice": {"a": 0.5},
-    "controls": {"shuffled weights": 1e-6},
+    "controls": {"spectral_shuffled": 1e-6},
 }
 
 
@@ -100,8 +100,9 @@ SEEN = {
         ({"n_out": 9}, "no conclusion: 9 OOD cases, at least 10 needed"),
         ({"dice": {"a": 0.31, "b": 0.02}}, "no conclusion: mean Dice 0.31 (a), at least 0.5 needed"
          "; mean Dice 0.02 (b), at least 0.5 needed"),
-        ({"controls": {"shuffled weights": 0.0}}, "no conclusion: shuffled weights may do as well"),
-        ({"controls": {"intensities": np.nan}}, "no conclusion: intensities may do as well"),
+        ({"controls": {"spectral_shuffled": 0.0}},
+         "no conclusion: shuffled weights may do as well"),
+        ({"controls": {"intensities": np.nan}}, "no conclusion: intensities alone may do as well"),
         ({"interval": (np.nan, np.nan)}, "no conclusion: there is no interval"),
         ({"interval": (0.0, 0.9)},
          "no conclusion: the interval from 0.00 to 0.90 excludes next to nothing"),

@@ -160,9 +160,11 @@ class Experiment:
             if fallen:
                 title = f"{loss} members in {segment}, by test cases"
                 found[title] = f"collapsed: {'; '.join(f'member {text}' for text in fallen)}"
-        for loss, value in dice[dice.method == "ensemble"].groupby("loss").value.mean().items():
+        for loss, rows in dice[dice.method == "ensemble"].groupby("loss"):
+            means = rows.groupby("segment", sort=False).value.mean().to_dict()
+            shown = ", ".join(f"{value:.2f} ({segment})" for segment, value in means.items())
             title = f"{loss} ensemble where training cases come from"
-            found[title] = no_conclusion(doubts(dice=value)) or f"mean Dice {value:.2f}"
+            found[title] = no_conclusion(doubts(dice=means)) or f"mean Dice {shown}"
         return found
 
     def _score(self, jobs):

@@ -28,11 +28,12 @@ CONTROLS = {  # detectors without what a claim is about: by name, in words
 RULES = (
     f"Nothing is concluded from fewer than {LEAST_TEST_CASES} test cases or, where something was "
     f"fitted or chosen, from fewer than {LEAST_VALIDATION_CASES} validation cases; from networks "
-    f"whose mean Dice on known cases is below {POOR_DICE}; where there is no interval, or one that "
-    f"covers {100 * WIDEST_SHARE:.0f} % of the possible range; for a detector, where a control may "
-    "do as well, such as a network with shuffled weights. A member has collapsed if its Dice is at "
-    f"most {COLLAPSED_DICE} or below {COLLAPSED_SHARE} of the members' median. It stays in the "
-    "ensemble: to leave it out after a look at the scores would be tuning."
+    f"with a mean Dice below {POOR_DICE} in a segment or set that they were trained on; where "
+    f"there is no interval, or one that covers {100 * WIDEST_SHARE:.0f} % of the possible range; "
+    "for a detector, where a control may do as well, such as a network with shuffled weights. A "
+    f"member has collapsed if its Dice is at most {COLLAPSED_DICE} or below {COLLAPSED_SHARE} of "
+    "the members' median. It stays in the ensemble: to leave it out after a look at the scores "
+    "would be tuning."
 )
 
 

@@ -105,25 +105,38 @@ def test_a_correlation_is_a_finding_only_with_patients_and_an_interval(
     assert row["regression_row"](pairs)["verdict"].startswith(expected)
 
 
-def test_stars_need_enough_cases_of_networks_that_segment():
-    def table(n_cases, dice):
-        rows = []
-        for loss in ("ce", "dice"):
-            for method, shift in (("baseline", 0.3), ("mc_dropout", 0.4), ("ensemble", 0.0)):
-                for number in range(n_cases):
-                    shown = {"loss": loss, "method": method, "case": number, "region": "box"}
-                    value = 0.5 + shift + (loss == "ce") + 0.01 * number
-                    rows.append(shown | {"metric": "nll", "value": value, "segment": np.nan})
-                    shown |= {"metric": "dice", "value": dice, "segment": "LV"}
-                    rows.append(shown | {"region": "whole"})
-        return pd.DataFrame(rows)
+def box_scores(n_cases, dice):
+    """Scores of both losses: the ensemble is the best, and the oracle segments without fault."""
+    rows, shifts = [], {"baseline": 0.3, "mc_dropout": 0.4, "ensemble": 0.0, "oracle": -0.1}
+    for loss in ("ce", "dice"):
+        for method, shift in shifts.items():
+            for number in range(n_cases):
+                shown = {"loss": loss, "method": method, "case": number, "region": "box"}
+                value = 0.5 + shift * (1 + 0.1 * number) + (loss == "ce") + 0.01 * number
+                for metric in ("nll", "brier", "ece"):
+                    rows.append(shown | {"metric": metric, "value": value, "segment": np.nan})
+                shown |= {"metric": "dice", "region": "whole"}
+                rows.append(shown | {"value": 0.9, "segment": "LV"})
+                poor = 0.9 if method == "oracle" else dice
+                rows.append(shown | {"value": poor, "segment": "MYO"})
+    return {"rows": pd.DataFrame(rows), "methods": list(shifts), "seed": 0}
 
-    methods = ["baseline", "mc_dropout", "ensemble"]
-    for n_cases, dice, starred in ((10, 0.5, True), (9, 0.5, False), (10, 0.49, False)):
-        given = {"rows": table(n_cases, dice), "methods": methods, "seed": 0}
-        cells = execute("03_calibration", "def column(", **given)["column"]("nll", "box")
-        assert cells["dice", "ensemble"].endswith("*") == starred
-        assert sum(text.endswith("*") for text in cells) == starred
+
+@pytest.mark.parametrize(
+    "n_cases, dice, expected",
+    [
+        (10, 0.5, "ensemble better"),
+        (9, 0.5, "no conclusion: 9 test cases, at least 10 needed"),
+        (10, 0.49, "no conclusion: mean Dice 0.49 (MYO), at least 0.5 needed"),
+    ],
+)
+def test_stars_and_verdicts_need_enough_cases_of_networks_that_segment(n_cases, dice, expected):
+    names = execute("03_calibration", "def column(", **box_scores(n_cases, dice))
+    cells = names["column"]("nll", "box")
+    assert sum(text.endswith("*") for text in cells) == (expected == "ensemble better")
+    assert cells["dice", "ensemble"].endswith("*") == (expected == "ensemble better")
+    exec(cell("03_calibration", '"ensemble better", "ensemble worse"'), names)
+    assert set(names["tests"].verdict) == {expected}
 
 
 @pytest.fixture
@@ -205,16 +218,19 @@ def test_training_names_collapsed_members_and_few_validation_cases(tmp_path):
 
 
 @pytest.mark.parametrize("lowest_control, expected", [(0.1, "seen"), (0.0, "no conclusion")])
-def test_a_2d_detector_must_beat_its_controls(lowest_control, expected, capsys):
+def test_a_2d_detector_must_beat_its_controls(lowest_control, expected):
     cases = {"in_cases": [None] * 10, "ood_cases": [None] * 12}
-    names = execute("05_ood_detection", "def judge_claim", **cases)
+    names = execute("05_ood_detection", "def judge_claim", segments=("LV", "MYO"), **cases)
     table = {"detector": ["spectral"], "lo": [0.9], "hi": [1.0], "auc": [1.0]}
     table = pd.DataFrame(table | {"n_in": [10], "n_out": [12]})
     comparison = dict.fromkeys(["voxel_count", "intensities"], (0.5, 0.4, 0.6))
     comparison["spectral_shuffled"] = (0.2, lowest_control, 0.3)
-    assert names["judge_claim"](True, comparison, table, 0.8).startswith(expected)
-    assert names["judge_claim"](True, comparison, table, 0.3).startswith("no conclusion: mean Dice")
-    assert names["judge"](0.1, 0.2, 0.8) == "better"
-    names["ood_cases"].pop()
-    names["ood_cases"][:] = names["ood_cases"][:9]
-    assert names["judge"](0.1, 0.2, 0.8).startswith("no conclusion: 9 test cases")
+    good, poor = (
+        names["dice_at_home"]({"segment_dice": np.tile([0.9, value], (10, 1))})
+        for value in (0.8, 0.3)
+    )
+    assert names["judge_claim"](True, comparison, table, good).startswith(expected)
+    assert "mean Dice 0.30 (MYO)" in names["judge_claim"](True, comparison, table, poor)
+    assert names["judge"](0.1, 0.2, good) == "better"
+    cases["ood_cases"][:] = [None] * 9
+    assert names["judge"](0.1, 0.2, good).startswith("no conclusion: 9 test cases")

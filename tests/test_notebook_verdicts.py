@@ -131,7 +131,8 @@ def box_scores(n_cases, dice):
     ],
 )
 def test_stars_and_verdicts_need_enough_cases_of_networks_that_segment(n_cases, dice, expected):
-    names = execute("03_calibration", "def column(", **box_scores(n_cases, dice))
+    names = execute("03_calibration", "def case_values(", **box_scores(n_cases, dice))
+    exec(cell("03_calibration", "def column("), names)
     cells = names["column"]("nll", "box")
     assert sum(text.endswith("*") for text in cells) == (expected == "ensemble better")
     assert cells["dice", "ensemble"].endswith("*") == (expected == "ensemble better")
@@ -170,8 +171,7 @@ def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(vo
 
 def test_b5_takes_more_than_half_by_chance_into_account(volumes):
     names = execute("06b_ood_volumes", "def judge_b4", **volumes)
-    code = cell("06b_ood_volumes", "def judge_b5").split("said = {}")[0]
-    exec(code, names)
+    exec(cell("06b_ood_volumes", "def judge_b5"), names)
     assert names["judge_b5"]("one") == "seen"
     volumes["tables"]["one"][["fn", "tp"]] = 8, 6  # most, by one case
     assert names["judge_b5"]("one") == "undecided"
@@ -197,6 +197,7 @@ def test_joint_training_is_judged_where_one_of_both_networks_works(metric, sign,
             change = sign * (0.1 + 0.001 * number) * (training == "joint")
             rows.append(shown | {"metric": "ece_box", "value": 0.3 + change})
     names = execute("06_joint_training", "def judged", seed=0)
+    exec(cell("06_joint_training", "def compare("), names)
     found = names["compare"](pd.DataFrame(rows), metric, "joint", "dedicated")
     assert found.verdict[0].startswith(expected)
     assert found.n.tolist() == [12]

@@ -13,6 +13,7 @@ from ._checks import check_choice
 from .caches import prepare_dataset, read_grid
 from .calibration import CalibrationSums
 from .case_lists import check_leave_out
+from .checkpoints import read_history
 from .datasets import read_dataset, settle
 from .devices import choose_device
 from .ensembles import Member, train_members
@@ -33,6 +34,7 @@ from .runs import (
 )
 from .tasks import TASKS, Profile, Task, get_profile, task_for_profile
 from .training_settings import TrainingSettings
+from .verdicts import collapsed_members, doubts, no_conclusion
 
 PHANTOMS = "phantoms"
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
@@ -77,7 +79,20 @@ class Experiment:
             for dropout in (False, True)
             for member in self.members(loss, dropout)
         ]
-        return train_members(members, self.prepared_folder, device=self.device, report=report)
+        train_members(members, self.prepared_folder, device=self.device, report=report)
+        for loss in losses:
+            for line in self.collapsed(loss):
+                report(f"collapsed, and in the ensemble all the same: {line}")
+        return members
+
+    def collapsed(self, loss):
+        """The members of one pool that have collapsed, by validation Dice of the weights kept."""
+        return collapsed_members(
+            {
+                member.title: read_history(member.folder).validation_dice.max()
+                for member in self.members(loss)
+            }
+        )
 
     @property
     def prepared_folder(self):
@@ -136,7 +151,37 @@ class Experiment:
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)
+        for claim, found in self.verdicts(table).items():
+            if found.startswith(("no conclusion", "collapsed")):
+                report(f"{claim}: {found}")
         return table
+
+    def verdicts(self, scores):
+        """What the scores allow to be concluded: a dict of texts, see `segcal_lite.verdicts`.
+
+        Counts of cases, collapsed members by segment, and mean Dice where training cases come from.
+        """
+        known = {case.domain for case in self.split("train")}
+        found, n_validation = {}, len(self.split("validation"))
+        few = no_conclusion(doubts(n_validation=n_validation))
+        found["scalings and best epochs, by validation cases"] = few or f"{n_validation} cases"
+        for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
+            seen = "a domain of the training cases" if domain in known else "an unseen domain"
+            few = no_conclusion(doubts(n_test=n_test))
+            found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
+        dice = scores[(scores.metric == "dice") & scores.segment.notna()]
+        dice = dice[dice.domain.isin(known)]
+        for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
+            fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
+            if fallen:
+                title = f"{loss} members in {segment}, by test cases"
+                found[title] = f"collapsed: {'; '.join(f'member {text}' for text in fallen)}"
+        for loss, rows in dice[dice.method == "ensemble"].groupby("loss"):
+            means = rows.groupby("segment", sort=False).value.mean().to_dict()
+            shown = ", ".join(f"{value:.2f} ({segment})" for segment, value in means.items())
+            title = f"{loss} ensemble where training cases come from"
+            found[title] = no_conclusion(doubts(dice=means)) or f"mean Dice {shown}"
+        return found
 
     def _score(self, jobs):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""

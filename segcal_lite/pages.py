@@ -1,4 +1,4 @@
-"""Execute notebooks with papermill and gather their pages, main table and figures."""
+"""Execute notebooks with papermill and gather their pages, verdicts, main table and figures."""
 
 import html
 import logging
@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
 
 from .runs import read_json, read_table, written_aside
+from .verdicts import RULES, read_verdicts
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -23,6 +25,7 @@ th, td {{ padding: 0.25rem 0.75rem; text-align: right; border-bottom: 1px solid 
 figure {{ margin: 2rem 0 }}
 img {{ max-width: 100% }}
 figcaption {{ color: #444 }}
+.verdicts td, .verdicts th {{ text-align: left; vertical-align: top }}
 </style>
 </head>
 <body>
@@ -30,6 +33,9 @@ figcaption {{ color: #444 }}
 <p>{provenance}</p>
 <h2>Notebooks</h2>
 <ol>{notebooks}</ol>
+<h2>What these numbers allow</h2>
+<p>{rules}</p>
+{verdicts}
 <h2>Main table</h2>
 {table}
 <h2>Figures</h2>
@@ -79,7 +85,7 @@ def write_page(path):
 
 
 def write_index(folder, titles):
-    """Write ``index.html``: links to the notebooks' pages, the main table, all figures.
+    """Write ``index.html``: the notebooks' pages, verdicts, the main table, all figures.
 
     Parameters
     ----------
@@ -102,12 +108,28 @@ def write_index(folder, titles):
         title=html.escape(title),
         provenance=html.escape(", ".join(f"{key}: {value}" for key, value in made.items())),
         notebooks="\n".join(links),
+        rules=html.escape(RULES),
+        verdicts=_verdicts(folder),
         table=_table(folder / "tables" / "calibration.csv"),
         figures="\n".join(_figure(path) for path in sorted((folder / "figures").glob("*.png"))),
     )
     with written_aside(folder / "index.html") as partial:
         partial.write_text(content, encoding="utf-8")
     return folder / "index.html"
+
+
+def _verdicts(folder):
+    """The notebooks' verdicts as HTML: first what allows no conclusion or went wrong."""
+    table = read_verdicts(folder)
+    if table.empty:
+        return "<p>No notebook of this run has written a verdict.</p>"
+    warned, shown = table.why != "", []
+    for title, rows in (("Take care", table[warned]), ("The rest", table[~warned])):
+        columns = rows.columns if title == "Take care" else rows.columns.drop("why")
+        with pd.option_context("display.max_colwidth", None):  # else reasons are cut short
+            text = rows[columns].to_html(index=False, border=0, classes="verdicts")
+        shown += [f"<h3>{title}</h3>", text] if len(rows) else []
+    return "\n".join(shown)
 
 
 def _table(path):

@@ -3,6 +3,7 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from segcal_lite.experiments import open_experiment
@@ -185,3 +186,67 @@ def test_padding_does_not_feed_a_signature(discs, tmp_path):
             return self.last_features(image)
 
     assert case_spectrum(Echo(), case, "ce").n_voxels == 24 * 24 * 3
+
+
+def made_up_scores(dice, n_source=10):
+    """Dice of single models, (member, segment) in one source domain, and of their ensemble."""
+    rows = [
+        ("ce", domain, f"{domain}{number}", "baseline", member, segment, "dice", value)
+        for domain, n_cases in (("source", n_source), ("shifted", 9))
+        for number in range(n_cases)
+        for (member, segment), value in dice.items()
+    ]
+    columns = ["loss", "domain", "case", "method", "member", "segment", "metric", "value"]
+    table = pd.DataFrame(rows, columns=columns)
+    ensemble = table[table.member == 0].assign(method="ensemble")
+    return pd.concat([table, ensemble], ignore_index=True)
+
+
+def test_what_the_scores_allow_is_said_in_words(experiment):
+    dice = {(member, segment): 0.8 for member in range(3) for segment in ("LV", "MYO")}
+    assert experiment.verdicts(made_up_scores(dice)) == {
+        "scalings and best epochs, by validation cases": (
+            "no conclusion: 2 validation cases, at least 5 needed"
+        ),
+        "test cases of source, a domain of the training cases": "10 cases",
+        "test cases of shifted, an unseen domain": (
+            "no conclusion: 9 test cases, at least 10 needed"
+        ),
+        "ce ensemble where training cases come from": "mean Dice 0.80 (LV), 0.80 (MYO)",
+    }
+
+
+def test_a_member_that_lost_one_segment_has_collapsed(experiment):
+    dice = {(member, segment): 0.8 for member in range(3) for segment in ("LV", "MYO")}
+    dice[2, "MYO"] = 0.03
+    found = experiment.verdicts(made_up_scores(dice))
+    assert found["ce members in MYO, by test cases"] == (
+        "collapsed: member 2: Dice 0.03, median of the pool 0.80"
+    )
+    assert "ce members in LV, by test cases" not in found
+
+
+def test_poor_networks_allow_no_conclusion(experiment):
+    dice = {(0, "LV"): 0.9, (0, "MYO"): 0.31}  # 0.6 on average, but one segment is not learned
+    found = experiment.verdicts(made_up_scores(dice))["ce ensemble where training cases come from"]
+    assert found == "no conclusion: mean Dice 0.31 (MYO), at least 0.5 needed"
+
+
+def test_a_run_names_collapsed_members_and_few_cases(experiment, scores):
+    member = experiment.members("ce")[1]
+    path = member.folder / "history.csv"
+    kept = path.read_text()
+    first = pd.read_csv(experiment.members("ce")[0].folder / "history.csv").validation_dice.max()
+    lines = []
+    try:
+        pd.read_csv(path).assign(validation_dice=0.03).to_csv(path, index=False)
+        experiment.scores(report=lines.append)
+    finally:
+        path.write_text(kept)
+    median = (first + 0.03) / 2
+    named = f"ce, seed 1: Dice 0.03, median of the pool {median:.2f}"
+    assert f"collapsed, and in the ensemble all the same: {named}" in lines
+    few = "no conclusion: 2 test cases, at least 10 needed"
+    assert f"test cases of source, a domain of the training cases: {few}" in lines
+    assert f"test cases of shifted, an unseen domain: {few}" in lines
+    assert any(line.startswith("scalings and best epochs") for line in lines)

@@ -1,4 +1,5 @@
 import gzip
+import html
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 
 from segcal_lite import pages, published, setup_environment
 from segcal_lite.runs import project_root, read_table, write_json
+from segcal_lite.verdicts import RULES, write_verdicts
 
 
 def write_notebook(path, source):
@@ -60,6 +62,32 @@ def test_the_index_links_pages_and_shows_table_and_figures(run):
     assert '<img src="figures/03_summary.png">' in text
     assert "0.25 &lt;b&gt;" in text  # escaped
     assert "commit: abc" in text
+
+
+def test_the_index_says_first_what_allows_no_conclusion(run):
+    write_verdicts(
+        run, "02_training", {"dice members": "collapsed: seed 1: Dice 0.03", "ce members": "fine"}
+    )
+    poor = "; ".join(f"mean Dice 0.31 (set {number}), at least 0.5 needed" for number in range(9))
+    claims = {"test cases of <i>a & b</i>": "no conclusion: 6 test cases, at least 10 needed"}
+    claims |= {"a detector": f"no conclusion: {poor}", "threshold": "4 of 4: it does not work"}
+    write_verdicts(run, "03_calibration", claims)
+    text = pages.write_index(run, {}).read_text()
+    assert html.escape(RULES) in text
+    warned, fine = text.split("<h3>Take care</h3>")[1].split("<h3>The rest</h3>")
+    assert "test cases of &lt;i&gt;a &amp; b&lt;/i&gt;" in warned
+    assert "<td>6 test cases, at least 10 needed</td>" in warned
+    assert "<td>seed 1: Dice 0.03</td>" in warned
+    assert f"<td>{poor}</td>" in warned  # whole
+    assert "<td>it does not work</td>" in warned
+    assert "<td>fine</td>" in fine
+    assert "<td>fine</td>" not in warned
+
+
+def test_an_index_without_verdicts_says_so(run):
+    text = pages.write_index(run, {}).read_text()
+    assert "No notebook of this run has written a verdict." in text
+    assert "Take care" not in text
 
 
 def test_results_carry_their_provenance(run, monkeypatch, tmp_path):

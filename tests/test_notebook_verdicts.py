@@ -1,0 +1,237 @@
+"""What the notebooks conclude from made-up numbers: their own cells, executed."""
+
+import ast
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from segcal_lite.commands import NOTEBOOKS
+from segcal_lite.runs import project_root
+from segcal_lite.verdicts import read_verdicts
+
+
+def cell(name, marker):
+    """Source of the one code cell of a notebook that holds `marker`."""
+    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [c.source for c in notebook.cells if c.cell_type == "code" and marker in c.source]
+    assert len(cells) == 1, marker
+    return cells[0]
+
+
+def execute(name, marker, **names):
+    """Names after the cell, the value of its last expression among them as ``shown``."""
+    imports = [
+        line
+        for line in ast.parse(cell(name, "use_style()")).body
+        if isinstance(line, (ast.Import, ast.ImportFrom))
+    ]
+    body = ast.parse(cell(name, marker)).body
+    if isinstance(body[-1], ast.Expr):
+        body[-1] = ast.Assign([ast.Name("shown", ast.Store())], body[-1].value)
+    module = ast.fix_missing_locations(ast.Module([*imports, *body], type_ignores=[]))
+    exec(compile(module, name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+def test_each_notebook_leaves_its_verdicts_for_the_page(name):
+    assert f'"{name}", said)' in cell(name, "write_verdicts(")
+
+
+def an_experiment(domains=("source", "shifted")):
+    """Ten test cases a domain, training cases from the first."""
+    case = {"image": np.zeros((1, 4, 4, 2)), "labels": np.zeros((4, 4, 2)), "spacing_mm": (1, 1, 1)}
+    cases = {
+        "train": [SimpleNamespace(domain=domains[0])],
+        "test": [SimpleNamespace(domain=d, **case) for d in domains for _ in range(10)],
+    }
+
+    def split(which, domain=None):
+        return [case for case in cases[which] if domain in (None, case.domain)]
+
+    return SimpleNamespace(split=split)
+
+
+def test_the_first_table_of_scores_keeps_domains_apart_and_has_no_empty_rows(capsys):
+    rows = []
+    for domain, value in (("shifted", 3.0), ("source", 1.0)):
+        for number in range(10):
+            for metric in ("nll", "brier", "ece"):
+                rows.append((domain, f"{domain}{number}", "baseline", "box", metric, value))
+            rows.append((domain, f"{domain}{number}", "sweep", "box", "nll", value))
+    columns = ["domain", "case", "method", "region", "metric", "value"]
+    scores = pd.DataFrame(rows, columns=columns).assign(loss="ce")
+    names = execute("03_calibration", "in_boxes", experiment=an_experiment(), scores=scores)
+    table = names["shown"]
+    assert list(table.columns.unique("domain")) == ["source", "shifted"]
+    assert table.index.tolist() == [("ce", "baseline")]
+    assert table["source"].eq(1).all(axis=None)
+    assert table["shifted"].eq(3).all(axis=None)
+    printed = capsys.readouterr().out
+    assert "source: 10 test cases; training cases come from this domain" in printed
+    assert "shifted: 10 test cases; no training case comes from this domain" in printed
+
+
+def test_a_domain_is_known_and_not_its_test_cases(capsys):
+    execute("04_segment_entropy", "the first has", experiment=an_experiment())
+    printed = capsys.readouterr().out
+    assert "seen in training" not in printed
+    assert "source: 10 test cases; training cases come from this domain; the first has" in printed
+    assert "shifted: 10 test cases; no training case comes from this domain;" in printed
+
+
+@pytest.mark.parametrize(
+    "n_patients, bounds, expected",
+    [
+        (10, (-0.9, -0.3), "negative"),
+        (10, (-0.9, 0.1), "undecided"),
+        (10, (-1.0, 1.0), "no conclusion: the interval from -1.00 to 1.00"),
+        (9, (-0.9, -0.3), "no conclusion: 9 test cases"),
+        (10, (np.nan, np.nan), "no conclusion: there is no interval"),
+    ],
+)
+def test_a_correlation_is_a_finding_only_with_patients_and_an_interval(
+    n_patients, bounds, expected
+):
+    entropies = np.linspace(0.1, 0.5, n_patients)
+    pairs = pd.DataFrame({"case": range(n_patients), "segment": "LV", "domain": "source"})
+    pairs = pairs.assign(segment_entropy=entropies, dice=1 - entropies, logit_dice=-entropies)
+    pairs = pd.concat([pairs, pairs.assign(segment="MYO")])  # more pairs, no more patients
+    interval = {"pearson_interval": lambda pairs, seed: bounds}
+    row = execute("04_segment_entropy", "def regression_row", seed=0, **interval)
+    assert row["regression_row"](pairs)["verdict"].startswith(expected)
+
+
+def box_scores(n_cases, dice):
+    """Scores of both losses: the ensemble is the best, and the oracle segments without fault."""
+    rows, shifts = [], {"baseline": 0.3, "mc_dropout": 0.4, "ensemble": 0.0, "oracle": -0.1}
+    for loss in ("ce", "dice"):
+        for method, shift in shifts.items():
+            for number in range(n_cases):
+                shown = {"loss": loss, "method": method, "case": number, "region": "box"}
+                value = 0.5 + shift * (1 + 0.1 * number) + (loss == "ce") + 0.01 * number
+                for metric in ("nll", "brier", "ece"):
+                    rows.append(shown | {"metric": metric, "value": value, "segment": np.nan})
+                shown |= {"metric": "dice", "region": "whole"}
+                rows.append(shown | {"value": 0.9, "segment": "LV"})
+                poor = 0.9 if method == "oracle" else dice
+                rows.append(shown | {"value": poor, "segment": "MYO"})
+    return {"rows": pd.DataFrame(rows), "methods": list(shifts), "seed": 0}
+
+
+@pytest.mark.parametrize(
+    "n_cases, dice, expected",
+    [
+        (10, 0.5, "ensemble better"),
+        (9, 0.5, "no conclusion: 9 test cases, at least 10 needed"),
+        (10, 0.49, "no conclusion: mean Dice 0.49 (MYO), at least 0.5 needed"),
+    ],
+)
+def test_stars_and_verdicts_need_enough_cases_of_networks_that_segment(n_cases, dice, expected):
+    names = execute("03_calibration", "def case_values(", **box_scores(n_cases, dice))
+    exec(cell("03_calibration", "def column("), names)
+    cells = names["column"]("nll", "box")
+    assert sum(text.endswith("*") for text in cells) == (expected == "ensemble better")
+    assert cells["dice", "ensemble"].endswith("*") == (expected == "ensemble better")
+    exec(cell("03_calibration", '"ensemble better", "ensemble worse"'), names)
+    assert set(names["tests"].verdict) == {expected}
+
+
+@pytest.fixture
+def volumes():
+    """What judges of notebook 06b look at: a perfect detector on twelve known cases."""
+    table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0, "n_in": 12, "n_out": 14}
+    lowest = {"uncertainty": 0.2, "spectral_shuffled": 0.1, "voxel_count": 0.4, "intensities": 0.3}
+    rows = [{"trial": "one", "rival": name, "lo": lo} for name, lo in lowest.items()]
+    known = {"set": np.repeat(["liver", "prostate"], 6), "dice": np.repeat([0.9, 0.6], 6)}
+    unseen = {"set": np.repeat("spleen", 14), "dice": np.full(14, 0.8)}
+    return {
+        "tables": {"one": pd.DataFrame(table | {"fn": 13, "tp": 1})},
+        "differences": pd.DataFrame(rows),
+        "described": {"one": (None, known, unseen)},
+    }
+
+
+def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(volumes):
+    judge = execute("06b_ood_volumes", "def judge_b4", **volumes)["judge_b4"]
+    assert judge("one") == "seen"
+    differences, inside = volumes["differences"], volumes["described"]["one"][1]
+    differences.loc[differences.rival == "spectral_shuffled", "lo"] = 0.0
+    assert judge("one") == "no conclusion: shuffled weights may do as well"
+    inside["dice"] = np.repeat([0.31, 0.02], 6)
+    found = judge("one")
+    assert "mean Dice 0.31 (liver)" in found
+    assert "mean Dice 0.02 (prostate)" in found
+    volumes["tables"]["one"]["n_in"] = 4
+    assert judge("one").startswith("no conclusion: 4 in-distribution cases")
+
+
+def test_b5_takes_more_than_half_by_chance_into_account(volumes):
+    names = execute("06b_ood_volumes", "def judge_b4", **volumes)
+    exec(cell("06b_ood_volumes", "def judge_b5"), names)
+    assert names["judge_b5"]("one") == "seen"
+    volumes["tables"]["one"][["fn", "tp"]] = 8, 6  # most, by one case
+    assert names["judge_b5"]("one") == "undecided"
+    volumes["described"]["one"][2]["dice"][:] = 0.2  # not segmented well: not what B5 is about
+    assert names["judge_b5"]("one").startswith("no conclusion: mean Dice 0.20 (unseen)")
+
+
+@pytest.mark.parametrize(
+    "metric, sign, dice, expected",
+    [
+        ("dice", 1, {"joint": 0.8, "dedicated": 0.7}, "better"),
+        ("ece_box", 1, {"joint": 0.8, "dedicated": 0.7}, "worse"),
+        ("ece_box", -1, {"joint": 0.3, "dedicated": 0.5}, "better"),
+        ("ece_box", -1, {"joint": 0.3, "dedicated": 0.02}, "no conclusion: mean Dice 0.30"),
+    ],
+)
+def test_joint_training_is_judged_where_one_of_both_networks_works(metric, sign, dice, expected):
+    rows = []
+    for number in range(12):
+        for training, mean in dice.items():
+            shown = {"set": "liver", "case": number, "training": training}
+            rows.append(shown | {"metric": "dice", "value": mean})
+            change = sign * (0.1 + 0.001 * number) * (training == "joint")
+            rows.append(shown | {"metric": "ece_box", "value": 0.3 + change})
+    names = execute("06_joint_training", "def judged", seed=0)
+    exec(cell("06_joint_training", "def compare("), names)
+    found = names["compare"](pd.DataFrame(rows), metric, "joint", "dedicated")
+    assert found.verdict[0].startswith(expected)
+    assert found.n.tolist() == [12]
+
+
+def test_training_names_collapsed_members_and_few_validation_cases(tmp_path):
+    experiment = SimpleNamespace(
+        out=tmp_path,
+        split=lambda which: [None] * 4,
+        collapsed=lambda loss: ["dice, seed 1: Dice 0.03, median 0.80"] if loss == "dice" else [],
+    )
+    plain = [("ce", pd.Series([0.8, 0.9])), ("dice", pd.Series([0.8, 0.03]))]
+    execute("02_training", "write_verdicts(experiment", experiment=experiment, plain=plain)
+    assert read_verdicts(tmp_path)[["verdict", "why"]].to_numpy().tolist() == [
+        ["no conclusion", "4 validation cases, at least 5 needed"],
+        ["none of 2 has collapsed", ""],
+        ["collapsed", "dice, seed 1: Dice 0.03, median 0.80"],
+    ]
+
+
+@pytest.mark.parametrize("lowest_control, expected", [(0.1, "seen"), (0.0, "no conclusion")])
+def test_a_2d_detector_must_beat_its_controls(lowest_control, expected):
+    cases = {"in_cases": [None] * 10, "ood_cases": [None] * 12}
+    names = execute("05_ood_detection", "def judge_claim", segments=("LV", "MYO"), **cases)
+    table = {"detector": ["spectral"], "lo": [0.9], "hi": [1.0], "auc": [1.0]}
+    table = pd.DataFrame(table | {"n_in": [10], "n_out": [12]})
+    comparison = dict.fromkeys(["voxel_count", "intensities"], (0.5, 0.4, 0.6))
+    comparison["spectral_shuffled"] = (0.2, lowest_control, 0.3)
+    good, poor = (
+        names["dice_at_home"]({"segment_dice": np.tile([0.9, value], (10, 1))})
+        for value in (0.8, 0.3)
+    )
+    assert names["judge_claim"](True, comparison, table, good).startswith(expected)
+    assert "mean Dice 0.30 (MYO)" in names["judge_claim"](True, comparison, table, poor)
+    assert names["judge"](0.1, 0.2, good) == "better"
+    cases["ood_cases"][:] = [None] * 9
+    assert names["judge"](0.1, 0.2, good).startswith("no conclusion: 9 test cases")

@@ -209,15 +209,16 @@ def bootstrap_statistic(
     vectors = vectors[None] if vectors.ndim == 2 else vectors
     n_cases, totals = vectors.shape[1], vectors.sum(axis=1)
     of_members = np.array([statistic(total) for total in totals], dtype=np.float64)
-    if n_cases < MIN_CASES:
-        return float(of_members.mean()), np.nan, np.nan
-    without_one = [[statistic(one) for one in left] for left in totals[:, None] - vectors]
-    slopes = -(n_cases - 1) * np.array(without_one, dtype=np.float64)
+    value = float(of_members.mean())
+    left_out = totals[:, None] - vectors  # (n_members, n_cases, d)
+    without = np.array([[statistic(total) for total in member] for member in left_out])
+    slopes = -(n_cases - 1) * without
     pseudo_values = slopes - slopes.mean(axis=1, keepdims=True) + of_members[:, None]
     if not np.isfinite(pseudo_values).all():
-        return float(of_members.mean()), np.nan, np.nan
+        return value, np.nan, np.nan
     _check_bounds("statistic", of_members, bounds)
-    return _bounded_interval(pseudo_values, n_resamples, level, seed, bounds)
+    _, lo, hi = _bounded_interval(pseudo_values, n_resamples, level, seed, bounds)
+    return value, float(min(lo, value)), float(max(hi, value))
 
 
 def paired_interval(values_a, values_b, n_resamples=N_RESAMPLES, level=0.95, seed=0):
@@ -280,9 +281,11 @@ def paired_p_value(values_a, values_b, n_resamples=N_RESAMPLES, seed=0):
     if differences.shape[1] < MIN_CASES:
         return np.nan
     mean, error, freedom, true_means = _studentised(differences, n_resamples, seed)
-    beyond = min(np.count_nonzero(true_means <= 0), np.count_nonzero(true_means >= 0))
-    student = 2 * stats.t.sf(np.abs(mean) / error, freedom) if error else 0.0
-    return float(min(1.0, max(2 * (1 + beyond) / (1 + n_resamples), student)))
+    t = mean / error if error else np.copysign(np.inf, mean)
+    below, above = np.count_nonzero(true_means <= 0), np.count_nonzero(true_means >= 0)
+    below = max((1 + below) / (1 + n_resamples), stats.t.sf(t, freedom))
+    above = max((1 + above) / (1 + n_resamples), stats.t.cdf(t, freedom))
+    return float(min(1.0, 2 * below, 2 * above))
 
 
 def interval_of_difference(first, second, correlation=0.0):
@@ -368,7 +371,8 @@ def _bounded_interval(values, n_resamples, level, seed, bounds):
     student = error * stats.t.ppf((1 + level) / 2, freedom)
     lo = min(true_means[n_beyond - 1], mean - student)
     hi = max(true_means[-n_beyond], mean + student)
-    return float(mean), float(max(lo, bounds[0])), float(min(hi, bounds[1]))
+    lo, hi = max(lo, bounds[0]), min(hi, bounds[1])
+    return float(mean), float(min(lo, mean)), float(max(hi, mean))  # of values rounded over a bound
 
 
 def _count_beyond(level, n_resamples):

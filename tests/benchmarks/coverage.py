@@ -247,7 +247,8 @@ def measure(statistic, data, size, draw, methods, n_repetitions):
     for method, rows in found.items():
         holds, small, widths = np.array(rows, dtype=float).T
         row = {"statistic": statistic, "data": data, "n": n, "method": method}
-        row |= {"coverage_percent": 100 * holds.mean(), "p_below_0.01_percent": 100 * small.mean()}
+        row |= {"n_repetitions": len(rows), "coverage_percent": 100 * holds.mean()}
+        row |= {"p_below_0.01_percent": 100 * small.mean()}
         yield row | {"median_width": np.median(widths)}
 
 
@@ -256,9 +257,10 @@ def main(n_repetitions=N_REPETITIONS, path=RESULTS):
     rows = []
     with threadpool_limits(1):
         for setting in settings():
-            rows += measure(*setting, n_repetitions)
+            # Of a rate near 1 % in 1,000 studies one could say little.
+            rows += measure(*setting, n_repetitions // (1 if setting[0] == "mean" else 2))
             print(*rows[-1].values())
-    made = {"n_repetitions": n_repetitions, "n_resamples": N_RESAMPLES, "seed": SEED}
+    made = {"n_resamples": N_RESAMPLES, "seed": SEED}
     made |= {key: provenance()[key] for key in ("date", "commit", "python", "processor")}
     table = pd.DataFrame(rows).round({"coverage_percent": 2, "p_below_0.01_percent": 2})
     write_table(path, table.round({"median_width": 4}).assign(**made))

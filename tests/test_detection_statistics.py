@@ -232,8 +232,16 @@ def test_spearman_interval_without_an_answer():
         ValueError, match=r"^y_values: found shape \(2,\), expected \(3,\), one axis"
     ):
         spearman_interval([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match="^x_values and y_values: found 1 NaN"):
+    with pytest.raises(ValueError, match="^x_values and y_values: found 1 NaN, expected numbers"):
         spearman_interval([1, 2, np.nan], [1, 2, 3])
+
+
+def test_spearman_interval_ranks_infinity_last():
+    # "No organ found" scores infinity, as `_check_scores` has it.
+    dice, scores = np.arange(8.0)[::-1], np.array([1, 2, 5, 3, 4, 6, np.inf, np.inf])
+    finite = np.where(np.isinf(scores), 7.0, scores)
+    assert spearman_interval(scores, dice) == spearman_interval(finite, dice)
+    assert spearman_interval(scores, dice)[0] == pytest.approx(stats.spearmanr(finite, dice)[0])
 
 
 def test_spearman_interval_covers():

@@ -254,14 +254,15 @@ def measure(statistic, data, size, draw, methods, n_repetitions):
 
 def main(n_repetitions=N_REPETITIONS, path=RESULTS):
     """Measure every setting and write the table."""
+    made = {"n_resamples": N_RESAMPLES, "seed": SEED}
+    here = provenance()
+    made |= {key: here[key] for key in ("date", "commit", "python", "processor")}
     rows = []
     with threadpool_limits(1):
         for setting in settings():
             # Of a rate near 1 % in 1,000 studies one could say little.
             rows += measure(*setting, n_repetitions // (1 if setting[0] == "mean" else 2))
-            print(*rows[-1].values())
-    made = {"n_resamples": N_RESAMPLES, "seed": SEED}
-    made |= {key: provenance()[key] for key in ("date", "commit", "python", "processor")}
+            print(*rows[-1].values(), flush=True)
     table = pd.DataFrame(rows).round({"coverage_percent": 2, "p_below_0.01_percent": 2})
     write_table(path, table.round({"median_width": 4}).assign(**made))
 

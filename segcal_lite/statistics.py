@@ -1,22 +1,43 @@
-"""Bootstrap over patients: intervals, and tests of paired differences.
+"""Intervals and paired tests over patients: the studentised bootstrap, and paper A's beside it.
 
 The unit that is resampled is always the patient (the *case*): voxels and slices of one patient are
 not independent. Two intervals are easily mistaken for each other, so both are named:
 
 - ``"cases"``: percentiles over the cases, how much one patient differs from the next;
-- ``"mean"``: percentile bootstrap of the mean, how well these cases determine the mean.
+- ``"mean"``: how well these cases determine the mean, by the studentised bootstrap (bootstrap-t).
 
-Paper A bootstraps with n = 100; the intervals in its tables are evidently of the first kind. No
-p-value from n resamples lies below 1 / (1 + n): for p < 0.01 take far more than 100.
+Each resample r gives the pivot t_r = (mean_r - mean) / s_r with its own standard error s_r, and so
+one value of the true mean that these data are compatible with, mean - t_r s. Their percentiles
+bound the interval; the part of them on the far side of zero is the p-value. Three rules go with it:
+
+- A resample may draw one patient over and over and have no spread. Its s_r never counts as less
+  than a fifth of s, so that no bound is infinite.
+- Neither arm of an interval is shorter than Student's, and no p below Student's: where values are
+  tied or few, resampling alone undercuts it (differences of which 60 % are zero: 89 % coverage).
+- Fewer than 5 patients have no interval and no p-value: NaN.
+
+Paper A takes percentiles of 100 resampled means (`percentile_interval`). How often each interval
+holds the truth is measured by ``tests/benchmarks/coverage.py``, kept in ``results/coverage.csv``
+and quoted in the docstrings.
 
 Every function raises ``ValueError`` for NaN, infinities, empty input and misfitting shapes: the
 caller leaves missing values out and counts them (``summaries.summarise`` does). Equal seeds give
 equal results.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from scipy import stats
 
 from ._checks import check_count, check_finite, wrong_input
+
+MIN_CASES = 5  # fewer patients have no interval
+MIN_RESAMPLES = 2000  # fewer leave the bounds of a studentised interval to chance
+N_RESAMPLES = 10_000
+SMALLEST_SPREAD = 0.2  # of the observed standard error: see above
+ROUNDING = 1e-12
+UNBOUNDED = (-np.inf, np.inf)
 
 
 def case_interval(values, level=0.95):
@@ -43,35 +64,82 @@ def case_interval(values, level=0.95):
     return float(values.mean()), *_percentile_bounds(values, level)
 
 
-def mean_interval(values, n_resamples=100, level=0.95, seed=0):
-    """Return the mean and its percentile bootstrap interval over patients.
+def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UNBOUNDED):
+    """Return the mean and its studentised bootstrap interval over patients.
+
+    With members, the table is crossed: members and patients are both drawn anew, independently of
+    each other, and the squared standard error is that of the patients' means plus that of the
+    members' means. (What is left of member and patient together is in both, so the interval is a
+    little wide.) Student's degrees of freedom follow from the two by Satterthwaite's formula.
+
+    COVERAGE_OF_MEANS
 
     Parameters
     ----------
     values : array_like of float, shape (n_cases,) or (n_members, n_cases)
-        One value a patient, or one for each ensemble member and patient; in the second form
-        members and patients are both drawn anew, independently of each other.
+        One value a patient, or one for each ensemble member and patient.
     n_resamples : int
-        Number of bootstrap resamples (A: 100).
+        Number of bootstrap resamples, at least 2,000.
     level : float
-        Coverage of the interval, in (0, 1).
+        Coverage of the interval, above 0; at least two resamples must lie beyond either bound.
     seed : int or numpy.random.Generator
         Equal seeds draw equal patients.
+    bounds : pair of float
+        The least and the largest value there can be, such as (0, 1) for Dice. The interval is cut
+        there: its coverage stays, since no true mean lies outside.
 
     Returns
     -------
     mean, lo, hi : float
-        In the unit of `values`. One case has no interval: `lo` and `hi` are NaN.
+        In the unit of `values`. Equal values give a point, ``lo = hi = mean``: they show no spread
+        that an interval could be made of. With fewer than 5 patients `lo` and `hi` are NaN.
+
+    Raises
+    ------
+    ValueError
+        For values outside `bounds`, and for too few resamples.
 
     Examples
     --------
-    >>> mean_interval([0.5, 0.5, 0.5, 0.5])
+    >>> mean_interval([0.5, 0.5, 0.5, 0.5, 0.5])
+    (0.5, 0.5, 0.5)
+    >>> mean_interval([0.25, 0.5, 0.75])
+    (0.5, nan, nan)
+    """
+    values = np.atleast_2d(_check_values("values", values, (1, 2)))
+    _check_bounds("values", values, bounds)
+    return _bounded_interval(values, n_resamples, level, seed, bounds)
+
+
+def percentile_interval(values, n_resamples=100, level=0.95, seed=0):
+    """Return the mean and the percentiles of its resampled values, as paper A has it (n = 100).
+
+    It is too narrow for few patients.
+
+    COVERAGE_OF_PERCENTILES
+
+    Parameters
+    ----------
+    values, level, seed
+        As for :func:`mean_interval`.
+    n_resamples : int
+        Number of bootstrap resamples (A: 100).
+
+    Returns
+    -------
+    mean, lo, hi : float
+        In the unit of `values`. With fewer than 5 patients `lo` and `hi` are NaN.
+
+    Examples
+    --------
+    >>> percentile_interval([0.5, 0.5, 0.5, 0.5, 0.5])
     (0.5, 0.5, 0.5)
     """
     values = np.atleast_2d(_check_values("values", values, (1, 2)))
     case_counts, member_counts = _crossed_counts(values.shape, n_resamples, seed)
     resampled_means = ((case_counts @ values.T) * member_counts).sum(axis=1) / values.size
-    return float(values.mean()), *_bootstrap_bounds(resampled_means, level, values.shape[1])
+    bounds = _percentile_bounds(resampled_means, level)
+    return float(values.mean()), *(bounds if values.shape[1] >= MIN_CASES else (np.nan, np.nan))
 
 
 def bootstrap_counts(n_cases, n_resamples, seed=0):
@@ -97,12 +165,23 @@ def bootstrap_counts(n_cases, n_resamples, seed=0):
     [4, 4, 4]
     """
     n_cases, n_resamples = check_count("n_cases", n_cases), check_count("n_resamples", n_resamples)
-    chances = np.full(n_cases, 1 / n_cases)
-    return np.random.default_rng(seed).multinomial(n_cases, chances, size=n_resamples)
+    drawn = np.random.default_rng(seed).integers(n_cases, size=(n_resamples, n_cases))
+    drawn += n_cases * np.arange(n_resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
 
-def bootstrap_statistic(vectors, statistic, n_resamples=100, level=0.95, seed=0):
-    """Return a pooled metric and its percentile bootstrap interval over patients.
+def bootstrap_statistic(
+    vectors, statistic, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UNBOUNDED
+):
+    """Return a pooled metric and its bootstrap interval over patients.
+
+    A metric of sums is nearly a mean: patient i adds the jackknife's *pseudo-value*, n times the
+    metric of all minus n - 1 times the metric without i, moved so that their mean is the metric.
+    For a mean these are the values themselves, for a ratio of sums they follow its slope. They
+    are resampled as in :func:`mean_interval`, which takes one call of the metric a patient.
+    Draw a metric with a bound on a scale that has none (arctanh for a correlation).
+
+    COVERAGE_OF_SUMS
 
     Parameters
     ----------
@@ -110,35 +189,40 @@ def bootstrap_statistic(vectors, statistic, n_resamples=100, level=0.95, seed=0)
         Additive sums of each patient, such as voxel counts and summed losses. With members, the
         metric of each member is averaged, and members and patients are both drawn anew.
     statistic : callable
-        Maps the sum of the vectors over patients, shape (d,), to a float.
-    n_resamples, level, seed
+        Maps the sum of the vectors over patients, shape (d,), to a float; smooth in it.
+    n_resamples, level, seed, bounds
         As for :func:`mean_interval`.
 
     Returns
     -------
     value, lo, hi : float
-        `value` on the patients as they are. `lo` and `hi` are NaN for one case, and if the metric
-        is NaN in any resample.
+        `value` on the patients as they are. `lo` and `hi` are NaN for fewer than 5 patients, and
+        if the metric is not finite without one of them.
 
     Examples
     --------
-    >>> n_wrong_and_n_voxels = [[5, 10], [20, 40]]  # either patient: half of the voxels
+    >>> n_wrong_and_n_voxels = [[5, 10], [20, 40], [1, 2], [3, 6], [4, 8]]  # half of the voxels
     >>> bootstrap_statistic(n_wrong_and_n_voxels, lambda total: total[0] / total[1])
     (0.5, 0.5, 0.5)
     """
     vectors = _check_values("vectors", vectors, (2, 3))
     vectors = vectors[None] if vectors.ndim == 2 else vectors
-    n_members, n_cases, _ = vectors.shape
-    case_counts, member_counts = _crossed_counts((n_members, n_cases), n_resamples, seed)
-    value = float(np.mean([statistic(total) for total in vectors.sum(axis=1)]))
-    totals = case_counts @ vectors  # (n_members, n_resamples, d)
-    member_values = np.array([[statistic(total) for total in member] for member in totals])
-    resampled_values = (member_values.T * member_counts).sum(axis=1) / n_members
-    return value, *_bootstrap_bounds(resampled_values, level, n_cases)
+    n_cases, totals = vectors.shape[1], vectors.sum(axis=1)
+    of_members = np.array([statistic(total) for total in totals], dtype=np.float64)
+    value = float(of_members.mean())
+    left_out = totals[:, None] - vectors  # (n_members, n_cases, d)
+    without = np.array([[statistic(total) for total in member] for member in left_out])
+    slopes = -(n_cases - 1) * without
+    pseudo_values = slopes - slopes.mean(axis=1, keepdims=True) + of_members[:, None]
+    if not np.isfinite(pseudo_values).all():
+        return value, np.nan, np.nan
+    _check_bounds("statistic", of_members, bounds)
+    _, lo, hi = _bounded_interval(pseudo_values, n_resamples, level, seed, bounds)
+    return value, float(min(lo, value)), float(max(hi, value))
 
 
-def paired_interval(values_a, values_b, n_resamples=10_000, level=0.95, seed=0):
-    """Return the mean of a - b over patients and its percentile bootstrap interval.
+def paired_interval(values_a, values_b, n_resamples=N_RESAMPLES, level=0.95, seed=0):
+    """Return the mean of a - b over patients and its studentised bootstrap interval.
 
     Parameters
     ----------
@@ -150,54 +234,154 @@ def paired_interval(values_a, values_b, n_resamples=10_000, level=0.95, seed=0):
     Returns
     -------
     mean, lo, hi : float
-        In the unit of the values; `lo` and `hi` are NaN for one case.
+        In the unit of the values; equal differences give a point, and with fewer than 5 patients
+        `lo` and `hi` are NaN.
 
     Examples
     --------
-    >>> paired_interval([0.75, 1.0, 0.5], [0.5, 0.75, 0.25])
+    >>> paired_interval([0.75, 1.0, 0.5, 0.5, 1.0], [0.5, 0.75, 0.25, 0.25, 0.75])
     (0.25, 0.25, 0.25)
     """
     return mean_interval(_differences(values_a, values_b), n_resamples, level, seed)
 
 
-def paired_p_value(values_a, values_b, n_resamples=10_000, seed=0):
+def paired_p_value(values_a, values_b, n_resamples=N_RESAMPLES, seed=0):
     """Return the two-sided p-value of a paired bootstrap test over patients.
 
-    The null hypothesis is a mean difference of zero: the differences are centred, resampled by
-    patient, and p is the part of the resampled means as far from zero as the observed one,
-    counted as (1 + count) / (1 + n_resamples). The bootstrap is too sure of a handful of patients
-    (two that agree would give the smallest p there is), so p is never less than 2^(1 - n_cases),
-    the least that any test by exchanging the two methods within patients can give.
-    Simulated with normal differences, a true null falls below 0.01 in about 4 % of trials with 10
-    patients, 2 % with 20 and 1 % from 50 on: with few patients read p as too small.
+    The null hypothesis is a mean difference of zero. Test and interval are two readings of the
+    same resamples: p is below alpha exactly where :func:`paired_interval` of level 1 - alpha
+    (same `n_resamples` and `seed`) leaves zero out.
+
+    COVERAGE_OF_TESTS
 
     Parameters
     ----------
     values_a, values_b : array_like of float, shape (n_cases,)
         Two methods on the same patients, in the same order.
     n_resamples : int
-        Number of bootstrap resamples; no p lies below 1 / (1 + n_resamples).
+        Number of bootstrap resamples, at least 2,000; no p lies below 2 / (1 + n_resamples).
     seed : int or numpy.random.Generator
         Equal seeds draw equal patients.
 
     Returns
     -------
     float
-        In (0, 1]; 1 for one case, and where all pairs are equal.
+        In (0, 1]; 1 where all pairs are equal, NaN for fewer than 5 patients. Equal differences
+        other than zero have the least p there is: their interval is a point.
 
     Examples
     --------
-    >>> paired_p_value([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    >>> paired_p_value([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0])
     1.0
-    >>> paired_p_value([1.0, 2.0, 3.0], [0.0, 1.0, 2.0])  # three patients, 2^(1 - 3)
-    0.25
+    >>> paired_p_value([1.0, 2.0, 3.0], [0.0, 1.0, 1.5])  # too few
+    nan
     """
-    differences = _differences(values_a, values_b)
-    n_cases, observed = len(differences), differences.mean()
-    resampled = bootstrap_counts(n_cases, n_resamples, seed) @ differences / n_cases - observed
-    # Resampled means that equal the observed one but for rounding count as equal.
-    count = np.count_nonzero(np.abs(resampled) >= np.abs(observed) * (1 - 1e-12))
-    return float(max((1 + count) / (1 + n_resamples), 2.0 ** (1 - n_cases)))
+    differences = _differences(values_a, values_b)[None]
+    check_count("n_resamples", n_resamples, MIN_RESAMPLES)
+    if differences.shape[1] < MIN_CASES:
+        return np.nan
+    mean, error, freedom, true_means = _studentised(differences, n_resamples, seed)
+    t = mean / error if error else np.copysign(np.inf, mean)
+    below, above = np.count_nonzero(true_means <= 0), np.count_nonzero(true_means >= 0)
+    below = max((1 + below) / (1 + n_resamples), stats.t.sf(t, freedom))
+    above = max((1 + above) / (1 + n_resamples), stats.t.cdf(t, freedom))
+    return float(min(1.0, 2 * below, 2 * above))
+
+
+def interval_of_difference(first, second, correlation=0.0):
+    """Return the difference of two estimates and its interval, from the interval of each.
+
+    Each arm is the root of the sum of squares of the two arms that face it, less twice their
+    product times the correlation (Zou and Donner, Statistics in Medicine 2008: MOVER). Unlike
+    adding up standard errors this keeps what the two intervals have: unequal arms, and bounds.
+
+    Parameters
+    ----------
+    first, second : (value, lo, hi)
+        Two estimates with their intervals of one level.
+    correlation : float
+        Of the two estimates, in [-1, 1]; 0 for different patients.
+
+    Returns
+    -------
+    difference, lo, hi : float
+        ``first - second``; NaN bounds where either has none.
+
+    Examples
+    --------
+    >>> interval_of_difference((5.0, 2.0, 8.0), (3.0, -1.0, 7.0))
+    (2.0, -3.0, 7.0)
+    """
+    (value_a, lo_a, hi_a), (value_b, lo_b, hi_b) = first, second
+
+    def arm(of_a, of_b):
+        return np.sqrt(max(of_a**2 + of_b**2 - 2 * correlation * of_a * of_b, 0.0))
+
+    difference = value_a - value_b
+    lo = difference - arm(value_a - lo_a, hi_b - value_b)
+    return float(difference), float(lo), float(difference + arm(hi_a - value_a, value_b - lo_b))
+
+
+class _Studentised(NamedTuple):
+    """A mean, its standard error and degrees of freedom, and the true means by each resample."""
+
+    mean: float
+    error: float
+    freedom: float
+    true_means: np.ndarray  # (n_resamples,), sorted: mean - pivot * error
+
+
+def _studentised(values, n_resamples, seed):
+    """Resample (n_members, n_cases) by members and cases; one member: by cases alone."""
+    n_members, n_cases = values.shape
+    mean = values.mean()
+    deviations = values - mean
+    deviations[np.abs(deviations) <= ROUNDING * np.abs(values).max()] = 0.0
+    _, *observed = _resampled(deviations, np.ones((1, n_cases)), np.ones((1, n_members)))
+    means, *variances = _resampled(deviations, *_crossed_counts(values.shape, n_resamples, seed))
+    of_cases, of_members = (float(variance[0]) for variance in observed)
+    error = np.sqrt(of_cases + of_members)
+    if error == 0:
+        return _Studentised(values.flat[0], 0.0, n_cases - 1, np.full(n_resamples, values.flat[0]))
+    errors = np.maximum(np.sqrt(sum(variances)), SMALLEST_SPREAD * error)
+    true_means = np.sort(mean - means / errors * error)
+    true_means[np.abs(true_means) <= ROUNDING * np.abs(mean)] = 0.0  # zero but for rounding
+    shares = of_cases**2 / (n_cases - 1) + of_members**2 / max(n_members - 1, 1)
+    return _Studentised(mean, error, error**4 / shares, true_means)
+
+
+def _resampled(deviations, case_counts, member_counts):
+    """Return resampled means, and the squared standard errors due to cases and to members."""
+    n_members, n_cases = deviations.shape
+    case_means = member_counts @ deviations / n_members  # (n_resamples, n_cases)
+    member_means = case_counts @ deviations.T / n_cases  # (n_resamples, n_members)
+    means = np.einsum("rm,rm->r", member_counts, member_means) / n_members
+    of_cases = np.einsum("rc,rc,rc->r", case_counts, case_means, case_means) / n_cases
+    of_members = np.einsum("rm,rm,rm->r", member_counts, member_means, member_means) / n_members
+    of_cases, of_members = (np.maximum(s - means**2, 0.0) for s in (of_cases, of_members))
+    return means, of_cases / (n_cases - 1), of_members / max(n_members - 1, 1)
+
+
+def _bounded_interval(values, n_resamples, level, seed, bounds):
+    """Return mean and studentised interval of (n_members, n_cases), cut at `bounds`."""
+    n_beyond = _count_beyond(level, check_count("n_resamples", n_resamples, MIN_RESAMPLES))
+    if values.shape[1] < MIN_CASES:
+        return float(values.mean()), np.nan, np.nan
+    mean, error, freedom, true_means = _studentised(values, n_resamples, seed)
+    student = error * stats.t.ppf((1 + level) / 2, freedom)
+    lo = min(true_means[n_beyond - 1], mean - student)
+    hi = max(true_means[-n_beyond], mean + student)
+    lo, hi = max(lo, bounds[0]), min(hi, bounds[1])
+    return float(mean), float(min(lo, mean)), float(max(hi, mean))  # of values rounded over a bound
+
+
+def _count_beyond(level, n_resamples):
+    """Return which resample from either end is the bound: p >= 1 - level just where it counts."""
+    check_level(level)
+    n_beyond = int(np.ceil((1 - level) / 2 * (n_resamples + 1) - 1 - 1e-9))
+    if n_beyond < 1:
+        raise wrong_input("level", level, f"less than 1 - 2 / {n_resamples + 1}, or more resamples")
+    return n_beyond
 
 
 def _crossed_counts(shape, n_resamples, seed):
@@ -209,27 +393,28 @@ def _crossed_counts(shape, n_resamples, seed):
     return case_counts, bootstrap_counts(n_members, n_resamples, rng)
 
 
-def _bootstrap_bounds(resampled_values, level, n_cases):
-    """Return the percentile bounds of resampled values, NaN where one case tells nothing."""
-    bounds = _percentile_bounds(resampled_values, level)
-    return bounds if n_cases > 1 else (np.nan, np.nan)
+def check_level(level):
+    """Return `level` if it is the coverage of an interval."""
+    if not 0 < level < 1:
+        raise wrong_input("level", level, "a number between 0 and 1")
+    return level
 
 
 def _percentile_bounds(values, level):
     """Return the percentiles that leave (1 - level) / 2 of the values on either side."""
-    if not 0 < level < 1:
-        raise wrong_input("level", level, "a number between 0 and 1")
+    check_level(level)
     lo, hi = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(lo), float(hi)
 
 
 def _differences(values_a, values_b):
-    """Return a - b for two methods on the same cases."""
+    """Return a - b for two methods on the same cases, 0 where they differ by rounding only."""
     values_a = _check_values("values_a", values_a, (1,))
     values_b = _check_values("values_b", values_b, (1,))
     if values_a.shape != values_b.shape:
         raise wrong_input("values_b", f"{values_b.size} cases", f"the {values_a.size} of values_a")
-    return values_a - values_b
+    rounding = np.isclose(values_a, values_b, rtol=ROUNDING, atol=0.0)
+    return np.where(rounding, 0.0, values_a - values_b)
 
 
 def _check_values(name, values, n_axes):
@@ -239,3 +424,11 @@ def _check_values(name, values, n_axes):
         expected = f"{' or '.join(map(str, n_axes))} axes and at least one value"
         raise wrong_input(name, f"shape {values.shape}", expected)
     return check_finite(name, values)
+
+
+def _check_bounds(name, values, bounds):
+    """Refuse values outside `bounds` by more than the rounding of float32."""
+    lowest, highest = values.min(), values.max()
+    if lowest < bounds[0] - 1e-6 or highest > bounds[1] + 1e-6:
+        expected = f"values from {bounds[0]:g} to {bounds[1]:g}"
+        raise wrong_input(name, f"values from {lowest:g} to {highest:g}", expected)

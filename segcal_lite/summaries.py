@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from ._checks import check_finite, wrong_input
-from .statistics import case_interval, mean_interval, paired_p_value
+from .statistics import N_RESAMPLES, UNBOUNDED, case_interval, mean_interval, paired_p_value
+
+METRIC_BOUNDS = {  # the least and the largest value that a metric of the long tables can have
+    **dict.fromkeys(("dice", "ece", "mce", "auc"), (0.0, 1.0)),
+    "brier": (0.0, 2.0),
+    **dict.fromkeys(("nll", "hd95_mm", "assd_mm", "oodm"), (0.0, np.inf)),
+    "segment_entropy": (0.0, np.log(2)),
+}
 
 
 class BestMethod(NamedTuple):
@@ -21,7 +28,7 @@ class BestMethod(NamedTuple):
     p_values: pd.Series
 
 
-def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=10_000, seed=0):
+def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=N_RESAMPLES, seed=0):
     """Return the method that A's tables print in boldface: the best, significantly so.
 
     Parameters
@@ -32,6 +39,7 @@ def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=10_000, se
         True for Dice; False for distances and calibration scores.
     alpha : float
         Significant when p < alpha against every other method (no correction for their number).
+        Fewer than 5 cases have no p (NaN), and nothing is significant.
     n_resamples, seed
         As for :func:`paired_p_value`.
 
@@ -63,7 +71,7 @@ def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=10_000, se
 
 
 def summarise(
-    table, by, value="value", case="case", member=None, n_resamples=100, level=0.95, seed=0
+    table, by, value="value", case="case", member=None, n_resamples=N_RESAMPLES, level=0.95, seed=0
 ):
     """Return the mean and both intervals for each group of a long table.
 
@@ -72,7 +80,8 @@ def summarise(
     table : pandas.DataFrame
         Long form: one row for each group and case, or for each group, case and member.
     by : str or list of str
-        Columns that make a group; NaN in them is a group of its own.
+        Columns that make a group; NaN in them is a group of its own. Where ``metric`` is one of
+        them, the interval of the mean is cut at the bounds that `METRIC_BOUNDS` has for it.
     value, case : str
         Columns of the numbers (NaN: missing) and of the patients.
     member : str, optional
@@ -86,7 +95,8 @@ def summarise(
     pandas.DataFrame
         Columns `by`, ``mean, lo, hi, interval, n_cases, n_missing``; two rows a group, with
         ``interval`` ``"cases"`` and ``"mean"``. A case with a missing value is left out of the
-        mean and counted in ``n_missing``; a group with no case left has NaN throughout.
+        mean and counted in ``n_missing``; a group with no case left has NaN throughout, and with
+        fewer than 5 cases the interval of the mean is NaN.
 
     Examples
     --------
@@ -110,9 +120,10 @@ def summarise(
         intervals = {"cases": (np.nan,) * 3, "mean": (np.nan,) * 3}
         if n_cases:
             intervals["cases"] = case_interval(complete.mean(axis=0), level)
-            intervals["mean"] = mean_interval(complete, n_resamples, level, seed)
-        for name, bounds in intervals.items():
-            rows.append((*key, *bounds, name, n_cases, len(wide) - n_cases))
+            bounds = METRIC_BOUNDS.get(dict(zip(by, key, strict=True)).get("metric"), UNBOUNDED)
+            intervals["mean"] = mean_interval(complete, n_resamples, level, seed, bounds)
+        for name, interval in intervals.items():
+            rows.append((*key, *interval, name, n_cases, len(wide) - n_cases))
     columns = [*by, "mean", "lo", "hi", "interval", "n_cases", "n_missing"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -250,16 +250,14 @@ def fit_detectors(training, c=2.5):
     return fitted
 
 
-def detection_table(fitted, inside, outside, seed=0):
-    """Return one row a detector: AUC with bootstrap interval, and the counts at its threshold.
+def detection_table(fitted, inside, outside):
+    """Return one row a detector: AUC with its interval, and the counts at its threshold.
 
     Parameters
     ----------
     fitted : dict of Detector
     inside, outside : dict of ndarray
         Described in-distribution and OOD cases.
-    seed : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -271,7 +269,7 @@ def detection_table(fitted, inside, outside, seed=0):
     rows = []
     for name, detector in fitted.items():
         scores = [np.atleast_1d(detector.score(part[name])) for part in (inside, outside)]
-        area, lo, hi = auc_interval(*scores, seed=seed)
+        area, lo, hi = auc_interval(*scores)
         counts = detection_counts(*scores, detector.threshold)
         row = {"detector": name, "n_in": len(scores[0]), "n_out": len(scores[1])}
         for key, values in zip(("n_empty_in", "n_empty_out"), scores, strict=True):

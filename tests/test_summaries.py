@@ -77,10 +77,10 @@ def test_members_are_averaged_for_cases_and_resampled_for_the_mean():
     members = np.stack([BASELINE, BASELINE + 0.1, BASELINE**2])
     table = pd.concat([_long(values, seed=m, method="a") for m, values in enumerate(members)])
     shuffled = table.sample(frac=1, random_state=1)
-    summary = summarise(shuffled, by="method", member="seed", n_resamples=200)
+    summary = summarise(shuffled, by="method", member="seed", n_resamples=2000)
     bounds = [tuple(row) for row in summary[["mean", "lo", "hi"]].to_numpy()]
     assert bounds[0] == pytest.approx(case_interval(members.mean(axis=0)), rel=1e-12)
-    assert bounds[1] == pytest.approx(mean_interval(members, n_resamples=200), rel=1e-12)
+    assert bounds[1] == pytest.approx(mean_interval(members, n_resamples=2000), rel=1e-12)
     assert summary["n_cases"].tolist() == [30, 30]
 
 
@@ -99,6 +99,30 @@ def test_one_case():
     assert summary.loc[0, ["mean", "lo", "hi"]].tolist() == [0.5, 0.5, 0.5]
     assert summary.loc[1, "mean"] == 0.5
     assert summary.loc[1, ["lo", "hi"]].isna().all()
+
+
+def test_four_cases_have_no_interval_of_the_mean():
+    summary = summarise(_long(BASELINE[:4], method="a"), by="method")
+    assert np.isfinite(summary.loc[0, ["mean", "lo", "hi"]].tolist()).all()
+    assert summary.loc[1, "mean"] == BASELINE[:4].mean()
+    assert summary.loc[1, ["lo", "hi"]].isna().all()
+
+
+def test_a_known_metric_keeps_its_bounds():
+    good = np.array([0.99, 0.98, 0.97, 0.99, 0.8, 0.98])
+    assert mean_interval(good)[2] > 1
+    table = pd.concat([_long(values, metric=name) for name, values in _metric_values(good).items()])
+    summary = summarise(table, by=["metric"]).query("interval == 'mean'").set_index("metric")
+    assert summary.hi["dice"] == 1
+    assert summary.lo["ece"] == summary.lo["nll"] == summary.lo["hd95_mm"] == 0
+    assert summary.hi["another"] == mean_interval(good)[2]
+    with pytest.raises(ValueError, match="^values: found values from 80 to 99, expected .* 0 to 1"):
+        summarise(_long(100 * good, metric="dice"), by="metric")
+
+
+def _metric_values(good):
+    bad = 1 - good
+    return {"dice": good, "another": good, "ece": bad, "nll": 3 * bad, "hd95_mm": 50 * bad}
 
 
 def test_other_column_names():
@@ -154,20 +178,20 @@ def test_every_other_method_must_be_beaten():
 
 def test_alpha_is_a_strict_bound():
     table = pd.DataFrame({"a": BASELINE, "b": BASELINE + 0.1})
-    smallest = 1 / 100
-    assert not mark_best(table, True, alpha=smallest, n_resamples=99).is_significant
-    assert mark_best(table, True, alpha=smallest * 1.01, n_resamples=99).is_significant
+    smallest = 2 / 2001
+    assert not mark_best(table, True, alpha=smallest, n_resamples=2000).is_significant
+    assert mark_best(table, True, alpha=smallest * 1.01, n_resamples=2000).is_significant
+
+
+def test_four_cases_have_no_p_value_and_no_mark():
+    best = mark_best(pd.DataFrame({"a": BASELINE[:4], "b": BASELINE[:4] + 0.5}), True)
+    assert (best.method, best.is_significant) == ("b", False)
+    assert np.isnan(best.p_values["a"])
 
 
 def test_equal_methods_are_not_significant():
     best = mark_best(pd.DataFrame({"a": BASELINE, "b": BASELINE}), True)
     assert (best.method, best.is_significant, best.p_values["b"]) == ("a", False, 1.0)
-
-
-def test_a_handful_of_cases_marks_nothing():
-    table = pd.DataFrame({"a": BASELINE[:3], "b": BASELINE[:3] + 0.5})
-    best = mark_best(table, True)
-    assert (best.method, best.is_significant) == ("b", False)
 
 
 def test_mark_best_refuses_what_it_cannot_compare():

@@ -24,6 +24,12 @@ def main(arguments=None):
     demo.add_argument("--volumes", help="a dataset with one organ (notebook 07)")
     leave_out = "cases, and sets, to go on without"
     demo.add_argument("--leave-out", nargs="+", metavar="NAME", help=leave_out)
+    crop = "two multiples of 16: pixels that the 2D networks see (default: as the profile says)"
+    demo.add_argument("--crop-size", nargs=2, type=int, metavar="N", help=crop)
+    volume = "three multiples of 16: voxels that notebook 07's networks see"
+    demo.add_argument("--volumes-crop-size", nargs=3, type=int, metavar="N", help=volume)
+    cut = "keep the voxels, even if a crop then cuts away more than 1 %% of a segment"
+    demo.add_argument("--cut-foreground", action="store_true", help=cut)
     demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
     demo.add_argument("--out", default="runs/demo", help="run folder")
     demo.add_argument("--seed", type=int, default=0)

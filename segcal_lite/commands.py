@@ -32,7 +32,21 @@ OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of 
 }
 
 
-def demo(data, task, profile, out, seed, device, sets=None, volumes=None, leave_out=None, **scale):
+def demo(
+    data,
+    task,
+    profile,
+    out,
+    seed,
+    device,
+    sets=None,
+    volumes=None,
+    leave_out=None,
+    crop_size=None,
+    volumes_crop_size=None,
+    cut_foreground=False,
+    **scale,
+):
     """Run the notebooks in order on one run folder, then gather ``index.html``.
 
     Those of `OTHER_DATA` run on phantoms where the others do, or where theirs are given.
@@ -42,16 +56,19 @@ def demo(data, task, profile, out, seed, device, sets=None, volumes=None, leave_
     others = {"sets": sets or default, "volumes": volumes or default}
     absent = left_out_of({"data": str(data)} | others, leave_out)
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
+    common["cut_foreground"] = cut_foreground
     names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
     started = time.monotonic()
     with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
         written = []
         for number, name in enumerate(names, start=1):
             print(f"[{number}/{len(names)}] {name}", flush=True)
-            own = {"data": str(data), "task": task} | scale
-            if name in OTHER_DATA:
-                own = {OTHER_DATA[name]: str(others[OTHER_DATA[name]])}
-            own["leave_out"] = absent[OTHER_DATA.get(name, "data")]
+            kind = OTHER_DATA.get(name, "data")
+            own = {kind: str(others.get(kind, data)), "leave_out": absent[kind]}
+            if kind == "data":
+                own |= {"task": task, "crop_size": crop_size, **scale}
+            if kind == "volumes":
+                own["crop_size"] = volumes_crop_size
             parameters = common | own
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name

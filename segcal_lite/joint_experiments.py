@@ -257,7 +257,7 @@ def open_joint_experiment(
     report=print,
     leave_out=None,
     crop_size=None,
-    cut_foreground=None,
+    cut_foreground=False,
     **scale,
 ):
     """Open a run folder of many sets: read or draw each, prepare every case.
@@ -280,8 +280,9 @@ def open_joint_experiment(
         Sets and cases to go on without, as in `set_files.read_sets`; none of phantoms.
     crop_size : tuple of three int, optional
         Of all sets; by default as the file of sets says.
-    cut_foreground : bool, optional
-        Of all sets: go on though the crop cuts away more than `grids.MOST_CUT` of an organ.
+    cut_foreground : bool
+        Go on with all sets though a crop cuts away more than `grids.MOST_CUT` of an organ; else
+        with those of which the file of sets says so.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -301,10 +302,12 @@ def open_joint_experiment(
     if is_phantom and left_out:
         raise wrong_input("leave_out", named(left_out), "none, since all phantoms are fit")
     sources = None if is_phantom else read_sets(resolve_path(data), seed, left_out)
+    if is_phantom and crop_size:
+        raise wrong_input(
+            "crop_size", crop_size, "None, since phantoms are as large as the profile"
+        )
     given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
-    given = {key: value for key, value in given.items() if value is not None}
-    if is_phantom and given:
-        raise wrong_input("sets", f"phantoms and {' and '.join(given)}", "sets of your own for it")
+    given = {key: value for key, value in given.items() if value}
     sources = sources and {name: replace(one, **given) for name, one in sources.items()}
     known = tuple(ORGAN_SETS if is_phantom else sources)
     for name in sets or ():

@@ -36,6 +36,8 @@ figcaption {{ color: #444 }}
 <h2>What these numbers allow</h2>
 <p>{rules}</p>
 {verdicts}
+<h2>What the networks saw</h2>
+{crops}
 <h2>Main table</h2>
 {table}
 <h2>Figures</h2>
@@ -43,6 +45,12 @@ figcaption {{ color: #444 }}
 </body>
 </html>
 """
+
+
+OF_THE_PATIENT = (
+    "Dice, HD95 and ASSD are of the patient: what a crop cut away counts as missed. NLL, Brier score, "
+    "ECE and MCE are of the voxels that the networks saw."
+)
 
 
 def execute_notebook(source, target, parameters, kernel):
@@ -110,6 +118,7 @@ def write_index(folder, titles):
         notebooks="\n".join(links),
         rules=html.escape(RULES),
         verdicts=_verdicts(folder),
+        crops=_crops(folder),
         table=_table(folder / "tables" / "calibration.csv"),
         figures="\n".join(_figure(path) for path in sorted((folder / "figures").glob("*.png"))),
     )
@@ -130,6 +139,18 @@ def _verdicts(folder):
             text = rows[columns].to_html(index=False, border=0, classes="verdicts")
         shown += [f"<h3>{title}</h3>", text] if len(rows) else []
     return "\n".join(shown)
+
+
+def _crops(folder):
+    """What was settled on voxels, slices and crops of the run's data, and what is cut away."""
+    found = []
+    for path in sorted(folder.glob("**/prepared/grid.json")):
+        where = path.parent.parent.relative_to(folder).as_posix()
+        notes = read_json(path)["notes"]
+        found += [note if where == "." else f"{where}: {note}" for note in notes]
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in found)
+    told = f"<ul>{items}</ul>" if found else "<p>The crops hold all foreground.</p>"
+    return f"{told}\n<p>{OF_THE_PATIENT}</p>"
 
 
 def _table(path):

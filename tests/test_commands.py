@@ -54,3 +54,11 @@ def test_names_that_nothing_has_are_refused_before_anything_runs(handed, tmp_pat
     with pytest.raises(ValueError, match="--leave-out: found heart_001, expected names of cases"):
         handed("--leave-out", "heart_001")
     assert not (tmp_path / "out").exists()
+
+
+def test_crops_go_to_the_networks_they_are_for(handed):
+    given = handed("--crop-size", 128, 96, "--volumes-crop-size", 32, 32, 16, "--cut-foreground")
+    assert given["01_preprocessing"]["crop_size"] == [128, 96]
+    assert given["07_volumetric"]["crop_size"] == [32, 32, 16]
+    assert "crop_size" not in given["06_joint_training"]
+    assert {parameters["cut_foreground"] for parameters in given.values()} == {True}

@@ -90,6 +90,16 @@ def test_an_index_without_verdicts_says_so(run):
     assert "Take care" not in text
 
 
+def test_the_index_says_what_the_crop_cuts_away(run):
+    assert "The crops hold all foreground." in pages.write_index(run, {}).read_text()
+    lost = "the crop cuts away 12.5 % of <RV> on average"
+    write_json(run / "prepared" / "grid.json", {"slice_axis": 2, "notes": []})
+    write_json(run / "sets" / "a" / "prepared" / "grid.json", {"slice_axis": 2, "notes": [lost]})
+    text = pages.write_index(run, {}).read_text()
+    assert f"<li>sets/a: {html.escape(lost)}</li>" in text
+    assert "what a crop cut away counts as missed" in text
+
+
 def test_results_carry_their_provenance(run, monkeypatch, tmp_path):
     monkeypatch.setattr(published, "project_root", lambda: tmp_path)
     written = published.publish(run, "heart")

@@ -48,8 +48,8 @@ figcaption {{ color: #444 }}
 
 
 OF_THE_PATIENT = (
-    "Dice, HD95 and ASSD are of the patient: what a crop cut away counts as missed. NLL, Brier score, "
-    "ECE and MCE are of the voxels that the networks saw."
+    "Dice, HD95 and ASSD are of the patient: what a crop cut away counts as missed. NLL, Brier "
+    "score, ECE and MCE are of the voxels that the networks saw."
 )
 
 

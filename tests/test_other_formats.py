@@ -112,8 +112,9 @@ def test_nrrd_without_voxel_sizes_asks_for_them(tmp_path, lines):
     path = write_nrrd(tmp_path / "a.nrrd", lines)
     with pytest.raises(ValueError, match="a.nrrd: found no voxel size, expected one in its header"):
         doubts_of(path)
-    volume, _ = doubts_of(path, (0.8, 0.9, 3))
+    volume, doubts = doubts_of(path, (0.8, 0.9, 3))
     assert volume.spacing_mm == pytest.approx((0.8, 0.9, 3))
+    assert doubts == [f"{path}: {NO_AXES} L, P, S."]  # a space without directions names no axes
 
 
 def test_metaimage_without_element_spacing_asks_for_it(tmp_path):
@@ -317,6 +318,9 @@ def test_companions(tmp_path):
     assert beside[".mhd"][0].name in ("a.raw", "a.zraw")
     assert beside[".nhdr"][0].name in ("b.raw", "b.raw.gz")
     assert beside[".mha"] == beside[".nrrd"] == ()
+    header, voxels = tmp_path / "f.hdr", tmp_path / "f.img"
+    assert (voxel_files(header), voxel_files(voxels)) == ((voxels,), ())
+    assert (companion_files(header), companion_files(voxels)) == ((voxels,), (header,))
     path = picture(tmp_path / "e_0000.png", GREY)
     assert companion_files(path) == ()
     (tmp_path / "e.json").write_text('{"spacing": [1, 1, 1]}')

@@ -38,8 +38,8 @@ DICOM, MetaImage, NRRD, PNG and TIFF need `pip install -e '.[data]'` in the proj
 
 In `report.csv` x, y and z count voxels, x_mm to z_mm are their sizes, min_0 and max_0 the range of
 channel 0, NAME_ml a segment's volume, and doubts says what a header left open or contradicted. Of
-files without a voxel size `pairs` asks for one, in a column `spacing_mm` such as 0.8x0.8x3. On the sheet each
-case shows its slice with most segments; R marks the patient's right.
+files without a voxel size `pairs` asks for one, in a column `spacing_mm` such as 0.8x0.8x3. On the
+sheet each case shows its slice with most segments; R marks the patient's right.
 
 A folder in nnU-Net's or MSD's layout needs no conversion: `python -m data_scripts.check DIR` says
 case by case whether it is fit.

@@ -422,3 +422,21 @@ def test_pictures_beside_volumes_are_no_volumes(tmp_path):
     assert [case.name for case in read_dataset(folder).cases] == ["a", "b", "c"]
     (folder / "dataset.json").unlink()
     assert [case.name for case in read_dataset(folder).cases] == ["a", "b", "c"]
+
+
+# ---- real volumes
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_a_real_volume_is_the_same_in_another_format(real_data, tmp_path, ending):
+    folder = real_data / "Task04_Hippocampus"
+    source = sorted((folder / "imagesTr").glob("hippocampus_*.nii.gz"))[0]
+    for path, read in (
+        (source, read_volume),
+        (folder / "labelsTr" / source.name, read_label),
+    ):
+        converted = tmp_path / f"{read.__name__}{ending}"
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(converted))
+        volume, expected = read(converted), read(path)
+        np.testing.assert_array_equal(volume.data, expected.data)
+        np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-5)

@@ -34,11 +34,12 @@ DEST gets `imagesTr`, `labelsTr`, `dataset.json`, `cases.csv` (case, domain, spl
 `sources.csv` (SHA-256 of every source file), `report.csv` and `contact_sheet.png`: look at it. The
 same command goes on where it was stopped, converts nothing twice, and refuses a source that has
 changed. The exit status is 1 if a case could not be converted; the report says which and why.
-DICOM, MetaImage and NRRD need `pip install -e '.[data]'` in the project's `.venv`.
+DICOM, MetaImage, NRRD, PNG and TIFF need `pip install -e '.[data]'` in the project's `.venv`.
 
 In `report.csv` x, y and z count voxels, x_mm to z_mm are their sizes, min_0 and max_0 the range of
-channel 0, NAME_ml a segment's volume, and doubts says what a header left open. On the sheet each
-case shows its slice with most segments; R marks the patient's right.
+channel 0, NAME_ml a segment's volume, and doubts says what a header left open or contradicted. Of
+files without a voxel size `pairs` asks for one, in a column `spacing_mm` such as 0.8x0.8x3. On the
+sheet each case shows its slice with most segments; R marks the patient's right.
 
 A folder in nnU-Net's or MSD's layout needs no conversion: `python -m data_scripts.check DIR` says
 case by case whether it is fit.

@@ -91,9 +91,13 @@ def read_other(path, spacing_mm=None):
 
 
 def companion_files(path):
-    """Return what belongs to a file beside it: voxels of a header, or a picture's voxel size."""
-    is_sized = path.suffix.lower() in PICTURES and _spacing_file(path).is_file()
-    return (_spacing_file(path),) if is_sized else voxel_files(path)
+    """Return what belongs to a file beside it: voxels, header, or a picture's voxel size."""
+    suffix = path.suffix.lower()
+    if suffix == ".img":
+        return (path.with_suffix(".hdr"),)
+    if suffix in PICTURES and _spacing_file(path).is_file():
+        return (_spacing_file(path),)
+    return voxel_files(path)
 
 
 def voxel_files(path):

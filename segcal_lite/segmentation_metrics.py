@@ -1,7 +1,9 @@
 """Overlap and surface distance of two binary masks: Dice, HD95, ASSD.
 
 The surface of a mask is its set of voxels with a background voxel across at least one face; what
-lies beyond the image counts as background. Distances run between voxel centres, in mm.
+lies beyond the image counts as background. Distances run between voxel centres, in mm. So a single
+slice given as a volume (X, Y, 1) is surface throughout, in MONAI too; given as (X, Y) its surface
+is its contour.
 
 Empty masks, one rule for every metric (:func:`empty_mask_case` lets a caller count them):
 

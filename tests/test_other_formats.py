@@ -112,8 +112,9 @@ def test_nrrd_without_voxel_sizes_asks_for_them(tmp_path, lines):
     path = write_nrrd(tmp_path / "a.nrrd", lines)
     with pytest.raises(ValueError, match="a.nrrd: found no voxel size, expected one in its header"):
         doubts_of(path)
-    volume, _ = doubts_of(path, (0.8, 0.9, 3))
+    volume, doubts = doubts_of(path, (0.8, 0.9, 3))
     assert volume.spacing_mm == pytest.approx((0.8, 0.9, 3))
+    assert doubts == [f"{path}: {NO_AXES} L, P, S."]  # a space without directions names no axes
 
 
 def test_metaimage_without_element_spacing_asks_for_it(tmp_path):
@@ -317,6 +318,9 @@ def test_companions(tmp_path):
     assert beside[".mhd"][0].name in ("a.raw", "a.zraw")
     assert beside[".nhdr"][0].name in ("b.raw", "b.raw.gz")
     assert beside[".mha"] == beside[".nrrd"] == ()
+    header, voxels = tmp_path / "f.hdr", tmp_path / "f.img"
+    assert (voxel_files(header), voxel_files(voxels)) == ((voxels,), ())
+    assert (companion_files(header), companion_files(voxels)) == ((voxels,), (header,))
     path = picture(tmp_path / "e_0000.png", GREY)
     assert companion_files(path) == ()
     (tmp_path / "e.json").write_text('{"spacing": [1, 1, 1]}')
@@ -418,3 +422,21 @@ def test_pictures_beside_volumes_are_no_volumes(tmp_path):
     assert [case.name for case in read_dataset(folder).cases] == ["a", "b", "c"]
     (folder / "dataset.json").unlink()
     assert [case.name for case in read_dataset(folder).cases] == ["a", "b", "c"]
+
+
+# ---- real volumes
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_a_real_volume_is_the_same_in_another_format(real_data, tmp_path, ending):
+    folder = real_data / "Task04_Hippocampus"
+    source = sorted((folder / "imagesTr").glob("hippocampus_*.nii.gz"))[0]
+    for path, read in (
+        (source, read_volume),
+        (folder / "labelsTr" / source.name, read_label),
+    ):
+        converted = tmp_path / f"{read.__name__}{ending}"
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(converted))
+        volume, expected = read(converted), read(path)
+        np.testing.assert_array_equal(volume.data, expected.data)
+        np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-5)

@@ -396,6 +396,16 @@ def test_a_unit_sform_is_told_once(tmp_path):
     assert len(caught) == 1
 
 
+def test_a_unit_pixdim_is_told_once(tmp_path):
+    path = save_both(tmp_path / "a.nii", OBLIQUE, OBLIQUE)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<3f", raw, PIXDIM + 4, 1, 1, 1)
+    path.write_bytes(raw)
+    with pytest.warns(UserWarning, match="those of the affine are used") as caught:
+        read_volume(path)
+    assert len(caught) == 1
+
+
 def test_a_broken_qform_beside_an_sform_hurts_nobody(tmp_path):
     patches = {QFORM_CODE: ("<h", 1), QUATERNION: ("<3f", 1.0, 1.0, 1.0)}
     path = save(tmp_path / "a.nii", counting((4, 3, 2)), header=patches)

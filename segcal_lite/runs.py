@@ -184,8 +184,10 @@ def read_table(path, sealed=False, remove=None):
     >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
     >>> rows = {"case": ["002", "NA"], "segment": ["1", None], "value": [0.5, None]}
     >>> write_table(path, pd.DataFrame(rows))
-    >>> read_table(path).fillna("missing").to_dict("list")
-    {'case': ['002', 'NA'], 'segment': ['1', 'missing'], 'value': [0.5, 'missing']}
+    >>> read_table(path)
+      case segment  value
+    0  002       1    0.5
+    1   NA     NaN    NaN
     """
     import pandas as pd
 

@@ -21,6 +21,7 @@ from .preprocessing import (
     valid_box,
 )
 from .runs import (
+    ASIDE,
     check_same_settings,
     read_json,
     read_table,
@@ -137,7 +138,7 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             found, expected = "prepared cases without settings.json", "both; remove the folder"
             raise wrong_input(folder, found, expected)
         write_json(folder / "settings.json", settings)
-        for left in folder.glob(".partial-*"):  # by a process that was killed
+        for left in folder.glob(f"{ASIDE}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
         with warnings.catch_warnings(record=True) as header_conflicts:

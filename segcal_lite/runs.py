@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from ._checks import wrong_input
 
+ASIDE = ".partial-"  # begins the name of what is not whole yet
 TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it looks like a number
     *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
@@ -79,14 +80,16 @@ def written_aside(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
+    is_nested = any(folder.name.startswith(ASIDE) for folder in path.parents)
     _remove(partial)  # of a killed process of this number
     try:
         yield partial
-        for part in (*partial.rglob("*"), partial):
+        for part in () if is_nested else (*partial.rglob("*"), partial):  # the outer one does it
             _flush(part)
         partial.replace(path)
-        _flush(path.parent)
+        if not is_nested:
+            _flush(path.parent)
     finally:
         _remove(partial)
 

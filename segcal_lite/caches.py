@@ -24,6 +24,7 @@ from .preprocessing import (
     valid_box,
 )
 from .runs import (
+    ASIDE,
     check_same_settings,
     read_json,
     read_table,
@@ -205,7 +206,7 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             write_json(folder / "settings.json", settings)
         for note in grid.notes:
             report(note)
-        for left in folder.glob(".partial-*"):  # by a process that was killed
+        for left in folder.glob(f"{ASIDE}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
         with warnings.catch_warnings(record=True) as header_conflicts:

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from ._checks import wrong_input
 
+ASIDE = ".partial-"  # begins the name of what is not whole yet
 TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it looks like a number
     *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
@@ -80,14 +81,16 @@ def written_aside(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
+    is_nested = any(folder.name.startswith(ASIDE) for folder in path.parents)
     _remove(partial)  # of a killed process of this number
     try:
         yield partial
-        for part in (*partial.rglob("*"), partial):
+        for part in () if is_nested else (*partial.rglob("*"), partial):  # the outer one does it
             _flush(part)
         partial.replace(path)
-        _flush(path.parent)
+        if not is_nested:
+            _flush(path.parent)
     finally:
         _remove(partial)
 
@@ -185,8 +188,10 @@ def read_table(path, sealed=False, remove=None):
     >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
     >>> rows = {"case": ["002", "NA"], "segment": ["1", None], "value": [0.5, None]}
     >>> write_table(path, pd.DataFrame(rows))
-    >>> read_table(path).fillna("missing").to_dict("list")
-    {'case': ['002', 'NA'], 'segment': ['1', 'missing'], 'value': [0.5, 'missing']}
+    >>> read_table(path)
+      case segment  value
+    0  002       1    0.5
+    1   NA     NaN    NaN
     """
     import pandas as pd
 

@@ -182,10 +182,12 @@ def test_what_has_its_name_is_on_the_disk(tmp_path, calls):
     with runs.written_aside(tmp_path / "case") as folder:
         (folder / "below").mkdir(parents=True)
         (folder / "below" / "image.npy").touch()
+        runs.write_json(folder / "record.json", {})  # flushed once, with the folder
+    assert calls.pop(0) == ("rename", "record.json")
     partial = f".partial-{os.getpid()}-case"
-    inside = {("flush", name) for name in ("below", "image.npy", partial)}
-    assert set(calls[:3]) == inside
-    assert calls[3:] == [("rename", "case"), ("flush", tmp_path.name)]
+    inside = {("flush", name) for name in ("below", "image.npy", "record.json", partial)}
+    assert set(calls[:4]) == inside
+    assert calls[4:] == [("rename", "case"), ("flush", tmp_path.name)]
 
 
 def test_a_system_that_flushes_no_folder_is_no_obstacle(tmp_path, monkeypatch):

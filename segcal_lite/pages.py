@@ -128,10 +128,12 @@ def write_index(folder, titles):
 
 
 def _verdicts(folder):
-    """The notebooks' verdicts as HTML: first what allows no conclusion or went wrong."""
+    """The notebooks' verdicts as HTML: first what has a reason, claims of one reason together."""
     table = read_verdicts(folder)
     if table.empty:
         return "<p>No notebook of this run has written a verdict.</p>"
+    together = table.groupby(["notebook", "verdict", "why"], sort=False).claim
+    table = together.agg("; ".join).reset_index()[table.columns]
     warned, shown = table.why != "", []
     for title, rows in (("Take care", table[warned]), ("The rest", table[~warned])):
         columns = rows.columns if title == "Take care" else rows.columns.drop("why")

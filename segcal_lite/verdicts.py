@@ -71,7 +71,7 @@ def doubts(n_test=None, n_validation=None, dice=None):
 
 
 def no_conclusion(reasons):
-    """Return the verdict of some reasons, an empty text if there are none.
+    """Return the verdict of some reasons (texts), an empty one if there are none.
 
     Examples
     --------

@@ -203,6 +203,23 @@ def test_joint_training_is_judged_where_one_of_both_networks_works(metric, sign,
     assert found.n.tolist() == [12]
 
 
+def test_the_page_of_a_run_gets_the_sum_of_all_sets(tmp_path):
+    few, poor = "4 test cases, at least 10 needed", "mean Dice 0.38, at least 0.5 needed"
+    doubtful = [f"no conclusion: {few}", f"no conclusion: {few}; {poor}"]
+    names = {"poor": [], "experiment": SimpleNamespace(out=tmp_path)}
+    names["count_verdicts"] = lambda rows: "counted"
+    for last in ("differences", "against_chains"):
+        found = doubtful if last == "differences" else [*doubtful, "better"]
+        rows = [(metric, text) for metric in ("dice", "ece_box") for text in found]
+        names[last] = pd.DataFrame(rows, columns=["metric", "verdict"])
+    execute("06_joint_training", "def summed_up", **names)
+    assert read_verdicts(tmp_path)[["verdict", "why"]].to_numpy().tolist() == [
+        ["yes", ""],
+        *[["no conclusion", f"{few}; {poor}"]] * 2,
+        *[["counted", ""]] * 2,
+    ]
+
+
 def test_training_names_collapsed_members_and_few_validation_cases(tmp_path):
     experiment = SimpleNamespace(
         out=tmp_path,

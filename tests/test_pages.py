@@ -70,13 +70,14 @@ def test_the_index_says_first_what_allows_no_conclusion(run):
     )
     poor = "; ".join(f"mean Dice 0.31 (set {number}), at least 0.5 needed" for number in range(9))
     claims = {"test cases of <i>a & b</i>": "no conclusion: 6 test cases, at least 10 needed"}
+    claims["test cases of c"] = claims["test cases of <i>a & b</i>"]  # for the same reason
     claims |= {"a detector": f"no conclusion: {poor}", "threshold": "4 of 4: it does not work"}
     write_verdicts(run, "03_calibration", claims)
     text = pages.write_index(run, {}).read_text()
     assert html.escape(RULES) in text
     warned, fine = text.split("<h3>Take care</h3>")[1].split("<h3>The rest</h3>")
-    assert "test cases of &lt;i&gt;a &amp; b&lt;/i&gt;" in warned
-    assert "<td>6 test cases, at least 10 needed</td>" in warned
+    assert "<td>test cases of &lt;i&gt;a &amp; b&lt;/i&gt;; test cases of c</td>" in warned
+    assert warned.count("<td>6 test cases, at least 10 needed</td>") == 1
     assert "<td>seed 1: Dice 0.03</td>" in warned
     assert f"<td>{poor}</td>" in warned  # whole
     assert "<td>it does not work</td>" in warned

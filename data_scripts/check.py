@@ -57,9 +57,9 @@ def _check(folder, task, leave_out, workers):
     for name in sorted(unfit.keys() | fit.keys()):
         problem = unfit.get(name)
         print(f"  {name}: {problem or f'fit ({fit[name].domain}, {fit[name].split})'}")
-    for line in count_voxels([found[name] for name in fit]):
-        print(line)
     for line in describe_crops(replace(dataset, cases=tuple(fit.values())), task) if fit else ():
+        print(line)
+    for line in count_voxels([found[name] for name in fit]):
         print(line)
     absent = set(SPLITS) - {case.split for case in fit.values()}
     if absent:

@@ -830,12 +830,12 @@ def test_check_counts_cases_without_foreground_and_ignored_voxels(tmp_path, caps
 
 def test_check_names_files_that_nobody_reads_and_numbers_that_are_wrong(tmp_path, capsys, discs):
     folder = shutil.copytree(discs, tmp_path / "discs")
-    (folder / "imagesTr/f_0000.mhd").touch()
+    (folder / "imagesTr/f_0000.mgz").touch()
     description = json.loads((folder / "dataset.json").read_text()) | {"numTraining": 99}
     (folder / "dataset.json").write_text(json.dumps(description))
     assert check.main([str(folder), "--workers", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "note: files that belong to no case, not read: imagesTr/f_0000.mhd" in lines
+    assert "note: files that belong to no case, not read: imagesTr/f_0000.mgz" in lines
     assert "note: numTraining in dataset.json announces 99 cases, found 6" in lines
     (folder / "cases.csv").unlink()
     assert check.main([str(folder), "--workers", "1"]) == 1

@@ -463,11 +463,11 @@ def test_endings_in_capitals_are_read(folder):
 
 
 def test_files_that_are_not_read_are_named(folder):
-    for name in ("imagesTr/g_0000.mhd", "labelsTr/g.mhd", "labelsTr/.hidden"):
+    for name in ("imagesTr/g_0000.mgz", "labelsTr/g.mgz", "labelsTr/.hidden"):
         (folder / name).touch()
     notes = read_dataset(folder).notes
     assert notes[0] == (
-        "files that belong to no case, not read: imagesTr/g_0000.mhd, labelsTr/g.mhd"
+        "files that belong to no case, not read: imagesTr/g_0000.mgz, labelsTr/g.mgz"
     )
 
 
@@ -481,10 +481,10 @@ def test_fewer_cases_than_announced_are_refused(folder):
     write_json(folder, numTraining=len(NAMES))
     assert len(read_dataset(folder).cases) == len(NAMES)
     write_json(folder, numTraining=99)
-    (folder / "imagesTr/g_0000.mhd").touch()
+    (folder / "imagesTr/g_0000.mgz").touch()
     assert message_of(folder) == (
         "/dataset.json, numTraining: found 99 announced and 6 in imagesTr and labelsTr "
-        "(not read: imagesTr/g_0000.mhd), expected one number; add what is missing, correct it, "
+        "(not read: imagesTr/g_0000.mgz), expected one number; add what is missing, correct it, "
         "or name the cases in cases.csv."
     )
 

@@ -111,7 +111,8 @@ def test_distances_on_one_slice_are_those_of_its_contours():
     truth = np.zeros((30, 24, 1), np.uint8)
     truth[4:24, 4:16] = 1
     whole = (slice(0, 30), slice(0, 24), slice(0, 1))
-    case = SimpleNamespace(regions={"whole": whole}, labels=truth, spacing_mm=(0.8, 1.2, 5.0))
+    on_patient = {"patient_targets": truth, "on_patient": lambda predicted: predicted}
+    case = SimpleNamespace(regions={"whole": whole}, spacing_mm=(0.8, 1.2, 5.0), **on_patient)
     rows = evaluation._segment_rows({"method": "baseline"}, case, probs, ("organ",))
     found = {row["metric"]: row["value"] for row in rows}
     masks = [torch.tensor(mask[None, None, ..., 0]) for mask in (truth == 1, probs.argmax(0) == 1)]
@@ -251,7 +252,7 @@ def score_altered(folder, out, settings, **task):
     )
     score_cases(scoring, folder, ["disc5"], "cpu")
     case = {case.name: case for case in read_prepared(folder)}["disc5"]
-    return scoring, case, pd.read_csv(scoring.folder / "disc5.csv")
+    return scoring, case, read_table(scoring.folder / "disc5.csv", sealed=True)
 
 
 def without_segment(table):

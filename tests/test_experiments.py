@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.checkpoints import read_history
 from segcal_lite.experiments import open_experiment
+from segcal_lite.runs import write_table
 from segcal_lite.signatures import case_signatures, case_spectrum
 from segcal_lite.spectral import spectral_signature
 
@@ -236,10 +238,11 @@ def test_a_run_names_collapsed_members_and_few_cases(experiment, scores):
     member = experiment.members("ce")[1]
     path = member.folder / "history.csv"
     kept = path.read_text()
-    first = pd.read_csv(experiment.members("ce")[0].folder / "history.csv").validation_dice.max()
+    first = read_history(experiment.members("ce")[0].folder).validation_dice.max()
     lines = []
     try:
-        pd.read_csv(path).assign(validation_dice=0.03).to_csv(path, index=False)
+        history = read_history(member.folder).assign(validation_dice=0.03)
+        write_table(path, history, sealed=True)
         experiment.scores(report=lines.append)
     finally:
         path.write_text(kept)

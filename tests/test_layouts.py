@@ -208,12 +208,12 @@ def test_names_in_a_training_list_may_have_capitals(tmp_path):
 
 def test_files_that_belong_to_no_case_are_named(tmp_path):
     touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0000.png", "imagesTr/.hidden")
-    touch(tmp_path, "labelsTr/a.nii.gz", "labelsTr/notes.txt", "imagesTr/f_0000.mhd")
+    touch(tmp_path, "labelsTr/a.nii.gz", "labelsTr/notes.txt", "imagesTr/f_0000.mgz")
     (tmp_path / "labelsTr" / "old").mkdir()
     unread = unread_files(tmp_path, *find_files(tmp_path, ".nii.gz"))
     assert unread == [
         "imagesTr/a_0000.png",
-        "imagesTr/f_0000.mhd",
+        "imagesTr/f_0000.mgz",
         "labelsTr/notes.txt",
         "labelsTr/old",
     ]

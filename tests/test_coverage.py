@@ -85,7 +85,7 @@ def test_the_targets_are_met(coverage):
 
 
 def test_the_benchmark_still_measures_what_is_kept(tmp_path, coverage):
-    path = project_root() / "tests" / "benchmarks" / "coverage.py"
+    path = project_root() / "tests" / "benchmarks" / "bench_coverage.py"
     spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

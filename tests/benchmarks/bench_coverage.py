@@ -1,6 +1,6 @@
 """Measure how often each interval of the package holds the truth, beside methods not taken.
 
-Run by hand, from the root, some minutes on one core: python tests/benchmarks/coverage.py. It
+Run by hand, from the root, some minutes on one core: python tests/benchmarks/bench_coverage.py. It
 writes results/coverage.csv: for each statistic, kind of data, number of patients and method the
 percentage of simulated studies whose interval of nominally 95 % holds the truth, the percentage
 whose p-value of the (true) null lies below 0.01, and the median width. The method "package" is

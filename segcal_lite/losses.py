@@ -223,11 +223,13 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
         indicator = labels == 1
     else:
         segments = torch.arange(1, n_segments + 1, device=labels.device)
-        segments = segments.reshape(-1, *[1] * (labels.ndim - 1))
-        known, indicator = known.unsqueeze(1), labels.unsqueeze(1) == segments
+        # The segments of a pixel side by side in memory, as networks put them out.
+        indicator = (labels.unsqueeze(-1) == segments).movedim(-1, 1)
+        known = known.unsqueeze(1)
     over_pixels = (0, *range(2, foreground_probs.ndim))
+    foreground_probs = foreground_probs * known
     overlap = (foreground_probs * indicator).sum(over_pixels)
-    total = (foreground_probs * known + indicator).sum(over_pixels)
+    total = (foreground_probs + indicator).sum(over_pixels)
     if class_weights is None:
         class_weights = torch.ones(n_segments, device=overlap.device)
     class_weights = class_weights / class_weights.sum()

@@ -186,6 +186,14 @@ def test_dice_of_half_precision_is_summed_in_float32():
     assert float(cross_entropy_loss(logits, labels)) == pytest.approx(np.log(2))
 
 
+def test_gradients_of_dice_lie_in_memory_as_the_logits_do():
+    """Else the convolutions behind them run slower, and round otherwise."""
+    logits, labels = random_batch(10, 3, shape=(2, 8, 8))
+    logits = logits.contiguous(memory_format=torch.channels_last).requires_grad_() * 1
+    (gradient,) = torch.autograd.grad(training_loss(logits, labels, "dice"), logits)
+    assert gradient.stride() == logits.stride()
+
+
 def test_any_integers_are_labels():
     logits, labels = random_batch(9, 4)
     for loss in ("ce", "ce_dice"):

@@ -54,7 +54,7 @@ def story_row(experiment, report=print):
         and row["spectral_auc"] >= 0.95
     )
     dice = source[(source.loss == "dice") & (source.metric == "dice") & source.segment.notna()]
-    dice = dice[dice.method == "ensemble"].value.mean()
+    dice = dice[dice.method == "ensemble"].groupby("segment").value.mean().to_dict()
     few = doubts(n_test=min(row["n_test"], row["spectral_n_shifted"]), dice=dice)
     row["verdict"] = no_conclusion(few) or (
         "every claim holds" if row["holds"] else "a claim fails"

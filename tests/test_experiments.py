@@ -11,6 +11,7 @@ from segcal_lite.experiments import open_experiment
 from segcal_lite.runs import write_table
 from segcal_lite.signatures import case_signatures, case_spectrum
 from segcal_lite.spectral import spectral_signature
+from segcal_lite.story import story_row
 
 TINY = {"n_epochs": 1, "n_members": 2, "n_passes": 2, "n_resamples": 3, "widths": (4, 8)}
 TINY |= {"n_phantoms": (2, 2, 2, 2), "n_phantom_slices": 4}
@@ -253,3 +254,10 @@ def test_a_run_names_collapsed_members_and_few_cases(experiment, scores):
     assert f"test cases of source, a domain of the training cases: {few}" in lines
     assert f"test cases of shifted, an unseen domain: {few}" in lines
     assert any(line.startswith("scalings and best epochs") for line in lines)
+
+
+def test_the_story_of_a_few_poor_cases_allows_no_conclusion(experiment, scores):
+    row = story_row(experiment, report=silent)
+    assert row["verdict"].startswith("no conclusion: 2 test cases, at least 10 needed; mean Dice")
+    for segment in experiment.task.segments:  # one epoch on two cases learns none of them
+        assert f"({segment}), at least 0.5 needed" in row["verdict"]

@@ -17,8 +17,8 @@ bound the interval; the part of them on the far side of zero is the p-value. Thr
 - Fewer than 5 patients have no interval and no p-value: NaN.
 
 Paper A takes percentiles of 100 resampled means (`percentile_interval`). How often each interval
-holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in ``results/coverage.csv``
-and quoted in the docstrings.
+holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in
+``results/coverage.csv`` and quoted in the docstrings.
 
 Every function raises ``ValueError`` for NaN, infinities, empty input and misfitting shapes: the
 caller leaves missing values out and counts them (``summaries.summarise`` does). Equal seeds give

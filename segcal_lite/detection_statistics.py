@@ -56,7 +56,8 @@ def auc_interval(scores_in, scores_out, level=0.95):
     spreads that differ; t is Student's with n_in + n_out - 2 degrees of freedom. Nothing is drawn
     at random. Since V is that of a and not of A, sets that do not overlap have a width as well.
 
-    COVERAGE_OF_AUC
+    The interval of 95 % holds the AUC in 93 to 99 % of simulated studies (an AUC of 0.7, 0.9 and
+    0.98; 5 and 5 to 50 and 50 images; spreads equal, and thrice as large on either side).
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ def auc_difference(scores_a, scores_b, level=0.95):
     makes an image hard for both cancels. Where either detector separates the sets, there is no
     correlation to see, and it counts as 0.
 
-    COVERAGE_OF_AUC_DIFFERENCE
+    The interval of 95 % holds the difference in 96 to 100 % of simulated studies (5 and 5 to 50
+    and 50 images); near an AUC of 1 it is wider than it need be.
 
     Parameters
     ----------
@@ -272,7 +274,8 @@ def spearman_interval(x_values, y_values, level=0.95):
     the root of (1 + rho^2 / 2) / (n - 3). Where every rank agrees, z would be infinite: rho counts
     as at most half of its smallest step, 12 / (n^3 - n), from 1.
 
-    COVERAGE_OF_SPEARMAN
+    Of simulated studies with 5 / 10 / 20 / 50 normal pairs, the interval of 95 % holds rho in:
+    independent 99 / 97 / 96 / 96 %; correlation 0.9 99 / 95 / 95 / 95 %.
 
     Parameters
     ----------

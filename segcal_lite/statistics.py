@@ -72,7 +72,10 @@ def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UN
     members' means. (What is left of member and patient together is in both, so the interval is a
     little wide.) Student's degrees of freedom follow from the two by Satterthwaite's formula.
 
-    COVERAGE_OF_MEANS
+    Of simulated studies with 5 / 10 / 20 / 50 patients, the interval of 95 % holds the mean in:
+    normal 97 / 96 / 95 / 95 %; lognormal 89 / 92 / 92 / 94 %; Dice near 1 94 / 96 / 96 / 96 %;
+    differences of which 60 % are zero 100 / 98 / 96 / 95 %; six members by patients, normal 96 /
+    96 / 96 / 96 %; six members by patients, lognormal 85 / 90 / 93 / 96 %.
 
     Parameters
     ----------
@@ -114,9 +117,8 @@ def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UN
 def percentile_interval(values, n_resamples=100, level=0.95, seed=0):
     """Return the mean and the percentiles of its resampled values, as paper A has it (n = 100).
 
-    It is too narrow for few patients.
-
-    COVERAGE_OF_PERCENTILES
+    It is too narrow for few patients. Of simulated studies with 5 / 10 / 20 / 50 patients, the
+    interval of 95 % holds the mean in: normal 81 / 87 / 90 / 92 %; lognormal 71 / 79 / 84 / 88 %.
 
     Parameters
     ----------
@@ -181,7 +183,9 @@ def bootstrap_statistic(
     are resampled as in :func:`mean_interval`, which takes one call of the metric a patient.
     Draw a metric with a bound on a scale that has none (arctanh for a correlation).
 
-    COVERAGE_OF_SUMS
+    Of simulated studies with 5 / 10 / 20 / 50 patients, the interval of 95 % holds the truth in:
+    ratio of sums 93 / 93 / 93 / 95 %; Pearson's r of -0.8 over three segments a patient 96 / 96 /
+    94 / 96 %.
 
     Parameters
     ----------
@@ -252,7 +256,9 @@ def paired_p_value(values_a, values_b, n_resamples=N_RESAMPLES, seed=0):
     same resamples: p is below alpha exactly where :func:`paired_interval` of level 1 - alpha
     (same `n_resamples` and `seed`) leaves zero out.
 
-    COVERAGE_OF_TESTS
+    Of simulated studies with 5 / 10 / 20 / 50 patients and no difference, p falls below 0.01 in:
+    normal 0.5 / 0.7 / 1.0 / 1.2 %; lognormal 4.3 / 3.8 / 3.5 / 1.9 %; 60 % zeros 0.0 / 0.1 / 0.3 /
+    0.6 %. So with skewed differences and few patients, read a small p as larger than it is.
 
     Parameters
     ----------

@@ -412,6 +412,14 @@ def test_methods_that_differ_by_rounding_are_equal():
     assert paired_interval(almost, VALUES) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("factor", [0.7, 0.1, 1 / 3])
+def test_resampled_ties_count_in_spite_of_rounding(factor):
+    # Many resamples put the true mean at exactly zero, but for rounding once the unit changes.
+    differences, zeros = np.array([1.0, -1, -1, 2, 1, 1, 0]), np.zeros(7)
+    p_value = paired_p_value(differences, zeros, n_resamples=2000)
+    assert paired_p_value(factor * differences, zeros, n_resamples=2000) == p_value
+
+
 def test_p_values_are_near_uniform_under_the_null_and_small_off_it():
     rng = np.random.default_rng(21)
     noise, zeros = rng.normal(size=(500, 60)), np.zeros(60)

@@ -24,7 +24,7 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
     *("detector", "rival", "layer", "trial", "unseen"),
     *("notebook", "claim", "verdict", "why"),
-    *("commit", "date", "torch", "python", "processor", "statistic"),
+    *("commit", "date", "torch", "python", "processor", "statistic", "sizes"),
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
 )
 

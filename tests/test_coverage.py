@@ -10,13 +10,13 @@ import pytest
 from segcal_lite import detection_statistics, statistics
 from segcal_lite.runs import project_root
 
-KEYS = ["statistic", "data", "n", "method"]
+KEYS = ["statistic", "data", "sizes", "method"]
 
 
 @pytest.fixture(scope="module")
 def coverage():
     table = pd.read_csv(project_root() / "results" / "coverage.csv")
-    return table.assign(n=table.n.astype(str)).set_index(KEYS)
+    return table.assign(sizes=table.sizes.astype(str)).set_index(KEYS)
 
 
 def _quoted(coverage, statistic, data, method="package", column="coverage_percent", digits=0):
@@ -91,7 +91,7 @@ def test_the_benchmark_still_measures_what_is_kept(tmp_path, coverage):
     spec.loader.exec_module(benchmark)
     benchmark.main(n_repetitions=2, path=tmp_path / "coverage.csv")
     found = pd.read_csv(tmp_path / "coverage.csv")
-    found = found.assign(n=found.n.astype(str)).set_index(KEYS)
+    found = found.assign(sizes=found.sizes.astype(str)).set_index(KEYS)
     assert found.index.tolist() == coverage.index.tolist()
     assert list(found.columns) == list(coverage.columns)
     assert np.isfinite(found.median_width).all()

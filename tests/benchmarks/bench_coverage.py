@@ -246,7 +246,7 @@ def measure(statistic, data, size, draw, methods, n_repetitions):
     n = size if np.isscalar(size) else "{} and {}".format(*size)
     for method, rows in found.items():
         holds, small, widths = np.array(rows, dtype=float).T
-        row = {"statistic": statistic, "data": data, "n": n, "method": method}
+        row = {"statistic": statistic, "data": data, "sizes": n, "method": method}
         row |= {"n_repetitions": len(rows), "coverage_percent": 100 * holds.mean()}
         row |= {"p_below_0.01_percent": 100 * small.mean()}
         yield row | {"median_width": np.median(widths)}

@@ -128,8 +128,8 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
 
     Parameters
     ----------
-    is_seen : bool
-        Whether the numbers are as claimed.
+    is_seen : bool or None
+        Whether the numbers are as claimed; ``None`` where their intervals allow both.
     interval : (float, float)
         Of the AUC.
     n_in, n_out : int
@@ -145,7 +145,7 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
     Returns
     -------
     str
-        ``seen``, ``not seen`` or ``no conclusion: ...``.
+        ``seen``, ``not seen``, ``undecided`` or ``no conclusion: ...``.
 
     Examples
     --------
@@ -161,7 +161,8 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
     if is_seen:
         as_good = [CONTROLS[name] for name, lo in controls.items() if not lo > 0]
         reasons += [f"{title} may do as well" for title in as_good]
-    return no_conclusion(reasons) or ("seen" if is_seen else "not seen")
+    found = {True: "seen", False: "not seen", None: "undecided"}
+    return no_conclusion(reasons) or found[is_seen]
 
 
 def collapsed_members(dice):

@@ -63,7 +63,9 @@ def test_the_first_table_of_scores_keeps_domains_apart_and_has_no_empty_rows(cap
                 rows.append((domain, f"{domain}{number}", "baseline", "box", metric, value))
             rows.append((domain, f"{domain}{number}", "sweep", "box", "nll", value))
     columns = ["domain", "case", "method", "region", "metric", "value"]
-    scores = pd.DataFrame(rows, columns=columns).assign(loss="ce")
+    scores = pd.DataFrame(rows, columns=columns).assign(loss="ce", segment=np.nan)
+    of_region = scores.assign(segment="tumour", value=9.0)  # of one of overlapping regions
+    scores = pd.concat([scores, of_region])
     names = execute("03_calibration", "in_boxes", experiment=an_experiment(), scores=scores)
     table = names["shown"]
     assert list(table.columns.unique("domain")) == ["source", "shifted"]
@@ -145,7 +147,7 @@ def volumes():
     """What judges of notebook 06b look at: a perfect detector on twelve known cases."""
     table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0, "n_in": 12, "n_out": 14}
     lowest = {"uncertainty": 0.2, "spectral_shuffled": 0.1, "voxel_count": 0.4, "intensities": 0.3}
-    rows = [{"trial": "one", "rival": name, "lo": lo} for name, lo in lowest.items()]
+    rows = [{"trial": "one", "rival": r, "lo": lo, "hi": 1.0} for r, lo in lowest.items()]
     known = {"set": np.repeat(["liver", "prostate"], 6), "dice": np.repeat([0.9, 0.6], 6)}
     unseen = {"set": np.repeat("spleen", 14), "dice": np.full(14, 0.8)}
     return {
@@ -159,6 +161,11 @@ def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(vo
     judge = execute("06b_ood_volumes", "def judge_b4", **volumes)["judge_b4"]
     assert judge("one") == "seen"
     differences, inside = volumes["differences"], volumes["described"]["one"][1]
+    volumes["tables"]["one"].loc[0, "lo"] = 0.86  # sixteen images a side allow no more
+    assert judge("one") == "undecided"
+    volumes["tables"]["one"].loc[0, "hi"] = 0.89
+    assert judge("one") == "not seen"
+    volumes["tables"]["one"].loc[0, ["lo", "hi"]] = 0.95, 1.0
     differences.loc[differences.rival == "spectral_shuffled", "lo"] = 0.0
     assert judge("one") == "no conclusion: shuffled weights may do as well"
     inside["dice"] = np.repeat([0.31, 0.02], 6)

@@ -139,6 +139,8 @@ def relabelled(case, labels, box):
         labels=labels,
         regions={"whole": tuple(slice(0, n) for n in labels.shape), "box": box},
         spacing_mm=case.spacing_mm,
+        patient_labels=labels,
+        on_patient=case.on_patient,
     )
 
 

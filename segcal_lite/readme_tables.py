@@ -193,6 +193,28 @@ def unseen_table():
     return "\n".join(lines) + f"\n\n{_source(folder)}\n"
 
 
+def coverage_table():
+    """How often intervals of 95 % hold the mean of simulated studies, ours and A's."""
+    measured = read_table(project_root() / "results" / "coverage.csv")
+    measured = measured[measured.statistic == "mean"].astype({"sizes": int})
+    held = measured.set_index(["method", "data", "sizes"]).coverage_percent
+    sizes = sorted(measured.sizes.unique())
+    lines = [
+        "| intervals of 95 % hold the mean in %, of studies of | "
+        + " | ".join(f"{n} patients" for n in sizes)
+        + " |",
+        "|---" * (1 + len(sizes)) + "|",
+    ]
+    methods = {"package": "studentised", "percentile, n = 100 (A)": "A's percentiles, n = 100"}
+    for data in ("normal", "lognormal"):
+        for method, title in methods.items():
+            cells = [f"{held[method, data, n]:.0f}" for n in sizes]
+            lines.append(f"| {title}, {data} values | " + " | ".join(cells) + " |")
+    made = measured.iloc[0]
+    source = f"{made.n_repetitions} studies each, seed {made.seed}, commit {made.commit}"
+    return "\n".join(lines) + f"\n\n{source}, {made.date}, {made.processor}.\n"
+
+
 def _or_dash(value):
     """A number with two digits, or a dash for none."""
     return "-" if pd.isna(value) else f"{value:.2f}"
@@ -204,4 +226,5 @@ TABLES = {
     "heart": heart_table,
     "organs": organs_table,
     "unseen": unseen_table,
+    "coverage": coverage_table,
 }

@@ -160,9 +160,13 @@ def kept_native_voxels(record):
     (slice(3, 7, None), slice(0, 9, None), slice(0, 4, None))
     """
     first = _first_sample(record.turned_shape, record.resampled_shape, record.step)
-    start = first + record.step * (np.array(record.crop_start) - 0.5)
+    crop_start, crop_stop = record.crop_start, np.add(record.crop_start, record.prepared_shape)
+    start = first + record.step * (np.array(crop_start) - 0.5)
     bounds = np.array([start, start + record.step * record.prepared_shape])
-    bounds = np.clip(np.ceil(bounds - 1e-6), 0, record.turned_shape).astype(int).T
+    bounds = np.clip(np.ceil(bounds - 1e-6), 0, record.turned_shape)
+    # Larger voxels may end short of the last native one: that is no crop.
+    whole = np.less_equal(crop_start, 0) & np.greater_equal(crop_stop, record.resampled_shape)
+    bounds = np.where(whole, [(0, 0, 0), record.turned_shape], bounds).astype(int).T
     native = [slice(0)] * 3
     for axis, flip, n, (low, high) in zip(
         record.axes, record.flips, record.turned_shape, bounds.tolist(), strict=True

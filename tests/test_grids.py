@@ -131,6 +131,16 @@ def test_kept_voxels_are_those_that_a_crop_shows(data):
     assert set(shown[shown > 0]) == set(labels[kept_native_voxels(record)].ravel().tolist())
 
 
+def test_voxels_that_end_short_of_the_last_one_cut_nothing():
+    """Three voxels of 3 mm for ten of 1 mm: the tenth lies beyond their edge, and is not cropped."""
+    record = plan_preprocessing((10, 10, 4), np.eye(4), (3, 3, None))
+    assert record.resampled_shape == (3, 3, 4)
+    assert kept_native_voxels(record) == (slice(0, 10), slice(0, 10), slice(0, 4))
+    cropped = plan_preprocessing((10, 10, 4), np.eye(4), (3, 3, None), (2, 4))
+    assert kept_native_voxels(cropped)[0] != slice(0, 10)
+    assert kept_native_voxels(cropped)[1] == slice(0, 10)
+
+
 def test_a_crop_that_cuts_needs_a_yes_before_anything_is_written(discs, tmp_path, monkeypatch):
     out = tmp_path / "run"
     dataset = read_dataset(discs)

@@ -132,7 +132,7 @@ def test_kept_voxels_are_those_that_a_crop_shows(data):
 
 
 def test_voxels_that_end_short_of_the_last_one_cut_nothing():
-    """Three voxels of 3 mm for ten of 1 mm: the tenth lies beyond their edge, and is not cropped."""
+    """Three voxels of 3 mm for ten of 1 mm: the tenth lies beyond their edge, and is no crop."""
     record = plan_preprocessing((10, 10, 4), np.eye(4), (3, 3, None))
     assert record.resampled_shape == (3, 3, 4)
     assert kept_native_voxels(record) == (slice(0, 10), slice(0, 10), slice(0, 4))

@@ -181,5 +181,5 @@ def build_block_model(settings):
             n_stages=settings.n_stages,
             dropout=settings.dropout,
         )
-    model.n_classes = 2
+    model.n_label_classes = 2
     return model

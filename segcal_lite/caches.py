@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from ._checks import wrong_input
 from .datasets import load_case
-from .grids import Grid, check_cut, settle_grid
+from .grids import Grid, check_cut, segment_values, settle_grid
 from .preprocessing import (
     Preprocessing,
     crop_label,
@@ -120,10 +120,10 @@ class PreparedCase:
 
     @property
     def patient_labels(self):
-        """Classes of the patient: on the region ``whole``, or before a crop that cut foreground."""
-        if not (self.folder / "uncropped_labels.npy").exists():
-            return np.asarray(self.labels[self.regions["whole"]])
-        return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
+        """Classes of the patient, on the grid before the crop, without padding."""
+        if (self.folder / "uncropped_labels.npy").exists():
+            return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
+        return self.on_patient(np.asarray(self.labels[self.regions["whole"]]))
 
     @property
     def patient_targets(self):
@@ -132,8 +132,8 @@ class PreparedCase:
 
     def on_patient(self, predicted):
         """Return what was predicted on the region ``whole`` on the grid of `patient_labels`."""
-        is_cut = (self.folder / "uncropped_labels.npy").exists()
-        return undo_crop(predicted, self.record) if is_cut else predicted
+        is_whole = predicted.shape[-3:] == tuple(self.record.resampled_shape)
+        return predicted if is_whole else undo_crop(predicted, self.record)
 
     def n_cut_away(self, n_segments):
         """Return how many voxels of each segment the crop cut away, shape (n_segments,)."""
@@ -201,8 +201,7 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             if grid is None:
                 grid = settle_grid(dataset, task, crop_size, selection)
                 check_cut(grid, f"{dataset.name}, crop_size {crop_size}")
-            write_table(folder / "cut.csv", grid.cut, sealed=True)
-            write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
+            _write_grid(folder, grid)
             write_json(folder / "settings.json", settings)
         for note in grid.notes:
             report(note)
@@ -222,7 +221,35 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
         table = pd.DataFrame(rows, columns=["case", "domain", "split"])
         write_table(folder / "cases.csv", table, sealed=True)
-    return read_prepared(folder)
+        cases = read_prepared(folder)
+        if waiting:
+            lost = _lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
+            _write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
+            for note in lost:
+                report(note)
+    return cases
+
+
+def _lost_segments(cases, cut, segments):
+    """Say which segments some labels hold on file, and no voxel of the model's grid does."""
+    targets = {case.name: case.patient_targets for case in cases}
+    notes = []
+    for k, segment in enumerate(segments, start=1):
+        held = cut[(cut.segment == segment) & (cut.cut < 1)].case
+        lost = [c for c in held if not segment_masks(targets[c], targets[c], k)[0].any()]
+        if lost:
+            some = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
+            notes.append(
+                f"{segment} is too small for these voxels in {len(lost)} of {len(held)} cases "
+                f"({some}), and counts as absent there: a larger crop_size keeps finer ones"
+            )
+    return notes
+
+
+def _write_grid(folder, grid):
+    """Write what `read_grid` reads."""
+    write_table(folder / "cut.csv", grid.cut, sealed=True)
+    write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
 
 
 def _count_empty(dataset, folder, report):
@@ -241,7 +268,7 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
     if selection is not None:
         image, labels = selection.of(image, labels)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
-    if record.turned_shape[-1] == 1 and (crop_size is None or len(crop_size) == 3):
+    if 1 in record.turned_shape and (crop_size is None or len(crop_size) == 3):
         raise wrong_input(case.label_path, "one slice", "a volume for a 3D network")
     image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
     uncropped = resample_label(labels, record)

@@ -233,6 +233,7 @@ def _segment_rows(labelled, case, probs, segments):
             values["dice"] = dice_coefficient(*masks)
             values |= _distances(*masks, case.spacing_mm)._asdict()
             values["n_empty"] = sum(not mask.any() for mask in masks)
+            values["n_true"] = np.count_nonzero(masks[0])
         for metric, value in values.items():
             rows.append(labelled | {"segment": segment, "metric": metric, "value": value})
     return rows

@@ -34,7 +34,7 @@ from .runs import (
 )
 from .tasks import TASKS, Profile, Task, get_profile, task_for_profile
 from .training_settings import TrainingSettings
-from .verdicts import collapsed_members, doubts, no_conclusion
+from .verdicts import collapsed_members, dice_of_present, doubts, no_conclusion
 
 PHANTOMS = "phantoms"
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
@@ -169,8 +169,7 @@ class Experiment:
             seen = "a domain of the training cases" if domain in known else "an unseen domain"
             few = no_conclusion(doubts(n_test=n_test))
             found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
-        dice = scores[(scores.metric == "dice") & scores.segment.notna()]
-        dice = dice[dice.domain.isin(known)]
+        dice = dice_of_present(scores[scores.domain.isin(known)])
         for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
             fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
             if fallen:

@@ -175,7 +175,8 @@ def fit_to_crop(task, crop_size, extents, axis):
     Parameters
     ----------
     task : segcal_lite.tasks.Task
-        With voxel sizes in plane; ``None`` for the third is the median of the volumes.
+        With voxel sizes in plane; ``None`` for the third keeps that of each volume in 2D, and is
+        the median of the volumes in 3D.
     crop_size : tuple of two or three int
     extents : list of Extent
     axis : {0, 1, 2}
@@ -195,9 +196,10 @@ def fit_to_crop(task, crop_size, extents, axis):
     ]
     if not needs_mm:
         return task, []
-    in_use = median_spacing(extents, axis)
-    native_mm = [asked or own for asked, own in zip(task.spacing_mm, in_use, strict=True)]
     n = len(crop_size)
+    native_mm = _settled_spacing(task, extents, axis)
+    if n == 3:  # a network of volumes has one voxel size
+        task = replace(task, spacing_mm=tuple(native_mm))
     factors = np.max(needs_mm, axis=0)[:n] / np.multiply(crop_size, native_mm[:n])
     factors = np.maximum([factors[:2].max()] * 2 + factors[2:].tolist(), 1)
     if np.all(factors == 1):
@@ -210,6 +212,12 @@ def fit_to_crop(task, crop_size, extents, axis):
         f"voxels of {both[0]} mm, coarser than the data's {both[1]}, let {crop} of them hold the "
         "foreground of all training and validation cases; a larger crop_size keeps finer ones"
     ]
+
+
+def _settled_spacing(task, extents, axis):
+    """Return the voxel sizes of a task, the median of the volumes where it leaves one open."""
+    medians_mm = median_spacing(extents, axis)
+    return [asked or own for asked, own in zip(task.spacing_mm, medians_mm, strict=True)]
 
 
 def _needed_mm(extent, axis, margin_mm):
@@ -228,8 +236,7 @@ def _needed_mm(extent, axis, margin_mm):
 def enough_crop(task, n_axes, extents, axis, multiple=16):
     """Return the smallest crop of `n_axes` multiples that holds the foreground of all cases."""
     needs_mm = [_needed_mm(e, axis, task.box_dilation_mm) for e in extents if e.boxes]
-    in_use = zip(task.spacing_mm, median_spacing(extents, axis), strict=True)
-    sizes_mm = [asked or own for asked, own in in_use][:n_axes]
+    sizes_mm = _settled_spacing(task, extents, axis)[:n_axes]
     n_voxels = np.max(needs_mm, axis=0)[:n_axes] / sizes_mm
     return tuple(int(multiple * np.ceil(n / multiple)) for n in n_voxels)
 

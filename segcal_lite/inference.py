@@ -54,8 +54,8 @@ def class_logits_of(model, images, loss, n_classes=None):
     Parameters
     ----------
     model : torch.nn.Module
-        Its attributes ``n_classes`` and ``n_regions`` say what its outputs are, if it has them, as
-        those of `training_settings.build_model` do.
+        If it has the attributes ``n_label_classes`` and ``n_regions``, they say what its outputs
+        are: those of `training_settings.build_model` have.
     images : tensor, shape (B, C, *S)
     loss, n_classes
         As in `predict_logits`.
@@ -65,7 +65,7 @@ def class_logits_of(model, images, loss, n_classes=None):
     tensor, as `segcal_lite.losses.class_logits`
     """
     if n_classes is None:
-        n_classes = getattr(model, "n_classes", None)
+        n_classes = getattr(model, "n_label_classes", None)
     return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
 
 
@@ -82,9 +82,9 @@ def predict_logits(model, image, loss, n_classes=None):
     loss : {"ce", "dice", "ce_dice"}
         What `model` was trained with: it decides what the outputs mean.
     n_classes : int, optional
-        K, background included; by default the model's own ``n_classes``. Where neither is given,
-        nobody can see that `loss` is not the one of the training: two outputs are two classes for
-        "ce" and three for "dice".
+        K, background included; by default the model's own ``n_label_classes``. Where neither is
+        given, nobody can see that `loss` is not the one of the training: two outputs are two
+        classes for "ce" and three for "dice".
 
     Returns
     -------

@@ -277,7 +277,6 @@ def _ends(name, ending):
 
 
 def _stems(folder, subfolder, file_ending):
-    """Return the volumes in `subfolder` by name without ending."""
     """Return the volumes in `subfolder` by name without ending; pictures beside are previews."""
     others = [e for e in FILE_ENDINGS if e != file_ending and e not in other_formats.PICTURES]
     stems = {}

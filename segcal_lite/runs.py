@@ -180,6 +180,8 @@ def read_table(path, sealed=False, remove=None):
     ------
     ValueError
         Naming the file: no table, or one that was cut short.
+    FileNotFoundError
+        If there is no such file.
 
     Examples
     --------

@@ -17,7 +17,7 @@ def prepare_set(folder, name, profile, seed, source=None):
     """Draw a set's phantoms, or take its source, and bring every case to the model's grid."""
     source = source or _phantom_source(folder / "data", name, profile, seed)
     lines, grid = [], None
-    if source.cut_foreground:
+    if source.cut_foreground and not (folder / "prepared" / "settings.json").exists():
         grid = settle_grid(source.dataset, source.task, source.crop_size, source.selection)
     prepare_dataset(
         source.dataset,

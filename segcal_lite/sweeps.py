@@ -69,7 +69,7 @@ class SweepSums:
         """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N)."""
         n_pool, n_classes, n_voxels = member_probs.shape
         probs = self.selection @ member_probs.reshape(n_pool, -1)
-        probs = probs.reshape(-1, n_classes, n_voxels)
+        probs = probs.reshape(len(self.selection), n_classes, n_voxels)
         true_probs = probs[:, labels, np.arange(n_voxels)].astype(np.float64)
         self.n_voxels += n_voxels
         self.nll_sum -= np.log(np.maximum(true_probs, self.eps)).sum(axis=1)

@@ -92,7 +92,7 @@ class TrainingSettings:
 def build_model(settings):
     """Return the U-Net that `settings` ask for, initialised from their seed.
 
-    It says in ``n_classes`` and ``n_regions`` what its outputs are.
+    It says in ``n_label_classes`` and ``n_regions`` what its outputs are.
     """
     n_regions = len(settings.regions)
     with torch.random.fork_rng(devices=[]):
@@ -104,5 +104,5 @@ def build_model(settings):
             dropout=settings.dropout,
             n_dims=len(settings.crop_size),
         )
-    model.n_classes, model.n_regions = settings.n_classes, n_regions
+    model.n_label_classes, model.n_regions = settings.n_classes, n_regions
     return model

@@ -165,6 +165,35 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
     return no_conclusion(reasons) or found[is_seen]
 
 
+def dice_of_present(scores):
+    """Return the rows of Dice of segments that the truth holds.
+
+    Where it holds none, a network that says nothing has a Dice of 1, which is no merit.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Long: ``case``, ``segment``, ``metric``, ``value``; the metric ``n_true`` counts the voxels
+        of the truth.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Examples
+    --------
+    >>> rows = [("a", "lesion", "dice", 1.0), ("a", "lesion", "n_true", 0)]
+    >>> rows += [("b", "lesion", "dice", 0.2), ("b", "lesion", "n_true", 9)]
+    >>> scores = pd.DataFrame(rows, columns=["case", "segment", "metric", "value"])
+    >>> dice_of_present(scores).value.tolist()
+    [0.2]
+    """
+    absent = scores[(scores.metric == "n_true") & (scores.value == 0)]
+    absent = pd.MultiIndex.from_frame(absent[["case", "segment"]])
+    dice = scores[(scores.metric == "dice") & scores.segment.notna()]
+    return dice[~pd.MultiIndex.from_frame(dice[["case", "segment"]]).isin(absent)]
+
+
 def collapsed_members(dice):
     """Return the members of a pool that have collapsed, in words.
 

@@ -257,6 +257,65 @@ def test_every_dice_and_distance_is_of_the_patient(discs, tmp_path):
     assert found["hd95_mm"] == pytest.approx(rim_mm)
 
 
+def write_small(folder, n_small):
+    """An organ of 96 columns of 100 and, in some cases, a tumour of one column."""
+    write_discs(folder, n_cases=6)
+    for number in range(6):
+        labels = np.zeros((100, 100, 2), dtype=np.uint8)
+        labels[2:98, 2:98] = 1
+        if number < n_small:
+            labels[50, 50] = 2
+        for part, file in (("labelsTr", f"disc{number}"), ("imagesTr", f"disc{number}_0000")):
+            path = folder / part / f"{file}.nii.gz"
+            nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.0, 5.0, 1.0])), path)
+    return read_dataset(folder)
+
+
+def test_a_segment_that_larger_voxels_lose_is_named_at_each_opening(tmp_path):
+    dataset = write_small(tmp_path / "small", n_small=2)
+    known, profile, grid = settle(dataset, crop_size=(32, 32))
+    assert known.spacing_mm[0] > 3 and not grid.cuts_much
+    for _ in range(2):
+        lines = []
+        prepare_dataset(dataset, known, profile.crop_size, tmp_path / "p", lines.append, grid=grid)
+        (found,) = [line for line in lines if "too small" in line]
+        assert found.startswith("core is too small for these voxels in 2 of 2 cases (disc0, disc1)")
+    quiet = []
+    prepare_dataset(dataset, task_of(dataset), (112, 112), tmp_path / "q", quiet.append)
+    assert not any("too small" in line for line in quiet)
+
+
+def test_the_penalty_of_an_empty_prediction_does_not_depend_on_the_crop(tmp_path):
+    """Two patients of one grid, one with foreground beyond the crop: one penalty."""
+    dataset = write_small(tmp_path / "small", n_small=6)
+    labels = np.zeros((100, 100, 2), dtype=np.uint8)
+    labels[45:55, 45:55] = 1
+    path = dataset.cases[0].label_path
+    nib.save(nib.Nifti1Image(labels, np.diag([1.0, 1.0, 5.0, 1.0])), path)
+    own = task_of(dataset)
+    grid = settle_grid(dataset, own, (64, 64))
+    cases = prepare_dataset(dataset, own, (64, 64), tmp_path / "p", silent, grid=grid)
+    assert cases[0].patient_labels.shape == cases[1].patient_labels.shape == (100, 100, 2)
+    assert np.array_equal(cases[0].patient_labels, labels)
+    assert cases[0].n_cut_away(2).tolist() == [0, 0]
+    silence = np.stack([np.ones((64, 64, 2)), np.zeros((64, 64, 2)), np.zeros((64, 64, 2))])
+    rows = [_segment_rows({"method": "baseline"}, c, silence, ("ring", "core")) for c in cases[:2]]
+    first, second = (
+        [row["value"] for row in found if row["metric"] == "hd95_mm"][0] for found in rows
+    )
+    assert first == second == pytest.approx(np.linalg.norm([100, 100, 10]))
+
+
+def test_volumes_of_other_slices_fit_a_crop_in_3d():
+    """The crop is for one voxel size: that of the median, along the slices as well."""
+    whole = slice(0, 40), slice(0, 40), slice(0, 30)
+    thick = [extent((1.0, 1.0, 3.0), (40, 40, 30), whole, name=str(n)) for n in range(6)]
+    mixed = [*thick, extent((1.0, 1.0, 1.0), (40, 40, 90), (*whole[:2], slice(0, 90)), name="7")]
+    fitted, _ = fit_to_crop(task(), (48, 48, 48), mixed, axis=2)
+    assert fitted.spacing_mm == (1.0, 1.0, 3.0)
+    assert not cut_shares(mixed, {"ring": [1]}, fitted, (48, 48, 48), 2).cut.any()
+
+
 def test_nothing_cut_is_nothing_said():
     cut = pd.DataFrame([("a", "ring", 0.0)], columns=["case", "segment", "cut"])
     assert describe_cut(cut) == []

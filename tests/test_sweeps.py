@@ -59,3 +59,18 @@ def test_a_segment_in_neither_mask_counts_as_found():
 
 def test_without_a_voxel_there_is_no_score():
     assert np.isnan(SweepSums(np.ones((4, 1)), 3).result()).all()
+
+
+def test_a_block_without_a_voxel_adds_nothing():
+    sums = SweepSums(np.ones((1, 1)), 2)
+    probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
+    sums.update(np.array([1, 0]), probs)
+    before = sums.result()
+    sums.update(np.array([], dtype=int), np.empty((1, 2, 0), dtype=np.float32))
+    assert np.array_equal(sums.result(), before)
+
+
+def test_what_lies_outside_counts_as_missed():
+    probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
+    sums = SweepSums(np.ones((1, 1)), 2, n_missed=[2]).update(np.array([1, 0]), probs)
+    assert sums.result()[1].tolist() == [2 * 1 / (1 + 1 + 2)]

@@ -216,13 +216,14 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
                     report(f"prepared {number} of {len(waiting)} cases")
         for line in doubt_lines([str(conflict.message) for conflict in header_conflicts]):
             report(line)
-        if waiting or not (folder / "cases.csv").exists():
+        is_new = waiting or not (folder / "cases.csv").exists()
+        if is_new:
             _count_empty(dataset, folder, report)
         rows = [(case.name, case.domain, case.split) for case in dataset.cases]
         table = pd.DataFrame(rows, columns=["case", "domain", "split"])
         write_table(folder / "cases.csv", table, sealed=True)
         cases = read_prepared(folder)
-        if waiting:
+        if is_new:
             lost = _lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
             _write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
             for note in lost:
@@ -232,18 +233,18 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
 
 def _lost_segments(cases, cut, segments):
     """Say which segments some labels hold on file, and no voxel of the model's grid does."""
-    targets = {case.name: case.patient_targets for case in cases}
-    notes = []
-    for k, segment in enumerate(segments, start=1):
-        held = cut[(cut.segment == segment) & (cut.cut < 1)].case
-        lost = [c for c in held if not segment_masks(targets[c], targets[c], k)[0].any()]
-        if lost:
-            some = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
-            notes.append(
-                f"{segment} is too small for these voxels in {len(lost)} of {len(held)} cases "
-                f"({some}), and counts as absent there: a larger crop_size keeps finer ones"
-            )
-    return notes
+    lost = {}
+    for case in cases:  # one at a time: labels of all cases may not fit into memory
+        targets = case.patient_targets
+        for segment in cut[(cut.case == case.name) & (cut.cut < 1)].segment:
+            if not segment_masks(targets, targets, 1 + segments.index(segment))[0].any():
+                lost.setdefault(segment, []).append(case.name)
+    return [
+        f"{segment} is too small for these voxels in {len(names)} cases ({', '.join(names[:3])}"
+        f"{' and others' if len(names) > 3 else ''}), and counts as absent there: a larger "
+        "crop_size keeps finer ones"
+        for segment, names in lost.items()
+    ]
 
 
 def _write_grid(folder, grid):

@@ -29,6 +29,7 @@ from segcal_lite.grids import (
     survey,
 )
 from segcal_lite.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
+from segcal_lite.runs import write_json
 from segcal_lite.tasks import TASKS, Task
 from segcal_lite.volume_scores import probability_metrics
 
@@ -247,9 +248,9 @@ def test_every_dice_and_distance_is_of_the_patient(discs, tmp_path):
     sweep = pd.DataFrame(_sweep_rows(scoring, case, probs[None]))
     both = [ring.dice, rows[rows.segment == "core"].set_index("metric").value.dice]
     assert sweep[sweep.metric == "dice"].value.tolist() == pytest.approx([np.mean(both)] * 2)
-    organ = prepare_dataset(
-        dataset, own, (8, 8), tmp_path / "organ", silent, Selection(0, (1,)), grid
-    )[0]
+    ring = Selection(0, (1,))
+    grid = settle_grid(dataset, own, (8, 8), ring)
+    organ = prepare_dataset(dataset, own, (8, 8), tmp_path / "organ", silent, ring, grid)[0]
     found = probability_metrics(
         organ, np.stack([1 - probs[1], probs[1]]), SimpleNamespace(n_bins=10)
     )
@@ -279,7 +280,12 @@ def test_a_segment_that_larger_voxels_lose_is_named_at_each_opening(tmp_path):
         lines = []
         prepare_dataset(dataset, known, profile.crop_size, tmp_path / "p", lines.append, grid=grid)
         (found,) = [line for line in lines if "too small" in line]
-        assert found.startswith("core is too small for these voxels in 2 of 2 cases (disc0, disc1)")
+        assert found.startswith("core is too small for these voxels in 2 cases (disc0, disc1)")
+    (tmp_path / "p" / "cases.csv").unlink()  # killed behind the last case, before it was looked at
+    write_json(tmp_path / "p" / "grid.json", {"slice_axis": 2, "notes": []})
+    lines = []
+    prepare_dataset(dataset, known, profile.crop_size, tmp_path / "p", lines.append, grid=grid)
+    assert sum("too small" in line for line in lines) == 1
     quiet = []
     prepare_dataset(dataset, task_of(dataset), (112, 112), tmp_path / "q", quiet.append)
     assert not any("too small" in line for line in quiet)

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.runs import read_json, write_json
+from segcal_lite.runs.folders import read_json, write_json
 
 LARGEST_RATIO = 50  # unpacked bytes for each packed one; NIfTI and DICOM stay below 10
 FREE_BYTES = 2**27  # small archives may exceed the ratio up to here

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.other_formats import companion_files
-from segcal_lite.tasks import TASKS
+from segcal_lite.data.other_formats import companion_files
+from segcal_lite.data.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Facts:
     papers : str
         Which of the two papers uses it: A, B, both or none.
     task : str
-        Name in `segcal_lite.tasks.TASKS` that fits the result.
+        Name in `segcal_lite.data.tasks.TASKS` that fits the result.
     layout, unconfirmed : str
         Where the official layout is described; what of it nobody could look up.
     download : bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.runs import run_lock
+from segcal_lite.runs.folders import run_lock
 
 from ._archives import unpack
 

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.splits import SPLITS
+from segcal_lite.data.splits import SPLITS
 
 from ._archives import unpack
 from ._conversion import complete_cases, convert, with_kept_splits

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import check_finite, wrong_input
-from segcal_lite.runs import read_json, write_json, written_aside
-from segcal_lite.volumes import LABEL_SHIFT, check_same_grid, write_volume
+from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, write_volume
+from segcal_lite.runs.folders import read_json, write_json, written_aside
 
 RECORDS = ".conversion"
 THUMBNAIL_PIXELS = 160  # along the longer side of a contact sheet's picture

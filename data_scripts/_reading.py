@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.other_formats import LPS_TO_RAS, simpleitk
-from segcal_lite.volumes import Volume, read_label, read_volume
+from segcal_lite.data.other_formats import LPS_TO_RAS, simpleitk
+from segcal_lite.data.volumes import Volume, read_label, read_volume
 
 EQUAL_GAPS = 0.01  # relative: slices may be this unevenly spaced and still be one grid
 

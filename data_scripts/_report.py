@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from segcal_lite.runs import write_figure
-from segcal_lite.volumes import doubt_lines
+from segcal_lite.data.volumes import doubt_lines
+from segcal_lite.runs.folders import write_figure
 
 from ._one_case import RECORDS
 

@@ -1,6 +1,6 @@
 """Splits as the papers made them where they say how; else drawn by seed, patient by patient."""
 
-from segcal_lite.splits import SPLITS, split_by_patient
+from segcal_lite.data.splits import SPLITS, split_by_patient
 
 COUNTS_OF_B = (60, 10, 30)  # B tests on 30 %; how it divides the rest is not printed
 

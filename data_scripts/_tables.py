@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from segcal_lite.runs import as_json_values, write_json, write_table
+from segcal_lite.runs.folders import as_json_values, write_json, write_table
 
 
 def write_tables(found, records, dest):

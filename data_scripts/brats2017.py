@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.splits import SPLITS
+from segcal_lite.data.splits import SPLITS
 
 from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
 from ._face import run_script

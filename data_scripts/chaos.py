@@ -15,7 +15,7 @@ import sys
 import numpy as np
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.volumes import Volume
+from segcal_lite.data.volumes import Volume
 
 from ._cases import Facts, Found, SourceCase, folder_of, visible
 from ._downloads import Archive

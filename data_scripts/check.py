@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.cases import check_case
-from segcal_lite.datasets import read_dataset, settle
-from segcal_lite.grids import describe_cut, survey
-from segcal_lite.splits import SPLITS
-from segcal_lite.tasks import PROFILES, TASKS
-from segcal_lite.volumes import doubt_lines
+from segcal_lite.data.cases import check_case
+from segcal_lite.data.datasets import read_dataset, settle
+from segcal_lite.data.grids import describe_cut, survey
+from segcal_lite.data.splits import SPLITS
+from segcal_lite.data.tasks import PROFILES, TASKS
+from segcal_lite.data.volumes import doubt_lines
 
 from ._conversion import spawned
 from ._face import WORKERS, count, said_in_one_sentence
@@ -37,7 +37,9 @@ def main(arguments=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--task", help="a task in segcal_lite.tasks, for its channels and segments")
+    parser.add_argument(
+        "--task", help="a task in segcal_lite.data.tasks, for its channels and segments"
+    )
     parser.add_argument("--leave-out", nargs="+", metavar="CASE", help="names to go on without")
     parser.add_argument("--workers", type=count, default=os.cpu_count(), help=WORKERS)
     options = parser.parse_args(arguments)
@@ -104,7 +106,7 @@ def count_voxels(counts):
     Parameters
     ----------
     counts : list of tuple of three int
-        For each case what `segcal_lite.cases.check_case` returns.
+        For each case what `segcal_lite.data.cases.check_case` returns.
 
     Returns
     -------

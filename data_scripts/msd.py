@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.layouts import find_files, read_description
-from segcal_lite.tasks import TASKS
+from segcal_lite.data.layouts import find_files, read_description
+from segcal_lite.data.tasks import TASKS
 
 from ._cases import Facts, Found, SourceCase, folder_of
 from ._downloads import Archive

@@ -14,8 +14,8 @@ import sys
 import pandas as pd
 
 from segcal_lite._checks import check_spacing, wrong_input
-from segcal_lite.splits import check_name, check_splits, check_unique, split_named
-from segcal_lite.volumes import read_label, read_volume
+from segcal_lite.data.splits import check_name, check_splits, check_unique, split_named
+from segcal_lite.data.volumes import read_label, read_volume
 
 from ._cases import Facts, Found, SourceCase, missing_files
 from ._face import run_script

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.other_formats import voxel_files
+from segcal_lite.data.other_formats import voxel_files
 
 from ._cases import (
     Facts,

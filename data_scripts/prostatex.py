@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.volumes import check_same_grid, read_label
+from segcal_lite.data.volumes import check_same_grid, read_label
 
 from ._cases import Facts, Found, SourceCase, folder_of, keyed, visible
 from ._face import run_script

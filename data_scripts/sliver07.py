@@ -8,7 +8,7 @@ out.
 import sys
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.other_formats import voxel_files
+from segcal_lite.data.other_formats import voxel_files
 
 from ._cases import (
     Facts,

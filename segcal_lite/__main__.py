@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from .setup_environment import ensure_environment
+from .kit.environment import ensure_environment
 
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
@@ -65,7 +65,7 @@ def main(arguments=None):
     if str(python) != sys.executable:
         again = [str(python), "-m", "segcal_lite", *(arguments or sys.argv[1:])]
         return subprocess.run(again, check=False).returncode
-    from . import commands as implementation  # needs the installed packages
+    from .kit import commands as implementation  # needs the installed packages
 
     options = {key: value for key, value in vars(chosen).items() if key != "command"}
     return getattr(implementation, chosen.command.replace("-", "_"))(**options)

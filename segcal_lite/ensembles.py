@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import wrong_input
-from .devices import choose_device
-from .processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
-from .runs import read_json
-from .training import train_model
-from .training_settings import TrainingSettings
+from .runs.devices import choose_device
+from .runs.folders import read_json
+from .runs.processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
+from .training.models import TrainingSettings
+from .training.on_slices import train_model
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from ._checks import check_count, wrong_input
-from .checkpoints import check_finished, read_weights
-from .devices import choose_device, memory_layout
 from .losses import class_logits
-from .runs import read_json
-from .training_settings import TrainingSettings, build_model
+from .runs.devices import choose_device, memory_layout
+from .runs.folders import read_json
+from .training.checkpoints import check_finished, read_weights
+from .training.models import TrainingSettings, build_model
 
 N_SLICES_AT_ONCE = 32
 DROPOUT_LAYERS = (
@@ -26,14 +26,14 @@ def load_model(folder, device="auto"):
     Parameters
     ----------
     folder : path
-        Written by `segcal_lite.training.train_model`.
+        Written by `segcal_lite.training.on_slices.train_model`.
     device : str
 
     Returns
     -------
     model : UNet
         In evaluation mode.
-    settings : segcal_lite.training.TrainingSettings
+    settings : segcal_lite.training.on_slices.TrainingSettings
 
     Raises
     ------

@@ -4,12 +4,12 @@ from functools import partial
 from zlib import crc32
 
 from ._checks import check_choice, check_count, wrong_input
+from .data.splits import split_counts
 from .looks import mixed_look
 from .organ_anatomies import draw_organ
 from .organ_looks import ORGAN_LOOKS
 from .phantom_cases import draw_phantom
 from .phantom_files import write_phantom_dataset
-from .splits import split_counts
 
 MODEL_VERSION = 1  # raised when the same settings would give other cases
 SPLIT_NAMES = ("train", "validation", "test")
@@ -104,7 +104,7 @@ def write_organ_phantoms(
     Examples
     --------
     >>> import tempfile
-    >>> from segcal_lite.organ_sets import ORGAN_SETS
+    >>> from segcal_lite.data.organ_sets import ORGAN_SETS
     >>> task = ORGAN_SETS["atrium"].task("atrium", (10.0, 10.0, 10.0))
     >>> folder = write_organ_phantoms(tempfile.mkdtemp(), task, 3, side=8, spacing_mm=10.0)
     >>> len(list((folder / "imagesTr").iterdir()))

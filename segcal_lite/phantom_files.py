@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from ._checks import wrong_input
-from .runs import as_json_values, read_json, written_aside
-from .volumes import write_volume
+from .data.volumes import write_volume
+from .runs.folders import as_json_values, read_json, written_aside
 
 
 def write_phantom_dataset(folder, task, settings, draw_cases):

@@ -53,7 +53,7 @@ def make_phantom(task, seed, shift_strength=0.0, size=(64, 64), n_slices=8):
 
     Examples
     --------
-    >>> from segcal_lite.tasks import TASKS
+    >>> from segcal_lite.data.tasks import TASKS
     >>> heart = make_phantom(TASKS["heart"], seed=0)
     >>> heart.image.shape, heart.posterior.shape, np.unique(heart.labels).tolist()
     ((1, 64, 64, 8), (4, 64, 64, 8), [0, 1, 2, 3])
@@ -128,7 +128,7 @@ def write_phantoms(
     Examples
     --------
     >>> import tempfile
-    >>> from segcal_lite.tasks import TASKS
+    >>> from segcal_lite.data.tasks import TASKS
     >>> folder = write_phantoms(tempfile.mkdtemp(), TASKS["heart"], 1, 1, 1, 0, size=(16, 16))
     >>> sorted(path.name for path in folder.iterdir())
     ['cases.csv', 'dataset.json', 'imagesTr', 'labelsTr', 'posteriorsTr']

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from .data.preprocessing import valid_box
 from .inference import predict_logits, recorded_features
-from .preprocessing import valid_box
 from .spectral import RELATIVE_EPSILON, SpectrumSums
 
 
@@ -16,7 +16,7 @@ def case_spectrum(model, case, loss):
     Parameters
     ----------
     model : UNet
-    case : segcal_lite.caches.PreparedCase
+    case : segcal_lite.data.prepared.PreparedCase
     loss : {"ce", "dice", "ce_dice"}
 
     Returns

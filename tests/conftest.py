@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segcal_lite.caches import prepare_dataset
-from segcal_lite.datasets import read_dataset, task_of
-from segcal_lite.joint_experiments import open_joint_experiment
-from segcal_lite.tasks import get_profile
-from segcal_lite.training_settings import TrainingSettings
+from segcal_lite.data.datasets import read_dataset, task_of
+from segcal_lite.data.prepared import prepare_dataset
+from segcal_lite.data.tasks import get_profile
+from segcal_lite.experiments.many_sets import open_joint_experiment
+from segcal_lite.training.models import TrainingSettings
 
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcal_lite.block_settings import (
+from segcal_lite.data.organ_sets import get_volume_profile
+from segcal_lite.training.plans import (
     BlockSettings,
     build_block_model,
     chain,
@@ -16,7 +17,6 @@ from segcal_lite.block_settings import (
     plan_name,
     set_probabilities,
 )
-from segcal_lite.organ_sets import get_volume_profile
 
 
 def test_the_papers_example_of_sampling():

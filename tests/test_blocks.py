@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcal_lite.blocks import block_transform, draw_block
+from segcal_lite.training.random_blocks import block_transform, draw_block
 
 SIDE = 8
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from segcal_lite._checks import IGNORED
-from segcal_lite.caches import load_slices, prepare_dataset, read_prepared
-from segcal_lite.datasets import read_dataset
+from segcal_lite.data.datasets import read_dataset
+from segcal_lite.data.prepared import load_slices, prepare_dataset, read_prepared
 
 
 def silent(line):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segcal_lite._checks import IGNORED
-from segcal_lite.cases import Case, Dataset, Selection, check_case, load_case
+from segcal_lite.data.cases import Case, Dataset, Selection, check_case, load_case
 
 SPACING_MM = (1.5, 1.5, 5.0)
 

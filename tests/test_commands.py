@@ -3,7 +3,8 @@
 import pytest
 from test_set_files import write_dataset
 
-from segcal_lite import __main__, commands
+from segcal_lite import __main__
+from segcal_lite.kit import commands
 
 
 @pytest.fixture

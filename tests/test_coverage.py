@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segcal_lite import detection_statistics, statistics
-from segcal_lite.runs import project_root
+from segcal_lite import detection as detection_statistics
+from segcal_lite import statistics
+from segcal_lite.runs.folders import project_root
 
 KEYS = ["statistic", "data", "sizes", "method"]
 

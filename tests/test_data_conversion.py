@@ -21,9 +21,9 @@ import pytest
 from data_scripts import _one_case, chaos, check, pairs
 from data_scripts._face import run_script
 from data_scripts._reading import read_series, turned_like
-from segcal_lite.datasets import read_dataset
-from segcal_lite.runs import project_root
-from segcal_lite.volumes import Volume
+from segcal_lite.data.datasets import read_dataset
+from segcal_lite.data.volumes import Volume
+from segcal_lite.runs.folders import project_root
 
 NAME = "patient003"
 

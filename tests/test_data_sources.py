@@ -12,8 +12,8 @@ import pytest
 
 from data_scripts._face import run_script
 from data_scripts.chaos import by_number, classes_of
-from segcal_lite.datasets import check_case, read_dataset, task_of
-from segcal_lite.tasks import TASKS
+from segcal_lite.data.datasets import check_case, read_dataset, task_of
+from segcal_lite.data.tasks import TASKS
 
 
 def converted(script, source, dest, *options, workers=1):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from segcal_lite._checks import IGNORED
-from segcal_lite.case_lists import case_names
-from segcal_lite.datasets import check_case, load_case, read_dataset, task_of
-from segcal_lite.same_images import keep_together, same_images
-from segcal_lite.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
-from segcal_lite.tasks import TASKS
+from segcal_lite.data.case_lists import case_names
+from segcal_lite.data.datasets import check_case, load_case, read_dataset, task_of
+from segcal_lite.data.same_images import keep_together, same_images
+from segcal_lite.data.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
+from segcal_lite.data.tasks import TASKS
 
 NAMES = tuple("abcdef")
 SPACING_MM = (1.5, 1.25, 5.0)

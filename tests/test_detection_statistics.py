@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from segcal_lite.detection_statistics import (
+from segcal_lite.detection import (
     auc,
     auc_difference,
     auc_interval,

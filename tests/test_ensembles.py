@@ -14,7 +14,7 @@ from segcal_lite.ensembles import (
     mean_probability,
     train_members,
 )
-from segcal_lite.training import train_model
+from segcal_lite.training.on_slices import train_model
 
 
 def random_probs(n_members, n_classes, n_voxels, seed=0):

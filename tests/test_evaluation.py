@@ -8,12 +8,17 @@ import pytest
 import torch
 from conftest import REGIONS
 
-from segcal_lite import evaluation
-from segcal_lite.caches import read_prepared
 from segcal_lite.calibration import CalibrationSums, expected_calibration_error, nll
+from segcal_lite.data.prepared import read_prepared
 from segcal_lite.ensembles import mean_probability
 from segcal_lite.entropy import segment_entropy
-from segcal_lite.evaluation import Scoring, fit_member_scalings, fit_scalings, score_cases
+from segcal_lite.experiments.case_scores import (
+    Scoring,
+    fit_member_scalings,
+    fit_scalings,
+    score_cases,
+)
+from segcal_lite.experiments.one_dataset import case_scores as evaluation
 from segcal_lite.inference import (
     load_model,
     mc_dropout_passes,
@@ -21,10 +26,10 @@ from segcal_lite.inference import (
     predict_logits,
     softmax,
 )
-from segcal_lite.runs import model_folder, read_json, read_table, write_json
+from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
-from segcal_lite.training import train_model
+from segcal_lite.training.on_slices import train_model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,7 @@ def scored(prepared, tmp_path_factory):
     """Scores of two Dice members and a dropout model on the test disc."""
     from dataclasses import replace
 
-    from segcal_lite.training_settings import TrainingSettings
+    from segcal_lite.training.models import TrainingSettings
 
     task, profile, folder, data = prepared
     out = tmp_path_factory.mktemp("out")

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segcal_lite.checkpoints import read_history
-from segcal_lite.experiments import open_experiment
-from segcal_lite.runs import write_table
+from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.kit.story import story_row
+from segcal_lite.runs.folders import write_table
 from segcal_lite.signatures import case_signatures, case_spectrum
 from segcal_lite.spectral import spectral_signature
-from segcal_lite.story import story_row
+from segcal_lite.training.checkpoints import read_history
 
 TINY = {"n_epochs": 1, "n_members": 2, "n_passes": 2, "n_resamples": 3, "widths": (4, 8)}
 TINY |= {"n_phantoms": (2, 2, 2, 2), "n_phantom_slices": 4}
@@ -174,7 +174,7 @@ def test_signatures_are_those_of_the_unpadded_feature_map(experiment, scores):
 def test_padding_does_not_feed_a_signature(discs, tmp_path):
     import torch
 
-    from segcal_lite.caches import read_prepared
+    from segcal_lite.data.prepared import read_prepared
 
     tiny = {"n_epochs": 1, "n_members": 1, "widths": (4, 8), "crop_size": (32, 32)}
     own = open_experiment(tmp_path, discs, device="cpu", report=silent, **tiny)

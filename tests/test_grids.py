@@ -10,12 +10,9 @@ from conftest import write_discs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcal_lite.caches import prepare_dataset
-from segcal_lite.cases import Selection
-from segcal_lite.datasets import read_dataset, settle, task_of
-from segcal_lite.evaluation import Scoring, _segment_rows, _sweep_rows
-from segcal_lite.experiments import open_experiment
-from segcal_lite.grids import (
+from segcal_lite.data.cases import Selection
+from segcal_lite.data.datasets import read_dataset, settle, task_of
+from segcal_lite.data.grids import (
     Extent,
     check_cut,
     common_slice_axis,
@@ -28,10 +25,13 @@ from segcal_lite.grids import (
     stored_survey,
     survey,
 )
-from segcal_lite.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
-from segcal_lite.runs import write_json
-from segcal_lite.tasks import TASKS, Task
-from segcal_lite.volume_scores import probability_metrics
+from segcal_lite.data.prepared import prepare_dataset
+from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
+from segcal_lite.data.tasks import TASKS, Task
+from segcal_lite.experiments.case_scores import Scoring, _segment_rows, _sweep_rows
+from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.experiments.volume_scores import probability_metrics
+from segcal_lite.runs.folders import write_json
 
 TINY = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "widths": (4, 8)}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcal_lite.caches import read_prepared
+from segcal_lite.data.prepared import read_prepared
 from segcal_lite.inference import (
     dropout_switched_on,
     load_model,
@@ -15,8 +15,8 @@ from segcal_lite.inference import (
     recorded_features,
 )
 from segcal_lite.sliding_window import predict_volume
-from segcal_lite.training import train_model
-from segcal_lite.training_settings import build_model
+from segcal_lite.training.models import build_model
+from segcal_lite.training.on_slices import train_model
 
 
 @pytest.fixture(scope="module")

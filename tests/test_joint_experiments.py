@@ -6,8 +6,8 @@ import pytest
 from conftest import TINY_SETS, TINY_VOLUMES
 from test_set_files import write_dataset
 
-from segcal_lite.block_settings import chain, dedicated, joint
-from segcal_lite.joint_experiments import JointExperiment, open_joint_experiment
+from segcal_lite.experiments.many_sets import JointExperiment, open_joint_experiment
+from segcal_lite.training.plans import chain, dedicated, joint
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
 

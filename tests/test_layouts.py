@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from segcal_lite.layouts import (
+from segcal_lite.data.layouts import (
     Description,
     find_file_ending,
     find_files,

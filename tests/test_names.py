@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from conftest import write_discs
 
-from segcal_lite import experiments
-from segcal_lite.notebook_copies import tags
-from segcal_lite.runs import project_root
+from segcal_lite.experiments.one_dataset import one_dataset as experiments
+from segcal_lite.kit.notebook_sources import tags
+from segcal_lite.runs.folders import project_root
 
 TRAINING = ("1e5", "True", "-0.0", "1e400", "2024-01-01")  # the last two validate
 TEST = ("002", "005", "01", "1", "NA", "nan", "null", "None", "inf", "a, b", 'the "left" one', "é")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segcal_lite.commands import NOTEBOOKS
-from segcal_lite.runs import project_root
-from segcal_lite.verdicts import read_verdicts
+from segcal_lite.kit.commands import NOTEBOOKS
+from segcal_lite.report.verdicts import read_verdicts
+from segcal_lite.runs.folders import project_root
 
 
 def cell(name, marker):

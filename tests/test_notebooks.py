@@ -8,11 +8,11 @@ import papermill
 import pytest
 import yaml
 
-from segcal_lite import commands
-from segcal_lite.commands import NOTEBOOKS
-from segcal_lite.notebook_copies import exercises, tags, write_copies
-from segcal_lite.runs import project_root
-from segcal_lite.stored_outputs import store_outputs
+from segcal_lite.kit import commands
+from segcal_lite.kit.commands import NOTEBOOKS
+from segcal_lite.kit.notebook_sources import exercises, tags, write_copies
+from segcal_lite.kit.stored_outputs import store_outputs
+from segcal_lite.runs.folders import project_root
 
 FOLDER = project_root() / "notebooks"
 SOURCES = {path.stem: nbformat.read(path, as_version=4) for path in sorted(FOLDER.glob("*.ipynb"))}

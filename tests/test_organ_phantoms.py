@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from segcal_lite.data.organ_sets import EIGHT_SETS, ORGAN_SETS, OTHER_ORGANS, THREE_AGES
 from segcal_lite.organ_anatomies import draw_organ
 from segcal_lite.organ_looks import ORGAN_LOOKS
 from segcal_lite.organ_phantoms import make_organ_phantom, write_organ_phantoms
-from segcal_lite.organ_sets import EIGHT_SETS, ORGAN_SETS, OTHER_ORGANS, THREE_AGES
 
 NAMES = tuple(ORGAN_SETS)
 COARSE = {"side": 24, "spacing_mm": 4.5}

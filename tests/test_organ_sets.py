@@ -1,6 +1,6 @@
 import pytest
 
-from segcal_lite.organ_sets import ORGAN_SETS, VOLUME_PROFILES, get_volume_profile, organ_task
+from segcal_lite.data.organ_sets import ORGAN_SETS, VOLUME_PROFILES, get_volume_profile, organ_task
 
 
 @pytest.mark.parametrize("name", VOLUME_PROFILES)

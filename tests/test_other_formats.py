@@ -10,10 +10,10 @@ import numpy as np
 import official_layouts as official
 import pytest
 
-from segcal_lite.cases import check_case, load_case
-from segcal_lite.datasets import read_dataset, task_of
-from segcal_lite.other_formats import companion_files, voxel_files
-from segcal_lite.volumes import read_label, read_volume
+from segcal_lite.data.cases import check_case, load_case
+from segcal_lite.data.datasets import read_dataset, task_of
+from segcal_lite.data.other_formats import companion_files, voxel_files
+from segcal_lite.data.volumes import read_label, read_volume
 
 sitk = pytest.importorskip("SimpleITK")
 

@@ -7,9 +7,10 @@ import nbformat
 import papermill
 import pytest
 
-from segcal_lite import pages, published, setup_environment
-from segcal_lite.runs import project_root, read_table, write_json
-from segcal_lite.verdicts import RULES, write_verdicts
+from segcal_lite.kit import environment as setup_environment
+from segcal_lite.kit import pages, published
+from segcal_lite.report.verdicts import RULES, write_verdicts
+from segcal_lite.runs.folders import project_root, read_table, write_json
 
 
 def write_notebook(path, source):

@@ -1,6 +1,6 @@
 import pytest
 
-from segcal_lite.parameters import check_injected, choose_out
+from segcal_lite.kit.parameters import check_injected, choose_out
 
 
 def test_nothing_injected_nothing_checked():

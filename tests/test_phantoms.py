@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 from segcal_lite import looks, phantom_cases, phantom_files, pictures
 from segcal_lite.anatomies import draw_anatomy
 from segcal_lite.annotators import smooth_field
-from segcal_lite.datasets import read_dataset
+from segcal_lite.data.datasets import read_dataset
+from segcal_lite.data.tasks import TASKS
 from segcal_lite.phantoms import PHANTOM_TASKS, make_phantom, write_phantoms
 from segcal_lite.shapes import Layer, StarShape
-from segcal_lite.tasks import TASKS
 
 SIZES = {"brain": (112, 112), "heart": (64, 64), "prostate": (112, 112)}
 SMALL = {"n_train": 2, "n_validation": 1, "n_test": 1, "n_shifted": 2, "size": (20, 16)}

@@ -14,8 +14,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from segcal_lite import overlays, plotting
 from segcal_lite.calibration import ReliabilityBins
+from segcal_lite.report import overlays, plotting
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from nibabel.processing import resample_from_to
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from segcal_lite.preprocessing import (
+from segcal_lite.data.preprocessing import (
     Preprocessing,
     plan_preprocessing,
     prepare_image,
@@ -23,7 +23,7 @@ from segcal_lite.preprocessing import (
     restore_probs,
     valid_box,
 )
-from segcal_lite.volumes import read_label, read_volume, write_volume
+from segcal_lite.data.volumes import read_label, read_volume, write_volume
 
 SPACING_MM = (1.4, 1.1, 6.0)
 OBLIQUE = nib.affines.from_matvec(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from segcal_lite import processes
-from segcal_lite.processes import spawned_processes, stop_processes
-from segcal_lite.spawning import spawn_context
+from segcal_lite.runs.folders import processes
+from segcal_lite.runs.processes import spawned_processes, stop_processes
+from segcal_lite.runs.spawning import spawn_context
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def test_the_memory_of_processes_that_wait_counts_as_free(monkeypatch):
 SCRIPT = """
 import os
 import signal
-from segcal_lite.processes import spawned_processes
+from segcal_lite.runs.processes import spawned_processes
 if __name__ == "__main__":
     with spawned_processes(1) as executor:
         print(executor.submit(os.getpid).result(), flush=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from segcal_lite import runs
+from segcal_lite.runs.folders import folders as runs
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -233,7 +233,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from segcal_lite import runs, volumes
+from segcal_lite.data import volumes
+    from segcal_lite.runs.folders import folders as runs
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 out, rows = Path(sys.argv[1]), pd.DataFrame({"case": ["a"], "value": [1.0]})
 def folder(path):
@@ -279,7 +280,7 @@ def test_model_folders_differ_by_network_loss_dropout_and_seed(tmp_path):
 
 HOLD_THE_LOCK = """
 import sys, time
-from segcal_lite.runs import run_lock
+from segcal_lite.runs.folders import run_lock
 with run_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(0.5)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from segcal_lite.schedules import run_in_order
+from segcal_lite.runs.schedules import run_in_order
 
 
 def leave_note(folder, name, needed=None):

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segcal_lite.set_files import read_sets
+from segcal_lite.data.sets import read_sets
 
 
 def write_dataset(folder, channels=("T1", "FLAIR"), n_cases=10, domains=("here", "there")):

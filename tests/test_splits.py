@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segcal_lite.splits import (
+from segcal_lite.data.splits import (
     SPLITS,
     check_name,
     check_splits,

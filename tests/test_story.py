@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 
-from segcal_lite.block_settings import dedicated
 from segcal_lite.detectors import ScalarDetector
-from segcal_lite.story import (
+from segcal_lite.experiments.trials import Trial, describe_trials, detection_table, fit_detectors
+from segcal_lite.kit.story import (
     _by_case,
     _calibration_claims,
     _entropy_claim,
@@ -11,8 +11,8 @@ from segcal_lite.story import (
     detection_rows,
     with_other_seeds,
 )
-from segcal_lite.verdicts import CONTROLS
-from segcal_lite.volume_detection import Trial, describe_trials, detection_table, fit_detectors
+from segcal_lite.report.verdicts import CONTROLS
+from segcal_lite.training.plans import dedicated
 
 
 def rows(loss="dice", **values):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.report.summaries import mark_best, summarise
 from segcal_lite.statistics import case_interval, mean_interval, paired_p_value
-from segcal_lite.summaries import mark_best, summarise
 
 RNG = np.random.default_rng(0)
 BASELINE = RNG.normal(0.80, 0.05, size=30)

@@ -1,7 +1,7 @@
 import pytest
 
+from segcal_lite.data.tasks import PROFILES, TASKS, get_profile
 from segcal_lite.phantoms import PHANTOM_TASKS
-from segcal_lite.tasks import PROFILES, TASKS, get_profile
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -13,18 +13,18 @@ import torch
 from conftest import REGIONS
 from safetensors.torch import load_file
 
-from segcal_lite.caches import load_slices, read_prepared
-from segcal_lite.checkpoints import read_history
+from segcal_lite.data.prepared import load_slices, read_prepared
 from segcal_lite.losses import training_loss
-from segcal_lite.runs import write_json
-from segcal_lite.training import TrainingRun, train_model, validation_dice
-from segcal_lite.training_settings import TrainingSettings, build_model
+from segcal_lite.runs.folders import write_json
+from segcal_lite.training.checkpoints import read_history
+from segcal_lite.training.models import TrainingSettings, build_model
+from segcal_lite.training.on_slices import TrainingRun, train_model, validation_dice
 
 TRAIN_IN_A_PROCESS = """
 import json, sys
 from pathlib import Path
-from segcal_lite.training import train_model
-from segcal_lite.training_settings import TrainingSettings
+from segcal_lite.training.on_slices import train_model
+from segcal_lite.training.models import TrainingSettings
 folder, prepared, settings = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 train_model(folder, prepared, TrainingSettings(**settings), "cpu")
 """

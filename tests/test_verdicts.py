@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from segcal_lite import verdicts
-from segcal_lite.verdicts import (
+from segcal_lite.report import verdicts
+from segcal_lite.report.verdicts import (
     collapsed_members,
     detector_verdict,
     doubts,

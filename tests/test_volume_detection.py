@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from segcal_lite.block_settings import chain, dedicated, joint
-from segcal_lite.detection_statistics import auc
+from segcal_lite.detection import auc
 from segcal_lite.detectors import ScalarDetector
-from segcal_lite.volume_detection import (
+from segcal_lite.experiments.trials import (
     DETECTORS,
     Trial,
     describe_cases,
@@ -13,6 +12,7 @@ from segcal_lite.volume_detection import (
     fit_detectors,
     of_sets,
 )
+from segcal_lite.training.plans import chain, dedicated, joint
 
 PLAN = dedicated("atrium")
 

@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from segcal_lite.block_settings import dedicated
-from segcal_lite.block_training import load_block_model
 from segcal_lite.calibration import expected_calibration_error
+from segcal_lite.data.segments import segment_masks
 from segcal_lite.detectors import intensity_moments
-from segcal_lite.segmentation_metrics import dice_coefficient
-from segcal_lite.segments import segment_masks
-from segcal_lite.sliding_window import predict_volume, stream_features
-from segcal_lite.spectral import spectral_signature
-from segcal_lite.volume_scores import (
+from segcal_lite.experiments.volume_scores import (
     LAST,
     probability_metrics,
     read_scores,
@@ -21,6 +16,11 @@ from segcal_lite.volume_scores import (
     score_volumes,
     shuffle_weights,
 )
+from segcal_lite.segmentation_metrics import dice_coefficient
+from segcal_lite.sliding_window import predict_volume, stream_features
+from segcal_lite.spectral import spectral_signature
+from segcal_lite.training.on_blocks import load_block_model
+from segcal_lite.training.plans import dedicated
 
 PLAN = dedicated("atrium")
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segcal_lite import volumes
-from segcal_lite.preprocessing import plan_preprocessing
-from segcal_lite.volumes import (
+from segcal_lite.data import volumes
+from segcal_lite.data.preprocessing import plan_preprocessing
+from segcal_lite.data.volumes import (
     LABEL_SHIFT,
     Volume,
     check_same_grid,

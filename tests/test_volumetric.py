@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from segcal_lite.caches import load_slices, read_prepared
-from segcal_lite.experiments import open_experiment
+from segcal_lite.data.prepared import load_slices, read_prepared
+from segcal_lite.data.tasks import TASKS, get_profile, task_for_profile
+from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import load_model, mc_dropout_passes, predict_case
 from segcal_lite.signatures import case_spectrum
-from segcal_lite.tasks import TASKS, get_profile, task_for_profile
-from segcal_lite.training import train_model
+from segcal_lite.training.on_slices import train_model
 
 TINY = {
     "crop_size": (16, 16, 8),

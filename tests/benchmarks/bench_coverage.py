@@ -16,9 +16,8 @@ import pandas as pd
 from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
-from segcal_lite import detection_statistics as detection
-from segcal_lite import statistics
-from segcal_lite.runs import provenance, write_table
+from segcal_lite import detection, statistics
+from segcal_lite.runs.folders import provenance, write_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "coverage.csv"
 N_PATIENTS = (5, 10, 20, 50)

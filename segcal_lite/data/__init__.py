@@ -1,0 +1,1 @@
+"""From files on disk to prepared cases: tasks, volumes, layouts, splits, grids, sets."""

@@ -1,0 +1,212 @@
+"""What a dataset is, a tuple of cases, and the checked arrays of one case."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .._checks import IGNORED, check_choice, check_finite, wrong_input
+from .other_formats import companion_files
+from .same_images import file_digest
+from .splits import SPLITS
+from .volumes import LABEL_SHIFT, check_same_grid, read_label, read_volume
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its label: files and place in the split.
+
+    Attributes
+    ----------
+    name : str
+    image_paths : tuple of Path
+        One a channel, or a single 4D file.
+    label_path : Path
+    domain : str
+    split : {"train", "validation", "test"}
+    posterior_path : Path or None
+    patient : str
+    """
+
+    name: str
+    image_paths: tuple
+    label_path: Path
+    domain: str
+    split: str
+    posterior_path: Path | None
+    patient: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The cases of one folder.
+
+    Attributes
+    ----------
+    folder : Path
+    name : str
+        The folder's.
+    channels, segments : tuple of str
+    cases : tuple of Case
+        By name.
+    label_values : tuple of int
+        Value in the files of each class: class k of the arrays is stored as ``label_values[k]``.
+    notes : tuple of str
+        What was derived, left out, renumbered or drawn by the seed, for people to read.
+    regions, region_order : tuple
+        As in `segcal_lite.data.tasks.Task`; empty where classes exclude each other.
+    ignore_value : int or None
+        Stored value of voxels that nobody annotated; they become `_checks.IGNORED`.
+    """
+
+    folder: Path
+    name: str
+    channels: tuple
+    segments: tuple
+    cases: tuple
+    label_values: tuple
+    notes: tuple = ()
+    regions: tuple = ()
+    region_order: tuple = ()
+    ignore_value: int | None = None
+
+    @property
+    def domains(self):
+        """Names of the domains, sorted."""
+        return tuple(sorted({case.domain for case in self.cases}))
+
+    def of(self, split=None, domain=None):
+        """Return the cases of a split and a domain; ``None`` takes all.
+
+        Raises
+        ------
+        ValueError
+            If there is no such split, domain, or case in both.
+        """
+        if split is not None:
+            check_choice("split", split, SPLITS)
+        if domain is not None:
+            check_choice("domain", domain, self.domains)
+        chosen = tuple(
+            case
+            for case in self.cases
+            if split in (None, case.split) and domain in (None, case.domain)
+        )
+        if not chosen:
+            found = f"no case with split {split!r} and domain {domain!r}"
+            raise wrong_input(self.folder, found, "at least one")
+        return chosen
+
+    def fingerprint(self):
+        """Return 16 hexadecimal digits that change with any file, name, class, domain or split.
+
+        Where the folder lies does not matter; a file outside of it counts by its name.
+        """
+        facts = [self.channels, self.segments, self.label_values]
+        facts += [self.regions, self.region_order, self.ignore_value]
+        for case in self.cases:
+            facts.append([case.name, case.patient, case.domain, case.split])
+            for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
+                is_inside = path.is_relative_to(self.folder)
+                name = path.relative_to(self.folder).as_posix() if is_inside else path.name
+                for file in (path, *companion_files(path)):
+                    facts.append([name, file.stat().st_size, file_digest(file)])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One channel and one organ of a dataset that has more; several classes make one organ.
+
+    Attributes
+    ----------
+    channel : int
+    classes : tuple of int
+        Classes 1 to K - 1 that are merged to foreground; all others become background, but what
+        nobody annotated stays `_checks.IGNORED`.
+    """
+
+    channel: int
+    classes: tuple
+
+    def of(self, image, labels):
+        """Return the image (1, X, Y, Z) and labels 0 and 1; where the organ is absent, all 0.
+
+        Examples
+        --------
+        >>> image, labels = np.zeros((3, 2, 2, 2)), np.arange(-1, 7).reshape(2, 2, 2)
+        >>> image, labels = Selection(2, (1, 4)).of(image, labels)
+        >>> image.shape, labels.ravel().tolist()
+        ((1, 2, 2, 2), [-1, 0, 1, 0, 0, 1, 0, 0])
+        """
+        merged = np.where(labels == IGNORED, IGNORED, np.isin(labels, self.classes))
+        return image[self.channel][np.newaxis], merged.astype(np.int16)
+
+
+def load_case(dataset, case):
+    """Read and check the arrays of one case.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Knows the channels and label values to expect.
+    case : Case
+        One of its cases.
+
+    Returns
+    -------
+    image : ndarray (C, X, Y, Z), float32
+        As stored, not normalised.
+    labels : ndarray (X, Y, Z), int16
+        Classes 0 to K - 1, renumbered by `Dataset.label_values`; `_checks.IGNORED` where nobody
+        annotated. All background is a label like any other: the image shows no lesion.
+    affine : ndarray (4, 4), float64
+        From voxel indices to mm.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: unreadable or truncated, NaN or infinite voxels, another number of
+        channels, image and label on different grids, a value that is no label of the dataset, or
+        no voxel that somebody annotated.
+
+    Warns
+    -----
+    UserWarning
+        What headers left open, and a label moved by less than half a voxel: the image's affine is
+        in force.
+    """
+    volumes = [read_volume(path) for path in case.image_paths]
+    label = read_label(case.label_path)
+    check_same_grid(volumes[0], label, LABEL_SHIFT)
+    for volume in volumes[1:]:
+        check_same_grid(volumes[0], volume)
+    n_channels = sum(len(v.data) if v.data.ndim == 4 else 1 for v in volumes)
+    if n_channels != len(dataset.channels):
+        expected = f"{len(dataset.channels)}: {', '.join(dataset.channels)}"
+        raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
+    labels = _classes(dataset, label)
+    image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
+    return check_finite(case.image_paths[0], image), labels, volumes[0].affine
+
+
+def _classes(dataset, label):
+    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated."""
+    values = list(dataset.label_values)
+    ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)
+    if ignored.all():
+        raise wrong_input(label.path, f"{dataset.ignore_value} (ignore) only", f"some of {values}")
+    unknown = np.unique(label.data[~ignored & ~np.isin(label.data, values)]).tolist()
+    if unknown:
+        raise wrong_input(label.path, f"label values {unknown}", f"only {values}")
+    labels = np.searchsorted(values, label.data).astype(np.int16)
+    labels[ignored] = IGNORED
+    return labels
+
+
+def check_case(dataset, case):
+    """Return how many voxels are foreground, ignored, and there, or raise as `load_case`."""
+    _, labels, _ = load_case(dataset, case)
+    return int((labels > 0).sum()), int((labels == IGNORED).sum()), labels.size

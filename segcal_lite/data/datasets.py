@@ -1,0 +1,327 @@
+"""Datasets in the common layout: which cases a folder holds, how they are split, what task.
+
+The layout is nnU-Net's raw one; a dataset in it runs without conversion::
+
+    dataset.json                  channel_names, labels, file_ending, numTraining
+    imagesTr/<case>_0000.nii.gz   one file a channel (or MSD's <case>.nii.gz with all of them)
+    labelsTr/<case>.nii.gz
+    cases.csv                     optional: case, domain, split, patient; it decides which cases
+    posteriorsTr/<case>.nii.gz    phantoms only: true class probabilities, classes along axis 4
+
+``dataset`` in ``dataset.json`` may list the files of each case, as in nnU-Net. Without a column
+``split`` the patients are split by a seed; without ``patient`` each case is its own patient;
+without ``domain`` there is one. Where splits are drawn, cases of the same image count as one
+patient. What was decided so is logged and kept in `Dataset.notes`.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .._checks import check_choice, wrong_input
+from .case_lists import select_cases
+from .cases import Case, Dataset, check_case, load_case
+from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, survey
+from .layouts import Description, read_layout
+from .other_formats import PICTURES
+from .same_images import keep_together, same_images
+from .splits import (
+    DEFAULT_COUNTS,
+    SPLITS,
+    check_name,
+    check_splits,
+    check_unique,
+    split_by_patient,
+)
+from .tasks import TASKS, Task, get_profile, task_for_profile
+from .volumes import read_label, read_volume
+
+__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "settle", "task_of"]
+
+logger = logging.getLogger("segcal_lite")
+
+
+def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out=None):
+    """Find the cases of a folder and split them by patient.
+
+    ``cases.csv`` decides which cases there are, else the list in ``dataset.json``, else the files.
+    Without ``dataset.json``, channels and segments are those of `task`, or else come from the file
+    names and the values in the labels; only then are volumes opened.
+
+    Parameters
+    ----------
+    folder : str or Path
+        In the common layout.
+    task : str or Task, optional
+        A name in `tasks.TASKS`, or a task of one's own; the data must have as many channels and
+        segments.
+    seed : int
+        Of the split, where ``cases.csv`` assigns none.
+    split : tuple of three int, optional
+        Patients, or proportions, for training, validation and test, scaled by
+        `splits.split_counts`; default the task's, else `splits.DEFAULT_COUNTS`.
+    problems : dict, optional
+        Receives for each case whose files are not all there why it is left out; without it the
+        first such case is an error.
+    leave_out : list of str, optional
+        Cases to go on without, as if they were not there: splits are drawn among the others.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        Naming the file or field: a missing folder, file, channel or label, a malformed
+        ``dataset.json`` or ``cases.csv``, ``numTraining`` that counts other cases than there are, a
+        name in `leave_out` that no case has, a task that does not fit, a split without patients, a
+        patient in two splits, or `split` where ``cases.csv`` already assigns one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from segcal_lite.data.volumes import write_volume
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for value, name in enumerate(("a", "b", "c"), start=1):
+    ...         for subfolder, file in (("imagesTr", f"{name}_0000"), ("labelsTr", name)):
+    ...             path = Path(folder) / subfolder / f"{file}.nii.gz"
+    ...             path.parent.mkdir(exist_ok=True)
+    ...             write_volume(path, np.full((4, 4, 2), value, dtype=np.uint8), np.eye(4))
+    ...     dataset = read_dataset(folder, task="prostate")
+    >>> len(dataset.of("train")), dataset.segments, dataset.notes[0]
+    (1, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise wrong_input(folder, "no such folder", "a dataset with imagesTr and labelsTr")
+    task = None if task is None else _get_task(task)
+    given, file_ending, images, labels = read_layout(folder)
+    rows, notes = select_cases(folder, given, images, labels, leave_out)
+    names = [check_name(f"{folder}, case", row["case"]) for row in rows]
+    check_unique(f"{folder}, cases", names)
+    files = [(images.get(name, {}), labels.get(name)) for name in names]
+    description, class_notes = _describe(folder, given, files, file_ending, task)
+    paths = [sorted(images.values()) for images, _ in files]
+    rows, same_notes = keep_together(rows, same_images(dict(zip(names, paths, strict=True))))
+    splits, split_notes = _assign_splits(rows, task, seed, split)
+    cases = []
+    for row, pair, split_name in zip(rows, files, splits, strict=True):
+        try:
+            cases.append(_make_case(folder, row, *pair, split_name, description))
+        except ValueError as error:
+            if problems is None:
+                raise
+            problems[row["case"]] = str(error)
+    name, notes = folder.resolve().name, (*notes, *class_notes, *same_notes, *split_notes)
+    for note in notes:
+        logger.info("%s: %s", name, note)
+    return Dataset(
+        folder=folder,
+        name=name,
+        channels=description.channels,
+        segments=description.segments,
+        cases=tuple(cases),
+        label_values=description.label_values,
+        notes=notes,
+        regions=description.regions,
+        region_order=description.region_order,
+        ignore_value=description.ignore_value,
+    )
+
+
+def _get_task(task):
+    """Return a `Task`, by name or as it is."""
+    return task if isinstance(task, Task) else TASKS[check_choice("task", task, tuple(TASKS))]
+
+
+def _check_task(task, data):
+    """Raise unless counts and regions agree; return a note for each kind of name that differs."""
+    if (task.regions, task.region_order) != (data.regions, data.region_order):
+        found = f"regions {data.segments}" if data.regions else "classes that exclude each other"
+        expected = "the regions of the task; without a task they come from the data"
+        raise wrong_input(f"task {task.name}", f"{found} in the data", expected)
+    notes = []
+    for kind in ("channels", "segments"):
+        ours, theirs = getattr(data, kind), getattr(task, kind)
+        if len(ours) != len(theirs):
+            found = f"{len(ours)} {kind} in the data {ours}"
+            raise wrong_input(f"task {task.name}", found, f"{len(theirs)} {theirs}")
+        if ours != theirs:
+            names = f"{', '.join(ours)} stand for {', '.join(theirs)}"
+            notes.append(f"{kind} {names} of task {task.name}")
+    return notes
+
+
+def _class_notes(description):
+    """Return what becomes of stored values that are not the classes 0, 1, 2, ... themselves."""
+    values, notes = description.label_values, []
+    if values != tuple(range(len(values))):
+        notes.append(f"label values {list(values)} become classes 0 to {len(values) - 1}")
+    for name, region in zip(description.segments, description.regions, strict=False):
+        stored = [str(values[k]) for k in region]
+        notes.append(f"segment {name} is the region of label values {', '.join(stored)}")
+    if description.ignore_value is not None:
+        left_out = "is left out of losses, scores and boxes"
+        notes.append(f"label value {description.ignore_value}, ignore, {left_out}")
+    return notes
+
+
+def _describe(folder, given, files, file_ending, task):
+    """Return what ``dataset.json`` says, or else task or files, and notes on it."""
+    description = given or _derive_description(folder, files, file_ending, task)
+    notes = [] if task is None else _check_task(task, description)
+    if given is None:
+        origin = "the files" if task is None else f"task {task.name}"
+        channels, segments = ", ".join(description.channels), ", ".join(description.segments)
+        both = f"channels {channels} and segments {segments}"
+        notes.insert(0, f"no dataset.json: {both} come from {origin}")
+    return description, notes + _class_notes(description)
+
+
+def _derive_description(folder, files, file_ending, task):
+    """Return channels and segments of a folder without ``dataset.json``."""
+    if task is not None:
+        values = tuple(range(task.n_classes))
+        return Description(task.channels, task.segments, values, file_ending)
+    numbers = {number for images, _ in files for number in images}
+    if None in numbers or (numbers == {0} and file_ending in PICTURES):
+        path = next(images[n] for images, _ in files for n in (None, 0) if n in images)
+        data = read_volume(path).data
+        numbers = range(data.shape[0] if data.ndim == 4 else 1)
+    values = {0}
+    for _, label_path in files:
+        values.update(np.unique(read_label(label_path).data).tolist() if label_path else ())
+    if values == {0}:
+        raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
+    values = tuple(sorted(values))
+    channels = tuple(f"channel {number}" for number in range(len(numbers)))
+    return Description(channels, tuple(f"label {v}" for v in values[1:]), values, file_ending)
+
+
+def _assign_splits(rows, task, seed, split):
+    """Return the split of each row and a note if it was drawn."""
+    patients = [row.get("patient", row["case"]) for row in rows]
+    if "split" in rows[0]:
+        if split is not None:
+            raise wrong_input("split", split, "None, because cases.csv assigns the splits")
+        splits = [row["split"] for row in rows]
+        check_splits(splits, patients)
+        return splits, []
+    if split is None:
+        split = DEFAULT_COUNTS if task is None else task.split
+    split_of = split_by_patient(patients, split, seed)
+    counts = ", ".join(f"{list(split_of.values()).count(name)} {name}" for name in SPLITS)
+    note = f"no split in cases.csv: seed {seed} drew {counts} patients for {tuple(split)}"
+    if len({row.get("domain") for row in rows}) > 1:
+        note += ", domains mixed"
+    return [split_of[patient] for patient in patients], [note]
+
+
+def _make_case(folder, row, images, label_path, split, description):
+    """Return a `Case` after checking that its files are there."""
+    name, n_channels = row["case"], len(description.channels)
+    file_name = name + description.file_ending
+    where = folder / ("dataset.json" if description.files else "imagesTr")
+    if label_path is None:
+        raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
+    is_picture = description.file_ending in PICTURES  # its colours are channels of one file
+    if set(images) not in ({None}, set(range(n_channels)), {0} if is_picture else None):
+        numbers = ", ".join("all in one" if n is None else f"{n:04d}" for n in images)
+        expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
+        raise wrong_input(f"{where}, {name}", f"channels {numbers or 'none'}", expected)
+    for path in (*images.values(), label_path):
+        if not path.is_file():
+            raise wrong_input(path, "no such file", f"a volume of {name}")
+    posterior_path = folder / "posteriorsTr" / file_name
+    return Case(
+        name=name,
+        image_paths=tuple(images[number] for number in sorted(images)),
+        label_path=label_path,
+        domain=row.get("domain", "source"),
+        split=split,
+        posterior_path=posterior_path if posterior_path.is_file() else None,
+        patient=row.get("patient", name),
+    )
+
+
+def task_of(dataset, task=None, extents=None):
+    """Return the task that a dataset poses.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        From `read_dataset`.
+    task : str or Task, optional
+        If given it is returned, after checking that the data has as many channels and segments,
+        and the same regions.
+    extents : list of segcal_lite.data.grids.Extent, optional
+        Of the dataset, if it was surveyed before.
+
+    Returns
+    -------
+    Task
+        Without `task`: named as the dataset; voxel size in plane the median over cases of each of
+        the first two axes, rounded to 0.0001 mm, because slices are cut along the last axis, whose
+        voxel size is kept; Dice weights all 1; `split` the patients there are; regions as in
+        ``dataset.json``.
+
+    Raises
+    ------
+    ValueError
+        An unknown task, or one with other numbers of channels or segments, or other regions.
+    """
+    if task is not None:
+        task = _get_task(task)
+        for note in _check_task(task, dataset):
+            logger.info("%s: %s", dataset.name, note)
+        return task
+    extents = extents or survey(dataset)
+    in_plane_mm = median_spacing(extents, common_slice_axis(extents)[0])[:2]
+    patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
+    return Task(
+        name=dataset.name,
+        channels=dataset.channels,
+        segments=dataset.segments,
+        spacing_mm=(*in_plane_mm, None),
+        dice_weights=(1.0,) * len(dataset.segments),
+        split=tuple(map(len, patients)),
+        regions=dataset.regions,
+        region_order=dataset.region_order,
+    )
+
+
+def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
+    """Settle on which voxels, crop and slices a dataset is worked on.
+
+    Parameters
+    ----------
+    dataset : segcal_lite.data.cases.Dataset
+    task, profile, cut_foreground, **scale
+        As in `segcal_lite.experiments.one_dataset.open_experiment`.
+    extents : list of segcal_lite.data.grids.Extent, optional
+        Of the dataset, if they are at hand.
+
+    Returns
+    -------
+    task : Task
+        Its voxels become so large that the crop holds the foreground of training and validation
+        cases. Those of a named task stay as the paper has them where the crop cuts away next to
+        nothing, and always in the paper's profile; with `cut_foreground` all stay.
+    profile : Profile
+    grid : segcal_lite.data.grids.Grid
+        Whether its crop cuts away too much is for `segcal_lite.data.grids.check_cut`.
+    """
+    extents = extents or survey(dataset)
+    known = task_for_profile(task_of(dataset, task, extents), profile)
+    settled = get_profile(profile, known, **scale)
+    crop = settled.crop_size
+    grid = settle_grid(dataset, known, crop, extents=extents)
+    as_the_paper = task is not None and (profile == "paper" or not grid.cuts_much)
+    if not cut_foreground and not as_the_paper:
+        known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
+        grid = settle_grid(dataset, known, crop, extents=extents)
+        grid = replace(grid, notes=(*notes, *grid.notes))
+    return known, settled, grid

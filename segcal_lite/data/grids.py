@@ -1,0 +1,388 @@
+"""The grid that a dataset asks for: its slice axis, voxels that let a crop hold its foreground.
+
+Decided once for all its volumes, from where the foreground of the labels lies. What a crop cuts
+away all the same is counted: a network that never sees a part of an organ cannot segment it.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from .._checks import wrong_input
+from ..runs.folders import as_json_values, read_json, write_json
+from .preprocessing import clear_slice_axis, kept_native_voxels, plan_preprocessing
+from .volumes import read_label
+
+MOST_CUT = 0.01  # share of a segment, on average over cases, that a crop may cut away unasked
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where the labels of one case lie on its native grid.
+
+    Attributes
+    ----------
+    case : segcal_lite.data.cases.Case
+    shape, affine : tuple of three int, array (4, 4)
+    boxes : dict of tuple of three slice
+        For each stored value of a segment that occurs, the smallest box around it.
+    """
+
+    case: object
+    shape: tuple
+    affine: np.ndarray
+    boxes: dict
+
+    def to_json(self):
+        """Return all but the case as plain lists."""
+        boxes = {v: [(side.start, side.stop) for side in box] for v, box in self.boxes.items()}
+        return {"shape": self.shape, "affine": self.affine.tolist(), "boxes": boxes}
+
+    @classmethod
+    def from_json(cls, case, facts):
+        """Return what `to_json` wrote, as the extent of `case`."""
+        boxes = {int(v): tuple(slice(*s) for s in box) for v, box in facts["boxes"].items()}
+        return cls(case, tuple(facts["shape"]), np.array(facts["affine"]), boxes)
+
+    @property
+    def sizes_mm(self):
+        """Voxel size towards right, anterior and superior, shape (3,)."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return nib.affines.voxel_sizes(self.affine)[axes]
+
+    @property
+    def thicknesses_mm(self):
+        """`sizes_mm`, infinite where there is one voxel: one slice lies across that axis."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
+
+
+def segment_values(dataset, selection=None):
+    """Return the stored label values of each segment, by its name, or of the selected organ."""
+    if selection is not None:
+        classes = {"the organ": selection.classes}
+    elif dataset.regions:
+        classes = dict(zip(dataset.segments, dataset.regions, strict=True))
+    else:
+        classes = {name: (k,) for k, name in enumerate(dataset.segments, start=1)}
+    return {name: [dataset.label_values[k] for k in ks] for name, ks in classes.items()}
+
+
+def survey(dataset, selection=None):
+    """Read all labels of a dataset once.
+
+    Parameters
+    ----------
+    dataset : segcal_lite.data.cases.Dataset
+    selection : segcal_lite.data.cases.Selection, optional
+        The organ that is kept; by default all segments.
+
+    Returns
+    -------
+    list of Extent
+        One a case, in their order.
+    """
+    values = {v for found in segment_values(dataset, selection).values() for v in found}
+    return [_extent(case, values) for case in dataset.cases]
+
+
+def _extent(case, values):
+    """Read one label; headers that are resolved are told when the case is prepared."""
+    with warnings.catch_warnings(action="ignore"):
+        label = read_label(case.label_path)
+    found = enumerate(ndimage.find_objects(label.data), start=1)
+    boxes = {value: box for value, box in found if box is not None and value in values}
+    return Extent(case, label.grid_shape, label.affine, boxes)
+
+
+def stored_survey(path, dataset):
+    """Return `survey`, from the file at `path` if no label has changed since it was written."""
+    state = [_state_of_file(case.label_path) for case in dataset.cases]
+    values = segment_values(dataset)
+    facts = as_json_values({"labels": state, "values": values})
+    if path.exists():
+        stored = read_json(path)
+        if stored["facts"] == facts:
+            pairs = zip(dataset.cases, stored["extents"], strict=True)
+            return [Extent.from_json(case, extent) for case, extent in pairs]
+    extents = survey(dataset)
+    write_json(path, {"facts": facts, "extents": [e.to_json() for e in extents]})
+    return extents
+
+
+def _state_of_file(path):
+    """Return what changes when a file is written anew."""
+    state = path.stat()
+    return [str(path), state.st_size, state.st_mtime_ns]
+
+
+def common_slice_axis(extents):
+    """Return the axis along which the slices of a dataset lie, and a note.
+
+    Parameters
+    ----------
+    extents : list of Extent
+        At least one.
+
+    Returns
+    -------
+    axis : {0, 1, 2}
+        Towards right, anterior or superior: the one whose median voxel size is clearly the
+        coarsest (`preprocessing.clear_slice_axis`), else 2.
+    notes : list of str
+        A sentence if volumes by themselves would have been cut along different axes, else empty.
+    """
+    sizes_mm = np.array([extent.thicknesses_mm for extent in extents])
+    axis = clear_slice_axis(np.median(sizes_mm, axis=0))
+    others = [e.case.name for e, s in zip(extents, sizes_mm, strict=True) if _differs(s, axis)]
+    if not others:
+        return axis, []
+    plane = ("sagittal", "coronal", "axial")[axis]
+    return axis, [
+        f"slices are {plane} in all volumes, though {len(others)} by their own voxel sizes would "
+        f"be cut along another axis: {_some(others)}"
+    ]
+
+
+def _differs(sizes_mm, axis):
+    """Whether a volume by itself would be cut along another axis."""
+    return clear_slice_axis(sizes_mm) != axis
+
+
+def _some(names, n_shown=3):
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
+    return ", ".join(names[:n_shown]) + more
+
+
+def median_spacing(extents, axis):
+    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001."""
+    turned = [np.append(np.delete(e.sizes_mm, axis), e.sizes_mm[axis]) for e in extents]
+    return np.round(np.median(turned, axis=0), 4).tolist()
+
+
+def fit_to_crop(task, crop_size, extents, axis):
+    """Make the voxels of a task so large that a crop holds the foreground of what it learns from.
+
+    Test cases are not asked. Around the foreground the crop holds the margin of the scored boxes,
+    as far as the image goes. The axes in plane grow by one factor.
+
+    Parameters
+    ----------
+    task : segcal_lite.data.tasks.Task
+        With voxel sizes in plane; ``None`` for the third keeps that of each volume in 2D, and is
+        the median of the volumes in 3D.
+    crop_size : tuple of two or three int
+    extents : list of Extent
+    axis : {0, 1, 2}
+        From `common_slice_axis`.
+
+    Returns
+    -------
+    task : segcal_lite.data.tasks.Task
+        As it was if its voxels are large enough.
+    notes : list of str
+        A sentence if they were not.
+    """
+    needs_mm = [
+        _needed_mm(extent, axis, task.box_dilation_mm)
+        for extent in extents
+        if extent.case.split != "test" and extent.boxes
+    ]
+    if not needs_mm:
+        return task, []
+    n = len(crop_size)
+    native_mm = _settled_spacing(task, extents, axis)
+    if n == 3:  # a network of volumes has one voxel size
+        task = replace(task, spacing_mm=tuple(native_mm))
+    factors = np.max(needs_mm, axis=0)[:n] / np.multiply(crop_size, native_mm[:n])
+    factors = np.maximum([factors[:2].max()] * 2 + factors[2:].tolist(), 1)
+    if np.all(factors == 1):
+        return task, []
+    sizes_mm = [math.ceil(100 * f * mm) / 100 for f, mm in zip(factors, native_mm, strict=False)]
+    fitted = replace(task, spacing_mm=(*sizes_mm, *task.spacing_mm[n:]))
+    both = [" x ".join(f"{mm:g}" for mm in spacing) for spacing in (sizes_mm, native_mm[:n])]
+    crop = " x ".join(map(str, crop_size))
+    return fitted, [
+        f"voxels of {both[0]} mm, coarser than the data's {both[1]}, let {crop} of them hold the "
+        "foreground of all training and validation cases; a larger crop_size keeps finer ones"
+    ]
+
+
+def _settled_spacing(task, extents, axis):
+    """Return the voxel sizes of a task, the median of the volumes where it leaves one open."""
+    medians_mm = median_spacing(extents, axis)
+    return [asked or own for asked, own in zip(task.spacing_mm, medians_mm, strict=True)]
+
+
+def _needed_mm(extent, axis, margin_mm):
+    """Return the sides in mm, in prepared order, of a centred crop that holds the foreground."""
+    record = plan_preprocessing(extent.shape, extent.affine, slice_axis=axis)
+    lows, highs = (
+        [[getattr(side, end) for side in box] for box in extent.boxes.values()]
+        for end in ("start", "stop")
+    )
+    edges = np.array([np.min(lows, axis=0), np.max(highs, axis=0)])[:, record.axes]
+    halves_mm = np.abs(edges - np.divide(record.turned_shape, 2)).max(axis=0)
+    halves_mm = halves_mm * record.turned_spacing_mm + margin_mm
+    return np.minimum(2 * halves_mm, np.multiply(record.turned_shape, record.turned_spacing_mm))
+
+
+def enough_crop(task, n_axes, extents, axis, multiple=16):
+    """Return the smallest crop of `n_axes` multiples that holds the foreground of all cases."""
+    needs_mm = [_needed_mm(e, axis, task.box_dilation_mm) for e in extents if e.boxes]
+    sizes_mm = _settled_spacing(task, extents, axis)[:n_axes]
+    n_voxels = np.max(needs_mm, axis=0)[:n_axes] / sizes_mm
+    return tuple(int(multiple * np.ceil(n / multiple)) for n in n_voxels)
+
+
+def cut_shares(extents, segments, task, crop_size, axis):
+    """Return what share of each segment a crop cuts away, by the voxels of the labels on file.
+
+    Parameters
+    ----------
+    extents : list of Extent
+    segments : dict of tuple of int
+        Stored values by name of the segment.
+    task : segcal_lite.data.tasks.Task
+        For its voxel size.
+    crop_size : tuple of two or three int, or None
+    axis : {0, 1, 2}
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns case, domain, split, segment, cut: one row for each case and segment that occurs
+        in it, the share in [0, 1].
+    """
+    rows = []
+    for extent in extents:
+        record = plan_preprocessing(
+            extent.shape, extent.affine, task.spacing_mm, crop_size, slice_axis=axis
+        )
+        kept = kept_native_voxels(record)
+        case = extent.case
+        for name, cut in _cut_of_case(extent, segments, kept).items():
+            rows.append((case.name, case.domain, case.split, name, cut))
+    return pd.DataFrame(rows, columns=["case", "domain", "split", "segment", "cut"])
+
+
+def _cut_of_case(extent, segments, kept):
+    """Return the share cut away of each segment that occurs; the label is read only if needed."""
+    values = {name: [v for v in asked if v in extent.boxes] for name, asked in segments.items()}
+    values = {name: found for name, found in values.items() if found}
+    boxes = [extent.boxes[value] for found in values.values() for value in found]
+    if all(_holds(kept, box) for box in boxes):
+        return dict.fromkeys(values, 0.0)
+    with warnings.catch_warnings(action="ignore"):
+        data = read_label(extent.case.label_path).data
+    shares = {}
+    for name, found in values.items():
+        mask = np.isin(data, found)
+        shares[name] = 1 - np.count_nonzero(mask[kept]) / np.count_nonzero(mask)
+    return shares
+
+
+def _holds(outer, inner):
+    """Whether a box of slices lies within another."""
+    return all(a.start <= b.start and b.stop <= a.stop for a, b in zip(outer, inner, strict=True))
+
+
+def describe_cut(cut):
+    """Say what share of which segment a crop cuts away.
+
+    Parameters
+    ----------
+    cut : pandas.DataFrame
+        From `cut_shares`.
+
+    Returns
+    -------
+    list of str
+        One sentence a segment that loses anything, the worst first.
+
+    Examples
+    --------
+    >>> rows = [("a", "ring", 0.0), ("b", "ring", 0.25), ("a", "core", 0.0)]
+    >>> describe_cut(pd.DataFrame(rows, columns=["case", "segment", "cut"]))
+    ['the crop cuts away 12.5 % of ring on average, at most 25.0 % (b)']
+    """
+    lines = []
+    means = cut.groupby("segment", sort=False).cut.mean()
+    for name in means[means > 0].sort_values(ascending=False).index:
+        worst = cut[cut.segment == name].set_index("case").cut
+        lines.append(
+            f"the crop cuts away {_percent(means[name])} of {name} on average, "
+            f"at most {_percent(worst.max())} ({worst.idxmax()})"
+        )
+    return lines
+
+
+def _percent(share):
+    """Return a share in per cent; what is little is not rounded to nothing."""
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "less than 0.1 %"
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What was settled for all volumes of a dataset, beside voxel size and crop.
+
+    Attributes
+    ----------
+    slice_axis : {0, 1, 2}
+        From `common_slice_axis`.
+    cut : pandas.DataFrame
+        From `cut_shares`.
+    notes : tuple of str
+        What people must know about both.
+    enough : tuple of int
+        A crop that would cut nothing away; empty if this one cuts next to nothing.
+    """
+
+    slice_axis: int
+    cut: pd.DataFrame
+    notes: tuple
+    enough: tuple = ()
+
+    @property
+    def cuts_much(self):
+        """Whether the crop cuts away more than `MOST_CUT` of a segment, on average over cases."""
+        return bool((self.cut.groupby("segment").cut.mean() > MOST_CUT).any())
+
+
+def settle_grid(dataset, task, crop_size, selection=None, extents=None):
+    """Settle along which axis a dataset is cut into slices, and see what its crop cuts away.
+
+    Parameters
+    ----------
+    dataset, task, crop_size, selection
+        As in `segcal_lite.data.prepared.prepare_dataset`.
+    extents : list of Extent, optional
+        Of `survey`, if they are at hand.
+
+    Returns
+    -------
+    Grid
+    """
+    extents = extents or survey(dataset, selection)
+    axis, notes = common_slice_axis(extents)
+    cut = cut_shares(extents, segment_values(dataset, selection), task, crop_size, axis)
+    grid = Grid(axis, cut, (*notes, *describe_cut(cut)))
+    if grid.cuts_much:
+        grid = replace(grid, enough=enough_crop(task, len(crop_size), extents, axis))
+    return grid
+
+
+def check_cut(grid, what):
+    """Raise a ``ValueError`` that names `what` if the crop of a `Grid` cuts away too much."""
+    if grid.cuts_much:
+        expected = (
+            f"at most {_percent(MOST_CUT)} of a segment on average: take crop_size {grid.enough}, "
+            "or cut_foreground=True to go on without the rest"
+        )
+        raise wrong_input(what, "; ".join(describe_cut(grid.cut)), expected)

@@ -1,0 +1,135 @@
+"""What ``labels`` in ``dataset.json`` says: classes, regions of several classes, an ignore label.
+
+nnU-Net writes ``{"liver": 1}``, and ``{"whole": [1, 2], "core": 2}`` for regions that may overlap;
+MSD writes the inverted ``{"1": "liver"}``. A label called ignore marks what nobody annotated.
+"""
+
+from dataclasses import dataclass
+
+from .._checks import wrong_input
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """Names of what is segmented, and the stored values behind them.
+
+    Attributes
+    ----------
+    segments : tuple of str
+        Foreground classes by rising value; with `regions` these, in file order.
+    label_values : tuple of int
+        Stored value of each class, background 0 first; (0, 1, 5) is possible.
+    regions, region_order : tuple
+        As in `segcal_lite.data.tasks.Task`; empty where classes exclude each other.
+    ignore_value : int or None
+        Stored value of voxels that nobody annotated.
+    """
+
+    segments: tuple
+    label_values: tuple
+    regions: tuple = ()
+    region_order: tuple = ()
+    ignore_value: int | None = None
+
+
+def read_label_names(path, labels, region_order=None):
+    """Read the fields ``labels`` and ``regions_class_order``.
+
+    Names with one value each, as a number or a list, are classes. One name with several values
+    makes all of them regions, which need an order: the value that each leaves in a label map where
+    no later region is.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    labels, region_order : object
+        What the fields hold; the order is looked at only where there are regions.
+
+    Returns
+    -------
+    LabelNames
+
+    Raises
+    ------
+    ValueError
+        Naming the file and the field: no background or no segment, a name or a class twice, values
+        that are no integers from 0 on, an ignore label that is not the highest, regions whose order
+        is missing or names a value that another region overwrites.
+
+    Examples
+    --------
+    >>> read_label_names("dataset.json", {"background": 0, "far": 5, "near": [1]}).segments
+    ('near', 'far')
+    >>> labels = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "ignore": 5}
+    >>> names = read_label_names("dataset.json", labels, [1, 2])
+    >>> names.label_values, names.regions, names.region_order, names.ignore_value
+    ((0, 1, 2, 4), ((1, 2, 3), (2, 3)), (1, 2), 5)
+    """
+    what = f"{path}, labels"
+    values_of = _values_by_name(what, labels)
+    ignore_value = _take_ignored(what, values_of)
+    if len(values_of) < 2:
+        raise wrong_input(what, repr(labels), "background and at least one segment")
+    stored = sorted(value for values in values_of.values() for value in values)
+    has_regions = any(len(values) > 1 for values in values_of.values())
+    repeated = len(set(stored)) < len(stored) and not has_regions
+    if repeated or stored.count(0) != 1 or (0,) not in values_of.values():
+        raise wrong_input(what, f"values {stored}", "0 for the background and each value once")
+    foreground = {name: values for name, values in values_of.items() if values != (0,)}
+    label_values = tuple(sorted(set(stored)))
+    if not has_regions:
+        segments = tuple(sorted(foreground, key=foreground.get))
+        return LabelNames(segments, label_values, ignore_value=ignore_value)
+    order = _check_order(f"{path}, regions_class_order", foreground, region_order)
+    return LabelNames(
+        segments=tuple(foreground),
+        label_values=label_values,
+        regions=tuple(tuple(map(label_values.index, values)) for values in foreground.values()),
+        region_order=tuple(map(label_values.index, order)),
+        ignore_value=ignore_value,
+    )
+
+
+def _values_by_name(what, labels):
+    """Return the values of each name, rising, from either form."""
+    if not isinstance(labels, dict) or not labels:
+        raise wrong_input(what, repr(labels), "background and at least one segment")
+    inverted = all(key.isdecimal() for key in labels)
+    pairs = [(name, int(key)) for key, name in labels.items()] if inverted else labels.items()
+    values_of = {}
+    for name, value in pairs:
+        values = value if isinstance(value, list) else [value]
+        whole = values and all(type(each) is int and each >= 0 for each in values)
+        if not (whole and isinstance(name, str) and name):
+            raise wrong_input(what, f"{name!r}: {value!r}", "names with integers of at least 0")
+        if name in values_of:
+            raise wrong_input(what, f"the name {name!r} twice", "each name once")
+        values_of[name] = tuple(sorted(set(values)))
+    return values_of
+
+
+def _take_ignored(what, values_of):
+    """Remove the label called ignore; return its value, or None without one."""
+    names = [name for name in values_of if name.lower() == "ignore"]
+    if not names:
+        return None
+    ignored = [value for name in names for value in values_of.pop(name)]
+    highest = max((value for values in values_of.values() for value in values), default=0)
+    if len(ignored) > 1 or ignored[0] <= highest:
+        raise wrong_input(f"{what}, ignore", ignored, f"one value, above the highest, {highest}")
+    return ignored[0]
+
+
+def _check_order(what, regions, order):
+    """Return the value that each region leaves, after checking that each shows in the end."""
+    expected = f"one value for each of {', '.join(regions)}, larger regions first"
+    if not isinstance(order, list) or len(order) != len(regions):
+        raise wrong_input(what, repr(order), expected)
+    values = list(regions.values())
+    for number, (name, left) in enumerate(zip(regions, order, strict=True)):
+        overwritten = any(left in later for later in values[number + 1 :])
+        if type(left) is not int or left not in values[number] or overwritten:
+            expected = "a value of that region which no later one has"
+            raise wrong_input(what, f"{left!r} for {name}", expected)
+    return order

@@ -1,0 +1,293 @@
+"""What a dataset folder says about itself: dataset.json and the names of its files.
+
+Read are nnU-Net's raw layout and the older one of the Medical Segmentation Decathlon (MSD), in
+which ``modality`` names the channels, labels are inverted (``{"0": "background"}``) and one 4D
+image holds all channels. Voxels are left alone here. Hidden files are not looked at, and a case's
+name never leads out of the folder; only ``dataset``, nnU-Net's list of paths, may point anywhere.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from .._checks import check_choice, check_count, wrong_input
+from . import other_formats
+from .label_names import read_label_names
+from .splits import check_name, check_unique
+
+FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
+FOLDERS = ("imagesTr", "labelsTr")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``dataset.json`` says.
+
+    Attributes
+    ----------
+    channels : tuple of str
+        In file order.
+    segments, label_values, regions, region_order, ignore_value
+        As in `segcal_lite.data.label_names.LabelNames`.
+    file_ending : str
+        One of `FILE_ENDINGS`, in small letters; files may have it in capitals.
+    training : tuple of str or None
+        Cases in MSD's ``training`` list, or in ``dataset``, if there is one.
+    files : tuple of two dict or None
+        Images and labels as `find_files` returns them, if ``dataset`` lists paths.
+    n_announced : int or None
+        Number of cases that ``numTraining`` promises.
+    """
+
+    channels: tuple
+    segments: tuple
+    label_values: tuple
+    file_ending: str
+    training: tuple | None = None
+    files: tuple | None = None
+    n_announced: int | None = None
+    regions: tuple = ()
+    region_order: tuple = ()
+    ignore_value: int | None = None
+
+
+def read_description(folder):
+    """Read ``dataset.json`` in either form.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+
+    Returns
+    -------
+    Description or None
+        ``None`` if there is no such file.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and the field: no JSON, channels not numbered from 0, another file ending,
+        lists of cases that are none, a count that is no count, labels as `read_label_names`.
+    """
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        return None
+    fields = _read_json(path)
+    file_ending = fields.get("file_ending", FILE_ENDINGS[0])
+    file_ending = file_ending.lower() if isinstance(file_ending, str) else file_ending
+    check_choice(f"{path}, file_ending", file_ending, FILE_ENDINGS)
+    training = _training_list(path, fields.get("training"), file_ending)
+    files = _listed_files(path, fields["dataset"]) if "dataset" in fields else None
+    n_announced = fields.get("numTraining")
+    if n_announced is not None:
+        check_count(f"{path}, numTraining", n_announced, minimum=0)
+    labels = read_label_names(path, fields.get("labels"), fields.get("regions_class_order"))
+    return Description(
+        channels=_channels(path, fields),
+        file_ending=file_ending,
+        training=tuple(files[1]) if files else training,
+        files=files,
+        n_announced=n_announced,
+        **vars(labels),
+    )
+
+
+def _read_json(path):
+    """Return the object in `path`; a key that is given twice is an error, not overwritten."""
+
+    def unique(pairs):
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise wrong_input(path, f"the key {key!r} twice", "each key once")
+        return dict(pairs)
+
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise wrong_input(path, f"unreadable text ({error})", "a JSON object") from error
+    if not isinstance(fields, dict):
+        raise wrong_input(path, f"a {type(fields).__name__}", "a JSON object")
+    return fields
+
+
+def _channels(path, fields):
+    """Return the channel names, from ``channel_names`` or MSD's ``modality``."""
+    key = "modality" if "channel_names" not in fields and "modality" in fields else "channel_names"
+    names = fields.get(key)
+    numbered = isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}
+    if not (names and numbered and all(isinstance(name, str) and name for name in names.values())):
+        expected = 'channels by number, such as {"0": "T1", "1": "FLAIR"}'
+        raise wrong_input(f"{path}, {key}", repr(names), expected)
+    return tuple(names[str(i)] for i in range(len(names)))
+
+
+def _training_list(path, training, file_ending):
+    """Return the case names in MSD's ``training`` list, or None without one."""
+    if not training:
+        return None
+    expected = f"images in imagesTr, each with a label of the same name, ending in {file_ending}"
+    cases = []
+    for entry in training if isinstance(training, list) else [training]:
+        pair = [entry.get(key) for key in ("image", "label")] if isinstance(entry, dict) else [None]
+        parts = [PurePosixPath(item).parts for item in pair if isinstance(item, str)]
+        name = parts[0][-1] if parts and parts[0] else ""
+        if parts != [(below, name) for below in FOLDERS] or not _ends(name, file_ending):
+            raise wrong_input(f"{path}, training", repr(entry), expected)
+        cases.append(check_name(f"{path}, training", name[: -len(file_ending)]))
+    check_unique(f"{path}, training", cases)
+    return tuple(cases)
+
+
+def _listed_files(path, listed):
+    """Return images and labels in ``dataset``: paths as written, or from the dataset's folder on.
+
+    As in nnU-Net a path may hold a variable of the environment, such as ``$DATA/a.nii.gz``.
+    """
+    what, images, labels = f"{path}, dataset", {}, {}
+    expected = 'cases such as "a": {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
+    if not isinstance(listed, dict) or not listed:
+        raise wrong_input(what, repr(listed), expected)
+    for case, files in listed.items():
+        check_name(what, case)
+        given = files if isinstance(files, dict) else {}
+        channels = given.get("images")
+        named = [given.get("label"), *(channels if isinstance(channels, list) else [None])]
+        if not all(isinstance(name, str) and _ends(name, FILE_ENDINGS) for name in named):
+            raise wrong_input(f"{what}, {case}", repr(files), f"{expected} ({FILE_ENDINGS})")
+        expanded = [path.parent / os.path.expandvars(name) for name in named]
+        labels[case], *channels = [Path(os.path.normpath(each)) for each in expanded]
+        images[case] = dict(enumerate(channels))
+    return images, labels
+
+
+def read_layout(folder):
+    """Read ``dataset.json`` and find the files of all cases.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+
+    Returns
+    -------
+    description : Description or None
+    file_ending : str
+    images, labels : dict
+        Of the cases in ``dataset``, else as `find_files`.
+
+    Raises
+    ------
+    ValueError
+        As `read_description`, `find_file_ending` and `find_files`.
+    """
+    given = read_description(folder)
+    file_ending = given.file_ending if given else find_file_ending(folder)
+    files = given.files if given and given.files else find_files(folder, file_ending)
+    return given, file_ending, *files
+
+
+def find_file_ending(folder):
+    """Return the ending of the files in ``labelsTr``, for a folder without ``dataset.json``."""
+    names = _names(folder, "labelsTr")
+    present = [ending for ending in FILE_ENDINGS if any(_ends(name, ending) for name in names)]
+    found = [ending for ending in present if ending not in other_formats.PICTURES] or present
+    if len(found) != 1:
+        what = Path(folder) / "labelsTr"
+        expected = f"all of one ending: {', '.join(FILE_ENDINGS)}"
+        raise wrong_input(what, " and ".join(found) or "no volume", expected)
+    return found[0]
+
+
+def find_files(folder, file_ending):
+    """Find images and labels by name.
+
+    A file of ``imagesTr`` whose name is also a label's holds all channels (MSD); otherwise a last
+    part such as ``_0001`` is its channel (nnU-Net).
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+    file_ending : str
+        Of all its volumes, one of `FILE_ENDINGS`, in small or capital letters.
+
+    Returns
+    -------
+    images : dict
+        For each case its files by channel number; the number is ``None`` for all channels.
+    labels : dict
+        For each case its file.
+
+    Raises
+    ------
+    ValueError
+        If ``imagesTr`` or ``labelsTr`` is missing, holds volumes of another ending, or two files
+        whose names differ in the letters of the ending only.
+    """
+    labels = _stems(folder, "labelsTr", file_ending)
+    images = {}
+    for stem, path in _stems(folder, "imagesTr", file_ending).items():
+        match = None if stem in labels else re.fullmatch(r"(.+)_([0-9]{4})", stem)
+        case, channel = (match[1], int(match[2])) if match else (stem, None)
+        images.setdefault(case, {})[channel] = path
+    return images, labels
+
+
+def _names(folder, subfolder):
+    """Return the names of the visible files in `subfolder`, in order."""
+    path = Path(folder) / subfolder
+    if not path.is_dir():
+        raise wrong_input(path, "no such folder", "a folder with volumes")
+    return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+
+
+def unread_files(folder, images, labels):
+    """Return the visible files of ``imagesTr`` and ``labelsTr`` that belong to no case.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+    images, labels : dict
+        From `read_layout`.
+
+    Returns
+    -------
+    list of str
+        Such as ``"imagesTr/preview.png"``.
+    """
+    read = {*labels.values(), *(path for files in images.values() for path in files.values())}
+    read |= {beside for path in read for beside in other_formats.companion_files(path)}
+    there = [below for below in FOLDERS if (Path(folder) / below).is_dir()]
+    return [
+        f"{below}/{name}"
+        for below in there
+        for name in _names(folder, below)
+        if Path(folder) / below / name not in read
+    ]
+
+
+def _ends(name, ending):
+    """Tell whether a file's name has one of the endings, in small or capital letters."""
+    return name.lower().endswith(ending)
+
+
+def _stems(folder, subfolder, file_ending):
+    """Return the volumes in `subfolder` by name without ending; pictures beside are previews."""
+    others = [e for e in FILE_ENDINGS if e != file_ending and e not in other_formats.PICTURES]
+    stems = {}
+    for name in _names(folder, subfolder):
+        path, stem = Path(folder) / subfolder / name, name[: -len(file_ending)]
+        if not _ends(name, file_ending):
+            if _ends(name, tuple(others)):
+                raise wrong_input(path, "this ending", file_ending)
+        elif stem in stems:
+            found = f"a second {stem} beside {stems[stem].name}"
+            raise wrong_input(path, found, "one of each name")
+        else:
+            stems[stem] = path
+    return stems

@@ -1,0 +1,368 @@
+"""Prepared cases on disk, memory-mapped: written once, read by every model and notebook."""
+
+import shutil
+import warnings
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .._checks import wrong_input
+from ..runs.folders import (
+    ASIDE,
+    check_same_settings,
+    read_json,
+    read_table,
+    run_lock,
+    write_json,
+    write_table,
+    written_aside,
+)
+from .datasets import load_case
+from .grids import Grid, check_cut, segment_values, settle_grid
+from .preprocessing import (
+    Preprocessing,
+    crop_label,
+    plan_preprocessing,
+    prepare_image,
+    prepare_probs,
+    resample_label,
+    undo_crop,
+    valid_box,
+)
+from .segments import region_labels, region_probs, segment_masks
+from .volumes import doubt_lines, foreground_box, read_volume
+
+REPORT_EVERY = 50
+LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case on the model's grid; arrays are memory maps, opened when asked for.
+
+    Attributes
+    ----------
+    name, domain, split : str
+    folder : path
+    box_dilation : tuple of float and int
+        Millimetres in plane and slices out of plane.
+    overlapping : tuple of tuple of int
+        The regions of a `segcal_lite.data.tasks.Task`, where segments may overlap.
+    """
+
+    name: str
+    domain: str
+    split: str
+    folder: Path
+    box_dilation: tuple
+    overlapping: tuple = ()
+
+    @property
+    def image(self):
+        """Intensities as the task scales them, float32, shape (C, X, Y, Z)."""
+        return np.moveaxis(self._map("image"), 0, -1)
+
+    @property
+    def labels(self):
+        """Classes, small integers, `IGNORED` where nobody annotated, shape (X, Y, Z)."""
+        return np.moveaxis(self._map("labels"), 0, -1)
+
+    @property
+    def targets(self):
+        """What networks are trained for and judged by: the labels, or (R, X, Y, Z) of regions."""
+        return self._targets_of(np.asarray(self.labels))
+
+    def _targets_of(self, labels):
+        """Binary labels of the regions where they overlap."""
+        return region_labels(labels, self.overlapping) if self.overlapping else labels
+
+    def mask(self, k):
+        """Where segment `k`, from 1 on, is true: bool, shape (X, Y, Z)."""
+        targets = self.targets
+        return segment_masks(targets, targets, k)[0]
+
+    @property
+    def posterior(self):
+        """True probabilities of a phantom, (K, X, Y, Z) or (2, R, X, Y, Z); else ``None``."""
+        if not (self.folder / "posterior.npy").exists():
+            return None
+        probs = np.moveaxis(self._map("posterior"), 0, -1)
+        return region_probs(probs, self.overlapping) if self.overlapping else probs
+
+    @cached_property
+    def record(self):
+        """The steps that led here, for `segcal_lite.data.preprocessing.restore_probs`."""
+        return Preprocessing.from_json(read_json(self.folder / "record.json", self.folder))
+
+    @property
+    def spacing_mm(self):
+        """Voxel size on the model's grid, three numbers."""
+        return self.record.spacing_mm
+
+    @cached_property
+    def regions(self):
+        """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``.
+
+        The box of a case without foreground holds no voxel: its scores are missing (NaN), and
+        counted as that.
+        """
+        whole, foreground = valid_box(self.record), self.targets > 0
+        if self.overlapping:
+            foreground = foreground.any(axis=0)
+        if not foreground[whole].any():
+            return {"whole": whole, "box": (slice(0, 0),) * 3}
+        box = foreground_box(foreground, self.spacing_mm, *self.box_dilation, within=whole)
+        return {"whole": whole, "box": box}
+
+    @property
+    def patient_labels(self):
+        """Classes of the patient, on the grid before the crop, without padding."""
+        if (self.folder / "uncropped_labels.npy").exists():
+            return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
+        return self.on_patient(np.asarray(self.labels[self.regions["whole"]]))
+
+    @property
+    def patient_targets(self):
+        """`targets` of `patient_labels`: Dice and distances are of the patient, not of the crop."""
+        return self._targets_of(self.patient_labels)
+
+    def on_patient(self, predicted):
+        """Return what was predicted on the region ``whole`` on the grid of `patient_labels`."""
+        is_whole = predicted.shape[-3:] == tuple(self.record.resampled_shape)
+        return predicted if is_whole else undo_crop(predicted, self.record)
+
+    def n_cut_away(self, n_segments):
+        """Return how many voxels of each segment the crop cut away, shape (n_segments,)."""
+        kept = self.on_patient(self.targets[(..., *self.regions["whole"])])
+        both = (segment_masks(self.patient_targets, kept, k + 1) for k in range(n_segments))
+        return np.array([np.count_nonzero(true) - np.count_nonzero(seen) for true, seen in both])
+
+    def _map(self, name):
+        """Slices first on disk, so that a mini-batch reads whole pages."""
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            expected = f"a whole array; remove {self.folder} and run again"
+            raise wrong_input(path, f"a damaged file ({error})", expected) from error
+
+
+def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=None, grid=None):
+    """Preprocess every case of `dataset` into `folder`, or find it done.
+
+    Parameters
+    ----------
+    dataset : segcal_lite.data.datasets.Dataset
+    task : segcal_lite.data.tasks.Task
+    crop_size : tuple of two or three int, or None
+        Of the model's grid: in plane, along all axes, or nowhere.
+    folder : path
+        Receives a folder a case, ``cases.csv``, ``cut.csv``, ``grid.json`` and ``settings.json``.
+        A case whose folder has its final name is complete and is kept.
+    report : callable
+        Receives lines of text: how far it is, how many headers had to be resolved, what the crop
+        cuts away, and how many cases hold no foreground.
+    selection : segcal_lite.data.cases.Selection, optional
+        The channel and the organ that are kept of a larger dataset.
+    grid : segcal_lite.data.grids.Grid, optional
+        By default that of `segcal_lite.data.grids.settle_grid`, checked, or what `folder` stores.
+
+    Returns
+    -------
+    list of PreparedCase
+
+    Raises
+    ------
+    ValueError
+        If `folder` was prepared from other data or settings, a case is wrong, none holds any
+        foreground, or the crop cuts away too much (`segcal_lite.data.grids.check_cut`).
+    """
+    folder = Path(folder)
+    settings = {
+        "layout": LAYOUT,
+        "data": dataset.fingerprint(),
+        "task": asdict(task),
+        "crop_size": crop_size,
+    }
+    if selection is not None:
+        settings["selection"] = asdict(selection)
+    with run_lock(folder):
+        if (folder / "settings.json").exists():
+            check_same_settings(folder / "settings.json", settings)
+            grid = read_grid(folder)
+        elif any((folder / case.name).exists() for case in dataset.cases):
+            found, expected = "prepared cases without settings.json", "both; remove the folder"
+            raise wrong_input(folder, found, expected)
+        else:
+            if grid is None:
+                grid = settle_grid(dataset, task, crop_size, selection)
+                check_cut(grid, f"{dataset.name}, crop_size {crop_size}")
+            _write_grid(folder, grid)
+            write_json(folder / "settings.json", settings)
+        for note in grid.notes:
+            report(note)
+        for left in folder.glob(f"{ASIDE}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
+        with warnings.catch_warnings(record=True) as header_conflicts:
+            warnings.simplefilter("always")
+            for number, case in enumerate(waiting, start=1):
+                _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
+                if number % REPORT_EVERY == 0 or number == len(waiting):
+                    report(f"prepared {number} of {len(waiting)} cases")
+        for line in doubt_lines([str(conflict.message) for conflict in header_conflicts]):
+            report(line)
+        is_new = waiting or not (folder / "cases.csv").exists()
+        if is_new:
+            _count_empty(dataset, folder, report)
+        rows = [(case.name, case.domain, case.split) for case in dataset.cases]
+        table = pd.DataFrame(rows, columns=["case", "domain", "split"])
+        write_table(folder / "cases.csv", table, sealed=True)
+        cases = read_prepared(folder)
+        if is_new:
+            lost = _lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
+            _write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
+            for note in lost:
+                report(note)
+    return cases
+
+
+def _lost_segments(cases, cut, segments):
+    """Say which segments some labels hold on file, and no voxel of the model's grid does."""
+    lost = {}
+    for case in cases:  # one at a time: labels of all cases may not fit into memory
+        targets = case.patient_targets
+        for segment in cut[(cut.case == case.name) & (cut.cut < 1)].segment:
+            if not segment_masks(targets, targets, 1 + segments.index(segment))[0].any():
+                lost.setdefault(segment, []).append(case.name)
+    return [
+        f"{segment} is too small for these voxels in {len(names)} cases ({', '.join(names[:3])}"
+        f"{' and others' if len(names) > 3 else ''}), and counts as absent there: a larger "
+        "crop_size keeps finer ones"
+        for segment, names in lost.items()
+    ]
+
+
+def _write_grid(folder, grid):
+    """Write what `read_grid` reads."""
+    write_table(folder / "cut.csv", grid.cut, sealed=True)
+    write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
+
+
+def _count_empty(dataset, folder, report):
+    """Say how many of the prepared cases hold no foreground; refuse if none does."""
+    paths = [folder / case.name / "labels.npy" for case in dataset.cases]
+    n_empty = sum(not (np.load(path, mmap_mode="r") > 0).any() for path in paths)
+    if n_empty == len(paths):
+        raise wrong_input(dataset.folder, f"no foreground in {n_empty} cases", "some in one")
+    if n_empty:
+        report(f"{n_empty} of {len(paths)} cases hold no foreground")
+
+
+def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
+    """Write the arrays of one case aside, then give their folder its name."""
+    image, labels, affine = load_case(dataset, case)
+    if selection is not None:
+        image, labels = selection.of(image, labels)
+    record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
+    if 1 in record.turned_shape and (crop_size is None or len(crop_size) == 3):
+        raise wrong_input(case.label_path, "one slice", "a volume for a 3D network")
+    image, record = prepare_image(image, record, task.intensity_percentiles, task.intensity_rule)
+    uncropped = resample_label(labels, record)
+    arrays = {"image": image, "labels": crop_label(uncropped, record)}
+    if np.count_nonzero(uncropped > 0) > np.count_nonzero(arrays["labels"] > 0):
+        arrays["uncropped_labels"] = uncropped
+    if (labels > 0).any() and not (uncropped > 0).any():
+        grid = f"voxels of {record.spacing_mm} mm"
+        raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
+    if case.posterior_path is not None:
+        arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)
+    with written_aside(folder / case.name) as partial:
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        write_json(partial / "record.json", record.to_json())
+
+
+def read_grid(folder):
+    """Return the `Grid` that `prepare_dataset` settled in `folder`."""
+    settled = read_json(Path(folder) / "grid.json")
+    cut = read_table(Path(folder) / "cut.csv", sealed=True)
+    return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
+
+
+def read_prepared(folder):
+    """Return the cases that `prepare_dataset` left in `folder`, as a list of `PreparedCase`."""
+    folder = Path(folder)
+    if not (folder / "cases.csv").exists():
+        raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
+    task = read_json(folder / "settings.json")["task"]
+    dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
+    overlapping = tuple(map(tuple, task.get("regions", ())))
+    table = read_table(folder / "cases.csv", sealed=True)
+    return [
+        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
+        for row in table.itertuples()
+    ]
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The samples of many cases, slices or volumes, as tensors on one device.
+
+    Attributes
+    ----------
+    images : tensor, shape (N, C, X, Y) or (N, C, X, Y, Z)
+    labels : tensor of signed integers, shape (N, X, Y) or (N, X, Y, Z)
+        `IGNORED` where nobody annotated; with R regions (N, R, X, Y) or (N, R, X, Y, Z) of 0 and 1.
+    case_index : tensor, shape (N,)
+        Which case a sample is from; on the CPU.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    case_index: torch.Tensor
+
+
+def load_slices(cases, split, device="cpu", n_dims=2):
+    """Read the slices of one split to `device`, or its whole volumes.
+
+    Parameters
+    ----------
+    cases : list of PreparedCase
+    split : {"train", "validation", "test"}
+    device : torch device
+    n_dims : {2, 3}
+        With 3 a sample is a volume (C, X, Y, Z), and all have one grid.
+
+    Returns
+    -------
+    Slices
+        Of 4 C + 2 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 120 MB.
+
+    Raises
+    ------
+    ValueError
+        If no case is in `split`.
+    """
+    chosen = [case for case in cases if case.split == split]
+    if not chosen:
+        raise wrong_input("cases", f"no case in split {split!r}", "at least one")
+    if n_dims == 3:
+        return Slices(
+            torch.from_numpy(np.stack([case.image for case in chosen])).to(device),
+            torch.from_numpy(np.stack([case.targets for case in chosen])).to(device),
+            torch.arange(len(chosen)),
+        )
+    images = np.concatenate([np.moveaxis(case.image, -1, 0) for case in chosen])
+    labels = np.concatenate([np.moveaxis(case.targets, -1, 0) for case in chosen])
+    n_slices = [case.labels.shape[-1] for case in chosen]
+    return Slices(
+        torch.from_numpy(images).to(device),
+        torch.from_numpy(labels).to(device),
+        torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor(n_slices)),
+    )

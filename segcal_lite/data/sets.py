@@ -1,0 +1,238 @@
+"""Sets of one's own: a file that says where each lies and which organ of it is meant.
+
+The file is YAML, one entry a set; all but ``data`` may be left out::
+
+    fetal_neurotypical:
+      data: data/Fetal_CP       # nnU-Net raw layout; relative paths start at the project root
+      channel: T2               # by name; needed where there are several
+      foreground: [cortical plate]  # segments merged to one organ; default all
+      modality: MR              # MR or CT; default CT where the channel is called CT
+      spacing_mm: [1.6, 1.6, 1.6]   # of the model's grid; default the median of the headers
+      crop_size: [96, 96, 96]   # centre crop on that grid; default none
+      cut_foreground: true      # go on though the crop cuts the organ; default false
+      domains: [Gholipour2017, Wu2021]  # cases of these only; default all
+
+In place of a file a folder will do: each dataset in it is a set, if it has one channel.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from .._checks import check_choice, check_spacing, check_text, wrong_input
+from ..runs.folders import resolve_path
+from .case_lists import case_names, check_leave_out, named
+from .cases import Dataset, Selection
+from .datasets import read_dataset
+from .grids import common_slice_axis, median_spacing, survey
+from .organ_sets import MODALITIES, SPLIT, organ_task
+from .splits import check_name, check_unique, read_case_table, split_by_patient
+from .tasks import Task
+
+TEXTS = ("data", "channel", "modality", "foreground", "domains")  # a name, or a list of names
+LISTS = {  # keys whose value is a list
+    "foreground": "a list of segments",
+    "domains": "a list of domains",
+    "spacing_mm": "a list of three numbers",
+    "crop_size": "a list of three numbers",
+}
+KEYS = (
+    "data",
+    "channel",
+    "foreground",
+    "modality",
+    "spacing_mm",
+    "crop_size",
+    "cut_foreground",
+    "domains",
+)
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error, not overwritten."""
+
+    def construct_mapping(self, node, deep=False):
+        """Return a dict, as YAML's own method."""
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} twice")
+        return super().construct_mapping(node, deep)
+
+
+@dataclass(frozen=True)
+class SetSource:
+    """What one set is prepared from."""
+
+    task: Task
+    dataset: Dataset
+    selection: Selection
+    crop_size: tuple | None
+    cut_foreground: bool = False
+
+
+def read_sets(path, seed=0, leave_out=None):
+    """Read the sets of a file, or of a folder of datasets.
+
+    Parameters
+    ----------
+    path : str or Path
+    seed : int
+        Of the splits, where ``cases.csv`` assigns none: 60 : 10 : 30 by patient, as B.
+    leave_out : list of str, optional
+        Sets to go on without, and cases, each in every set that has one of that name.
+
+    Returns
+    -------
+    dict of SetSource
+        By name, in the order of the file.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and the set: an unknown key, channel, segment or domain, no data, a patient
+        who is in one split of a set and in another of the next, or a name to leave out that no set
+        and no case has.
+    """
+    leave_out = check_leave_out(leave_out)
+    unknown = set(leave_out) - (names_in_sets(path, leave_out) if leave_out else set())
+    if unknown:
+        raise wrong_input("leave_out", named(unknown), f"sets of {path}, or cases of them")
+    entries = _read_entries(path, leave_out)
+    sets = {name: _read_set(path, name, entry, seed, leave_out) for name, entry in entries.items()}
+    _check_patients(path, sets)
+    return sets
+
+
+def names_in_sets(path, leave_out=()):
+    """Return the names of all sets, and of the cases of those sets that are not left out."""
+    folders = [resolve_path(entry["data"]) for entry in _read_entries(path, leave_out).values()]
+    names = set(_read_entries(path))
+    return names.union(*(case_names(folder) for folder in folders))
+
+
+def _read_entries(path, leave_out=()):
+    """Return the entries of a file, or one for each dataset in a folder."""
+    path = Path(path)
+    if path.is_dir():
+        folders = sorted(p for p in path.iterdir() if _is_dataset(p))
+        entries = {folder.name: {"data": folder} for folder in folders}
+    else:
+        entries = _read_yaml(path)
+    for name in entries:
+        if "+" in check_text(f"{path}, set", name) or "-then-" in name:
+            raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
+        check_name(f"{path}, set", name)
+    entries = {name: entry for name, entry in entries.items() if name not in leave_out}
+    if not entries:
+        raise wrong_input(path, "no set", "at least one dataset")
+    check_unique(f"{path}, sets", list(entries))
+    return entries
+
+
+def _is_dataset(folder):
+    """Tell whether a visible folder holds a dataset, or says that it does."""
+    has_files = (folder / "imagesTr").is_dir() or (folder / "dataset.json").is_file()
+    return has_files and not folder.name.startswith(".")
+
+
+def _read_yaml(path):
+    """Return the entries of a file, each a dict of known keys with ``data``."""
+    if not path.is_file():
+        raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
+    try:
+        entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise wrong_input(path, f"text that is no YAML ({error})", "one entry a set") from error
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise wrong_input(path, "no table of sets", "one entry a set, each with data: FOLDER")
+    for name, entry in entries.items():
+        unknown = [key for key in entry if key not in KEYS]
+        if unknown or "data" not in entry:
+            found = f"keys {list(entry)}"
+            raise wrong_input(f"{path}, set {name}", found, f"data and some of {list(KEYS[1:])}")
+        for key, expected in LISTS.items():
+            value = entry.get(key, [])
+            if not isinstance(value, list) or (key in entry and not value):
+                raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
+        for key in TEXTS:
+            value = entry.get(key, [])
+            for text in value if isinstance(value, list) else [value]:
+                check_text(f"{path}, set {name}, {key}", text)
+    return entries
+
+
+def _read_set(path, name, entry, seed, leave_out):
+    """Return one set: its dataset, narrowed to a domain, and what of it is one organ."""
+    where, folder = f"{path}, set {name}", resolve_path(entry["data"])
+    absent = [case for case in case_names(folder) if case in leave_out] if leave_out else None
+    dataset = read_dataset(folder, seed=seed, leave_out=absent)
+    dataset = _of_domains(dataset, entry, where, seed)
+    channel = entry.get("channel", dataset.channels[0])
+    if "channel" not in entry and len(dataset.channels) > 1:
+        example = f"{name}: {{data: {entry['data']}, channel: {channel}}} in a file of sets"
+        expected = f"channel: one of them, as in {example}, or leave_out: [{name}]"
+        raise wrong_input(where, f"channels {dataset.channels}", expected)
+    if dataset.channels.count(channel) > 1:
+        raise wrong_input(where, f"several channels called {channel}", "names that differ")
+    check_choice(f"{where}, channel", channel, dataset.channels)
+    foreground = entry.get("foreground", list(dataset.segments))
+    for segment in foreground:
+        check_choice(f"{where}, foreground", segment, dataset.segments)
+    modality = entry.get("modality", "CT" if channel.upper() == "CT" else "MR")
+    check_choice(f"{where}, modality", modality, tuple(MODALITIES))
+    spacing_mm = tuple(entry.get("spacing_mm") or _median_spacing(dataset))
+    try:
+        check_spacing(spacing_mm, 3)
+    except ValueError as error:
+        raise ValueError(f"{where}, {error}") from error
+    crop_size = entry.get("crop_size")
+    numbers = [dataset.segments.index(segment) for segment in foreground]
+    regions = dataset.regions or [(1 + number,) for number in range(len(dataset.segments))]
+    classes = {k for number in numbers for k in regions[number]}
+    return SetSource(
+        task=organ_task(name, modality, " + ".join(foreground), spacing_mm),
+        dataset=dataset,
+        selection=Selection(dataset.channels.index(channel), tuple(sorted(classes))),
+        crop_size=None if crop_size is None else tuple(crop_size),
+        cut_foreground=check_choice(
+            f"{where}, cut_foreground", entry.get("cut_foreground", False), (True, False)
+        ),
+    )
+
+
+def _of_domains(dataset, entry, where, seed):
+    """Narrow a dataset to the domains asked for; split it as B where ``cases.csv`` does not."""
+    for domain in entry.get("domains", ()):
+        check_choice(f"{where}, domains", domain, dataset.domains)
+    asked = entry.get("domains", dataset.domains)
+    cases = [case for case in dataset.cases if case.domain in asked]
+    rows = read_case_table(dataset.folder) or [{}]
+    if "split" in rows[0]:
+        return replace(dataset, cases=tuple(cases))
+    split_of = split_by_patient([case.patient for case in cases], SPLIT, seed)
+    cases = tuple(replace(case, split=split_of[case.patient]) for case in cases)
+    notes = [note for note in dataset.notes if not note.startswith("no split")]
+    notes.append(f"no split in cases.csv: seed {seed} drew 60 : 10 : 30 by patient, as B")
+    return replace(dataset, cases=cases, notes=tuple(notes))
+
+
+def _check_patients(path, sets):
+    """Refuse that a patient trains one set and tests another; names count within one folder."""
+    seen = {}
+    for name, source in sets.items():
+        for case in source.dataset.cases:
+            key = source.dataset.folder, case.patient
+            first, split = seen.setdefault(key, (f"{case.name} in set {name}", case.split))
+            if split != case.split:
+                found = f"{split} for {first}, {case.split} for {case.name} in set {name}"
+                where = f"{path}, patient {case.patient}"
+                expected = "one split for each patient, and for one image, in cases.csv"
+                raise wrong_input(where, found, expected)
+
+
+def _median_spacing(dataset):
+    """Return the median voxel size along each prepared axis, rounded to 0.0001 mm."""
+    extents = survey(dataset)
+    return median_spacing(extents, common_slice_axis(extents)[0])

@@ -1,0 +1,246 @@
+"""The table of cases, and which patients train, validate and test: by patient, never by case.
+
+Two cases of one patient on both sides of a split would let a model be tested on what it has seen.
+"""
+
+import csv
+import re
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from .._checks import check_count, wrong_input
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("case", "domain", "split", "patient")  # of cases.csv
+OTHER_NAMES = {  # of splits, as people write them in tables, in small or capital letters
+    "train": ("training", "tr"),
+    "validation": ("val", "valid", "dev"),
+    "test": ("testing", "ts"),
+}
+
+# What Windows takes for a device, whatever its ending.
+DEVICES = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+
+# Without a task: B keeps 30 % for testing; one patient in seven of the rest validates (ours).
+DEFAULT_COUNTS = (60, 10, 30)
+
+
+def split_counts(counts, n_patients):
+    """Scale `counts` to `n_patients`, keeping their proportions as nearly as whole patients can.
+
+    Each split begins with one patient; every further one goes to the split that lacks most of its
+    exact share (a tie: the first in order). Counts that add up to `n_patients` come back as is.
+
+    Parameters
+    ----------
+    counts : sequence of three int
+        Patients, or proportions, for training, validation and test; each at least 1.
+    n_patients : int
+        At least 3.
+
+    Returns
+    -------
+    tuple of three int
+        At least 1 each, adding up to `n_patients`.
+
+    Raises
+    ------
+    ValueError
+        Not three counts of at least 1, or fewer than three patients: a split would be empty.
+
+    Examples
+    --------
+    >>> split_counts((40, 10, 50), 100), split_counts((40, 10, 50), 7)
+    ((40, 10, 50), (3, 1, 3))
+    """
+    if len(counts) != len(SPLITS):
+        raise wrong_input("split", f"{len(counts)} counts", f"one for each of {', '.join(SPLITS)}")
+    counts = [check_count(f"split, {name}", n) for name, n in zip(SPLITS, counts, strict=True)]
+    if n_patients < len(SPLITS):
+        raise wrong_input("split", f"{n_patients} patients", "at least 3, one for each split")
+    # Shares times sum(counts) are whole numbers: ties are ties, not rounding.
+    scaled = [1] * len(SPLITS)
+    for _ in range(n_patients - len(SPLITS)):
+        lacks = [n * n_patients - m * sum(counts) for n, m in zip(counts, scaled, strict=True)]
+        scaled[int(np.argmax(lacks))] += 1
+    return tuple(scaled)
+
+
+def split_by_patient(patients, counts, seed):
+    """Assign every patient to one split at random.
+
+    The result depends on the set of names, `counts` and `seed` only, not on order or repetition.
+
+    Parameters
+    ----------
+    patients : iterable of str
+        Patient of each case; repeated names are one patient.
+    counts : sequence of three int
+        As in `split_counts`, which scales them.
+    seed : int
+        At least 0.
+
+    Returns
+    -------
+    dict of str to {"train", "validation", "test"}
+
+    Raises
+    ------
+    ValueError
+        As `split_counts`, or a seed that is not an integer of at least 0.
+
+    Examples
+    --------
+    >>> split = split_by_patient(["c", "a", "b", "d", "a"], (2, 1, 1), seed=0)
+    >>> sorted(split), sorted(split.values())
+    (['a', 'b', 'c', 'd'], ['test', 'train', 'train', 'validation'])
+    """
+    check_count("seed", seed, minimum=0)
+    patients = sorted(set(patients))
+    counts = split_counts(counts, len(patients))
+    order = np.random.default_rng(seed).permutation(len(patients))
+    names = np.repeat(SPLITS, counts).tolist()
+    return {patients[index]: name for index, name in zip(order, names, strict=True)}
+
+
+def check_splits(splits, patients):
+    """Raise unless each patient is in one split and every split has a patient.
+
+    Cases that are all for testing pass: an external test set needs no training.
+
+    Parameters
+    ----------
+    splits, patients : sequence of str
+        Split and patient of each case.
+
+    Raises
+    ------
+    ValueError
+        Naming the patient in two splits, or the split without one.
+
+    Examples
+    --------
+    >>> check_splits(["test", "test"], ["a", "b"])
+    >>> check_splits(["train", "test"], ["a", "a"])
+    Traceback (most recent call last):
+    ValueError: patient a: found cases in test and train, expected one split.
+    """
+    splits_of = {}
+    for split, patient in zip(splits, patients, strict=True):
+        splits_of.setdefault(patient, set()).add(split)
+    for patient, found in splits_of.items():
+        if len(found) > 1:
+            found = " and ".join(sorted(found))
+            raise wrong_input(f"patient {patient}", f"cases in {found}", "one split")
+    empty = [name for name in SPLITS if name not in set(splits)]
+    if empty and set(splits) != {"test"}:
+        raise wrong_input(f"split {empty[0]}", "no patient", "at least one (or test cases only)")
+
+
+def check_name(what, name):
+    """Return `name` if it can only name a file in one folder: no separator, no "..", not hidden.
+
+    What Windows would rename or take for a device is refused on every system.
+
+    Examples
+    --------
+    >>> check_name("case", "patient001")
+    'patient001'
+    >>> check_name("case", "../patient001")
+    Traceback (most recent call last):
+    ValueError: case: found '../patient001', expected a plain name without separators or '..'.
+    """
+    plain = isinstance(name, str) and re.fullmatch(r"[^./\\:\s][^/\\:\x00-\x1f]*", name)
+    if not plain or ".." in name:
+        raise wrong_input(what, repr(name), "a plain name without separators or '..'")
+    if name.endswith((".", " ")) or re.fullmatch(DEVICES, name):
+        raise wrong_input(what, repr(name), "a name that every system can write as it is")
+    return name
+
+
+def split_named(what, name):
+    """Return the split that `name` means; `what` is named where there is none.
+
+    Examples
+    --------
+    >>> split_named("split", "Val"), split_named("split", "train")
+    ('validation', 'train')
+    """
+    meant = {other: split for split in SPLITS for other in (split, *OTHER_NAMES[split])}
+    if name.lower() not in meant:
+        raise wrong_input(what, repr(name), "one of " + ", ".join(meant))
+    return meant[name.lower()]
+
+
+def check_unique(what, names):
+    """Raise if a name in `names` is listed twice, or as ``a`` and ``A``; `what` lists them.
+
+    Where upper and lower case do not tell files apart, the second would be taken for the first.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise wrong_input(what, f"{twice[0]} {names.count(twice[0])} times", "each case once")
+    first = {}
+    for name in names:
+        same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if same != name:
+            expected = "names that differ by more than upper and lower case"
+            raise wrong_input(what, f"{same!r} and {name!r}", expected)
+
+
+def read_case_table(folder):
+    """Read ``cases.csv``: column ``case``, and if wanted ``domain``, ``split``, ``patient``.
+
+    Names of these columns and of splits may be in small or capital letters.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+
+    Returns
+    -------
+    list of dict or None
+        One a row, splits by the names in `SPLITS`; further columns are kept. ``None`` if there is
+        no such file.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and the line: no table, a row of another length, an empty cell, an unknown
+        split, an unsafe name, a case named twice.
+    """
+    path = Path(folder) / "cases.csv"
+    if not path.is_file():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise wrong_input(path, f"unreadable text ({error})", "a table in UTF-8") from error
+    header = lines[0][1] if lines else []
+    columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
+    if "case" not in columns or len(set(columns)) < len(columns):
+        raise wrong_input(path, f"columns {columns}", f"{', '.join(COLUMNS)}, each once")
+    if len(lines) == 1:
+        raise wrong_input(path, "no case", "at least one row below the column names")
+    rows = [_check_row(f"{path}, line {number}", columns, cells) for number, cells in lines[1:]]
+    check_unique(path, [row["case"] for row in rows])
+    return rows
+
+
+def _check_row(what, columns, cells):
+    """Return one row of ``cases.csv`` as a dict."""
+    if len(cells) != len(columns):
+        raise wrong_input(what, f"{len(cells)} cells", f"{len(columns)}: {', '.join(columns)}")
+    row = dict(zip(columns, cells, strict=True))
+    check_name(f"{what}, case", row["case"])
+    if "split" in row:
+        row["split"] = split_named(f"{what}, split", row["split"])
+    for column in ("domain", "patient"):
+        if row.get(column) == "":
+            raise wrong_input(f"{what}, {column}", "an empty cell", f"a {column}")
+    return row

@@ -1,0 +1,343 @@
+"""One run of paper B: a folder with many sets, their models by plan, their scores.
+
+The notebooks share this: whichever comes first makes what it needs, the others reuse it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from .._checks import check_choice, wrong_input
+from ..data.case_lists import check_leave_out, named
+from ..data.organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
+from ..data.prepared import read_prepared
+from ..data.set_preparation import prepare_set
+from ..data.sets import read_sets
+from ..runs.devices import choose_device
+from ..runs.folders import (
+    check_same_settings,
+    model_folder,
+    read_json,
+    record_provenance,
+    resolve_path,
+    run_lock,
+    write_json,
+)
+from ..runs.processes import count_workers
+from ..runs.schedules import run_in_order
+from ..training.checkpoints import read_history
+from ..training.on_blocks import train_on_blocks
+from ..training.plans import BlockSettings, plan_name
+from .volume_scores import VolumeScoring, read_scores, score_volumes
+
+PHANTOMS = "phantoms"
+NETWORK = "resunet3d"
+
+
+@dataclass(frozen=True)
+class JointExperiment:
+    """A run folder with its sets and profile; see `open_joint_experiment`.
+
+    Attributes
+    ----------
+    sets : dict of list of `segcal_lite.data.prepared.PreparedCase`
+    fingerprints : dict of str
+        Of each set's data, and of all that was done to it: organ, channel, grid, intensities.
+    """
+
+    out: Path
+    data: str
+    profile: VolumeProfile
+    seed: int
+    device: str
+    sets: dict
+    fingerprints: dict
+
+    def cases(self, name, split=None):
+        """The cases of one set, of one split or all."""
+        check_choice("set", name, tuple(self.sets))
+        return [case for case in self.sets[name] if split in (None, case.split)]
+
+    def folder(self, plan, dropout=False):
+        """Folder of the model of a plan."""
+        by_kind = model_folder(self.out, NETWORK, "dice", self.seed, dropout)
+        return by_kind.parent / plan_name(plan) / by_kind.name
+
+    def settings(self, plan, dropout=False):
+        """`BlockSettings` of the model of a plan."""
+        for name in dict.fromkeys(name for stage in plan for name in stage):
+            check_choice("set", name, tuple(self.sets))
+        return BlockSettings.gather(plan, self.fingerprints, self.profile, self.seed, dropout)
+
+    def train(self, plans, dropout=False, report=print):
+        """Train the models of `plans` and of the stages before them that are not finished yet.
+
+        Parameters
+        ----------
+        plans : list of tuple
+            From `block_settings.joint`, `dedicated` and `chain`.
+        dropout : bool or list of bool
+            One for all plans, or one each.
+        report : callable
+        """
+        flags = dropout if isinstance(dropout, list) else [dropout] * len(plans)
+        self._run(*self._training_jobs(zip(plans, flags, strict=True), report), report)
+
+    def _training_jobs(self, models, report):
+        """Jobs of the models that are not finished, by (plan, dropout), and what comes before each.
+
+        Long trainings first: a mix of many sets may take as many evaluations.
+        """
+        wanted = {}
+        for plan, dropout in models:
+            for n_stages in range(1, len(plan) + 1):
+                wanted[plan[:n_stages], dropout] = self._training_job(plan[:n_stages], dropout)
+        waiting = {}
+        for key in sorted(wanted, key=lambda key: -len(key[0][-1])):
+            if (self.folder(*key) / "weights.safetensors").exists():
+                work, *arguments = wanted[key]
+                work(*arguments)  # refuses other settings
+            else:
+                waiting[key] = wanted[key]
+        if len(waiting) < len(wanted):
+            report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
+        if waiting:
+            report(f"training {len(waiting)} models")
+        return waiting, {key: (key[0][:-1], key[1]) for key in waiting}
+
+    def _run(self, jobs, before, report):
+        """Run jobs of training and scoring side by side; report how the trainings go."""
+        is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
+        done = []
+
+        def finished(key, seconds):
+            if is_training[key]:
+                done.append(key)
+                where = f"{len(done)}/{sum(is_training.values())} {_title(*key)}"
+                report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
+
+        def under_way(keys):
+            for key in filter(is_training.get, keys):
+                report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
+
+        run_in_order(jobs, before, self._n_workers(len(jobs)), finished, under_way)
+
+    def _training_job(self, plan, dropout):
+        """`train_block_model` and its arguments: paths and settings, never arrays."""
+        start = self.folder(plan[:-1], dropout) if len(plan) > 1 else None
+        prepared = {name: self._set_folder(name) / "prepared" for name in plan[-1]}
+        folder, settings = self.folder(plan, dropout), self.settings(plan, dropout)
+        return train_block_model, folder, settings, prepared, start, self.device
+
+    def _set_folder(self, name):
+        """Where the data and prepared cases of a set lie."""
+        return self.out / "sets" / name
+
+    def _n_workers(self, n_tasks):
+        """Processes that train or score side by side: one on a GPU."""
+        return 1 if self.device.startswith("cuda") else count_workers(max(1, n_tasks))
+
+    def scoring(self, layers=(), shuffle_seed=0):
+        """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
+        profile = self.profile
+        return VolumeScoring(
+            profile.block_side,
+            profile.overlap,
+            profile.n_bins,
+            profile.n_passes,
+            tuple(layers),
+            shuffle_seed,
+        )
+
+    def score(self, requests, report=print):
+        """Score volumes that are not scored yet, side by side.
+
+        Parameters
+        ----------
+        requests : list of (plan, dropout, set, split, scoring)
+            ``None`` as split takes all cases.
+        report : callable
+
+        Returns
+        -------
+        list of list of dict
+            For each request what `volume_scores.score_volume` returns for each case.
+        """
+        jobs, before = self._training_jobs([request[:2] for request in requests], report)
+        scorings, places = {}, []
+        for plan, dropout, name, split, scoring in requests:
+            names = [case.name for case in self.cases(name, split)]
+            out = self._score_folder(plan, dropout, name, scoring)
+            places.append((out, names))
+            missing = tuple(case for case in names if not (out / f"{case}.json").exists())
+            if missing:
+                prepared = self._set_folder(name) / "prepared"
+                arguments = self.folder(plan, dropout), prepared, missing, out, scoring, self.device
+                scorings[out, missing] = score_volumes, *arguments
+                before[out, missing] = plan, dropout
+        if scorings:
+            report(f"scoring {sum(len(missing) for _, missing in scorings)} volumes")
+        jobs |= dict(sorted(scorings.items(), key=lambda item: -len(item[0][1])))
+        self._run(jobs, before, report)
+        return [read_scores(out, names) for out, names in places]
+
+    def _score_folder(self, plan, dropout, name, scoring):
+        """Folder of the scores of one set by one model; another one for other settings or data."""
+        facts = [asdict(scoring), asdict(self.settings(plan, dropout)), self.fingerprints[name]]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+        kind = "-dropout" if dropout else ""
+        return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest
+
+    def metrics(self, plans, sets=None, split="test", report=print):
+        """The long table of segmentation and calibration scores.
+
+        Parameters
+        ----------
+        plans : list of tuple
+        sets : sequence of str, optional
+            Every model is scored on each of them; by default on the sets that it was trained on.
+        split : str or None
+        report : callable
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns data, training, set, case, metric, value.
+        """
+        scoring = self.scoring()
+        pairs = [
+            (plan, name)
+            for plan in plans
+            for name in (sets or dict.fromkeys(name for stage in plan for name in stage))
+        ]
+        found = self.score([(plan, False, name, split, scoring) for plan, name in pairs], report)
+        rows = [
+            (self.data, plan_name(plan), name, case.name, metric, value)
+            for (plan, name), scores in zip(pairs, found, strict=True)
+            for case, score in zip(self.cases(name, split), scores, strict=True)
+            for metric, value in score["metrics"].items()
+        ]
+        columns = ["data", "training", "set", "case", "metric", "value"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def train_block_model(folder, settings, prepared, start, device):
+    """Train one model from paths: the unit of work of a process. Returns its history."""
+    cases = {name: read_prepared(place) for name, place in prepared.items()}
+    return train_on_blocks(folder, cases, settings, start, device)
+
+
+def _title(plan, dropout):
+    """Name a model for people."""
+    return plan_name(plan) + (" with dropout" if dropout else "")
+
+
+def _progress(folder):
+    """How far a training is: its last evaluation in words."""
+    if (folder / "history.csv").exists():
+        history = read_history(folder).to_dict("records")
+    elif (folder / "state.json").exists():
+        history = read_json(folder / "state.json")["history"]
+    else:
+        return "no evaluation yet"
+    best = min(row["validation_loss"] for row in history)
+    return f"validation loss {best:.3f} at best after {history[-1]['iteration']:.0f} iterations"
+
+
+def open_joint_experiment(
+    out,
+    data=PHANTOMS,
+    sets=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    leave_out=None,
+    crop_size=None,
+    cut_foreground=False,
+    **scale,
+):
+    """Open a run folder of many sets: read or draw each, prepare every case.
+
+    Parameters
+    ----------
+    out : path
+        Run folder; relative paths start at the project root.
+    data : path or "phantoms"
+        A file of sets or a folder of datasets (`set_files`), or phantoms, written when missing.
+    sets : sequence of str, optional
+        Those that are needed now; others may be opened later in the same folder. Default all.
+    profile : {"smoke", "laptop", "paper"}
+    seed : int
+        Of phantoms, splits and models.
+    device : str
+    report : callable
+        Receives lines of text.
+    leave_out : list of str, optional
+        Sets and cases to go on without, as in `set_files.read_sets`; none of phantoms.
+    crop_size : tuple of three int, optional
+        Of all sets; by default as the file of sets says.
+    cut_foreground : bool
+        Go on with all sets though a crop cuts away more than `grids.MOST_CUT` of an organ; else
+        with those of which the file of sets says so.
+    **scale
+        Settings of the profile to override; ``None`` leaves them.
+
+    Returns
+    -------
+    JointExperiment
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other settings, or the data are wrong.
+    """
+    out, device = resolve_path(out), str(choose_device(device))
+    settled = get_volume_profile(profile, **scale)
+    is_phantom = str(data) == PHANTOMS
+    left_out = check_leave_out(leave_out)
+    if is_phantom and left_out:
+        raise wrong_input("leave_out", named(left_out), "none, since all phantoms are fit")
+    sources = None if is_phantom else read_sets(resolve_path(data), seed, left_out)
+    if is_phantom and crop_size:
+        raise wrong_input(
+            "crop_size", crop_size, "None, since phantoms are as large as the profile"
+        )
+    given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
+    given = {key: value for key, value in given.items() if value}
+    sources = sources and {name: replace(one, **given) for name, one in sources.items()}
+    known = tuple(ORGAN_SETS if is_phantom else sources)
+    for name in sets or ():
+        check_choice("set", name, known)
+    identity = {"data": str(data), "seed": seed, "profile": profile, "leave_out": left_out}
+    grid = ("phantom_side", "phantom_spacing_mm", "most_images")
+    identity |= {key: getattr(settled, key) for key in grid} if is_phantom else {}
+    with run_lock(out):
+        if (out / "joint.json").exists():
+            check_same_settings(out / "joint.json", identity)
+        else:
+            write_json(out / "joint.json", identity)
+        record_provenance(out / "provenance.json", device)
+    if left_out:
+        report(f"left out by name: {named(left_out)}")
+    names = tuple(sets or known)
+    jobs = {
+        name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])
+        for name in names
+    }
+    missing = [name for name in names if not (out / "sets" / name / "fingerprint.json").exists()]
+    if missing:
+        report(f"preparing {len(missing)} sets")
+    n_workers = count_workers(max(1, len(missing)))
+    run_in_order({name: jobs[name] for name in missing}, n_workers=n_workers)
+    for name in set(names) - set(missing):
+        prepare_set(*jobs[name][1:])  # refuses other settings
+    for name in names:
+        for note in read_json(out / "sets" / name / "notes.json"):
+            report(f"{name}: {note}")
+    cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
+    fingerprints = {name: read_json(out / "sets" / name / "fingerprint.json") for name in names}
+    return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)

@@ -1,0 +1,319 @@
+"""One run: data, task and profile tied to a folder, each stage made when missing.
+
+The notebooks share this: whichever comes first makes what it needs, the others reuse it.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .._checks import check_choice
+from ..calibration import CalibrationSums
+from ..data.case_lists import check_leave_out
+from ..data.datasets import read_dataset, settle
+from ..data.grids import Grid, check_cut, stored_survey
+from ..data.prepared import prepare_dataset, read_grid
+from ..data.tasks import TASKS, Profile, Task, get_profile, task_for_profile
+from ..ensembles import Member, train_members
+from ..kit.parameters import PHANTOM_TASK
+from ..losses import LOSSES
+from ..phantoms import PHANTOM_TASKS, write_phantoms
+from ..report.verdicts import collapsed_members, dice_of_present, doubts, no_conclusion
+from ..runs.devices import choose_device
+from ..runs.folders import (
+    check_same_settings,
+    model_folder,
+    read_table,
+    record_provenance,
+    resolve_path,
+    run_lock,
+    write_json,
+)
+from ..runs.processes import count_workers, spawned_processes
+from ..training.checkpoints import read_history
+from ..training.models import TrainingSettings
+from .case_scores import Scoring, fit_member_scalings, score_cases
+
+PHANTOMS = "phantoms"
+SEEDS_PER_RUN = 1000  # members of two runs share no seed
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run folder with its dataset, task and profile; see `open_experiment`."""
+
+    out: Path
+    data: str
+    task: Task
+    profile: Profile
+    seed: int
+    device: str
+    cases: list
+    data_fingerprint: str
+    notes: tuple
+    grid: Grid
+
+    def members(self, loss, dropout=False, n_members=None):
+        """The models of one loss, trained or not: the pool, or those for MC dropout."""
+        check_choice("loss", loss, LOSSES)
+        if n_members is None:
+            profile = self.profile
+            n_members = profile.n_dropout_models if dropout else profile.n_members
+        members = []
+        for seed in range(SEEDS_PER_RUN * self.seed, SEEDS_PER_RUN * self.seed + n_members):
+            settings = TrainingSettings.gather(
+                self.task, self.profile, self.data_fingerprint, loss, seed, dropout
+            )
+            network = f"unet{len(self.profile.crop_size)}d"
+            folder = model_folder(self.out, network, loss, seed, settings.dropout)
+            members.append(Member(folder, settings))
+        return members
+
+    def train(self, losses=("ce", "dice"), report=print):
+        """Train the pools and the dropout models of `losses` that are not finished yet."""
+        members = [
+            member
+            for loss in losses
+            for dropout in (False, True)
+            for member in self.members(loss, dropout)
+        ]
+        train_members(members, self.prepared_folder, device=self.device, report=report)
+        for loss in losses:
+            for line in self.collapsed(loss):
+                report(f"collapsed, and in the ensemble all the same: {line}")
+        return members
+
+    def collapsed(self, loss):
+        """The members of one pool that have collapsed, by validation Dice of the weights kept."""
+        return collapsed_members(
+            {
+                member.title: read_history(member.folder).validation_dice.max()
+                for member in self.members(loss)
+            }
+        )
+
+    @property
+    def prepared_folder(self):
+        """Where the prepared cases lie."""
+        return self.out / "prepared"
+
+    def split(self, split, domain=None):
+        """The prepared cases of one split, of one domain or of all."""
+        return [
+            case for case in self.cases if case.split == split and domain in (None, case.domain)
+        ]
+
+    @property
+    def regions(self):
+        """Names of the scored regions; one that is another in every test case is named once."""
+        same = all(case.regions["box"] == case.regions["whole"] for case in self.split("test"))
+        return ("box",) if same else ("box", "whole")
+
+    def scoring(self, loss):
+        """What is needed to score the models of one loss."""
+        profile = self.profile
+        return Scoring(
+            out=self.out,
+            loss=loss,
+            members=tuple(member.folder for member in self.members(loss)),
+            dropout_members=tuple(member.folder for member in self.members(loss, dropout=True)),
+            segments=self.task.segments,
+            region_order=self.task.region_order,
+            ensemble_sizes=profile.ensemble_sizes,
+            n_resamples=profile.n_resamples,
+            n_passes=profile.n_passes,
+            n_bins=profile.n_bins,
+            seed=self.seed,
+        )
+
+    def scores(self, losses=("ce", "dice"), report=print):
+        """The long table of all scores of the test cases; models are trained when missing.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns task, data, loss, domain, case, method, member, n_members, region, segment,
+            metric, value.
+        """
+        self.train(losses, report)
+        names = [case.name for case in self.split("test")]
+        jobs = [(self.scoring(loss), name) for loss in losses for name in names]
+        waiting = [(scoring, name) for scoring, name in jobs if not scoring.holds(name)]
+        cut = [path for s, name in waiting if (path := s.folder / f"{name}.csv").exists()]
+        if cut:
+            report(f"{len(cut)} scores are cut short, so made again; the first: {cut[0]}")
+        if waiting:
+            report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
+            self._score(waiting)
+        tables = [read_table(scoring.folder / f"{name}.csv", sealed=True) for scoring, name in jobs]
+        table = pd.concat(tables, ignore_index=True)
+        table.insert(0, "data", self.data)
+        table.insert(0, "task", self.task.name)
+        for claim, found in self.verdicts(table).items():
+            if found.startswith(("no conclusion", "collapsed")):
+                report(f"{claim}: {found}")
+        return table
+
+    def verdicts(self, scores):
+        """What the scores allow to be concluded, a dict of texts: `segcal_lite.report.verdicts`.
+
+        Counts of cases, collapsed members by segment, and mean Dice where training cases come from.
+        """
+        known = {case.domain for case in self.split("train")}
+        found, n_validation = {}, len(self.split("validation"))
+        few = no_conclusion(doubts(n_validation=n_validation))
+        found["scalings and best epochs, by validation cases"] = few or f"{n_validation} cases"
+        for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
+            seen = "a domain of the training cases" if domain in known else "an unseen domain"
+            few = no_conclusion(doubts(n_test=n_test))
+            found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
+        dice = dice_of_present(scores[scores.domain.isin(known)])
+        for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
+            fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
+            if fallen:
+                title = f"{loss} members in {segment}, by test cases"
+                found[title] = f"collapsed: {'; '.join(f'member {text}' for text in fallen)}"
+        for loss, rows in dice[dice.method == "ensemble"].groupby("loss"):
+            means = rows.groupby("segment", sort=False).value.mean().to_dict()
+            shown = ", ".join(f"{value:.2f} ({segment})" for segment, value in means.items())
+            title = f"{loss} ensemble where training cases come from"
+            found[title] = no_conclusion(doubts(dice=means)) or f"mean Dice {shown}"
+        return found
+
+    def _score(self, jobs):
+        """Fit the members' scalings, then share the cases between processes, a few at a time."""
+        on_gpu = self.device.startswith("cuda")
+        n_workers = 1 if on_gpu else count_workers(len(jobs))
+        prepared, device, fits, chunks = self.prepared_folder, self.device, [], []
+        for scoring in dict.fromkeys(scoring for scoring, _ in jobs):
+            fits += [(folder, prepared, device) for folder in scoring.members]
+            names = [name for other, name in jobs if other == scoring]
+            parts = [list(part) for part in np.array_split(names, 2 * n_workers) if len(part)]
+            chunks += [(scoring, prepared, part, device) for part in parts]
+        with spawned_processes(n_workers, keep=not on_gpu) as executor:
+            for unit, arguments in ((fit_member_scalings, fits), (score_cases, chunks)):
+                futures = [executor.submit(unit, *each) for each in arguments]
+                for future in futures:
+                    future.result()
+
+    def sums(self, loss, method, member=0, region="box", cases=None):
+        """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""
+        folder = self.scoring(loss).folder
+        key = f"{method}|{member}|{region}"
+        vectors = []
+        for case in self.split("test") if cases is None else cases:
+            with np.load(folder / f"{case.name}.npz", allow_pickle=False) as arrays:
+                vectors.append(arrays[key])
+        return np.stack(vectors)
+
+    def pooled(self, loss, method, member=0, region="box", cases=None):
+        """`CalibrationResult` of all voxels of the cases together."""
+        vector = self.sums(loss, method, member, region, cases).sum(axis=0)
+        n_bins = self.profile.n_bins
+        return CalibrationSums.from_vector(vector, self.task.n_classes, n_bins).result()
+
+
+def open_experiment(
+    out,
+    data=PHANTOMS,
+    task=None,
+    profile="smoke",
+    seed=0,
+    device="auto",
+    report=print,
+    leave_out=None,
+    cut_foreground=False,
+    **scale,
+):
+    """Open a run folder: read the data, settle task and profile, prepare every case.
+
+    Parameters
+    ----------
+    out : path
+        Run folder; relative paths start at the project root.
+    data : path or "phantoms"
+        A dataset in the common layout, or the built-in phantoms, written when missing.
+    task : str, optional
+        A name in `segcal_lite.data.tasks.TASKS`; for phantoms brain, heart (their default) or
+        prostate. Without one it is as the dataset says, and its voxels become so large that the
+        crop holds the foreground.
+    profile : {"smoke", "laptop", "paper"}
+    seed : int
+        Of phantoms, splits, members and resampling.
+    device : str
+    report : callable
+        Receives lines of text.
+    leave_out : list of str, optional
+        Cases to go on without; part of the run's identity.
+    cut_foreground : bool
+        Go on though the crop cuts away more than `segcal_lite.data.grids.MOST_CUT` of a segment.
+    **scale
+        Settings of the profile to override; ``None`` leaves them.
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a run of other settings, the data are wrong, or the crop cuts away too
+        much of them.
+    """
+    out, device = resolve_path(out), str(choose_device(device))
+    if str(data) == PHANTOMS:
+        names = (*PHANTOM_TASKS, "prostate_3d")
+        known = task_for_profile(TASKS[check_choice("task", task or PHANTOM_TASK, names)], profile)
+        settled = get_profile(profile, known, **scale)
+        folder = out / "data"
+        write_phantom_cases(folder, known, settled, seed)
+        dataset = read_dataset(folder, task=known, seed=seed, leave_out=leave_out)
+        grid = None
+    else:
+        folder = resolve_path(data)
+        dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
+        extents = stored_survey(out / "survey.json", dataset)
+        known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
+        if not cut_foreground:
+            check_cut(grid, f"{dataset.name}, crop_size {settled.crop_size}")
+    for note in dataset.notes:
+        report(note)
+    identity = {
+        "data": str(data),
+        "fingerprint": dataset.fingerprint(),
+        "task": asdict(known),
+        "profile": profile,
+        "crop_size": settled.crop_size,
+        "seed": seed,
+        "leave_out": check_leave_out(leave_out),
+    }
+    with run_lock(out):
+        if (out / "run.json").exists():
+            check_same_settings(out / "run.json", identity)
+        else:
+            write_json(out / "run.json", identity)
+        record_provenance(out / "provenance.json", device)
+    cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
+    fingerprint, grid = identity["fingerprint"], read_grid(out / "prepared")
+    return Experiment(
+        out, str(data), known, settled, seed, device, cases, fingerprint, dataset.notes, grid
+    )
+
+
+def write_phantom_cases(folder, task, profile, seed, shift_strength=1.0, n_cases=None):
+    """Write the phantoms that a profile asks for into `folder`, or find them there."""
+    n_train, n_validation, n_test, n_shifted = n_cases or profile.n_phantoms
+    return write_phantoms(
+        folder,
+        task,
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        n_shifted=n_shifted,
+        size=profile.crop_size[:2],
+        n_slices=(*profile.crop_size, profile.n_phantom_slices)[2],
+        seed=seed,
+        shift_strength=shift_strength,
+    )

@@ -1,0 +1,285 @@
+"""Paper B's question to whole sets: which detector tells the sets apart that a model never saw?
+
+All detectors of one table look at the same cases. They are fitted to the training cases of the sets
+that the model was trained on; test cases of the same sets are in-distribution, and all cases of the
+other sets are out of distribution (OOD), the positive class.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .._checks import wrong_input
+from ..data.organ_sets import EIGHT_SETS, OTHER_ORGANS
+from ..detection import auc_interval, detection_counts
+from ..detectors import (
+    IntensityDetector,
+    MahalanobisDetector,
+    ScalarDetector,
+    SpectralDetector,
+    VoxelCountDetector,
+)
+from ..spectral import RankDeficientWarning, signature_of_spectrum
+from ..training.plans import dedicated, joint, plan_name
+from .volume_scores import LAST
+
+SHUFFLE_SEED = 1
+HIGH_FLOOR = 0.01  # of the largest singular value: what lies below belongs to channels near silence
+DETECTORS = {  # what each looks at: see `describe_cases`
+    "spectral": SpectralDetector,
+    "spectral_floor": SpectralDetector,
+    "spectral_sqrt_voxels": SpectralDetector,
+    "mahalanobis": MahalanobisDetector,
+    "uncertainty": ScalarDetector,
+    "segment_entropy": ScalarDetector,
+    "one_minus_max_softmax": ScalarDetector,
+    "spectral_shuffled": SpectralDetector,
+    "voxel_count": VoxelCountDetector,
+    "intensities": IntensityDetector,
+}
+
+
+class Trial(NamedTuple):
+    """One question: does a model notice sets that it was not trained on?
+
+    Attributes
+    ----------
+    plan : tuple
+        Of the model, from `block_settings`.
+    unseen : tuple of str
+        Sets that the model was not trained on: all their cases are OOD.
+    with_rivals : bool
+        Whether two more networks are asked: the plan's twin with dropout, for the detector by
+        uncertainty, and the control with shuffled weights.
+    """
+
+    plan: tuple
+    unseen: tuple
+    with_rivals: bool = True
+
+    def parts(self):
+        """Return sets and split of the training, the in-distribution and the OOD cases.
+
+        Examples
+        --------
+        >>> Trial((("atrium",),), ("liver_ct",)).parts()
+        ((('atrium',), 'train'), (('atrium',), 'test'), (('liver_ct',), None))
+        """
+        known = tuple(dict.fromkeys(name for stage in self.plan for name in stage))
+        twice = sorted(set(known) & set(self.unseen))
+        if twice or not self.unseen:
+            found = f"{twice} in training too" if twice else "none"
+            raise wrong_input("unseen", found, f"sets that {plan_name(self.plan)} was not given")
+        return (known, "train"), (known, "test"), (tuple(self.unseen), None)
+
+
+PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `organ_sets`
+    "Table IV: organs": Trial(joint(*EIGHT_SETS), OTHER_ORGANS),
+    "Table V: ages": Trial(dedicated("cp_newborn"), ("cp_younger", "cp_older")),
+    "Table VI: sequences": Trial(joint("liver_dual_in", "liver_dual_out"), ("liver_spir",)),
+    "Fig. 8b: SPIR and DUAL in": Trial(
+        joint("liver_spir", "liver_dual_in"), ("liver_dual_out",), with_rivals=False
+    ),
+}
+
+
+def describe_trials(experiment, trials, layers=(LAST,), report=print):
+    """Return what the detectors look at, for all cases of some trials.
+
+    Models are trained and volumes scored side by side over all trials.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.many_sets.JointExperiment
+    trials : dict of Trial
+        By title.
+    layers : tuple of str
+        As in `describe_cases`.
+    report : callable
+
+    Returns
+    -------
+    dict of (training, inside, outside)
+        By title; each as from `describe_cases`.
+    """
+    requests = {
+        (title, part): _requests(experiment, trial.plan, *part, trial.with_rivals, layers)
+        for title, trial in trials.items()
+        for part in trial.parts()
+    }
+    found = iter(experiment.score([one for part in requests.values() for one in part], report))
+    described = dict.fromkeys(trials, ())
+    for (title, part), asked in requests.items():
+        described[title] += (_describe(experiment, *part, [next(found) for _ in asked]),)
+    return described
+
+
+def sets_of(trials):
+    """Return the sets that some trials look at, each once: those to open an experiment with.
+
+    Examples
+    --------
+    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
+    ('atrium', 'liver_ct', 'spleen')
+    """
+    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
+    return tuple(dict.fromkeys(names))
+
+
+def describe_cases(
+    experiment, plan, names, split=None, with_rivals=True, layers=(LAST,), report=print
+):
+    """Return what the detectors look at, for every case of some sets.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.many_sets.JointExperiment
+    plan : tuple
+        Of the model, from `block_settings`; it is trained when missing.
+    names : sequence of str
+        Of sets.
+    split : str, optional
+        ``None`` takes all cases.
+    with_rivals : bool
+        As in `Trial`.
+    layers : tuple of str
+        Whose spectra the scoring keeps; the detectors use the last features, always among them.
+    report : callable
+
+    Returns
+    -------
+    dict of ndarray
+        ``set`` and ``case``, shape (n,), what `describe_scores` returns, and the rows of the other
+        `DETECTORS`; without rivals none for ``uncertainty`` and ``spectral_shuffled``.
+    """
+    requests = _requests(experiment, plan, names, split, with_rivals, layers)
+    return _describe(experiment, names, split, experiment.score(requests, report))
+
+
+def _describe(experiment, names, split, found):
+    """What `describe_cases` returns, from the scores that its requests found."""
+    plain, *rivals = (
+        [score for scores in found[k : k + len(names)] for score in scores]
+        for k in range(0, len(found), len(names))
+    )
+    cases = [(name, case.name) for name in names for case in experiment.cases(name, split)]
+    described = {
+        "set": np.array([name for name, _ in cases]),
+        "case": np.array([case for _, case in cases]),
+        **describe_scores(plain),
+    }
+    if rivals:
+        shuffled, dropout = rivals
+        described["spectral_shuffled"] = describe_scores(shuffled)["spectral"]
+        described["uncertainty"] = np.array([s["metrics"]["uncertainty"] for s in dropout])
+    return described
+
+
+def describe_scores(scores):
+    """Return what the detectors look at in the scores of one model without dropout.
+
+    Parameters
+    ----------
+    scores : list of dict
+        From `volume_scores.score_volume`, the last features among the layers.
+
+    Returns
+    -------
+    dict of ndarray
+        n rows each: ``dice``; ``spectra``, the singular values (n, r) as they are; and what the
+        detectors of these names take.
+    """
+    n_voxels = [score["n_voxels"][LAST] for score in scores]
+    spectra = [score["spectra"][LAST] for score in scores]
+    divided = zip(spectra, n_voxels, strict=True)
+    described = {
+        "spectra": np.array(spectra),
+        "spectral": np.array([signature_of_spectrum(s) for s in spectra]),
+        "spectral_floor": _raised_signatures(spectra),
+        "spectral_sqrt_voxels": np.array([signature_of_spectrum(s, n) for s, n in divided]),
+        "mahalanobis": np.array([score["pooled"][LAST] for score in scores]),
+        "intensities": np.array([score["moments"] for score in scores]),
+        "voxel_count": np.array(n_voxels),
+    }
+    for name in ("dice", "segment_entropy", "one_minus_max_softmax"):
+        described[name] = np.array([score["metrics"][name] for score in scores])
+    return described
+
+
+def _raised_signatures(spectra):
+    """Signatures with the high floor; that it raises singular values is no news."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RankDeficientWarning)
+        return np.array([signature_of_spectrum(s, relative_epsilon=HIGH_FLOOR) for s in spectra])
+
+
+def _requests(experiment, plan, names, split, with_rivals, layers):
+    """What `describe_cases` asks for: by kind of scoring, then by set."""
+    others = tuple(layer for layer in layers if layer != LAST)
+    kinds = [(False, experiment.scoring((*others, LAST)))]
+    if with_rivals:
+        kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
+    return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]
+
+
+def fit_detectors(training, c=2.5):
+    """Fit every detector to the described training cases.
+
+    Parameters
+    ----------
+    training : dict of ndarray
+        From `describe_cases`.
+    c : float
+        Of the threshold, Eq. 2.
+
+    Returns
+    -------
+    dict of Detector
+        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
+        where a model segments nothing of its training images.
+    """
+    fitted = {}
+    for name, kind in DETECTORS.items():
+        values = training.get(name)
+        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
+            continue
+        extra = (training["set"],) if kind is MahalanobisDetector else ()
+        fitted[name] = kind(c).fit(values, *extra)
+    return fitted
+
+
+def detection_table(fitted, inside, outside):
+    """Return one row a detector: AUC with its interval, and the counts at its threshold.
+
+    Parameters
+    ----------
+    fitted : dict of Detector
+    inside, outside : dict of ndarray
+        Described in-distribution and OOD cases.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
+        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
+        predicted foreground: they have no uncertainty, and count as the most suspicious.
+    """
+    rows = []
+    for name, detector in fitted.items():
+        scores = [np.atleast_1d(detector.score(part[name])) for part in (inside, outside)]
+        area, lo, hi = auc_interval(*scores)
+        counts = detection_counts(*scores, detector.threshold)
+        row = {"detector": name, "n_in": len(scores[0]), "n_out": len(scores[1])}
+        for key, values in zip(("n_empty_in", "n_empty_out"), scores, strict=True):
+            row[key] = int(np.isinf(values).sum())
+        row |= {"auc": area, "lo": lo, "hi": hi, **counts._asdict()}
+        rows.append(row | {"threshold": detector.threshold})
+    return pd.DataFrame(rows)
+
+
+def of_sets(described, names):
+    """Return the cases of some sets of a description."""
+    chosen = np.isin(described["set"], names)
+    return {key: values[chosen] for key, values in described.items()}

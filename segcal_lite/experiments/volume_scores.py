@@ -1,0 +1,177 @@
+"""What one 3D model says about one volume, reduced to numbers that fit a small file.
+
+The volume is predicted once and dropped; kept are segmentation and calibration scores, the scores
+of the detectors that need probabilities, and for the others the singular values of feature maps,
+pooled features and the moments of the intensities.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..calibration import CalibrationSums
+from ..data.prepared import read_prepared
+from ..data.segments import annotated, segment_masks
+from ..detectors import intensity_moments
+from ..ensembles import mean_probability
+from ..entropy import mean_foreground_uncertainty, segment_entropy
+from ..inference import stochastic_passes
+from ..runs.folders import read_json, write_json
+from ..segmentation_metrics import dice_coefficient, surface_metrics
+from ..sliding_window import named_layer, predict_volume, predict_with_features
+from ..spectral import SpectrumSums
+from ..training.on_blocks import load_block_model
+
+LAST = "last_features"
+
+
+@dataclass(frozen=True)
+class VolumeScoring:
+    """How volumes are scored.
+
+    Attributes
+    ----------
+    block_side, overlap : int
+    n_bins : int
+    n_passes : int
+        Stochastic passes of a model with dropout; others are not asked for them.
+    layers : tuple of str
+        Whose spectra are kept, for the detectors of features; without any the features of no layer
+        are computed.
+    shuffle_seed : int
+        0, or the seed of a control: the weights in random order.
+    """
+
+    block_side: int
+    overlap: int
+    n_bins: int
+    n_passes: int
+    layers: tuple = ()
+    shuffle_seed: int = 0
+
+
+def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
+    """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept.
+
+    Parameters
+    ----------
+    model_folder, prepared_folder, out : path
+    names : list of str
+        Of cases.
+    scoring : VolumeScoring
+    device : str
+    """
+    out = Path(out)
+    waiting = [name for name in names if not (out / f"{name}.json").exists()]
+    if not waiting:
+        return
+    model, settings = load_block_model(model_folder, device)
+    cases = {case.name: case for case in read_prepared(prepared_folder)}
+    if scoring.shuffle_seed:
+        shuffle_weights(model, scoring.shuffle_seed)
+    for name in waiting:
+        scores = score_volume(model, settings, cases[name], scoring)
+        write_json(out / f"{name}.json", scores)
+
+
+def score_volume(model, settings, case, scoring):
+    """Return all that is kept of one case.
+
+    Parameters
+    ----------
+    model : ResidualUNet
+    settings : segcal_lite.training.plans.BlockSettings
+        Of `model`.
+    case : segcal_lite.data.prepared.PreparedCase
+    scoring : VolumeScoring
+
+    Returns
+    -------
+    dict
+        ``metrics`` by name, NaN where a score is undefined; for a model without dropout also
+        by layer ``spectra`` (singular values), ``n_voxels`` (of each spectrum) and ``pooled`` (mean
+        of each feature), and ``moments`` of the intensities.
+    """
+    whole = case.regions["whole"]
+    image = np.ascontiguousarray(case.image[:, *whole])
+    window = {"block_size": (scoring.block_side,) * 3, "overlap": scoring.overlap}
+    if settings.dropout:
+        probs = _mean_of_passes(model, image, settings, scoring.n_passes, window)
+        return {"metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring)}
+    layers = {layer: named_layer(model, layer) for layer in scoring.layers}
+    spectra, totals = {}, {}
+
+    def receive(layer, place, features):
+        spectra.setdefault(layer, SpectrumSums(len(features))).update(features)
+        total = features.reshape(len(features), -1).sum(axis=1, dtype=np.float64)
+        totals[layer] = totals.get(layer, 0.0) + total
+
+    probs = predict_with_features(model, layers, image, settings.loss, receive, **window)
+    pooled = {layer: (totals[layer] / sums.n_voxels).tolist() for layer, sums in spectra.items()}
+    return {
+        "metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring),
+        "spectra": {layer: sums.singular_values().tolist() for layer, sums in spectra.items()},
+        "n_voxels": {layer: sums.n_voxels for layer, sums in spectra.items()},
+        "pooled": pooled,
+        "moments": intensity_moments(image).tolist(),
+    }
+
+
+def probability_metrics(case, probs, scoring):
+    """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding.
+
+    Of the annotated voxels, the others counted; without foreground no box, and NaN for its scores.
+    """
+    whole = case.regions["whole"]
+    labels = np.asarray(case.labels[whole])
+    masks = segment_masks(case.patient_labels, case.on_patient(probs.argmax(axis=0)), 1)
+    metrics = {"dice": dice_coefficient(*masks)}
+    metrics |= surface_metrics(*masks, case.spacing_mm)._asdict()
+    for region in ("whole", "box"):
+        inside = tuple(
+            slice(part.start - start.start, part.stop - start.start)
+            for part, start in zip(case.regions[region], whole, strict=True)
+        )
+        known = annotated(labels[inside], probs[:, *inside])
+        result = CalibrationSums(2, scoring.n_bins).update(*known).result()
+        for name in ("nll", "brier", "ece", "mce"):
+            metrics[f"{name}_{region}"] = getattr(result, name)
+        metrics[f"n_ignored_{region}"] = labels[inside].size - result.n_voxels
+    return metrics
+
+
+def _detector_metrics(probs):
+    """Scores of detectors that look at probabilities; NaN without a predicted foreground."""
+    predicted = probs.argmax(axis=0) == 1
+    confidence = probs[1][predicted]
+    return {
+        "segment_entropy": segment_entropy(probs, 1),
+        "uncertainty": mean_foreground_uncertainty(probs),
+        "one_minus_max_softmax": float(1 - confidence.mean()) if confidence.size else np.nan,
+        "predicted_voxels": int(np.count_nonzero(predicted)),
+    }
+
+
+def _mean_of_passes(model, image, settings, n_passes, window):
+    """Mean probability of stochastic passes; the masks depend on the model's seed alone."""
+
+    def predict():
+        return predict_volume(model, image, settings.loss, **window)
+
+    return mean_probability(stochastic_passes(model, predict, n_passes, settings.seed))
+
+
+def shuffle_weights(model, seed):
+    """Put the numbers of each parameter into random order: a network that has learned nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.copy_(parameter.reshape(-1)[order].view(parameter.shape))
+
+
+def read_scores(out, names):
+    """Return what `score_volumes` left, a dict a case in the order of `names`."""
+    return [read_json(Path(out) / f"{name}.json") for name in names]

@@ -1,0 +1,1 @@
+"""Commands, pages and published results. Imports nothing: it runs before anything is installed."""

@@ -1,0 +1,218 @@
+"""What ``python -m segcal_lite`` does once the packages are there."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from .._checks import wrong_input
+from ..data.case_lists import case_names, check_leave_out, named
+from ..data.sets import names_in_sets
+from ..runs.folders import project_root, provenance, resolve_path, write_table
+from . import notebook_sources, pages, published, stored_outputs
+from .environment import KERNEL
+from .story import tell_detection_story, tell_story, with_other_seeds
+
+NOTEBOOKS = (
+    "01_preprocessing",
+    "02_training",
+    "03_calibration",
+    "04_segment_entropy",
+    "05_ood_detection",
+    "06_joint_training",
+    "06b_ood_volumes",
+    "07_volumetric",
+)
+OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
+    "06_joint_training": "sets",
+    "06b_ood_volumes": "sets",
+    "07_volumetric": "volumes",
+}
+
+
+def demo(
+    data,
+    task,
+    profile,
+    out,
+    seed,
+    device,
+    sets=None,
+    volumes=None,
+    leave_out=None,
+    crop_size=None,
+    volumes_crop_size=None,
+    cut_foreground=False,
+    **scale,
+):
+    """Run the notebooks in order on one run folder, then gather ``index.html``.
+
+    Those of `OTHER_DATA` run on phantoms where the others do, or where theirs are given.
+    """
+    folder = resolve_path(out)
+    default = "phantoms" if str(data) == "phantoms" else None
+    others = {"sets": sets or default, "volumes": volumes or default}
+    absent = left_out_of({"data": str(data)} | others, leave_out)
+    common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
+    common["cut_foreground"] = cut_foreground
+    names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
+        written = []
+        for number, name in enumerate(names, start=1):
+            print(f"[{number}/{len(names)}] {name}", flush=True)
+            kind = OTHER_DATA.get(name, "data")
+            own = {kind: str(others.get(kind, data)), "leave_out": absent[kind]}
+            if kind == "data":
+                own |= {"task": task, "crop_size": crop_size, **scale}
+            if kind == "volumes":
+                own["crop_size"] = volumes_crop_size
+            parameters = common | own
+            executed = folder / "notebooks" / f"{name}.ipynb"
+            source = project_root() / "notebooks" / executed.name
+            pages.execute_notebook(source, executed, parameters, kernel_name())
+            written.append(executor.submit(pages.write_page, executed))
+            print(f"    {time.monotonic() - started:.0f} s", flush=True)
+        titles = {name: page.result() for name, page in zip(names, written, strict=True)}
+    index = pages.write_index(folder, titles)
+    print(f"done: open {index}", flush=True)
+    return 0
+
+
+def left_out_of(sources, leave_out):
+    """Return which of the names to leave out are in each source of data, or None.
+
+    Parameters
+    ----------
+    sources : dict of str
+        Folder of ``data`` and ``volumes``, folder or file of ``sets``; phantoms hold no such name.
+    leave_out : list of str or None
+
+    Returns
+    -------
+    dict of list of str
+
+    Raises
+    ------
+    ValueError
+        If a name is in none of them.
+    """
+    wanted, absent = check_leave_out(leave_out), {}
+    for key, source in sources.items():
+        known = ()
+        if wanted and source not in (None, "phantoms"):
+            path = resolve_path(source)
+            known = names_in_sets(path, wanted) if key == "sets" else case_names(path)
+        absent[key] = [name for name in wanted if name in known] or None
+    unknown = set(wanted).difference(*filter(None, absent.values()))
+    if unknown:
+        given = ", ".join(f"--{key} {source}" for key, source in sources.items() if source)
+        raise wrong_input("--leave-out", named(unknown), f"names of cases or sets in {given}")
+    return absent
+
+
+def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
+    """Download MSD's hippocampus, convert it, run the notebooks on it.
+
+    In the smoke profile one epoch does: its 156 training volumes give more steps than all epochs
+    on phantoms.
+    """
+    dest = resolve_path(data)
+    convert = ["-m", "data_scripts.msd", str(resolve_path(source)), str(dest), "--task", "4"]
+    for option, value in (("--mirror", mirror), ("--checksum", checksum)):
+        convert += [option, value] if value else []
+    code = _python(*convert, "--download")
+    if code:
+        return code
+    scale = {"n_epochs": 1} if profile == "smoke" else {}
+    return demo(dest, "hippocampus", profile, out, seed, device, **scale)
+
+
+def kernel_name():
+    """The project's kernel where it is installed, else the one every environment has."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
+
+
+def lab():
+    """Open JupyterLab on the notebooks."""
+    return _python("-m", "jupyter", "lab", "--notebook-dir", str(project_root()), "notebooks")
+
+
+def copies(out):
+    """Write the notebooks for students, without solutions, and for instructors."""
+    for path in notebook_sources.write_copies(project_root() / "notebooks", resolve_path(out)):
+        print(path)
+    return 0
+
+
+def test():
+    """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
+    out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
+    lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
+    nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
+    steps = (
+        ("-m", "ruff", "check", "."),
+        ("-m", "ruff", "format", "--check", "."),
+        ("-c", lint_imports),
+        ("-m", "pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real"),
+        ("-m", *nbval),
+    )
+    for step in steps:
+        print("$ python " + " ".join(step), flush=True)
+        code = _python(*step, SEGCAL_OUT=out)
+        if code:
+            return code
+    return 0
+
+
+def test_real():
+    """Run the tests that need the real volumes in ``SEGCAL_REAL_DATA``."""
+    if not os.environ.get("SEGCAL_REAL_DATA"):
+        print("SEGCAL_REAL_DATA is not set: nothing to test against")
+        return 1
+    return _python("-m", "pytest", "tests", "-m", "real", "-rs")
+
+
+def _python(*arguments, **environment):
+    """Run this Python from the project root and return its exit status."""
+    command = [sys.executable, *arguments]
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=project_root(), env=environment, check=False).returncode
+
+
+def story(seeds, tables, out):
+    """Test the smoke run's claims on several seeds; write ``results/story*.csv``.
+
+    Rows of other seeds stay as they are: each row carries the commit that made it.
+    """
+    made, holds = provenance("cpu"), True
+    for name in tables:
+        tell = {"story": tell_story, "story_volumes": tell_detection_story}[name]
+        table = tell(resolve_path(out), seeds)
+        for position, key in enumerate(("commit", "date", "torch", "processor")):
+            table.insert(position, key, made[key])
+        path = project_root() / "results" / f"{name}.csv"
+        write_table(path, with_other_seeds(path, table))
+        print(table.T.to_string())
+        holds = holds and table.holds.all()
+    return 0 if holds else 1
+
+
+def store_outputs(out):
+    """Store what the checked cells put out in the run folder `out`, and strip all other cells."""
+    for name in NOTEBOOKS:
+        executed = resolve_path(out) / "notebooks" / f"{name}.ipynb"
+        stored_outputs.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
+    return 0
+
+
+def publish(run, name):
+    """Take a run's tables and figures over into ``results/NAME``, and fill the README's tables."""
+    for path in published.publish(resolve_path(run), name):
+        print(path.relative_to(project_root()))
+    published.fill_readme(project_root() / "README.md")
+    return 0

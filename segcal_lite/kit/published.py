@@ -1,0 +1,78 @@
+"""Take a run's tables and figures over into ``results/`` and the README, with their provenance."""
+
+import gzip
+import shutil
+
+from .._checks import wrong_input
+from ..runs.folders import project_root, read_json, write_json, written_aside
+from . import readme_tables
+
+LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
+
+
+def publish(run, name):
+    """Copy the tables and figures of a finished run to ``results/NAME``.
+
+    A long table becomes a ``.csv.gz``, which pandas reads as it is.
+
+    Parameters
+    ----------
+    run : path
+        A run folder whose notebooks were executed.
+    name : str
+
+    Returns
+    -------
+    list of path
+
+    Raises
+    ------
+    ValueError
+        If the run has no tables.
+    """
+    files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
+    if not files:
+        raise wrong_input(run, "no tables or figures", "a run whose notebooks were executed")
+    record = read_json(run / "provenance.json")
+    if (run / "run.json").exists():
+        record = read_json(run / "run.json") | record
+    if (run / "joint.json").exists():
+        record["joint"] = read_json(run / "joint.json")
+    target = project_root() / "results" / name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    written = [_copy(path, target) for path in files]
+    write_json(target / "provenance.json", record)
+    return written
+
+
+def _copy(path, folder):
+    """Copy a file; compress a long table so that the same bytes always give the same file."""
+    if path.suffix != ".csv" or path.stat().st_size <= LARGEST_TABLE:
+        return shutil.copy(path, folder / path.name)
+    compressed = folder / f"{path.name}.gz"
+    compressed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    return compressed
+
+
+def fill_readme(readme):
+    """Rewrite the README's tables from ``results/``, between their comment marks.
+
+    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what the function of that name in
+    `readme_tables` returns.
+
+    Returns
+    -------
+    path
+    """
+    text = readme.read_text(encoding="utf-8")
+    for name, table in readme_tables.TABLES.items():
+        head, tail = f"<!-- table {name} -->\n", "<!-- end -->"
+        if head not in text:
+            raise wrong_input(readme, f"no line {head.strip()!r}", "one for each of its tables")
+        before, _, rest = text.partition(head)
+        _, _, after = rest.partition(tail)
+        text = before + head + table() + tail + after
+    with written_aside(readme) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return readme

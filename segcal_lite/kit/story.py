@@ -1,0 +1,217 @@
+"""What the smoke run must show, as numbers with intervals: the claims a reader can see at once."""
+
+import numpy as np
+import pandas as pd
+
+from ..detection import auc_difference, auc_interval, linear_regression, logit
+from ..detectors import SpectralDetector
+from ..experiments.many_sets import open_joint_experiment
+from ..experiments.one_dataset import open_experiment
+from ..experiments.trials import (
+    PAPER_TRIALS,
+    describe_trials,
+    detection_table,
+    fit_detectors,
+    of_sets,
+    sets_of,
+)
+from ..inference import load_model
+from ..report.verdicts import CONTROLS, detector_verdict, doubts, no_conclusion
+from ..runs.folders import read_table
+from ..signatures import case_signatures
+from ..statistics import paired_interval
+
+REGION = "box"
+
+
+def story_row(experiment, report=print):
+    """The claims of one run on the source domain's test cases.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.one_dataset.Experiment
+        On phantoms: it needs an oracle and a shifted domain.
+    report : callable
+
+    Returns
+    -------
+    dict
+        Numbers with units in their names; ``*_lo`` and ``*_hi`` bound 95 % intervals over patients.
+        ``holds`` is true if every claim does, ``verdict`` says whether that is a conclusion.
+    """
+    scores = experiment.scores(report=report)
+    source = scores[scores.domain == "source"]
+    row = {"seed": experiment.seed, "n_members": experiment.profile.n_members}
+    row["n_test"] = source.case.nunique()
+    row |= _calibration_claims(source[(source.loss == "dice") & (source.region == REGION)])
+    row |= _entropy_claim(scores[scores.loss == "dice"])
+    row |= _spectral_claim(experiment)
+    row["holds"] = (
+        row["ece_difference_hi"] < 0
+        and row["nll_ensemble"] < row["nll_best_member"]
+        and row["nll_gap_ensemble"] < row["nll_gap_members"]
+        and row["entropy_pearson_r"] < 0
+        and row["spectral_auc"] >= 0.95
+    )
+    dice = source[(source.loss == "dice") & (source.metric == "dice") & source.segment.notna()]
+    dice = dice[dice.method == "ensemble"].groupby("segment").value.mean().to_dict()
+    few = doubts(n_test=min(row["n_test"], row["spectral_n_shifted"]), dice=dice)
+    row["verdict"] = no_conclusion(few) or (
+        "every claim holds" if row["holds"] else "a claim fails"
+    )
+    return row
+
+
+def _by_case(scores, method, metric):
+    """Scores of a method as a table, one row a case and one column a member."""
+    chosen = scores[(scores.method == method) & (scores.metric == metric)]
+    return chosen.pivot(index="case", columns="member", values="value")
+
+
+def _calibration_claims(scores):
+    """ECE and NLL of the Dice ensemble against its members and the oracle."""
+    ensemble, members = (_by_case(scores, method, "ece") for method in ("ensemble", "baseline"))
+    difference, lo, hi = paired_interval(ensemble[0], members.mean(axis=1))
+    nll = {
+        method: _by_case(scores, method, "nll").mean()
+        for method in ("ensemble", "baseline", "oracle")
+    }
+    floor = nll["oracle"][0]
+    return {
+        "ece_ensemble": ensemble[0].mean(),
+        "ece_members": members.mean(axis=1).mean(),
+        "ece_difference": difference,
+        "ece_difference_lo": lo,
+        "ece_difference_hi": hi,
+        "nll_oracle": floor,
+        "nll_ensemble": nll["ensemble"][0],
+        "nll_best_member": nll["baseline"].min(),
+        "nll_gap_ensemble": nll["ensemble"][0] - floor,
+        "nll_gap_members": nll["baseline"].mean() - floor,
+    }
+
+
+def _entropy_claim(scores):
+    """Correlation of segment entropy with logit Dice, both domains, of the Dice ensemble."""
+    chosen = scores[(scores.method == "ensemble") & scores.segment.notna()]
+    wide = chosen.pivot(index=["case", "segment"], columns="metric", values="value")
+    fit = linear_regression(wide.segment_entropy, logit(wide.dice)[0])
+    return {
+        "entropy_pearson_r": fit.pearson_r,
+        "entropy_pearson_p": fit.pearson_p,
+        "entropy_n": fit.n,
+        "entropy_n_missing": fit.n_missing,
+    }
+
+
+def _spectral_claim(experiment):
+    """AUC of the spectral detector on the first Dice member at full shift."""
+    model, settings = load_model(experiment.members("dice")[0].folder, experiment.device)
+    sets = {
+        "train": experiment.split("train"),
+        "source": experiment.split("test", "source"),
+        "shifted": experiment.split("test", "shifted"),
+    }
+    signatures = {
+        name: case_signatures(model, cases, settings.loss) for name, cases in sets.items()
+    }
+    detector = SpectralDetector()
+    detector.fit(signatures["train"])
+    scores = [detector.score(signatures[name]) for name in ("source", "shifted")]
+    auc, lo, hi = auc_interval(*scores)
+    return {
+        "spectral_auc": auc,
+        "spectral_auc_lo": lo,
+        "spectral_auc_hi": hi,
+        "spectral_n_source": len(scores[0]),
+        "spectral_n_shifted": len(scores[1]),
+    }
+
+
+def detection_rows(experiment, trials, report=print):
+    """AUC on each set that paper B's models never saw, of the spectral detector and its rivals.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.many_sets.JointExperiment
+        On phantoms.
+    trials : dict of segcal_lite.experiments.trials.Trial
+        With rivals.
+    report : callable
+
+    Returns
+    -------
+    list of dict
+        One an unseen set: ``auc_<detector>``, ``auc_lo`` and ``auc_hi`` of the spectral one (95 %
+        over cases), mean Dice on known and unseen cases, share of the unseen flagged; ``holds`` is
+        true for an AUC of at least 0.95, and ``verdict`` says whether that is a merit.
+    """
+    rows = []
+    described = describe_trials(experiment, trials, report=report)
+    for title, (training, inside, outside) in described.items():
+        fitted = fit_detectors(training)
+        for name in trials[title].unseen:
+            unseen = of_sets(outside, [name])
+            table = detection_table(fitted, inside, unseen).set_index("detector")
+            spectral = table.loc["spectral"]
+            row = {"seed": experiment.seed, "trial": title, "unseen": name}
+            row |= {"n_in": int(spectral.n_in), "n_out": int(spectral.n_out)}
+            row |= {"dice_known": inside["dice"].mean(), "dice_unseen": unseen["dice"].mean()}
+            row |= {"flagged": spectral.sensitivity, "auc_lo": spectral.lo, "auc_hi": spectral.hi}
+            row["holds"] = spectral.auc >= 0.95
+            row["verdict"] = _verdict(row, fitted, inside, unseen)
+            rows.append(row | {f"auc_{key}": area for key, area in table.auc.items()})
+    return rows
+
+
+def _verdict(row, fitted, inside, unseen):
+    """Whether the spectral detector of one row did what it claims, and no control as well."""
+    scores = {
+        name: [np.atleast_1d(fitted[name].score(part[name])) for part in (inside, unseen)]
+        for name in ("spectral", *CONTROLS)
+    }
+    controls = {name: auc_difference(scores["spectral"], scores[name])[1] for name in CONTROLS}
+    dice = {name: of_sets(inside, [name])["dice"].mean() for name in np.unique(inside["set"])}
+    interval = row["auc_lo"], row["auc_hi"]
+    return detector_verdict(row["holds"], interval, row["n_in"], row["n_out"], dice, controls)
+
+
+def tell_detection_story(out, seeds, report=print):
+    """`detection_rows` for each seed: one smoke run of paper B's trials in a folder of its own.
+
+    Of Fig. 8b's trial nothing is claimed but that most cases pass: it has no rivals, and no row.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    trials = {title: trial for title, trial in PAPER_TRIALS.items() if trial.with_rivals}
+    names, rows = sets_of(trials), []
+    for seed in seeds:
+        experiment = open_joint_experiment(out / str(seed), sets=names, seed=seed, report=report)
+        rows += detection_rows(experiment, trials, report)
+    return pd.DataFrame(rows)
+
+
+def with_other_seeds(path, table):
+    """Add the rows that a table on disk has of other seeds; rows are in order of seed."""
+    if not path.exists():
+        return table
+    before = read_table(path)
+    rows = pd.concat([before[~before.seed.isin(table.seed)], table])
+    return rows.sort_values("seed", kind="stable", ignore_index=True)
+
+
+def tell_story(out, seeds, report=print):
+    """`story_row` for each seed: one smoke run on phantoms in a folder of its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    rows = []
+    for seed in seeds:
+        experiment = open_experiment(out / str(seed), seed=seed, report=report)
+        rows.append(story_row(experiment, report))
+        report(f"seed {seed}: {rows[-1]['verdict']}")
+    return pd.DataFrame(rows)

@@ -1,0 +1,258 @@
+"""What probabilities look like: on the image, within a segment, and in a reliability diagram.
+
+A slice is an array (X, Y), drawn as it is indexed: the first axis runs to the right, the second
+upwards, in millimetres. This is the radiological view when the first axis points to the patient's
+left and the second to the front.
+"""
+
+import matplotlib.patheffects as patheffects
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .._checks import check_finite, check_spacing, wrong_input
+
+PROBABILITY_MAP = "plasma"  # lightness rises evenly: readable in grey and by the colour-blind
+MASKED_UP_TO = 0.001  # paper A leaves such probabilities uncoloured (caption of Fig. 1)
+UNIT_TICKS = [0.1, 0.3, 0.5, 0.7, 0.9]  # neighbouring panels share no corner
+
+
+def plot_overlay(
+    axes,
+    image_slice,
+    labels_slice=None,
+    prob_slice=None,
+    class_index=1,
+    spacing_mm=(1.0, 1.0),
+    view_mm=None,
+):
+    """Draw a grey slice, the probability of a class in colour and its true contour in white.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        Where to draw.
+    image_slice : array (X, Y)
+        Shown from its 0.5th to its 99.5th percentile.
+    labels_slice : integer array (X, Y), optional
+        A slice without the class gets no contour.
+    prob_slice : array (X, Y), optional
+        Probability of class `class_index` in [0, 1]; 0.001 and less, and NaN, stay uncoloured.
+    class_index : int
+        Which class is outlined.
+    spacing_mm : (sx, sy)
+        Size of a pixel.
+    view_mm : ((left, right), (bottom, top)), optional
+        The part to show; by default the whole slice.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        When shapes differ or a probability lies outside [0, 1].
+
+    Examples
+    --------
+    >>> figure, axes = plt.subplots()
+    >>> prob_slice = np.array([[0.0, 0.001], [0.2, 1.0]])
+    >>> axes = plot_overlay(axes, np.eye(2), prob_slice=prob_slice)
+    >>> int(axes.images[1].get_array().count())  # two of the four pixels are coloured
+    2
+    >>> plt.close(figure)
+    """
+    checked = _checked_slices(image_slice, labels_slice, prob_slice, class_index)
+    image_slice, mask, prob_slice = checked
+    width_mm, height_mm = np.array(image_slice.shape) * check_spacing(spacing_mm, 2)
+    frame = {"origin": "lower", "extent": (0, width_mm, 0, height_mm), "interpolation": "nearest"}
+    black, white = np.percentile(image_slice, [0.5, 99.5])
+    axes.imshow(image_slice.T, cmap="gray", vmin=black, vmax=white, **frame)
+    if prob_slice is not None:
+        coloured = np.ma.masked_where(~(prob_slice > MASKED_UP_TO), prob_slice)
+        axes.imshow(coloured.T, cmap=PROBABILITY_MAP, vmin=0, vmax=1, alpha=0.65, **frame)
+    if mask is not None and mask.any():
+        _draw_contour(axes, mask, spacing_mm)
+    view_mm = ((0, width_mm), (0, height_mm)) if view_mm is None else view_mm
+    (left, right), (bottom, top) = view_mm
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
+    _draw_scale_bar(axes, left, bottom, right - left, top - bottom)
+    return axes
+
+
+def plot_overlay_grid(
+    image_slice,
+    labels_slice,
+    prob_slices,
+    class_index=1,
+    spacing_mm=(1.0, 1.0),
+    margin_mm=None,
+    n_columns=5,
+):
+    """Draw the image with its contour, one overlay a title, and a colour bar from 0 to 1.
+
+    `prob_slices` maps titles to arrays (X, Y), `labels_slice` may be None; the rest is as in
+    `plot_overlay`. Titles such as ``"M = 10"`` give Figs. 5 and 6 of paper A's supplement. With
+    `margin_mm`, all panels show a square with that margin around the class, in truth or in
+    probability above 0.5. Returns the Figure.
+    """
+    if not prob_slices:
+        raise wrong_input("prob_slices", "no slice", "at least one title with its slice")
+    pair = image_slice, labels_slice
+    checked = [_checked_slices(*pair, probs, class_index) for probs in prob_slices.values()]
+    view_mm = None if margin_mm is None else _common_view(checked, spacing_mm, margin_mm)
+    panels = {"image" if labels_slice is None else "image, truth": None, **prob_slices}
+    n_columns = min(n_columns, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    width, height = (1, 1) if view_mm else np.shape(image_slice) * np.asarray(spacing_mm)
+    row_inches = min(8.8 / n_columns, 4.5) * height / width + 0.4  # 0.4 inch for the title
+    figure, grid = plt.subplots(
+        n_rows, n_columns, figsize=(10, n_rows * row_inches), squeeze=False, layout="constrained"
+    )
+    for axes, (title, prob_slice) in zip(grid.flat, panels.items(), strict=False):
+        plot_overlay(axes, *pair, prob_slice, class_index, spacing_mm, view_mm)
+        axes.set_title(title)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    colours = plt.cm.ScalarMappable(plt.Normalize(0, 1), PROBABILITY_MAP)
+    figure.colorbar(colours, ax=figure.axes, label=f"probability of class {class_index}", aspect=20)
+    return figure
+
+
+def plot_probability_histogram(probs_by_title, panels=None, n_bins=20):
+    """Draw the share of a predicted segment's voxels at each class probability (paper A, Fig. 1).
+
+    `probs_by_title` maps a title to the probabilities (n,) of class k where k is predicted, and
+    `panels` gives an Axes for each. Wide means unsure; an empty segment is named as such.
+    Returns the Figure.
+    """
+    if not probs_by_title:
+        raise wrong_input("probs_by_title", "no segment", "at least one title with its array")
+    probs_by_title = {
+        title: check_finite(title, _checked_probs(title, probs))
+        for title, probs in probs_by_title.items()
+    }
+    if panels is None:
+        n_panels = len(probs_by_title)
+        look = {"figsize": (min(10, 1 + 3.4 * n_panels), 3.2), "layout": "constrained"}
+        panels = plt.subplots(1, n_panels, sharey=True, squeeze=False, **look)[1][0]
+    for axes, (title, probs) in zip(panels, probs_by_title.items(), strict=True):
+        percent = np.full(probs.size, 100 / max(probs.size, 1))
+        axes.hist(probs.ravel(), np.linspace(0, 1, n_bins + 1), weights=percent)
+        axes.set(xlim=(0, 1), xticks=UNIT_TICKS, xlabel="class probability")
+        axes.set_title(f"{title}\n{probs.size:,} voxels")
+        if not probs.size:
+            axes.text(0.5, 0.5, "empty segment", transform=axes.transAxes, ha="center")
+    panels[0].set_ylabel("share of the segment (%)")
+    return panels[0].figure
+
+
+def plot_reliability_diagram(bins, axes=None, min_count=0, title=None, ece=None):
+    """Draw accuracy against confidence, above the number of voxels in each bin.
+
+    `bins` is a ``ReliabilityBins`` with arrays (n_bins,); `axes` a pair of Axes, which get no
+    legend; `ece`, in [0, 1], is printed in percent. The hatched area is the gap between accuracy
+    and mean confidence. A bin of fewer than `min_count` voxels (1000 in paper A) is drawn hollow,
+    an empty one not at all. Returns the Figure.
+    """
+    if axes is None:
+        return plot_reliability_diagrams({title or "": bins}, min_count, {title or "": ece})
+    diagram, counts = axes
+    lower, upper, count, confidence, accuracy = (np.asarray(column) for column in bins)
+    width, full, few = upper - lower, count >= max(min_count, 1), (count > 0) & (count < min_count)
+    bar = {"align": "edge", "edgecolor": "black", "linewidth": 0.8}
+    diagram.plot([0, 1], [0, 1], "--", color="black", label="perfect calibration")
+    diagram.bar(lower[full], accuracy[full], width[full], color="#9ccbe8", label="accuracy", **bar)
+    gap = bar | {"fill": False, "hatch": "////", "edgecolor": "#d55e00", "label": "confidence gap"}
+    diagram.bar(lower[full], (confidence - accuracy)[full], width[full], accuracy[full], **gap)
+    hollow = bar | {"fill": False, "linestyle": ":", "label": f"under {min_count:,} voxels"}
+    if few.any():
+        diagram.bar(lower[few], accuracy[few], width[few], **hollow)
+    counts.bar(lower[count > 0], count[count > 0], width[count > 0], color="0.6", **bar)
+    counts.axhline(min_count, linestyle=":", color="black")
+    lines = [title, None if ece is None else f"ECE {100 * ece:.2f} %"]
+    diagram.set_title("\n".join(filter(None, lines)))
+    diagram.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    counts.set(xlim=(0, 1), xticks=UNIT_TICKS, yscale="log", xlabel="confidence", ylabel="voxels")
+    counts.set_ylim(0.5, 3 * max(count.max(initial=1), min_count))
+    if not count.any():
+        diagram.text(0.5, 0.25, "no voxels", ha="center")
+    return diagram.figure
+
+
+def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
+    """Draw reliability diagrams, a dict of titles, side by side on one scale; return the Figure."""
+    if not bins_by_title:
+        raise wrong_input("bins_by_title", "no diagram", "at least one title with its bins")
+    n_panels = len(bins_by_title)
+    look = {"figsize": (min(10, 2.6 + 2.7 * n_panels), 5.2), "layout": "constrained"}
+    look |= {"sharex": True, "sharey": "row", "squeeze": False, "height_ratios": (5, 2)}
+    figure, grid = plt.subplots(2, n_panels, **look)
+    legend, most = {}, max(1, min_count)
+    for pair, (title, bins) in zip(grid.T, bins_by_title.items(), strict=True):
+        plot_reliability_diagram(bins, pair, min_count, title, (ece_by_title or {}).get(title))
+        handles, names = pair[0].get_legend_handles_labels()
+        legend |= dict(zip(names, handles, strict=True))
+        most = max(most, *bins.count)
+    grid[1, 0].set_ylim(0.5, 3 * most)
+    for axes in grid.flat:
+        axes.label_outer()
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=min(4, 2 * n_panels))
+    return figure
+
+
+def _checked_probs(name, probs):
+    """Return `probs` as float64, refusing values outside [0, 1] by more than rounding."""
+    probs = np.asarray(probs, dtype=float)
+    if np.any((probs < 0) | (probs > 1 + 1e-4)):
+        found = f"values from {np.nanmin(probs):g} to {np.nanmax(probs):g}"
+        raise wrong_input(name, found, "probabilities in [0, 1]")
+    return np.minimum(probs, 1)
+
+
+def _checked_slices(image_slice, labels_slice, prob_slice, class_index):
+    """Return image (X, Y), mask of the class (X, Y) or None, probability (X, Y) or None."""
+    image_slice = check_finite("image_slice", np.asarray(image_slice, dtype=float))
+    if image_slice.ndim != 2 or not image_slice.size:
+        raise wrong_input("image_slice", f"shape {image_slice.shape}", "(X, Y), not empty")
+    for name, array in (("labels_slice", labels_slice), ("prob_slice", prob_slice)):
+        if array is not None and np.shape(array) != image_slice.shape:
+            raise wrong_input(name, f"shape {np.shape(array)}", f"{image_slice.shape} as the image")
+    mask = None if labels_slice is None else np.asarray(labels_slice) == class_index
+    return (
+        image_slice,
+        mask,
+        None if prob_slice is None else _checked_probs("prob_slice", prob_slice),
+    )
+
+
+def _draw_contour(axes, mask, spacing_mm):
+    """Draw the boundary of `mask` (X, Y) in white, closed also where it meets the image's edge."""
+    sizes = zip(mask.shape, spacing_mm, strict=True)
+    centres_mm = [(np.arange(-1, n + 1) + 0.5) * step for n, step in sizes]
+    padded = np.pad(mask, 1).T.astype(float)
+    contour = axes.contour(*centres_mm, padded, levels=[0.5], colors="white", linewidths=1.5)
+    # A dark rim keeps the white line visible on bright tissue.
+    contour.set_path_effects([patheffects.withStroke(linewidth=3, foreground="black")])
+
+
+def _common_view(checked, spacing_mm, margin_mm):
+    """Return ((left, right), (bottom, top)) of a square around the class in all slices, or None."""
+    shown = np.any([prob_slice > 0.5 for _, _, prob_slice in checked], axis=0)
+    pixels = np.argwhere(shown if checked[0][1] is None else shown | checked[0][1])
+    if not len(pixels):
+        return None
+    corners_mm = np.array([pixels.min(axis=0), pixels.max(axis=0) + 1]) * spacing_mm
+    half_mm = np.ptp(corners_mm, axis=0).max() / 2 + margin_mm
+    return [(float(c - half_mm), float(c + half_mm)) for c in corners_mm.mean(axis=0)]
+
+
+def _draw_scale_bar(axes, left, bottom, width_mm, height_mm):
+    """Draw a bar whose round length in mm is about a quarter of the width."""
+    lengths_mm = np.outer(10.0 ** np.arange(-1, 4), [1, 2, 5]).ravel()
+    length_mm = lengths_mm[np.argmin(np.abs(np.log(lengths_mm / (0.25 * width_mm))))]
+    start, level = left + 0.05 * width_mm, bottom + 0.05 * height_mm
+    rim = [patheffects.withStroke(linewidth=3, foreground="black")]
+    axes.plot([start, start + length_mm], [level, level], color="white", path_effects=rim)
+    text = {"color": "white", "fontsize": 10, "va": "bottom", "path_effects": rim}
+    axes.text(start, level + 0.02 * height_mm, f"{length_mm:g} mm", **text)

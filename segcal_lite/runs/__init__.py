@@ -1,0 +1,1 @@
+"""Run folders, processes, schedules and devices: the machinery below everything."""

@@ -1,0 +1,51 @@
+"""Which processor computes, and what makes its results repeatable."""
+
+from contextlib import contextmanager
+
+import torch
+
+from .._checks import check_choice
+
+
+def choose_device(device="auto"):
+    """Return the torch device: ``"auto"`` takes CUDA, else Apple's MPS, else the CPU.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    check_choice("device", str(device).split(":")[0], ("auto", "cpu", "cuda", "mps"))
+    if str(device) != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def memory_layout(n_dims):
+    """Return PyTorch's channels-last layout of images of `n_dims`: the faster one on CPUs.
+
+    Examples
+    --------
+    >>> memory_layout(3)
+    torch.channels_last_3d
+    """
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[n_dims]
+
+
+@contextmanager
+def reproducible(device):
+    """Let a block give the same bits each time on the CPU, and leave the global state alone.
+
+    Sums over pixels depend on how many threads share them: the block runs on one. Members train
+    side by side instead. On a GPU the seeds are kept too, but its sums may differ in the last bits.
+    """
+    n_threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            if device.type == "cpu":
+                torch.set_num_threads(1)
+            yield
+        finally:
+            torch.set_num_threads(n_threads)

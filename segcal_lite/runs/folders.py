@@ -1,0 +1,299 @@
+"""Run folders: where things lie, whose settings they carry, and how they are written.
+
+A file with its final name is complete: everything is written aside and renamed. Results of other
+settings are refused by name, and a lock lets two processes on one folder take turns.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from .._checks import wrong_input
+
+ASIDE = ".partial-"  # begins the name of what is not whole yet
+TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it looks like a number
+    *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
+    *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
+    *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
+    *("detector", "rival", "layer", "trial", "unseen"),
+    *("notebook", "claim", "verdict", "why"),
+    *("commit", "date", "torch", "python", "processor", "statistic", "sizes"),
+    *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
+)
+
+
+def project_root():
+    """Folder that relative paths start from: the checkout, or the current folder without one.
+
+    JupyterLab, nbconvert and papermill start kernels in different folders; this is the same for
+    all of them.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+
+
+def resolve_path(path):
+    """Return `path` as it is if absolute, else below the project root.
+
+    Examples
+    --------
+    >>> resolve_path("runs/demo").relative_to(project_root()).as_posix()
+    'runs/demo'
+    """
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else project_root() / path
+
+
+def model_folder(out, network, loss, seed, dropout=0.0):
+    """Folder of one model: ``OUT/models/<network>-<loss>[-dropout]/<seed>``.
+
+    Examples
+    --------
+    >>> model_folder("out", "unet2d", "dice", seed=3, dropout=0.5).as_posix()
+    'out/models/unet2d-dice-dropout/3'
+    """
+    return Path(out) / "models" / f"{network}-{loss}{'-dropout' if dropout else ''}" / str(seed)
+
+
+@contextmanager
+def written_aside(path):
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The block makes a file or a folder. It is on the disk before it has its name: after a power
+    failure, too, what has its name is whole. The temporary name keeps the suffix, which some
+    writers read the format from. Whatever ends the block early leaves neither.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with written_aside(folder / "note.txt") as partial:
+    ...     _ = partial.write_text("complete")
+    >>> [file.name for file in folder.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
+    is_nested = any(folder.name.startswith(ASIDE) for folder in path.parents)
+    _remove(partial)  # of a killed process of this number
+    try:
+        yield partial
+        for part in () if is_nested else (*partial.rglob("*"), partial):  # the outer one does it
+            _flush(part)
+        partial.replace(path)
+        if not is_nested:
+            _flush(path.parent)
+    finally:
+        _remove(partial)
+
+
+def _flush(path):
+    """Wait until a file is on the disk, or what a folder lists; some systems flush no folder."""
+    is_folder = path.is_dir()
+    with suppress(OSError) if is_folder else nullcontext():
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path):
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """Write `content` as JSON, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value):
+    """Turn NumPy scalars and paths, which JSON does not know, into plain values."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def read_json(path, remove=None):
+    """Read a JSON file; one that is broken or cut short is named, and what to `remove` for it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        expected = f"a whole JSON file; if a run has made it, remove {remove or 'it'} and run again"
+        raise wrong_input(path, f"text that is no JSON ({error})", expected) from error
+
+
+def write_table(path, table, sealed=False):
+    """Write a DataFrame as CSV without its index, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    table : pandas.DataFrame
+        Columns of names are among `TEXT_COLUMNS`; a missing value and an empty text become an
+        empty cell.
+    sealed : bool
+        End the file with an empty line, which readers skip. For a table whose presence says that
+        work is done: however little is cut off it, the empty line is gone (`is_sealed`).
+    """
+    text = table.to_csv(index=False, lineterminator="\n")
+    with written_aside(path) as partial:
+        partial.write_text(text + "\n" * sealed, encoding="utf-8", newline="\n")
+
+
+def is_sealed(path):
+    """Whether a sealed table is there, and nothing of it cut off."""
+    path = Path(path)
+    return path.is_file() and path.read_bytes().endswith(b"\n\n")
+
+
+def read_table(path, sealed=False, remove=None):
+    """Read a table of `write_table`: names stay text, whatever they look like.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file, also compressed.
+    sealed : bool
+        Refuse a table that is not sealed: it was cut short.
+    remove : path, optional
+        What to remove so that the table is made again; default the file itself.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns in `TEXT_COLUMNS` are text, others numbers or truth values where all their cells
+        are. An empty cell is missing (NaN), in text and in numbers, and nothing else is.
+
+    Raises
+    ------
+    ValueError
+        Naming the file: no table, or one that was cut short.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> path = Path(tempfile.mkdtemp()) / "scores.csv"
+    >>> rows = {"case": ["002", "NA"], "segment": ["1", None], "value": [0.5, None]}
+    >>> write_table(path, pd.DataFrame(rows))
+    >>> read_table(path)
+      case segment  value
+    0  002       1    0.5
+    1   NA     NaN    NaN
+    """
+    import pandas as pd
+
+    if sealed and Path(path).exists() and not is_sealed(path):
+        expected = f"the empty line at its end; remove {remove or 'it'} and run again"
+        raise wrong_input(path, "a table that was cut short", expected)
+    names = dict.fromkeys(TEXT_COLUMNS, str)
+    try:
+        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise wrong_input(path, f"no table ({error})", "a CSV file with column names") from error
+
+
+def write_figure(path, figure):
+    """Write a figure as PNG for a page of notebook width, whole or not at all."""
+    with written_aside(path) as partial:
+        figure.savefig(partial, dpi=120, bbox_inches="tight")
+
+
+def as_json_values(settings):
+    """Return `settings` as JSON would give it back: tuples become lists."""
+    return json.loads(json.dumps(settings, default=_plain))
+
+
+def check_same_settings(path, settings):
+    """Refuse to go on with a result of other settings, naming the fields that differ.
+
+    Parameters
+    ----------
+    path : path of the JSON file that came with the result
+    settings : dict
+
+    Raises
+    ------
+    ValueError
+        One sentence with every field that differs.
+    """
+    stored, wanted = read_json(path), as_json_values(settings)
+    absent = "nothing"
+    different = [
+        f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key, absent) != wanted.get(key, absent)
+    ]
+    if different:
+        expected = "the settings of this run; choose another folder or remove this one"
+        raise wrong_input(path, "other settings: " + ", ".join(different), expected)
+
+
+@contextmanager
+def run_lock(folder, name=".lock"):
+    """Hold the lock of `folder`; a second process waits for its turn."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / name):
+        yield
+
+
+def provenance(device="cpu"):
+    """Return when, from which commit, with what and on what a result was made.
+
+    Returns
+    -------
+    dict of str
+    """
+    import torch
+
+    try:
+        describe = ["git", "-C", project_root(), "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "no git checkout"
+    on_gpu = str(device).startswith("cuda")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def record_provenance(path, device):
+    """Write `provenance` to `path`; in a run that goes on at another commit, add that one."""
+    made = provenance(device)
+    if path.exists():
+        stored = read_json(path)
+        later = stored.get("later_commits", [])
+        if made["commit"] in (stored["commit"], *later):
+            return
+        made = stored | {"later_commits": [*later, made["commit"]]}
+    write_json(path, made)
+
+
+def _processor():
+    """Name of the processor; Linux hides it in /proc/cpuinfo."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

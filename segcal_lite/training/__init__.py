@@ -1,0 +1,1 @@
+"""Models, the plans they are trained by, and the loops over slices and blocks."""

@@ -1,0 +1,227 @@
+"""Train one 3D model on random blocks as paper B does (sections III.B and III.C).
+
+Negative Dice, Adam, a lower rate after an evaluation without a smaller loss, an end after several
+of these in a row. B does not say which loss is evaluated; here it is the mean over sets of the Dice
+loss on fixed validation blocks, and the weights of the smallest are kept. What is drawn depends on
+seed and iteration alone, and a checkpoint follows each evaluation: an interrupted training ends
+where a whole one would.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .._checks import IGNORED, check_label_range, wrong_input
+from ..losses import class_logits, soft_dice_loss, training_loss
+from ..runs.devices import choose_device, memory_layout
+from ..runs.folders import read_json
+from .checkpoints import (
+    check_finished,
+    copy_weights,
+    load_checkpoint,
+    read_weights,
+    save_checkpoint,
+    train_to_the_end,
+)
+from .plans import BlockSettings, build_block_model, set_probabilities
+from .random_blocks import block_transform, draw_block
+
+LAYOUT = memory_layout(3)
+
+
+def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", report=None):
+    """Train one model, or go on with it, or find it finished.
+
+    Nothing tells the network which set a block is from.
+
+    Parameters
+    ----------
+    folder : path
+        Receives ``config.json``, ``history.csv`` and, last, ``weights.safetensors``; while
+        training also ``checkpoint.safetensors`` and ``state.json``.
+    cases_by_set : dict of list of `segcal_lite.data.prepared.PreparedCase`
+        Of the sets of the last stage of the plan; one channel, labels 0 and 1.
+    settings : BlockSettings
+    start : path, optional
+        Folder of the finished model of the stages before; given exactly when the plan has some.
+    device : str
+        On the CPU the same settings give the same bits, interrupted or not.
+    report : callable, optional
+        Called with the history's row after each evaluation.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns iteration, learning_rate, train_loss, validation_loss, and ``loss_<set>`` for each.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a model of other settings, a set has no case for training or
+        validation or no foreground in its validation blocks, the stages before are not finished,
+        or the loss becomes infinite or NaN.
+    """
+    folder, device = Path(folder), choose_device(device)
+    if (start is not None) != (len(settings.plan) > 1):
+        raise wrong_input("start", start, "the folder of the stages before, where there are any")
+
+    def begin():
+        return BlockTraining(folder, cases_by_set, settings, start, device)
+
+    step = BlockTraining.train_until_evaluation
+    return train_to_the_end(folder, settings, device, begin, step, report)
+
+
+def load_block_model(folder, device="auto"):
+    """Load a finished 3D model in evaluation mode, and its `BlockSettings`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished model.
+    """
+    folder = check_finished(folder)
+    stored = read_json(folder / "config.json")
+    stored["plan"] = tuple(map(tuple, stored["plan"]))
+    settings = BlockSettings(**stored)
+    model = build_block_model(settings)
+    model.load_state_dict(read_weights(folder))
+    return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings
+
+
+class BlockTraining:
+    """One training under way: model, optimiser, schedule, best weights and history."""
+
+    def __init__(self, folder, cases_by_set, settings, start, device):
+        self.folder, self.settings, self.device = folder, settings, device
+        self.images = {name: self._images(cases_by_set, name, "train") for name in settings.sets}
+        self.probabilities = set_probabilities([len(i) for i in self.images.values()])
+        arguments = settings.block_side, settings.noise, settings.foreground_share
+        self.transform = block_transform(*arguments)
+        self.validation = self._validation_blocks(cases_by_set)
+        self.model = build_block_model(settings).to(device, memory_format=LAYOUT)
+        if start is not None:
+            self.model.load_state_dict(load_block_model(start, device)[0].state_dict())
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=settings.first_rate, fused=True
+        )
+        self.best_weights = {}
+        self.numbers = {"history": [], "best_loss": np.inf, "n_flat": 0}
+        if (folder / "checkpoint.safetensors").exists():
+            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
+            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
+
+    def _images(self, cases_by_set, name, split):
+        """The cases of a split; their files are open only while a block is cut from them."""
+        chosen = [case for case in cases_by_set[name] if case.split == split]
+        if not chosen:
+            raise wrong_input(f"set {name}", f"no case in split {split!r}", "at least one")
+        return chosen
+
+    def _validation_blocks(self, cases_by_set):
+        """Blocks and labels by set, drawn once, neither turned nor with noise."""
+        settings, drawn = self.settings, {}
+        still = block_transform(
+            settings.block_side, foreground_share=settings.foreground_share, augment=False
+        )
+        for name in settings.sets:
+            images = self._images(cases_by_set, name, "validation")
+            pairs = []
+            for number in range(settings.n_validation_blocks):
+                case = images[number % len(images)]
+                pairs.append(draw_block(still, case.image, case.labels, seed=number))
+            blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+            if not (labels == 1).any():  # its loss would never fall, and end the training early
+                found = f"no foreground in {len(pairs)} validation blocks"
+                raise wrong_input(f"set {name}", found, "some; raise foreground_share")
+            drawn[name] = blocks, labels
+        return drawn
+
+    @property
+    def finished(self):
+        """Whether the loss has not fallen for some evaluations (B: two), or all are made."""
+        settings, numbers = self.settings, self.numbers
+        most = settings.n_evaluations * len(settings.sets)
+        return numbers["n_flat"] >= settings.n_flat_to_stop or len(numbers["history"]) >= most
+
+    def train_until_evaluation(self):
+        """Train for `evaluate_every` iterations, evaluate, adapt the rate, save; return the row."""
+        settings, numbers = self.settings, self.numbers
+        n_before = len(numbers["history"]) * settings.evaluate_every
+        n_after = n_before + settings.evaluate_every
+        losses = [self._train_once(number) for number in range(n_before, n_after)]
+        mean_loss = float(torch.stack(losses).mean())
+        if not np.isfinite(mean_loss):
+            where = f"training loss in {self.folder}"
+            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        by_set = {f"loss_{name}": self._validation_loss(name) for name in settings.sets}
+        if not np.isfinite(list(by_set.values())).all():
+            where, expected = "validation loss", "finite numbers; try a lower learning_rate"
+            raise wrong_input(f"{where} in {self.folder}", list(by_set.values()), expected)
+        row = {
+            "iteration": n_after,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train_loss": mean_loss,
+            "validation_loss": float(np.mean(list(by_set.values()))),
+            **by_set,
+        }
+        numbers["history"].append(row)
+        self._judge(row["validation_loss"])
+        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, numbers)
+        return row
+
+    def _train_once(self, number):
+        """One iteration on blocks that depend on seed and iteration alone; return the loss."""
+        settings = self.settings
+        rng = np.random.default_rng((settings.seed, number))
+        torch.manual_seed(int(rng.integers(2**31)))  # of dropout
+        self.model.train()
+        pairs = [self._draw(rng) for _ in range(settings.batch_size)]
+        blocks, labels = map(torch.stack, zip(*pairs, strict=True))
+        check_label_range(labels, n_classes=2, lowest=IGNORED)
+        blocks = blocks.to(self.device).contiguous(memory_format=LAYOUT)
+        logits = self.model(blocks)
+        loss = training_loss(
+            logits,
+            labels.to(self.device),
+            settings.loss,
+            epsilon=settings.dice_epsilon,
+            check_values=False,  # labels are looked at here, logits by the mean loss of many steps
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def _draw(self, rng):
+        """Draw a set, one of its images, and a block of that."""
+        name = self.settings.sets[rng.choice(len(self.probabilities), p=self.probabilities)]
+        images = self.images[name]
+        case = images[rng.integers(len(images))]
+        seed = int(rng.integers(2**31))
+        return draw_block(self.transform, case.image, case.labels, seed=seed)
+
+    @torch.no_grad()
+    def _validation_loss(self, name):
+        """Dice loss over all validation blocks of a set together; in [-1, 0] for Dice."""
+        self.model.eval()
+        blocks, labels = self.validation[name]
+        probs = []
+        for batch in blocks.split(self.settings.batch_size):
+            batch = batch.to(self.device).contiguous(memory_format=LAYOUT)
+            logits = class_logits(self.model(batch), self.settings.loss, n_classes=2)
+            probs.append(logits.softmax(dim=1)[:, 1:].cpu())
+        options = {"epsilon": self.settings.dice_epsilon, "check_values": False}
+        return float(soft_dice_loss(torch.cat(probs), labels, **options))
+
+    def _judge(self, loss):
+        """Keep the best weights; lower the rate where the loss has not become smaller."""
+        numbers, group = self.numbers, self.optimiser.param_groups[0]
+        if loss < numbers["best_loss"]:
+            numbers["best_loss"], numbers["n_flat"] = loss, 0
+            self.best_weights = copy_weights(self.model)
+        else:
+            numbers["n_flat"] += 1
+            group["lr"] *= self.settings.rate_factor
+        numbers["learning_rate"] = group["lr"]

@@ -1,0 +1,201 @@
+"""Train one model as paper A does, so that an interrupted run ends where a whole one would.
+
+Adam on mini-batches of slices, a plateau schedule on the validation Dice, early stopping, and the
+checkpoint of the best validation Dice. The random numbers of an epoch depend on the seed and the
+epoch alone, so that a checkpoint after each epoch holds everything.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .._checks import IGNORED, check_label_range, wrong_input
+from ..data.prepared import load_slices, read_prepared
+from ..losses import class_logits, inverse_frequency_weights, training_loss
+from ..runs.devices import choose_device, memory_layout
+from .augmentation import augment_slices
+from .checkpoints import copy_weights, load_checkpoint, save_checkpoint, train_to_the_end
+from .models import build_model
+
+
+def train_model(folder, prepared_folder, settings, device="auto", report=None):
+    """Train one model, or go on with it, or find it finished.
+
+    Parameters
+    ----------
+    folder : path
+        Receives ``config.json``, ``history.csv`` and, last, ``weights.safetensors``; while
+        training also ``checkpoint.safetensors`` and ``state.json``.
+    prepared_folder : path
+        Written by `segcal_lite.data.prepared.prepare_dataset`.
+    settings : TrainingSettings
+    device : str
+        On the CPU the same settings give the same bits, interrupted or not.
+    report : callable, optional
+        Called with the history's row after each epoch.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns epoch, learning_rate, train_loss, validation_dice.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a model of other settings, or the loss becomes infinite or NaN.
+    """
+    folder, device = Path(folder), choose_device(device)
+
+    def begin():
+        return TrainingRun(folder, read_prepared(prepared_folder), settings, device)
+
+    return train_to_the_end(folder, settings, device, begin, TrainingRun.train_epoch, report)
+
+
+class TrainingRun:
+    """One training under way: model, optimiser, schedule, best weights and history."""
+
+    def __init__(self, folder, cases, settings, device):
+        self.folder, self.settings, self.n_dims = folder, settings, len(settings.crop_size)
+        self.training_slices = load_slices(cases, "train", device, self.n_dims)
+        self.validation_slices = load_slices(cases, "validation", device, self.n_dims)
+        for slices in (self.training_slices, self.validation_slices):
+            check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
+        self.class_weights = self._class_weights(device)
+        self.model = build_model(settings).to(device, memory_format=memory_layout(self.n_dims))
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=settings.learning_rate, fused=True
+        )
+        self.best_weights = {}
+        self.numbers = {"history": [], "best_dice": -1.0, "plateau_dice": -1.0, "n_flat": 0}
+        if (folder / "checkpoint.safetensors").exists():
+            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
+            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
+
+    def _class_weights(self, device):
+        """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
+        ce_weights = None
+        if self.settings.loss != "dice":
+            both = (self.training_slices.labels, self.validation_slices.labels)
+            if self.settings.regions:  # the two classes of each
+                problems = zip(*(labels.unbind(1) for labels in both), strict=True)
+                ce_weights = torch.stack([self._weights_of(*pair) for pair in problems]).to(device)
+            else:
+                ce_weights = self._weights_of(*both).to(device)
+        return {
+            "ce_weights": ce_weights,
+            "dice_weights": torch.tensor(self.settings.dice_weights, device=device),
+        }
+
+    def _weights_of(self, *labels):
+        """Inverse frequencies of the classes in the annotated pixels of several label tensors."""
+        n_classes = self.settings.n_classes
+        counts = [torch.bincount(part[part != IGNORED], minlength=n_classes) for part in labels]
+        return inverse_frequency_weights(sum(counts).tolist())
+
+    @property
+    def finished(self):
+        """Whether the epochs are used up, or validation Dice has long not gained."""
+        dice = [row["validation_dice"] for row in self.numbers["history"]]
+        n_waited = len(dice) - 1 - int(np.argmax(dice)) if dice else 0
+        return (
+            len(dice) >= self.settings.n_epochs or n_waited >= self.settings.early_stopping_patience
+        )
+
+    def train_epoch(self):
+        """Train on every slice once, validate, adapt the rate, save; return the history's row."""
+        settings, number = self.settings, len(self.numbers["history"])
+        epoch_seed = np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]
+        torch.manual_seed(int(epoch_seed))
+        row = {
+            "epoch": number,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train_loss": self._train_on_all_slices(),
+            "validation_dice": validation_dice(self.model, self.validation_slices, settings),
+        }
+        self.numbers["history"].append(row)
+        if row["validation_dice"] > self.numbers["best_dice"]:
+            self.numbers["best_dice"] = row["validation_dice"]
+            self.best_weights = copy_weights(self.model)
+        self._lower_rate_on_plateau(row["validation_dice"])
+        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, self.numbers)
+        return row
+
+    def _train_on_all_slices(self):
+        """One pass over the shuffled slices; return the mean loss of a slice."""
+        settings, slices = self.settings, self.training_slices
+        device = slices.images.device
+        self.model.train()
+        total = torch.zeros((), device=device)
+        for indices in torch.randperm(len(slices.labels)).to(device).split(settings.batch_size):
+            images, labels = slices.images[indices], slices.labels[indices].long()
+            if settings.augment:
+                images, labels = augment_slices(images, labels)
+            logits = self.model(images.contiguous(memory_format=memory_layout(self.n_dims)))
+            loss = training_loss(
+                logits,
+                labels,
+                settings.loss,
+                epsilon=settings.dice_epsilon,
+                check_values=False,  # of labels at the start, of logits by their mean loss below
+                **self.class_weights,
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach() * len(indices)
+        mean_loss = float(total) / len(slices.labels)
+        if not np.isfinite(mean_loss):
+            where = f"training loss in {self.folder}"
+            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        return mean_loss
+
+    def _lower_rate_on_plateau(self, dice):
+        """Lower the rate when Dice has not gained `plateau_gain` in `plateau_patience` epochs."""
+        numbers, group = self.numbers, self.optimiser.param_groups[0]
+        if dice > numbers["plateau_dice"] + self.settings.plateau_gain:
+            numbers["plateau_dice"], numbers["n_flat"] = dice, 0
+        else:
+            numbers["n_flat"] += 1
+            if numbers["n_flat"] >= self.settings.plateau_patience:
+                numbers["n_flat"] = 0
+                group["lr"] *= self.settings.plateau_factor
+        numbers["learning_rate"] = group["lr"]
+
+
+@torch.no_grad()
+def validation_dice(model, slices, settings):
+    """Mean over volumes and segments of the Dice coefficient of arg-max labels.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    slices : segcal_lite.data.prepared.Slices
+    settings : TrainingSettings
+
+    Returns
+    -------
+    float
+        In [0, 1]; a segment that is absent from truth and prediction counts as 1. Pixels that
+        nobody annotated count in neither.
+    """
+    model.eval()
+    layout, n_regions = memory_layout(len(settings.crop_size)), len(settings.regions)
+    n_segments = n_regions or settings.n_classes - 1
+    counts = torch.zeros(3, int(slices.case_index.max()) + 1, n_segments, dtype=torch.float64)
+    for indices in torch.arange(len(slices.labels)).split(settings.batch_size):
+        images = slices.images[indices].contiguous(memory_format=layout)
+        logits = class_logits(model(images), settings.loss, settings.n_classes, n_regions)
+        predicted, truth = logits.argmax(dim=1).cpu(), slices.labels[indices].cpu()
+        predicted[truth == IGNORED] = 0
+        for k in range(1, n_segments + 1):
+            masks = predicted == k, truth == k
+            if n_regions:
+                masks = predicted[:, k - 1] == 1, truth[:, k - 1] == 1
+            both = torch.stack([masks[0] & masks[1], *masks])
+            pixels = both.flatten(start_dim=2).sum(dim=2).double()
+            counts[:, :, k - 1].index_add_(1, slices.case_index[indices], pixels)
+    overlap, n_predicted, n_truth = counts
+    total = n_predicted + n_truth
+    return float(torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean())

@@ -15,7 +15,7 @@ from dataclasses import replace
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import check_unique
 from segcal_lite.runs.folders import check_same_settings, run_lock, write_json
-from segcal_lite.runs.spawning import spawn_context
+from segcal_lite.runs.processes import spawn_context
 
 from ._one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
 from ._tables import write_tables

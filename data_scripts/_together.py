@@ -4,8 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from segcal_lite.data.other_formats import voxel_files
-from segcal_lite.data.same_images import join_patients, same_images
-from segcal_lite.data.splits import SPLITS
+from segcal_lite.data.splits import SPLITS, join_patients, same_images
 
 
 def together(found, records):

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.cases import check_case
-from segcal_lite.data.datasets import read_dataset, settle
+from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.grids import describe_cut, survey
 from segcal_lite.data.splits import SPLITS
-from segcal_lite.data.tasks import PROFILES, TASKS
+from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
+from segcal_lite.experiments.profiles import PROFILES, settle
 
 from ._conversion import spawned
 from ._face import WORKERS, count, said_in_one_sentence

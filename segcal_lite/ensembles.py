@@ -4,126 +4,9 @@ Paper A, section V.C: M networks that differ in their random start and in the or
 mini-batches; the ensemble's probability is the mean of theirs (Eq. 6).
 """
 
-import time
-from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
-from ._checks import wrong_input
-from .runs.devices import choose_device
-from .runs.folders import read_json
-from .runs.processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
-from .training.models import TrainingSettings
-from .training.on_slices import train_model
-
-
-@dataclass(frozen=True)
-class Member:
-    """A model to be trained, or trained: its folder and its settings."""
-
-    folder: Path
-    settings: TrainingSettings
-
-    @property
-    def finished(self):
-        """Whether its weights lie in its folder."""
-        return (self.folder / "weights.safetensors").exists()
-
-    @property
-    def title(self):
-        """Loss, dropout and seed in words."""
-        dropout = " with dropout" if self.settings.dropout else ""
-        return f"{self.settings.loss}{dropout}, seed {self.settings.seed}"
-
-
-def train_group(members, prepared_folder, device):
-    """Train a group of members one after another: the unit of work of an executor."""
-    for member in members:
-        train_model(member.folder, prepared_folder, member.settings, device)
-    return members
-
-
-def train_members(members, prepared_folder, executor=None, device="auto", report=print):
-    """Train the members that are not finished yet, side by side where that pays.
-
-    Parameters
-    ----------
-    members : list of Member
-    prepared_folder : path
-    executor : concurrent.futures.Executor, optional
-        Any: it receives paths and settings, never arrays. By default one spawned process a core
-        with one thread each, fewer where memory is short; on a GPU one process trains all.
-    device : str
-    report : callable
-        Receives lines of text.
-
-    Returns
-    -------
-    list of Member
-        The same; all are finished.
-
-    Raises
-    ------
-    ValueError
-        If a member's folder holds a model of other settings.
-    """
-    waiting = [member for member in members if not member.finished]
-    for member in members:
-        if member.finished:  # refuses other settings
-            train_model(member.folder, prepared_folder, member.settings, device)
-    if len(waiting) < len(members):
-        report(f"{len(members) - len(waiting)} of {len(members)} models were trained before")
-    if not waiting:
-        return members
-    on_gpu = choose_device(device).type != "cpu"
-    groups = [waiting] if on_gpu else [[member] for member in waiting]
-    if executor is not None:
-        _follow(executor, groups, prepared_folder, device, report)
-        return members
-    n_workers = 1 if on_gpu else count_workers(len(waiting))
-    report(f"training {len(waiting)} models in {n_workers} processes")
-    with spawned_processes(n_workers, keep=not on_gpu) as executor:
-        _follow(executor, groups, prepared_folder, device, report)
-    return members
-
-
-def _follow(executor, groups, prepared_folder, device, report):
-    """Submit the groups; report each end and, now and then, what is under way."""
-    pending = {
-        executor.submit(train_group, group, prepared_folder, device): group for group in groups
-    }
-    started, n_members = time.monotonic(), sum(map(len, groups))
-    n_done = 0
-    while pending:
-        done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
-        for future in done:
-            for member in future.result():
-                n_done += 1
-                history = train_model(member.folder, prepared_folder, member.settings, device)
-                report(
-                    f"{n_done}/{n_members} {member.title}: validation Dice "
-                    f"{history.validation_dice.max():.3f} after {len(history)} epochs "
-                    f"({time.monotonic() - started:.0f} s)"
-                )
-            del pending[future]
-        if not done:
-            under_way = [member for group in pending.values() for member in group]
-            for line in filter(None, map(_state_line, under_way)):
-                report(line)
-
-
-def _state_line(member):
-    """One line about a member that is training, or nothing."""
-    path = member.folder / "state.json"
-    if not path.exists():
-        return None
-    history = read_json(path)["history"]
-    return (
-        f"  {member.title}: epoch {len(history)}, "
-        f"validation Dice {history[-1]['validation_dice']:.3f}"
-    )
+from ._checks import check_count, wrong_input
 
 
 def mean_probability(member_probs):
@@ -161,3 +44,86 @@ def mean_probability(member_probs):
     if total is None:
         raise wrong_input("member_probs", "no member", "at least one")
     return total / n_members
+
+
+def selection_matrix(n_pool, n_members, n_resamples, seed=0):
+    """Draw ensembles from a pool: one row an ensemble, 1 / M where a member takes part.
+
+    Its product with the pool's probabilities gives the mean probabilities of all the ensembles.
+
+    Parameters
+    ----------
+    n_pool, n_members, n_resamples, seed : int
+        Pool size, M, number of ensembles, seed.
+
+    Returns
+    -------
+    array, float64, shape (n_resamples, n_pool)
+
+    Raises
+    ------
+    ValueError
+        If M exceeds the pool.
+
+    Examples
+    --------
+    >>> selection_matrix(4, 2, 3).sum(axis=1).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    check_count("n_members", n_members)
+    if n_members > n_pool:
+        raise wrong_input("n_members", n_members, f"at most the pool's {n_pool}")
+    rng = np.random.default_rng([seed, n_members])
+    selection = np.zeros((n_resamples, n_pool))
+    for row in selection:
+        row[rng.choice(n_pool, n_members, replace=False)] = 1 / n_members
+    return selection
+
+
+class SweepSums:
+    """NLL and Dice of many ensembles drawn from one pool, as sums over blocks of one volume.
+
+    Parameters
+    ----------
+    selection : array, shape (R, n_pool)
+        From `selection_matrix`; rows of several M may be stacked.
+    n_classes : int
+    eps : float
+        Floor of the probabilities in the NLL.
+    n_missed : sequence of int, shape (n_classes - 1,), optional
+        Voxels of each segment that lie outside what the networks see: Dice counts them as missed.
+    """
+
+    def __init__(self, selection, n_classes, eps=1e-12, n_missed=None):
+        self.selection, self.eps = np.asarray(selection, dtype=np.float32), eps
+        self.n_voxels = 0
+        self.nll_sum = np.zeros(len(selection))
+        self.overlap = np.zeros((len(selection), n_classes - 1))
+        self.total = np.zeros((len(selection), n_classes - 1))
+        if n_missed is not None:
+            self.total += n_missed
+
+    def update(self, labels, member_probs):
+        """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N)."""
+        n_pool, n_classes, n_voxels = member_probs.shape
+        probs = self.selection @ member_probs.reshape(n_pool, -1)
+        probs = probs.reshape(len(self.selection), n_classes, n_voxels)
+        true_probs = probs[:, labels, np.arange(n_voxels)].astype(np.float64)
+        self.n_voxels += n_voxels
+        self.nll_sum -= np.log(np.maximum(true_probs, self.eps)).sum(axis=1)
+        predicted = probs.argmax(axis=1)
+        for k in range(1, n_classes):
+            is_truth, is_predicted = labels == k, predicted == k
+            self.overlap[:, k - 1] += (is_predicted & is_truth).sum(axis=1)
+            self.total[:, k - 1] += is_predicted.sum(axis=1) + is_truth.sum()
+        return self
+
+    def result(self):
+        """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1.
+
+        Without a voxel both are NaN.
+        """
+        if not self.n_voxels:
+            return np.full((2, len(self.selection)), np.nan)
+        dice = np.where(self.total > 0, 2 * self.overlap / np.maximum(self.total, 1), 1.0)
+        return self.nll_sum / self.n_voxels, dice.mean(axis=1)

@@ -8,44 +8,14 @@ import torch
 
 from ._checks import check_count, wrong_input
 from .losses import class_logits
-from .runs.devices import choose_device, memory_layout
-from .runs.folders import read_json
-from .training.checkpoints import check_finished, read_weights
-from .training.models import TrainingSettings, build_model
+from .runs.devices import memory_layout
+from .spectral import RELATIVE_EPSILON, SpectrumSums
 
 N_SLICES_AT_ONCE = 32
 DROPOUT_LAYERS = (
     *(torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d),
     *(torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout),
 )
-
-
-def load_model(folder, device="auto"):
-    """Load a finished model.
-
-    Parameters
-    ----------
-    folder : path
-        Written by `segcal_lite.training.on_slices.train_model`.
-    device : str
-
-    Returns
-    -------
-    model : UNet
-        In evaluation mode.
-    settings : segcal_lite.training.on_slices.TrainingSettings
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no finished model.
-    """
-    folder = check_finished(folder)
-    settings = TrainingSettings(**read_json(folder / "config.json"))
-    model = build_model(settings)
-    model.load_state_dict(read_weights(folder))
-    model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
-    return model.eval(), settings
 
 
 def class_logits_of(model, images, loss, n_classes=None):
@@ -235,3 +205,56 @@ def recorded_features(module):
         yield features
     finally:
         hook.remove()
+
+
+def case_spectrum(model, case, loss):
+    """Sums for the spectrum of one case's last feature map; padding is left out.
+
+    Paper B takes the map in front of the 1 x 1 x 1 output. Here that is the outermost block of the
+    decoder: as many channels as the first encoder block, full resolution, every slice once.
+
+    Parameters
+    ----------
+    model : UNet
+    case : segcal_lite.data.prepared.PreparedCase
+    loss : {"ce", "dice", "ce_dice"}
+
+    Returns
+    -------
+    segcal_lite.spectral.SpectrumSums
+    """
+    whole = case.whole
+    with recorded_features(model.last_features) as blocks:
+        predict_logits(model, case.image, loss)
+    sums = SpectrumSums(blocks[0].shape[1])
+    for block in blocks:  # (1, C, X, Y, Z), or slices (n, C, X, Y) of which none is padding
+        is_volume = block.ndim == 5
+        maps = block[0] if is_volume else np.moveaxis(block, 1, 0)
+        sums.update(maps[:, *(whole if is_volume else (slice(None), *whole[:2]))])
+    return sums
+
+
+def case_signatures(
+    model, cases, loss, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False
+):
+    """Spectral signatures of many cases, paper B, section III.D.
+
+    Parameters
+    ----------
+    model, loss
+        As in `case_spectrum`.
+    cases : list of PreparedCase
+    relative_epsilon, divide_by_sqrt_voxels
+        As in `segcal_lite.spectral.spectral_signature`.
+
+    Returns
+    -------
+    array, float64, shape (n_cases, r)
+        r is the number of channels; singular values in descending order.
+    """
+    return np.stack(
+        [
+            case_spectrum(model, case, loss).signature(relative_epsilon, divide_by_sqrt_voxels)
+            for case in cases
+        ]
+    )

@@ -104,7 +104,7 @@ def write_organ_phantoms(
     Examples
     --------
     >>> import tempfile
-    >>> from segcal_lite.data.organ_sets import ORGAN_SETS
+    >>> from segcal_lite.data.tasks import ORGAN_SETS
     >>> task = ORGAN_SETS["atrium"].task("atrium", (10.0, 10.0, 10.0))
     >>> folder = write_organ_phantoms(tempfile.mkdtemp(), task, 3, side=8, spacing_mm=10.0)
     >>> len(list((folder / "imagesTr").iterdir()))

@@ -1,7 +1,7 @@
 """Recalibration after training: one temperature, or a scale and a shift for each class.
 
 Both are fitted on validation data by minimising the NLL; neither sees a test case. Voxels that
-nobody annotated are left out before (`segcal_lite.data.segments.annotated`). Overlapping regions,
+nobody annotated are left out before (`segcal_lite.data.labels.annotated`). Overlapping regions,
 as logits (2, R, *S), share one temperature, or one scale and shift inside and one outside.
 """
 

@@ -222,7 +222,7 @@ def named_layer(model, name):
 
     Examples
     --------
-    >>> from segcal_lite.residual_unet import ResidualUNet
+    >>> from segcal_lite.unet import ResidualUNet
     >>> model = ResidualUNet(1, 1, n_features=2)
     >>> named_layer(model, "decoder.3") is named_layer(model, "last_features")
     True

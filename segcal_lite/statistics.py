@@ -28,7 +28,7 @@ equal results.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from ._checks import check_count, check_finite, wrong_input
 
@@ -438,3 +438,97 @@ def _check_bounds(name, values, bounds):
     if lowest < bounds[0] - 1e-6 or highest > bounds[1] + 1e-6:
         expected = f"values from {bounds[0]:g} to {bounds[1]:g}"
         raise wrong_input(name, f"values from {lowest:g} to {highest:g}", expected)
+
+
+def logit(dice, clip=0.005):
+    """Return ln(d / (1 - d)) of Dice coefficients, and how many were clipped.
+
+    A draws Dice on this scale (Fig. 3), where 0 and 1 have no place. Values are clipped to
+    [clip, 1 - clip]; the default is half of the last digit that A prints, so a Dice printed as
+    0.00 or 1.00 becomes the value that lies just at that rounding.
+
+    Parameters
+    ----------
+    dice : array_like of float, any shape
+        In [0, 1]; NaN stays NaN.
+    clip : float
+        In (0, 0.5).
+
+    Returns
+    -------
+    values : numpy.ndarray of float64
+        Shaped as `dice`.
+    n_clipped : int
+        How many values lay outside [clip, 1 - clip].
+
+    Raises
+    ------
+    ValueError
+        For values outside [0, 1], or `clip` outside (0, 0.5).
+
+    Examples
+    --------
+    >>> values, n_clipped = logit([0.5, 0.0])
+    >>> values.round(3).tolist(), n_clipped
+    ([0.0, -5.293], 1)
+    """
+    if not 0 < clip < 0.5:
+        raise wrong_input("clip", clip, "a number between 0 and 0.5")
+    dice = np.asarray(dice, dtype=np.float64)
+    n_outside = np.count_nonzero((dice < 0) | (dice > 1))
+    if n_outside:
+        raise wrong_input("dice", f"{n_outside} values outside [0, 1]", "Dice coefficients")
+    n_clipped = int(np.count_nonzero((dice < clip) | (dice > 1 - clip)))
+    return special.logit(np.clip(dice, clip, 1 - clip)), n_clipped
+
+
+class LinearRegression(NamedTuple):
+    """Correlations with two-sided p-values, the fitted line, and the number of pairs."""
+
+    pearson_r: float
+    pearson_p: float
+    spearman_rho: float
+    spearman_p: float
+    slope: float
+    intercept: float
+    n: int
+    n_missing: int
+
+
+def linear_regression(x_values, y_values):
+    """Return the least-squares line of y on x with Pearson's r and Spearman's rho.
+
+    Parameters
+    ----------
+    x_values, y_values : array_like of float, shape (n,)
+        Pairs, such as segment entropy and logit Dice; a pair with a NaN counts as missing.
+
+    Returns
+    -------
+    LinearRegression
+        ``n`` pairs were used and ``n_missing`` left out. With fewer than three pairs, or where
+        either side is constant, all but these two numbers are NaN.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a value is infinite.
+
+    Examples
+    --------
+    >>> fit = linear_regression([0.1, 0.2, 0.3, np.nan], [3.0, 2.0, 1.0, 0.0])
+    >>> round(fit.slope, 6), round(fit.pearson_r, 6), fit.n, fit.n_missing
+    (-10.0, -1.0, 3, 1)
+    """
+    x_values, y_values = np.asarray(x_values, float), np.asarray(y_values, float)
+    if x_values.ndim != 1 or x_values.shape != y_values.shape:
+        raise wrong_input("y_values", f"shape {y_values.shape}", f"{x_values.shape}, one axis")
+    pairs = np.stack([x_values, y_values])
+    complete = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    check_finite("x_values and y_values", complete)
+    n, n_missing = complete.shape[1], pairs.shape[1] - complete.shape[1]
+    if n < 3 or np.any(np.ptp(complete, axis=1) == 0):
+        return LinearRegression(*[np.nan] * 6, n, n_missing)
+    line, rank = stats.linregress(*complete), stats.spearmanr(*complete)
+    correlations = (line.rvalue, line.pvalue, rank.statistic, rank.pvalue)
+    return LinearRegression(*map(float, (*correlations, line.slope, line.intercept)), n, n_missing)

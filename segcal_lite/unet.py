@@ -4,10 +4,12 @@ Five resolutions of two 3 x 3 convolutions with batch normalisation and ReLU; ma
 way down; nearest up-sampling, concatenation and two convolutions on the way up; a 1 x 1 output.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
-from ._checks import check_choice, wrong_input
+from ._checks import check_choice, check_count, wrong_input
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMALISATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -145,4 +147,116 @@ class UNet(nn.Module):
         features = self.encoder[-1](features)
         for block in self.decoder:
             features = block(torch.cat([self.upsample(features), skips.pop()], dim=1))
+        return self.output(features)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels before and after. Where they differ, a 1 x 1 x 1 convolution fits the skip.
+    dropout : float
+        Probability of the layer behind each convolution; 0 adds none.
+
+    Examples
+    --------
+    >>> ResidualBlock(1, 14)(torch.zeros(1, 1, 8, 8, 8)).shape
+    torch.Size([1, 14, 8, 8, 8])
+    """
+
+    def __init__(self, n_in, n_out, dropout=0.0):
+        super().__init__()
+        layers = []
+        for n_before in (n_in, n_out):
+            layers += [
+                nn.Conv3d(n_before, n_out, kernel_size=3, padding=1, bias=False),
+                *([nn.Dropout(dropout)] if dropout else []),
+                nn.InstanceNorm3d(n_out, affine=True),
+                nn.ReLU(inplace=True),
+            ]
+        self.convolutions = nn.Sequential(*layers[:-1])  # the last ReLU acts behind the sum
+        self.skip = nn.Conv3d(n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features):
+        """Map (B, n_in, *S) to (B, n_out, *S)."""
+        return self.activation(self.convolutions(features) + self.skip(features))
+
+
+class ResidualUNet(nn.Module):
+    """Residual 3D U-Net of paper B.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the image, C.
+    n_outputs : int
+        Output maps: K for a softmax, one a segment for sigmoids.
+    n_features : int
+        Channels of the first stage (B: 14, as many as its GPU held); each stage doubles them.
+    n_stages : int
+        At least 4. With 5 (ours) the receptive field covers a block of 96 voxels.
+    dropout : float
+        Probability behind every convolution of 3 x 3 x 3 (B: 0.1 in a model of its own).
+
+    Notes
+    -----
+    Max pooling on the way down, transposed convolutions of 2 x 2 x 2 on the way up, as in the 3D
+    U-Net. B prints no normalisation. Ours is by instance: each block by its own mean and variance,
+    in training and in use. Batch normalisation does not suit joint training, since a mini-batch
+    mixes CT with MR and its running statistics fit neither. Convolutions start from He's Gaussian.
+    ``last_features`` is the module whose output has full resolution and `n_features` channels: the
+    map that B takes the spectral signature of.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 4 stages, or an image's sides are no multiples of
+        ``2 ** (n_stages - 1)``, or all of them are just that.
+
+    Examples
+    --------
+    >>> model = ResidualUNet(n_channels=1, n_outputs=1, n_features=2)
+    >>> model(torch.zeros(1, 1, 16, 16, 32)).shape
+    torch.Size([1, 1, 16, 16, 32])
+    """
+
+    def __init__(self, n_channels, n_outputs, n_features=14, n_stages=5, dropout=0.0):
+        super().__init__()
+        widths = [n_features * 2**stage for stage in range(check_count("n_stages", n_stages, 4))]
+        self.encoder = nn.ModuleList(
+            ResidualBlock(n_in, n_out, dropout) for n_in, n_out in pairwise([n_channels, *widths])
+        )
+        upwards = list(pairwise(reversed(widths)))
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose3d(n_in, n_out, kernel_size=2, stride=2) for n_in, n_out in upwards
+        )
+        self.decoder = nn.ModuleList(
+            ResidualBlock(2 * n_out, n_out, dropout) for _, n_out in upwards
+        )
+        self.pool = nn.MaxPool3d(2)
+        self.output = nn.Conv3d(n_features, n_outputs, kernel_size=1)
+        initialise_convolutions(self)
+
+    @property
+    def last_features(self):
+        """The decoder's outermost block, whose output feeds the 1 x 1 x 1 output."""
+        return self.decoder[-1]
+
+    def forward(self, image):
+        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
+        check_sides(image, n_stages=len(self.encoder))
+        sides, least = tuple(image.shape[2:]), 2 ** len(self.encoder)
+        if max(sides) < least:  # one voxel at the bottom has no variance
+            raise wrong_input("image", f"sides {sides}", f"one of at least {least}")
+        features, skips = image, []
+        for block in self.encoder[:-1]:
+            features = block(features)
+            skips.append(features)
+            features = self.pool(features)
+        features = self.encoder[-1](features)
+        for upsample, block in zip(self.upsample, self.decoder, strict=True):
+            features = block(torch.cat([upsample(features), skips.pop()], dim=1))
         return self.output(features)

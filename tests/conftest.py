@@ -13,8 +13,8 @@ import pytest
 
 from segcal_lite.data.datasets import read_dataset, task_of
 from segcal_lite.data.prepared import prepare_dataset
-from segcal_lite.data.tasks import get_profile
 from segcal_lite.experiments.many_sets import open_joint_experiment
+from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.training.models import TrainingSettings
 
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])

@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcal_lite.data.organ_sets import get_volume_profile
+from segcal_lite.experiments.profiles import get_volume_profile
+from segcal_lite.training.models import BlockSettings, build_block_model
 from segcal_lite.training.plans import (
-    BlockSettings,
-    build_block_model,
     chain,
     check_plan,
     dedicated,

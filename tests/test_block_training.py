@@ -15,20 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from segcal_lite.training.checkpoints import load_checkpoint, read_history
-from segcal_lite.training.on_blocks import (
-    LAYOUT,
-    BlockTraining,
-    load_block_model,
-    train_on_blocks,
-)
+from segcal_lite.training.models import LAYOUT, build_block_model, load_block_model
+from segcal_lite.training.on_blocks import BlockTraining, train_on_blocks
 from segcal_lite.training.on_slices import on_blocks as block_training
-from segcal_lite.training.plans import (
-    build_block_model,
-    chain,
-    dedicated,
-    joint,
-    set_probabilities,
-)
+from segcal_lite.training.plans import chain, dedicated, joint, set_probabilities
 
 CPU = torch.device("cpu")
 
@@ -72,7 +62,7 @@ def test_training_lowers_the_loss_and_says_how_each_set_fares(volumes, settings,
 
 TRAIN_IN_A_PROCESS = """
 import json, sys, time
-from segcal_lite.training.plans import BlockSettings
+from segcal_lite.training.models import BlockSettings
 from segcal_lite.training.on_blocks import train_on_blocks
 from segcal_lite.data.prepared import read_prepared
 fields = json.loads(sys.argv[2])

@@ -10,9 +10,9 @@ from segcal_lite.data.prepared import read_prepared
 from segcal_lite.experiments.case_scores import score_cases
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.volume_scores import read_scores
-from segcal_lite.inference import load_model
 from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import load_checkpoint, read_history, read_weights
+from segcal_lite.training.models import load_model
 from segcal_lite.training.on_slices import TrainingRun, train_model
 
 TINY = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "n_resamples": 2, "widths": (4, 8)}

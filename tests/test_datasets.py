@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from segcal_lite._checks import IGNORED
-from segcal_lite.data.case_lists import case_names
+from segcal_lite.data.cases import case_names
 from segcal_lite.data.datasets import check_case, load_case, read_dataset, task_of
-from segcal_lite.data.same_images import keep_together, same_images
-from segcal_lite.data.splits import DEFAULT_COUNTS, SPLITS, split_by_patient
+from segcal_lite.data.splits import (
+    DEFAULT_COUNTS,
+    SPLITS,
+    keep_together,
+    same_images,
+    split_by_patient,
+)
 from segcal_lite.data.tasks import TASKS
 
 NAMES = tuple("abcdef")

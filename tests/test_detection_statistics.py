@@ -12,11 +12,9 @@ from segcal_lite.detection import (
     auc_difference,
     auc_interval,
     detection_counts,
-    linear_regression,
-    logit,
     spearman_interval,
 )
-from segcal_lite.statistics import interval_of_difference
+from segcal_lite.statistics import interval_of_difference, linear_regression, logit
 
 score_sets = hnp.arrays(
     float, st.integers(1, 15), elements=st.integers(-4, 4).map(lambda value: value / 3)

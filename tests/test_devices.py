@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from segcal_lite.runs.devices import choose_device, reproducible
-from segcal_lite.training.augmentation import augment_slices
+from segcal_lite.training.on_slices import augment_slices
 
 
 def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch):

@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from segcal_lite.calibration import nll
-from segcal_lite.ensembles import (
-    Member,
-    mean_probability,
-    train_members,
-)
+from segcal_lite.ensembles import mean_probability
+from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.on_slices import train_model
 
 

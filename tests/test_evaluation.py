@@ -19,16 +19,11 @@ from segcal_lite.experiments.case_scores import (
     score_cases,
 )
 from segcal_lite.experiments.one_dataset import case_scores as evaluation
-from segcal_lite.inference import (
-    load_model,
-    mc_dropout_passes,
-    predict_case,
-    predict_logits,
-    softmax,
-)
+from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logits, softmax
 from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
+from segcal_lite.training.models import load_model
 from segcal_lite.training.on_slices import train_model
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.inference import case_signatures, case_spectrum
 from segcal_lite.kit.story import story_row
 from segcal_lite.runs.folders import write_table
-from segcal_lite.signatures import case_signatures, case_spectrum
 from segcal_lite.spectral import spectral_signature
 from segcal_lite.training.checkpoints import read_history
 
@@ -157,7 +157,8 @@ def test_an_unknown_task_and_loss_are_refused(tmp_path, experiment):
 
 
 def test_signatures_are_those_of_the_unpadded_feature_map(experiment, scores):
-    from segcal_lite.inference import load_model, predict_logits, recorded_features
+    from segcal_lite.inference import predict_logits, recorded_features
+    from segcal_lite.training.models import load_model
 
     model, settings = load_model(experiment.members("dice")[0].folder, "cpu")
     case = experiment.split("test")[0]

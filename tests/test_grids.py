@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcal_lite.data.cases import Selection
-from segcal_lite.data.datasets import read_dataset, settle, task_of
+from segcal_lite.data.datasets import read_dataset, task_of
 from segcal_lite.data.grids import (
     Extent,
     check_cut,
@@ -30,6 +30,7 @@ from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessin
 from segcal_lite.data.tasks import TASKS, Task
 from segcal_lite.experiments.case_scores import Scoring, _segment_rows, _sweep_rows
 from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.experiments.profiles import settle
 from segcal_lite.experiments.volume_scores import probability_metrics
 from segcal_lite.runs.folders import write_json
 

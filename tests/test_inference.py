@@ -8,14 +8,13 @@ import torch
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.inference import (
     dropout_switched_on,
-    load_model,
     mc_dropout_passes,
     predict_case,
     predict_logits,
     recorded_features,
 )
 from segcal_lite.sliding_window import predict_volume
-from segcal_lite.training.models import build_model
+from segcal_lite.training.models import build_model, load_model
 from segcal_lite.training.on_slices import train_model
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcal_lite.data.label_names import LabelNames, read_label_names
+from segcal_lite.data.labels import LabelNames, read_label_names
 
 BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
 

@@ -10,8 +10,7 @@ import yaml
 
 from segcal_lite.kit import commands
 from segcal_lite.kit.commands import NOTEBOOKS
-from segcal_lite.kit.notebook_sources import exercises, tags, write_copies
-from segcal_lite.kit.stored_outputs import store_outputs
+from segcal_lite.kit.notebook_sources import exercises, store_outputs, tags, write_copies
 from segcal_lite.runs.folders import project_root
 
 FOLDER = project_root() / "notebooks"

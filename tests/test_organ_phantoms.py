@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segcal_lite.data.organ_sets import EIGHT_SETS, ORGAN_SETS, OTHER_ORGANS, THREE_AGES
+from segcal_lite.data.tasks import EIGHT_SETS, ORGAN_SETS, OTHER_ORGANS, THREE_AGES
 from segcal_lite.organ_anatomies import draw_organ
 from segcal_lite.organ_looks import ORGAN_LOOKS
 from segcal_lite.organ_phantoms import make_organ_phantom, write_organ_phantoms

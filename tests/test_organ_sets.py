@@ -1,6 +1,7 @@
 import pytest
 
-from segcal_lite.data.organ_sets import ORGAN_SETS, VOLUME_PROFILES, get_volume_profile, organ_task
+from segcal_lite.data.tasks import ORGAN_SETS, organ_task
+from segcal_lite.experiments.profiles import VOLUME_PROFILES, get_volume_profile
 
 
 @pytest.mark.parametrize("name", VOLUME_PROFILES)

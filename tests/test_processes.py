@@ -11,8 +11,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from segcal_lite.runs.folders import processes
-from segcal_lite.runs.processes import spawned_processes, stop_processes
-from segcal_lite.runs.spawning import spawn_context
+from segcal_lite.runs.processes import spawn_context, spawned_processes, stop_processes
 
 
 @pytest.fixture(autouse=True)

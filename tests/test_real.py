@@ -14,8 +14,7 @@ from local_server import served
 from data_scripts import check
 from data_scripts._face import run_script
 from segcal_lite.data.datasets import load_case, read_dataset
-from segcal_lite.data.same_images import same_images
-from segcal_lite.data.splits import SPLITS
+from segcal_lite.data.splits import SPLITS, same_images
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.kit import commands
 from segcal_lite.runs.folders import project_root

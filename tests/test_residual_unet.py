@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from segcal_lite.residual_unet import ResidualBlock, ResidualUNet
+from segcal_lite.unet import ResidualBlock, ResidualUNet
 
 
 def count_by_hand(n_channels, n_outputs, n_features, n_stages):

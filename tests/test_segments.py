@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcal_lite.calibration import nll
-from segcal_lite.data.segments import (
+from segcal_lite.data.labels import (
     annotated,
     binary_problems,
     exclusive_classes,

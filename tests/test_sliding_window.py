@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from segcal_lite.losses import class_logits
-from segcal_lite.residual_unet import ResidualUNet
 from segcal_lite.sliding_window import (
     named_layer,
     owned_ranges,
@@ -15,6 +14,7 @@ from segcal_lite.sliding_window import (
     stream_features,
 )
 from segcal_lite.spectral import SpectrumSums
+from segcal_lite.unet import ResidualUNet
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 
+from segcal_lite.detection import detection_table, fit_detectors
 from segcal_lite.detectors import ScalarDetector
-from segcal_lite.experiments.trials import Trial, describe_trials, detection_table, fit_detectors
+from segcal_lite.experiments.trials import Trial, describe_trials
 from segcal_lite.kit.story import (
     _by_case,
     _calibration_claims,

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from segcal_lite.calibration import nll
-from segcal_lite.ensembles import mean_probability
+from segcal_lite.ensembles import SweepSums, mean_probability, selection_matrix
 from segcal_lite.segmentation_metrics import dice_coefficient
-from segcal_lite.sweeps import SweepSums, selection_matrix
 
 
 def random_probs(n_members, n_classes, n_voxels, seed=0):

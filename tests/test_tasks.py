@@ -1,6 +1,7 @@
 import pytest
 
-from segcal_lite.data.tasks import PROFILES, TASKS, get_profile
+from segcal_lite.data.tasks import TASKS
+from segcal_lite.experiments.profiles import PROFILES, get_profile
 from segcal_lite.phantoms import PHANTOM_TASKS
 
 

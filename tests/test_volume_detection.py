@@ -1,17 +1,9 @@
 import numpy as np
 import pytest
 
-from segcal_lite.detection import auc
+from segcal_lite.detection import DETECTORS, auc, detection_table, fit_detectors, of_sets
 from segcal_lite.detectors import ScalarDetector
-from segcal_lite.experiments.trials import (
-    DETECTORS,
-    Trial,
-    describe_cases,
-    describe_trials,
-    detection_table,
-    fit_detectors,
-    of_sets,
-)
+from segcal_lite.experiments.trials import Trial, describe_cases, describe_trials
 from segcal_lite.training.plans import chain, dedicated, joint
 
 PLAN = dedicated("atrium")

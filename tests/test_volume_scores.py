@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segcal_lite.calibration import expected_calibration_error
-from segcal_lite.data.segments import segment_masks
+from segcal_lite.data.labels import segment_masks
 from segcal_lite.detectors import intensity_moments
 from segcal_lite.experiments.volume_scores import (
     LAST,
@@ -19,7 +19,7 @@ from segcal_lite.experiments.volume_scores import (
 from segcal_lite.segmentation_metrics import dice_coefficient
 from segcal_lite.sliding_window import predict_volume, stream_features
 from segcal_lite.spectral import spectral_signature
-from segcal_lite.training.on_blocks import load_block_model
+from segcal_lite.training.models import load_block_model
 from segcal_lite.training.plans import dedicated
 
 PLAN = dedicated("atrium")

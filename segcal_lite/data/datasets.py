@@ -15,30 +15,29 @@ patient. What was decided so is logged and kept in `Dataset.notes`.
 """
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import check_choice, wrong_input
-from .case_lists import select_cases
-from .cases import Case, Dataset, check_case, load_case
-from .grids import common_slice_axis, fit_to_crop, median_spacing, settle_grid, survey
+from .cases import Case, Dataset, check_case, load_case, select_cases
+from .grids import common_slice_axis, median_spacing, survey
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
-from .same_images import keep_together, same_images
 from .splits import (
     DEFAULT_COUNTS,
     SPLITS,
     check_name,
     check_splits,
     check_unique,
+    keep_together,
+    same_images,
     split_by_patient,
 )
-from .tasks import TASKS, Task, get_profile, task_for_profile
+from .tasks import TASKS, Task
 from .volumes import read_label, read_volume
 
-__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "settle", "task_of"]
+__all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "task_of"]
 
 logger = logging.getLogger("segcal_lite")
 
@@ -291,37 +290,3 @@ def task_of(dataset, task=None, extents=None):
         regions=dataset.regions,
         region_order=dataset.region_order,
     )
-
-
-def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
-    """Settle on which voxels, crop and slices a dataset is worked on.
-
-    Parameters
-    ----------
-    dataset : segcal_lite.data.cases.Dataset
-    task, profile, cut_foreground, **scale
-        As in `segcal_lite.experiments.one_dataset.open_experiment`.
-    extents : list of segcal_lite.data.grids.Extent, optional
-        Of the dataset, if they are at hand.
-
-    Returns
-    -------
-    task : Task
-        Its voxels become so large that the crop holds the foreground of training and validation
-        cases. Those of a named task stay as the paper has them where the crop cuts away next to
-        nothing, and always in the paper's profile; with `cut_foreground` all stay.
-    profile : Profile
-    grid : segcal_lite.data.grids.Grid
-        Whether its crop cuts away too much is for `segcal_lite.data.grids.check_cut`.
-    """
-    extents = extents or survey(dataset)
-    known = task_for_profile(task_of(dataset, task, extents), profile)
-    settled = get_profile(profile, known, **scale)
-    crop = settled.crop_size
-    grid = settle_grid(dataset, known, crop, extents=extents)
-    as_the_paper = task is not None and (profile == "paper" or not grid.cuts_much)
-    if not cut_foreground and not as_the_paper:
-        known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
-        grid = settle_grid(dataset, known, crop, extents=extents)
-        grid = replace(grid, notes=(*notes, *grid.notes))
-    return known, settled, grid

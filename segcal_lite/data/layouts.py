@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from .._checks import check_choice, check_count, wrong_input
 from . import other_formats
-from .label_names import read_label_names
+from .labels import read_label_names
 from .splits import check_name, check_unique
 
 FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
@@ -30,7 +30,7 @@ class Description:
     channels : tuple of str
         In file order.
     segments, label_values, regions, region_order, ignore_value
-        As in `segcal_lite.data.label_names.LabelNames`.
+        As in `segcal_lite.data.labels.LabelNames`.
     file_ending : str
         One of `FILE_ENDINGS`, in small letters; files may have it in capitals.
     training : tuple of str or None

@@ -23,6 +23,7 @@ from ..runs.folders import (
 )
 from .datasets import load_case
 from .grids import Grid, check_cut, segment_values, settle_grid
+from .labels import region_labels, region_probs, segment_masks
 from .preprocessing import (
     Preprocessing,
     crop_label,
@@ -33,7 +34,6 @@ from .preprocessing import (
     undo_crop,
     valid_box,
 )
-from .segments import region_labels, region_probs, segment_masks
 from .volumes import doubt_lines, foreground_box, read_volume
 
 REPORT_EVERY = 50
@@ -103,6 +103,11 @@ class PreparedCase:
         """Voxel size on the model's grid, three numbers."""
         return self.record.spacing_mm
 
+    @property
+    def whole(self):
+        """Three slices: the region without padding, which every network sees."""
+        return valid_box(self.record)
+
     @cached_property
     def regions(self):
         """Slices of the scored regions: ``whole`` volume without padding, and dilated ``box``.
@@ -110,7 +115,7 @@ class PreparedCase:
         The box of a case without foreground holds no voxel: its scores are missing (NaN), and
         counted as that.
         """
-        whole, foreground = valid_box(self.record), self.targets > 0
+        whole, foreground = self.whole, self.targets > 0
         if self.overlapping:
             foreground = foreground.any(axis=0)
         if not foreground[whole].any():
@@ -123,7 +128,7 @@ class PreparedCase:
         """Classes of the patient, on the grid before the crop, without padding."""
         if (self.folder / "uncropped_labels.npy").exists():
             return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
-        return self.on_patient(np.asarray(self.labels[self.regions["whole"]]))
+        return self.on_patient(np.asarray(self.labels[self.whole]))
 
     @property
     def patient_targets(self):
@@ -137,7 +142,7 @@ class PreparedCase:
 
     def n_cut_away(self, n_segments):
         """Return how many voxels of each segment the crop cut away, shape (n_segments,)."""
-        kept = self.on_patient(self.targets[(..., *self.regions["whole"])])
+        kept = self.on_patient(self.targets[(..., *self.whole)])
         both = (segment_masks(self.patient_targets, kept, k + 1) for k in range(n_segments))
         return np.array([np.count_nonzero(true) - np.count_nonzero(seen) for true, seen in both])
 

@@ -8,9 +8,9 @@ from ..runs.folders import read_json, write_json
 from .cases import Selection
 from .datasets import read_dataset
 from .grids import settle_grid
-from .organ_sets import ORGAN_SETS
 from .prepared import prepare_dataset
 from .sets import SetSource
+from .tasks import ORGAN_SETS
 
 
 def prepare_set(folder, name, profile, seed, source=None):

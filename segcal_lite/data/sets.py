@@ -22,13 +22,11 @@ import yaml
 
 from .._checks import check_choice, check_spacing, check_text, wrong_input
 from ..runs.folders import resolve_path
-from .case_lists import case_names, check_leave_out, named
-from .cases import Dataset, Selection
+from .cases import Dataset, Selection, case_names, check_leave_out, named
 from .datasets import read_dataset
 from .grids import common_slice_axis, median_spacing, survey
-from .organ_sets import MODALITIES, SPLIT, organ_task
 from .splits import check_name, check_unique, read_case_table, split_by_patient
-from .tasks import Task
+from .tasks import MODALITIES, SPLIT, Task, organ_task
 
 TEXTS = ("data", "channel", "modality", "foreground", "domains")  # a name, or a list of names
 LISTS = {  # keys whose value is a list

@@ -4,9 +4,12 @@ A *task* is what is segmented: channels, segments, voxel size, class weights. A 
 much of it is done: epochs, members, sizes. A run is one task under one profile.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
-from .._checks import check_choice, check_count, wrong_input
+from .._checks import check_choice
+
+MODALITIES = {"CT": "hounsfield", "MR": "standard_deviation"}  # how B scales intensities
+SPLIT = (60, 10, 30)  # B: 70 % for training and validation, 30 % for test
 
 
 @dataclass(frozen=True)
@@ -125,191 +128,70 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Profile:
-    """How much of a task is done. Values without a remark in `PROFILES` are the papers'.
+class OrganSet:
+    """One set of B: images of one modality in which one organ is segmented.
 
     Attributes
     ----------
-    name : str
-    crop_size : tuple of two or three int
-        Size of the model's input, multiples of 16: in plane for a network of slices, in all
-        directions for one of volumes.
-    n_epochs, early_stopping_patience : int
-        Longest training; epochs without a better validation Dice after which it ends (A names an
-        early-stopping policy without its patience).
-    batch_size : int
-    learning_rate, plateau_factor, plateau_patience, plateau_gain : float, float, int, float
-        Adam's first rate; it is multiplied by the factor when validation Dice has not gained
-        `plateau_gain` in `plateau_patience` epochs (A: a factor between 0.5 and 0.8).
-    widths : tuple of int
-        Channels of the encoder's blocks.
-    dropout : float
-        Probability in the models for MC dropout.
-    dice_epsilon : float
-        Smoothing of Eq. 2, in pixels; A prints no value.
-    n_members : int
-        Pool of independently trained models for each loss.
-    ensemble_sizes : tuple of int
-        The M of the sweep; the pool holds at least twice the largest.
-    n_resamples : int
-        Ensembles drawn from the pool for each M.
-    n_dropout_models, n_passes : int
-        Models trained for MC dropout (A leaves their number open); stochastic passes.
-    n_bins : int
-        Bins of the reliability diagrams; A and B print none.
-    n_phantoms : tuple of four int
-        Phantom patients for training, validation, test and shifted test.
-    n_phantom_slices : int
+    modality : {"CT", "MR"}
+    organ : str
+    n_images : int
+        As many as B has.
     """
 
-    name: str
-    crop_size: tuple
-    n_epochs: int
-    early_stopping_patience: int
-    batch_size: int
-    n_members: int
-    ensemble_sizes: tuple
-    n_resamples: int
-    n_dropout_models: int
-    n_phantoms: tuple
-    n_phantom_slices: int
-    learning_rate: float = 0.005
-    plateau_factor: float = 0.5
-    plateau_patience: int = 10
-    plateau_gain: float = 0.001
-    widths: tuple = (8, 16, 32, 64, 128)
-    dropout: float = 0.5
-    dice_epsilon: float = 1.0
-    n_passes: int = 50
-    n_bins: int = 10
+    modality: str
+    organ: str
+    n_images: int
+
+    def task(self, name, spacing_mm):
+        """Return the set as a task of one channel and one segment on voxels of `spacing_mm`."""
+        return organ_task(name, self.modality, self.organ, spacing_mm)
 
 
-CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
-    "smoke": {
-        "prostate_3d": (32, 32, 16),
-        "brain": (112, 112),
-        "heart": (64, 64),
-        "hippocampus": (64, 64),  # the published volumes are cropped to it
-        "prostate": (112, 112),
-        "other": (96, 96),
-    },
-    "laptop": {
-        "prostate_3d": (48, 48, 32),
-        "brain": (160, 160),
-        "prostate": (160, 160),
-        "other": (128, 128),
-    },
-    "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
+ORGAN_SETS = {
+    "cp_younger": OrganSet("MR", "cortical plate", 27),
+    "cp_older": OrganSet("MR", "cortical plate", 15),
+    "cp_newborn": OrganSet("MR", "cortical plate", 400),
+    "liver_ct": OrganSet("CT", "liver", 19),
+    "liver_spir": OrganSet("MR", "liver", 20),
+    "liver_dual_in": OrganSet("MR", "liver", 20),
+    "liver_dual_out": OrganSet("MR", "liver", 20),
+    "atrium": OrganSet("MR", "left atrium", 20),
+    "prostate": OrganSet("MR", "prostate", 32),
+    "pancreas": OrganSet("CT", "pancreas", 281),
+    "hippocampus": OrganSet("MR", "hippocampus", 260),
+    "spleen": OrganSet("CT", "spleen", 41),
 }
-COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
-    ("smoke", "prostate_3d"): 3.0,
-    ("laptop", "prostate_3d"): 2.0,
-}
-
-PROFILES = {
-    "smoke": {
-        "n_epochs": 6,
-        "early_stopping_patience": 6,
-        "batch_size": 4,
-        "n_members": 6,
-        "ensemble_sizes": (1, 2, 3),
-        "n_resamples": 20,
-        "n_dropout_models": 1,
-        "n_passes": 10,
-        "plateau_patience": 4,
-        "n_phantoms": (16, 6, 16, 16),
-        "n_phantom_slices": 8,
-    },
-    "laptop": {
-        "n_epochs": 40,
-        "early_stopping_patience": 20,
-        "plateau_patience": 6,
-        "batch_size": 16,
-        "n_members": 3,
-        "ensemble_sizes": (1,),
-        "n_resamples": 50,
-        "n_dropout_models": 1,
-        "n_phantoms": (40, 10, 50, 50),
-        "n_phantom_slices": 10,
-    },
-    "paper": {
-        "n_epochs": 1000,
-        "early_stopping_patience": 100,
-        "n_members": 100,
-        "ensemble_sizes": (1, 2, 5, 10, 25, 50),
-        "n_resamples": 50,
-        "n_dropout_models": 10,
-        "n_phantoms": (40, 10, 50, 50),
-        "n_phantom_slices": 10,
-    },
-}
+# The mixtures that B trains on in its three experiments on OOD detection, and what is held out.
+EIGHT_SETS = (
+    "cp_younger",
+    "cp_older",
+    "prostate",
+    "atrium",
+    "liver_ct",
+    "liver_spir",
+    "liver_dual_in",
+    "liver_dual_out",
+)
+OTHER_ORGANS = ("pancreas", "hippocampus", "spleen")
+THREE_AGES = ("cp_younger", "cp_older", "cp_newborn")
 
 
-def task_for_profile(task, profile):
-    """Return the task on the voxels that a profile has time for.
+def organ_task(name, modality, organ, spacing_mm):
+    """Return a task of one channel and one segment; intensities as B scales the modality.
 
     Examples
     --------
-    >>> task_for_profile(TASKS["prostate_3d"], "smoke").spacing_mm
-    (3.0, 3.0, 3.0)
+    >>> organ_task("liver_ct", "CT", "liver", (2.0, 2.0, 2.0)).intensity_rule
+    'hounsfield'
     """
-    size_mm = COARSER_MM.get((profile, task.name))
-    if size_mm is None:
-        return task
-    n_slices = max(1, round(task.box_dilation_mm / size_mm))
-    return replace(task, spacing_mm=(size_mm,) * 3, box_dilation_slices=n_slices)
-
-
-def get_profile(name, task, **overrides):
-    """Return the `Profile` called `name` for `task`.
-
-    Parameters
-    ----------
-    name : {"smoke", "laptop", "paper"}
-    task : Task
-    **overrides
-        Fields of `Profile`; ``None`` means as the profile says.
-
-    Returns
-    -------
-    Profile
-
-    Raises
-    ------
-    ValueError
-        If the profile, a field or a value does not exist or does not fit.
-
-    Examples
-    --------
-    >>> get_profile("paper", TASKS["prostate"], n_members=None).crop_size
-    (224, 224)
-    """
-    check_choice("profile", name, tuple(PROFILES))
-    known = {field.name for field in fields(Profile)} - {"name"}
-    for key in overrides:
-        check_choice("profile setting", key, tuple(sorted(known)))
-    crops = CROP_SIZES[name]
-    settings = {"crop_size": crops.get(task.name, crops["other"]), "batch_size": task.batch_size}
-    profile = Profile(name=name, **(settings | PROFILES[name]))
-    given = {key: value for key, value in overrides.items() if value is not None}
-    given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
-    if "n_members" in given and "ensemble_sizes" not in given:
-        largest = max(1, given["n_members"] // 2)
-        given["ensemble_sizes"] = tuple(m for m in profile.ensemble_sizes if m <= largest)
-    profile = replace(profile, **given)
-    _check_profile(profile)
-    return profile
-
-
-def _check_profile(profile):
-    """Refuse counts below 1, sides that the U-Net cannot halve and sweeps larger than the pool."""
-    for name in ("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"):
-        check_count(name, getattr(profile, name))
-    multiple = 2 ** (len(profile.widths) - 1)
-    if len(profile.crop_size) not in (2, 3) or any(s % multiple for s in profile.crop_size):
-        expected = f"two or three multiples of {multiple}"
-        raise wrong_input("crop_size", profile.crop_size, expected)
-    largest = max(profile.ensemble_sizes)
-    if largest > 1 and 2 * largest > profile.n_members:
-        expected = f"at most half of n_members = {profile.n_members}"
-        raise wrong_input("ensemble_sizes", profile.ensemble_sizes, expected)
+    return Task(
+        name=name,
+        channels=(modality,),
+        segments=(organ,),
+        spacing_mm=tuple(spacing_mm),
+        dice_weights=(1.0,),
+        split=SPLIT,
+        box_dilation_slices=max(1, round(8 / spacing_mm[2])),  # 8 mm, as in plane
+        intensity_rule=MODALITIES[check_choice("modality", modality, tuple(MODALITIES))],
+    )

@@ -21,17 +21,17 @@ import pandas as pd
 
 from .._checks import IGNORED
 from ..calibration import CalibrationSums
-from ..data.prepared import read_prepared
-from ..data.segments import (
+from ..data.labels import (
     annotated,
     binary_problems,
     exclusive_classes,
     segment_masks,
     segment_probs,
 )
-from ..ensembles import mean_probability
+from ..data.prepared import read_prepared
+from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..entropy import mean_foreground_uncertainty, segment_entropy
-from ..inference import load_model, mc_dropout_passes, predict_logits, softmax
+from ..inference import mc_dropout_passes, predict_logits, softmax
 from ..runs.folders import (
     as_json_values,
     is_sealed,
@@ -42,7 +42,7 @@ from ..runs.folders import (
 )
 from ..scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
 from ..segmentation_metrics import dice_coefficient, surface_metrics
-from ..sweeps import SweepSums, selection_matrix
+from ..training.models import load_model
 
 SLAB_BYTES = 128 * 2**20
 

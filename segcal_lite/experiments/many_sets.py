@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from .._checks import check_choice, wrong_input
-from ..data.case_lists import check_leave_out, named
-from ..data.organ_sets import ORGAN_SETS, VolumeProfile, get_volume_profile
+from ..data.cases import check_leave_out, named
 from ..data.prepared import read_prepared
 from ..data.set_preparation import prepare_set
 from ..data.sets import read_sets
+from ..data.tasks import ORGAN_SETS
 from ..runs.devices import choose_device
 from ..runs.folders import (
     check_same_settings,
@@ -29,8 +29,10 @@ from ..runs.folders import (
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from ..training.checkpoints import read_history
+from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
-from ..training.plans import BlockSettings, plan_name
+from ..training.plans import plan_name
+from .profiles import VolumeProfile, get_volume_profile
 from .volume_scores import VolumeScoring, read_scores, score_volumes
 
 PHANTOMS = "phantoms"

@@ -11,12 +11,11 @@ import pandas as pd
 
 from .._checks import check_choice
 from ..calibration import CalibrationSums
-from ..data.case_lists import check_leave_out
-from ..data.datasets import read_dataset, settle
+from ..data.cases import check_leave_out
+from ..data.datasets import read_dataset
 from ..data.grids import Grid, check_cut, stored_survey
 from ..data.prepared import prepare_dataset, read_grid
-from ..data.tasks import TASKS, Profile, Task, get_profile, task_for_profile
-from ..ensembles import Member, train_members
+from ..data.tasks import TASKS, Task
 from ..kit.parameters import PHANTOM_TASK
 from ..losses import LOSSES
 from ..phantoms import PHANTOM_TASKS, write_phantoms
@@ -33,8 +32,10 @@ from ..runs.folders import (
 )
 from ..runs.processes import count_workers, spawned_processes
 from ..training.checkpoints import read_history
+from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
 from .case_scores import Scoring, fit_member_scalings, score_cases
+from .profiles import Profile, get_profile, settle, task_for_profile
 
 PHANTOMS = "phantoms"
 SEEDS_PER_RUN = 1000  # members of two runs share no seed

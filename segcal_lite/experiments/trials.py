@@ -9,36 +9,15 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .._checks import wrong_input
-from ..data.organ_sets import EIGHT_SETS, OTHER_ORGANS
-from ..detection import auc_interval, detection_counts
-from ..detectors import (
-    IntensityDetector,
-    MahalanobisDetector,
-    ScalarDetector,
-    SpectralDetector,
-    VoxelCountDetector,
-)
+from ..data.tasks import EIGHT_SETS, OTHER_ORGANS
 from ..spectral import RankDeficientWarning, signature_of_spectrum
 from ..training.plans import dedicated, joint, plan_name
 from .volume_scores import LAST
 
 SHUFFLE_SEED = 1
 HIGH_FLOOR = 0.01  # of the largest singular value: what lies below belongs to channels near silence
-DETECTORS = {  # what each looks at: see `describe_cases`
-    "spectral": SpectralDetector,
-    "spectral_floor": SpectralDetector,
-    "spectral_sqrt_voxels": SpectralDetector,
-    "mahalanobis": MahalanobisDetector,
-    "uncertainty": ScalarDetector,
-    "segment_entropy": ScalarDetector,
-    "one_minus_max_softmax": ScalarDetector,
-    "spectral_shuffled": SpectralDetector,
-    "voxel_count": VoxelCountDetector,
-    "intensities": IntensityDetector,
-}
 
 
 class Trial(NamedTuple):
@@ -222,64 +201,3 @@ def _requests(experiment, plan, names, split, with_rivals, layers):
     if with_rivals:
         kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
     return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]
-
-
-def fit_detectors(training, c=2.5):
-    """Fit every detector to the described training cases.
-
-    Parameters
-    ----------
-    training : dict of ndarray
-        From `describe_cases`.
-    c : float
-        Of the threshold, Eq. 2.
-
-    Returns
-    -------
-    dict of Detector
-        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
-        where a model segments nothing of its training images.
-    """
-    fitted = {}
-    for name, kind in DETECTORS.items():
-        values = training.get(name)
-        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
-            continue
-        extra = (training["set"],) if kind is MahalanobisDetector else ()
-        fitted[name] = kind(c).fit(values, *extra)
-    return fitted
-
-
-def detection_table(fitted, inside, outside):
-    """Return one row a detector: AUC with its interval, and the counts at its threshold.
-
-    Parameters
-    ----------
-    fitted : dict of Detector
-    inside, outside : dict of ndarray
-        Described in-distribution and OOD cases.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
-        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
-        predicted foreground: they have no uncertainty, and count as the most suspicious.
-    """
-    rows = []
-    for name, detector in fitted.items():
-        scores = [np.atleast_1d(detector.score(part[name])) for part in (inside, outside)]
-        area, lo, hi = auc_interval(*scores)
-        counts = detection_counts(*scores, detector.threshold)
-        row = {"detector": name, "n_in": len(scores[0]), "n_out": len(scores[1])}
-        for key, values in zip(("n_empty_in", "n_empty_out"), scores, strict=True):
-            row[key] = int(np.isinf(values).sum())
-        row |= {"auc": area, "lo": lo, "hi": hi, **counts._asdict()}
-        rows.append(row | {"threshold": detector.threshold})
-    return pd.DataFrame(rows)
-
-
-def of_sets(described, names):
-    """Return the cases of some sets of a description."""
-    chosen = np.isin(described["set"], names)
-    return {key: values[chosen] for key, values in described.items()}

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ..calibration import CalibrationSums
+from ..data.labels import annotated, segment_masks
 from ..data.prepared import read_prepared
-from ..data.segments import annotated, segment_masks
 from ..detectors import intensity_moments
 from ..ensembles import mean_probability
 from ..entropy import mean_foreground_uncertainty, segment_entropy
@@ -22,7 +22,7 @@ from ..runs.folders import read_json, write_json
 from ..segmentation_metrics import dice_coefficient, surface_metrics
 from ..sliding_window import named_layer, predict_volume, predict_with_features
 from ..spectral import SpectrumSums
-from ..training.on_blocks import load_block_model
+from ..training.models import load_block_model
 
 LAST = "last_features"
 
@@ -82,7 +82,7 @@ def score_volume(model, settings, case, scoring):
     Parameters
     ----------
     model : ResidualUNet
-    settings : segcal_lite.training.plans.BlockSettings
+    settings : segcal_lite.training.models.BlockSettings
         Of `model`.
     case : segcal_lite.data.prepared.PreparedCase
     scoring : VolumeScoring

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from .._checks import wrong_input
-from ..data.case_lists import case_names, check_leave_out, named
+from ..data.cases import case_names, check_leave_out, named
 from ..data.sets import names_in_sets
 from ..runs.folders import project_root, provenance, resolve_path, write_table
-from . import notebook_sources, pages, published, stored_outputs
+from . import notebook_sources, pages, published
 from .environment import KERNEL
 from .story import tell_detection_story, tell_story, with_other_seeds
 
@@ -206,7 +206,7 @@ def store_outputs(out):
     """Store what the checked cells put out in the run folder `out`, and strip all other cells."""
     for name in NOTEBOOKS:
         executed = resolve_path(out) / "notebooks" / f"{name}.ipynb"
-        stored_outputs.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
+        notebook_sources.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
     return 0
 
 

@@ -3,23 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from ..detection import auc_difference, auc_interval, linear_regression, logit
+from ..detection import auc_difference, auc_interval, detection_table, fit_detectors, of_sets
 from ..detectors import SpectralDetector
 from ..experiments.many_sets import open_joint_experiment
 from ..experiments.one_dataset import open_experiment
-from ..experiments.trials import (
-    PAPER_TRIALS,
-    describe_trials,
-    detection_table,
-    fit_detectors,
-    of_sets,
-    sets_of,
-)
-from ..inference import load_model
+from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
+from ..inference import case_signatures
 from ..report.verdicts import CONTROLS, detector_verdict, doubts, no_conclusion
 from ..runs.folders import read_table
-from ..signatures import case_signatures
-from ..statistics import paired_interval
+from ..statistics import linear_regression, logit, paired_interval
+from ..training.models import load_model
 
 REGION = "box"
 

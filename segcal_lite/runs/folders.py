@@ -4,6 +4,7 @@ A file with its final name is complete: everything is written aside and renamed.
 settings are refused by name, and a lock lets two processes on one folder take turns.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -297,3 +298,9 @@ def _processor():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def file_digest(path):
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,13 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import RLock, Thread, Timer
 
 import psutil
 import torch
 from threadpoolctl import threadpool_limits
-
-from .spawning import spawn_context
 
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 SECONDS_BETWEEN_REPORTS = 30
@@ -148,3 +147,35 @@ def _end_with_parent():
     """A parent that was killed cannot stop its workers: each waits for its end."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
+
+
+class _HeldProcess(SpawnProcess):
+    """A process that is born with Ctrl-C held back.
+
+    It could not yet ignore it: an interrupt in the seconds of its imports would print a traceback.
+    """
+
+    def start(self):
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            super().start()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _HeldContext(SpawnContext):
+    Process = _HeldProcess
+
+
+def spawn_context():
+    """Return a context of `multiprocessing` whose processes leave Ctrl-C to their parent.
+
+    Examples
+    --------
+    >>> spawn_context().get_start_method()
+    'spawn'
+    """
+    return _HeldContext()

@@ -1,11 +1,19 @@
 """All that decides the weights of one model, beside the data, and the untrained network itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from ..losses import n_outputs
-from ..unet import UNet
+from ..runs.devices import choose_device, memory_layout
+from ..runs.folders import read_json
+from ..unet import ResidualUNet, UNet
+from .checkpoints import (
+    check_finished,
+    read_weights,
+)
+
+LAYOUT = memory_layout(3)
 
 
 @dataclass(frozen=True)
@@ -106,3 +114,127 @@ def build_model(settings):
         )
     model.n_label_classes, model.n_regions = settings.n_classes, n_regions
     return model
+
+
+def load_model(folder, device="auto"):
+    """Load a finished model.
+
+    Parameters
+    ----------
+    folder : path
+        Written by `segcal_lite.training.on_slices.train_model`.
+    device : str
+
+    Returns
+    -------
+    model : UNet
+        In evaluation mode.
+    settings : segcal_lite.training.on_slices.TrainingSettings
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished model.
+    """
+    folder = check_finished(folder)
+    settings = TrainingSettings(**read_json(folder / "config.json"))
+    model = build_model(settings)
+    model.load_state_dict(read_weights(folder))
+    model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
+    return model.eval(), settings
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """All that decides the weights of one 3D model; fields of the profile keep their names.
+
+    Attributes
+    ----------
+    plan : tuple of tuple of str
+        Its last stage is what is trained here, from the weights of the stages before.
+    data : dict
+        Fingerprint of each set's data by set.
+    profile : str
+    loss : {"dice", "ce", "ce_dice"}
+    seed : int
+    dropout : float
+        0 but for the detector by uncertainty.
+    """
+
+    plan: tuple
+    data: dict
+    profile: str
+    loss: str
+    seed: int
+    dropout: float
+    block_side: int
+    n_features: int
+    n_stages: int
+    batch_size: int
+    learning_rate: float
+    rate_factor: float
+    fine_tuning_factor: float
+    evaluate_every: int
+    n_flat_to_stop: int
+    n_evaluations: int
+    n_validation_blocks: int
+    noise: float
+    foreground_share: float
+    dice_epsilon: float
+
+    @classmethod
+    def gather(cls, plan, data, profile, seed, dropout=False, loss="dice"):
+        """Take from a `VolumeProfile` what bears on one model."""
+        own = {"plan", "data", "profile", "loss", "seed", "dropout"}
+        taken = [field.name for field in fields(cls) if field.name not in own]
+        return cls(
+            plan=plan,
+            data={name: data[name] for stage in plan for name in stage},
+            profile=profile.name,
+            loss=loss,
+            seed=seed,
+            dropout=profile.dropout if dropout else 0.0,
+            **{name: getattr(profile, name) for name in taken},
+        )
+
+    @property
+    def sets(self):
+        """The sets of the stage that is trained here."""
+        return tuple(self.plan[-1])
+
+    @property
+    def first_rate(self):
+        """Adam's rate at the start: less when the weights come from an earlier stage."""
+        return self.learning_rate * (self.fine_tuning_factor if len(self.plan) > 1 else 1.0)
+
+
+def build_block_model(settings):
+    """Return the untrained `ResidualUNet` that `settings` ask for, initialised from their seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = ResidualUNet(
+            n_channels=1,
+            n_outputs=n_outputs(settings.loss, n_classes=2),
+            n_features=settings.n_features,
+            n_stages=settings.n_stages,
+            dropout=settings.dropout,
+        )
+    model.n_label_classes = 2
+    return model
+
+
+def load_block_model(folder, device="auto"):
+    """Load a finished 3D model in evaluation mode, and its `BlockSettings`.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished model.
+    """
+    folder = check_finished(folder)
+    stored = read_json(folder / "config.json")
+    stored["plan"] = tuple(map(tuple, stored["plan"]))
+    settings = BlockSettings(**stored)
+    model = build_block_model(settings)
+    model.load_state_dict(read_weights(folder))
+    return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings

@@ -14,20 +14,16 @@ import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
 from ..losses import class_logits, soft_dice_loss, training_loss
-from ..runs.devices import choose_device, memory_layout
-from ..runs.folders import read_json
+from ..runs.devices import choose_device
 from .checkpoints import (
-    check_finished,
     copy_weights,
     load_checkpoint,
-    read_weights,
     save_checkpoint,
     train_to_the_end,
 )
-from .plans import BlockSettings, build_block_model, set_probabilities
+from .models import LAYOUT, build_block_model, load_block_model
+from .plans import set_probabilities
 from .random_blocks import block_transform, draw_block
-
-LAYOUT = memory_layout(3)
 
 
 def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", report=None):
@@ -71,23 +67,6 @@ def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", r
 
     step = BlockTraining.train_until_evaluation
     return train_to_the_end(folder, settings, device, begin, step, report)
-
-
-def load_block_model(folder, device="auto"):
-    """Load a finished 3D model in evaluation mode, and its `BlockSettings`.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no finished model.
-    """
-    folder = check_finished(folder)
-    stored = read_json(folder / "config.json")
-    stored["plan"] = tuple(map(tuple, stored["plan"]))
-    settings = BlockSettings(**stored)
-    model = build_block_model(settings)
-    model.load_state_dict(read_weights(folder))
-    return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings
 
 
 class BlockTraining:

@@ -5,14 +5,10 @@ one of one set a dedicated model, several stages a transfer chain. All are train
 """
 
 import hashlib
-from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 
 from .._checks import wrong_input
-from ..losses import n_outputs
-from ..residual_unet import ResidualUNet
 
 LONGEST_NAME = 160  # file systems take 255 bytes
 
@@ -104,82 +100,3 @@ def set_probabilities(n_images):
     if n_images.ndim != 1 or not n_images.size or n_images.min() < 1:
         raise wrong_input("n_images", n_images.tolist(), "at least one image in each set")
     return np.sqrt(n_images) / np.sqrt(n_images).sum()
-
-
-@dataclass(frozen=True)
-class BlockSettings:
-    """All that decides the weights of one 3D model; fields of the profile keep their names.
-
-    Attributes
-    ----------
-    plan : tuple of tuple of str
-        Its last stage is what is trained here, from the weights of the stages before.
-    data : dict
-        Fingerprint of each set's data by set.
-    profile : str
-    loss : {"dice", "ce", "ce_dice"}
-    seed : int
-    dropout : float
-        0 but for the detector by uncertainty.
-    """
-
-    plan: tuple
-    data: dict
-    profile: str
-    loss: str
-    seed: int
-    dropout: float
-    block_side: int
-    n_features: int
-    n_stages: int
-    batch_size: int
-    learning_rate: float
-    rate_factor: float
-    fine_tuning_factor: float
-    evaluate_every: int
-    n_flat_to_stop: int
-    n_evaluations: int
-    n_validation_blocks: int
-    noise: float
-    foreground_share: float
-    dice_epsilon: float
-
-    @classmethod
-    def gather(cls, plan, data, profile, seed, dropout=False, loss="dice"):
-        """Take from a `VolumeProfile` what bears on one model."""
-        own = {"plan", "data", "profile", "loss", "seed", "dropout"}
-        taken = [field.name for field in fields(cls) if field.name not in own]
-        return cls(
-            plan=plan,
-            data={name: data[name] for stage in plan for name in stage},
-            profile=profile.name,
-            loss=loss,
-            seed=seed,
-            dropout=profile.dropout if dropout else 0.0,
-            **{name: getattr(profile, name) for name in taken},
-        )
-
-    @property
-    def sets(self):
-        """The sets of the stage that is trained here."""
-        return tuple(self.plan[-1])
-
-    @property
-    def first_rate(self):
-        """Adam's rate at the start: less when the weights come from an earlier stage."""
-        return self.learning_rate * (self.fine_tuning_factor if len(self.plan) > 1 else 1.0)
-
-
-def build_block_model(settings):
-    """Return the untrained `ResidualUNet` that `settings` ask for, initialised from their seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = ResidualUNet(
-            n_channels=1,
-            n_outputs=n_outputs(settings.loss, n_classes=2),
-            n_features=settings.n_features,
-            n_stages=settings.n_stages,
-            dropout=settings.dropout,
-        )
-    model.n_label_classes = 2
-    return model

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from segcal_lite.calibration import nll
-from segcal_lite.ensembles import mean_probability
+from segcal_lite.ensembles import SweepSums, mean_probability, selection_matrix
+from segcal_lite.segmentation_metrics import dice_coefficient
 from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.on_slices import train_model
 
@@ -71,3 +73,70 @@ def test_an_ensembles_nll_and_brier_are_at_most_the_members_mean(n_members, seed
     labels = np.random.default_rng(seed).integers(0, 3, 50)
     members_mean = np.mean([nll(labels, member) for member in probs])
     assert nll(labels, mean_probability(probs)) <= members_mean + 1e-9
+
+
+def random_probs(n_members, n_classes, n_voxels, seed=0):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.ones(n_classes), size=(n_members, n_voxels))
+    return np.moveaxis(probs, -1, 1).astype(np.float32)
+
+
+def test_a_selection_holds_m_distinct_members_each_drawn_as_often():
+    selection = selection_matrix(6, 4, 3000)
+    assert (np.count_nonzero(selection, axis=1) == 4).all()
+    assert np.allclose(selection[selection > 0], 0.25)
+    assert np.allclose((selection > 0).mean(axis=0), 4 / 6, atol=0.03)
+    subsets = {tuple(np.flatnonzero(row)) for row in selection}
+    assert subsets == set(combinations(range(6), 4))
+
+
+def test_a_selection_repeats_by_seed():
+    assert np.array_equal(selection_matrix(8, 2, 9, seed=1), selection_matrix(8, 2, 9, seed=1))
+    assert not np.array_equal(selection_matrix(8, 2, 9, seed=1), selection_matrix(8, 2, 9, seed=2))
+
+
+def test_an_ensemble_larger_than_the_pool_is_refused():
+    with pytest.raises(ValueError, match="n_members: found 5, expected at most the pool's 4"):
+        selection_matrix(4, 5, 1)
+
+
+def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks():
+    probs = random_probs(4, 3, 60)
+    labels = np.random.default_rng(1).integers(0, 3, 60)
+    selection = np.concatenate([selection_matrix(4, m, 3) for m in (1, 2, 4)])
+    sums = SweepSums(selection, 3)
+    for part in np.array_split(np.arange(60), 7):
+        sums.update(labels[part], probs[..., part])
+    nll_values, dice_values = sums.result()
+    for row, found_nll, found_dice in zip(selection, nll_values, dice_values, strict=True):
+        mean = mean_probability(probs[row > 0])
+        predicted = mean.argmax(axis=0)
+        dice = [dice_coefficient(labels == k, predicted == k) for k in (1, 2)]
+        assert found_nll == pytest.approx(nll(labels, mean), rel=1e-5)
+        assert found_dice == pytest.approx(np.mean(dice), rel=1e-6)
+
+
+def test_a_segment_in_neither_mask_counts_as_found():
+    probs = np.zeros((1, 3, 5), dtype=np.float32)
+    probs[:, 0] = 1
+    _, dice = SweepSums(np.ones((1, 1)), 3).update(np.zeros(5, dtype=int), probs).result()
+    assert dice == 1
+
+
+def test_without_a_voxel_there_is_no_score():
+    assert np.isnan(SweepSums(np.ones((4, 1)), 3).result()).all()
+
+
+def test_a_block_without_a_voxel_adds_nothing():
+    sums = SweepSums(np.ones((1, 1)), 2)
+    probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
+    sums.update(np.array([1, 0]), probs)
+    before = sums.result()
+    sums.update(np.array([], dtype=int), np.empty((1, 2, 0), dtype=np.float32))
+    assert np.array_equal(sums.result(), before)
+
+
+def test_what_lies_outside_counts_as_missed():
+    probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
+    sums = SweepSums(np.ones((1, 1)), 2, n_missed=[2]).update(np.array([1, 0]), probs)
+    assert sums.result()[1].tolist() == [2 * 1 / (1 + 1 + 2)]

@@ -21,14 +21,14 @@ NOTEBOOKS = (
     "03_calibration",
     "04_segment_entropy",
     "05_ood_detection",
-    "06_joint_training",
-    "06b_ood_volumes",
-    "07_volumetric",
+    "06_volumetric",
+    "07_joint_training",
+    "08_ood_volumes",
 )
 OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
-    "06_joint_training": "sets",
-    "06b_ood_volumes": "sets",
-    "07_volumetric": "volumes",
+    "06_volumetric": "volumes",
+    "07_joint_training": "sets",
+    "08_ood_volumes": "sets",
 }
 
 

@@ -144,7 +144,7 @@ def test_stars_and_verdicts_need_enough_cases_of_networks_that_segment(n_cases, 
 
 @pytest.fixture
 def volumes():
-    """What judges of notebook 06b look at: a perfect detector on twelve known cases."""
+    """What judges of notebook 08 look at: a perfect detector on twelve known cases."""
     table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0, "n_in": 12, "n_out": 14}
     lowest = {"uncertainty": 0.2, "spectral_shuffled": 0.1, "voxel_count": 0.4, "intensities": 0.3}
     rows = [{"trial": "one", "rival": r, "lo": lo, "hi": 1.0} for r, lo in lowest.items()]
@@ -158,7 +158,7 @@ def volumes():
 
 
 def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(volumes):
-    judge = execute("06b_ood_volumes", "def judge_b4", **volumes)["judge_b4"]
+    judge = execute("08_ood_volumes", "def judge_b4", **volumes)["judge_b4"]
     assert judge("one") == "seen"
     differences, inside = volumes["differences"], volumes["described"]["one"][1]
     volumes["tables"]["one"].loc[0, "lo"] = 0.86  # sixteen images a side allow no more
@@ -177,8 +177,8 @@ def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(vo
 
 
 def test_b5_takes_more_than_half_by_chance_into_account(volumes):
-    names = execute("06b_ood_volumes", "def judge_b4", **volumes)
-    exec(cell("06b_ood_volumes", "def judge_b5"), names)
+    names = execute("08_ood_volumes", "def judge_b4", **volumes)
+    exec(cell("08_ood_volumes", "def judge_b5"), names)
     assert names["judge_b5"]("one") == "seen"
     volumes["tables"]["one"][["fn", "tp"]] = 8, 6  # most, by one case
     assert names["judge_b5"]("one") == "undecided"
@@ -203,8 +203,8 @@ def test_joint_training_is_judged_where_one_of_both_networks_works(metric, sign,
             rows.append(shown | {"metric": "dice", "value": mean})
             change = sign * (0.1 + 0.001 * number) * (training == "joint")
             rows.append(shown | {"metric": "ece_box", "value": 0.3 + change})
-    names = execute("06_joint_training", "def judged", seed=0)
-    exec(cell("06_joint_training", "def compare("), names)
+    names = execute("07_joint_training", "def judged", seed=0)
+    exec(cell("07_joint_training", "def compare("), names)
     found = names["compare"](pd.DataFrame(rows), metric, "joint", "dedicated")
     assert found.verdict[0].startswith(expected)
     assert found.n.tolist() == [12]
@@ -219,7 +219,7 @@ def test_the_page_of_a_run_gets_the_sum_of_all_sets(tmp_path):
         found = doubtful if last == "differences" else [*doubtful, "better"]
         rows = [(metric, text) for metric in ("dice", "ece_box") for text in found]
         names[last] = pd.DataFrame(rows, columns=["metric", "verdict"])
-    execute("06_joint_training", "def summed_up", **names)
+    execute("07_joint_training", "def summed_up", **names)
     assert read_verdicts(tmp_path)[["verdict", "why"]].to_numpy().tolist() == [
         ["yes", ""],
         *[["no conclusion", f"{few}; {poor}"]] * 2,

@@ -3,8 +3,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from conftest import TINY_SETS, TINY_VOLUMES
-from test_set_files import write_dataset
+from conftest import TINY_SETS, TINY_VOLUMES, write_dataset
 
 from segcal_lite.experiments.many_sets import JointExperiment, open_joint_experiment
 from segcal_lite.training.plans import chain, dedicated, joint

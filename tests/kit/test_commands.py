@@ -1,7 +1,7 @@
 """What the demo hands to each notebook."""
 
 import pytest
-from test_set_files import write_dataset
+from conftest import write_dataset
 
 from segcal_lite import __main__
 from segcal_lite.kit import commands
@@ -33,7 +33,7 @@ def test_nobody_gets_a_task_unasked(handed, tmp_path):
         assert {given.get("task") for given in handed(*arguments).values()} == {None}
     given = handed("--data", tmp_path, "--task", "spleen", "--volumes", tmp_path)
     assert given["03_calibration"]["task"] == "spleen"
-    assert "task" not in given["07_volumetric"]
+    assert "task" not in given["06_volumetric"]
 
 
 def test_what_is_left_out_goes_where_it_is_from(handed, tmp_path):
@@ -60,6 +60,6 @@ def test_names_that_nothing_has_are_refused_before_anything_runs(handed, tmp_pat
 def test_crops_go_to_the_networks_they_are_for(handed):
     given = handed("--crop-size", 128, 96, "--volumes-crop-size", 32, 32, 16, "--cut-foreground")
     assert given["01_preprocessing"]["crop_size"] == [128, 96]
-    assert given["07_volumetric"]["crop_size"] == [32, 32, 16]
-    assert "crop_size" not in given["06_joint_training"]
+    assert given["06_volumetric"]["crop_size"] == [32, 32, 16]
+    assert "crop_size" not in given["07_joint_training"]
     assert {parameters["cut_foreground"] for parameters in given.values()} == {True}

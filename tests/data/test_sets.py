@@ -1,34 +1,9 @@
 import json
 
-import nibabel as nib
-import numpy as np
 import pytest
+from conftest import write_dataset
 
 from segcal_lite.data.sets import read_sets
-
-
-def write_dataset(folder, channels=("T1", "FLAIR"), n_cases=10, domains=("here", "there")):
-    """Two channels, three segments, two domains."""
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
-    rows = ["case,domain"]
-    for number in range(n_cases):
-        labels = np.zeros((6, 5, 4), dtype=np.uint8)
-        labels[1:4, 1:4, 1] = [[1, 2, 3]] * 3
-        affine = np.diag([1.0, 1.0, 1.0 + number % 3, 1.0])
-        for channel in range(len(channels)):
-            image = np.full((6, 5, 4), channel + number, dtype=np.float32) + labels
-            path = folder / f"imagesTr/c{number}_{channel:04d}.nii.gz"
-            nib.save(nib.Nifti1Image(image, affine), path)
-        nib.save(nib.Nifti1Image(labels, affine), folder / f"labelsTr/c{number}.nii.gz")
-        rows.append(f"c{number},{domains[number % len(domains)]}")
-    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
-    description = {
-        "channel_names": dict(enumerate(channels)),
-        "labels": {"background": 0, "a": 1, "b": 2, "c": 3},
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps(description))
 
 
 @pytest.fixture

@@ -75,12 +75,6 @@ def test_an_ensembles_nll_and_brier_are_at_most_the_members_mean(n_members, seed
     assert nll(labels, mean_probability(probs)) <= members_mean + 1e-9
 
 
-def random_probs(n_members, n_classes, n_voxels, seed=0):
-    rng = np.random.default_rng(seed)
-    probs = rng.dirichlet(np.ones(n_classes), size=(n_members, n_voxels))
-    return np.moveaxis(probs, -1, 1).astype(np.float32)
-
-
 def test_a_selection_holds_m_distinct_members_each_drawn_as_often():
     selection = selection_matrix(6, 4, 3000)
     assert (np.count_nonzero(selection, axis=1) == 4).all()

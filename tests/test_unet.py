@@ -78,7 +78,7 @@ def test_unknown_dimension_is_refused():
         UNet(1, 2, n_dims=4)
 
 
-def count_by_hand(n_channels, n_outputs, n_features, n_stages):
+def count_residual_by_hand(n_channels, n_outputs, n_features, n_stages):
     """Parameters from the widths alone."""
     widths = [n_features * 2**stage for stage in range(n_stages)]
 
@@ -94,15 +94,11 @@ def count_by_hand(n_channels, n_outputs, n_features, n_stages):
     return total + widths[0] * n_outputs + n_outputs
 
 
-def n_parameters(model):
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 @pytest.mark.parametrize("settings", [(1, 1, 14, 5), (1, 2, 14, 4), (3, 4, 2, 6)])
 def test_count_of_parameters(settings):
     n_channels, n_outputs, n_features, n_stages = settings
     model = ResidualUNet(n_channels, n_outputs, n_features, n_stages)
-    assert n_parameters(model) == count_by_hand(*settings)
+    assert n_parameters(model) == count_residual_by_hand(*settings)
 
 
 def receptive_field(n_stages):
@@ -191,7 +187,7 @@ def test_every_parameter_gets_gradient():
     assert without == []
 
 
-def test_he_initialisation_is_gaussian_with_the_right_spread():
+def test_he_initialisation_of_the_residual_network_has_the_right_spread():
     weight = ResidualUNet(1, 1).encoder[3].convolutions[3].weight  # 112 -> 112
     assert weight.std().item() == pytest.approx((2 / (112 * 27)) ** 0.5, rel=0.02)
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from conftest import write_discs
 
-from segcal_lite.experiments.one_dataset import one_dataset as experiments
+from segcal_lite.experiments import one_dataset as experiments
 from segcal_lite.kit.notebook_sources import tags
 from segcal_lite.runs.folders import project_root
 

@@ -12,13 +12,13 @@ from segcal_lite.calibration import CalibrationSums, expected_calibration_error,
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.ensembles import mean_probability
 from segcal_lite.entropy import segment_entropy
+from segcal_lite.experiments import case_scores as evaluation
 from segcal_lite.experiments.case_scores import (
     Scoring,
     fit_member_scalings,
     fit_scalings,
     score_cases,
 )
-from segcal_lite.experiments.one_dataset import case_scores as evaluation
 from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logits, softmax
 from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature

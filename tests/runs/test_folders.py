@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from segcal_lite.runs.folders import folders as runs
+from segcal_lite.runs import folders as runs
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -234,7 +234,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from segcal_lite.data import volumes
-    from segcal_lite.runs.folders import folders as runs
+    from segcal_lite.runs import folders as runs
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 out, rows = Path(sys.argv[1]), pd.DataFrame({"case": ["a"], "value": [1.0]})
 def folder(path):

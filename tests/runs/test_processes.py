@@ -10,7 +10,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from segcal_lite.runs.folders import processes
+from segcal_lite.runs import processes
 from segcal_lite.runs.processes import spawn_context, spawned_processes, stop_processes
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from segcal_lite.training import on_blocks as block_training
 from segcal_lite.training.checkpoints import load_checkpoint, read_history
 from segcal_lite.training.models import LAYOUT, build_block_model, load_block_model
 from segcal_lite.training.on_blocks import BlockTraining, train_on_blocks
-from segcal_lite.training.on_slices import on_blocks as block_training
 from segcal_lite.training.plans import chain, dedicated, joint, set_probabilities
 
 CPU = torch.device("cpu")

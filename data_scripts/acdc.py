@@ -12,9 +12,9 @@ import sys
 
 from segcal_lite._checks import wrong_input
 
-from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
-from ._face import run_script
-from ._splits import drawn_in_groups
+from .convert.cases import Facts, Found, SourceCase, folder_of, missing_files, visible
+from .convert.face import run_script
+from .convert.splits import drawn_in_groups
 
 FACTS = (
     Facts(

@@ -15,9 +15,9 @@ import numpy as np
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import SPLITS
 
-from ._cases import Facts, Found, SourceCase, folder_of, missing_files, visible
-from ._face import run_script
-from ._splits import drawn
+from .convert.cases import Facts, Found, SourceCase, folder_of, missing_files, visible
+from .convert.face import run_script
+from .convert.splits import drawn
 
 FACTS = (
     Facts(

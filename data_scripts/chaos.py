@@ -17,11 +17,11 @@ import numpy as np
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.volumes import Volume
 
-from ._cases import Facts, Found, SourceCase, folder_of, visible
-from ._downloads import Archive
-from ._face import run_script
-from ._reading import read_picture, read_series, read_slice_place
-from ._splits import COUNTS_OF_B, drawn
+from .convert.cases import Facts, Found, SourceCase, folder_of, visible
+from .convert.downloads import Archive
+from .convert.face import run_script
+from .convert.reading import read_picture, read_series, read_slice_place
+from .convert.splits import COUNTS_OF_B, drawn
 
 ZENODO = "https://zenodo.org/records/3431873/files/CHAOS_Train_Sets.zip"
 REFERENCE = "Kavur et al. 2021, doi 10.1016/j.media.2020.101950"

@@ -24,8 +24,8 @@ from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
 from segcal_lite.experiments.profiles import PROFILES, settle
 
-from ._conversion import spawned
-from ._face import WORKERS, count, said_in_one_sentence
+from .convert.conversion import spawned
+from .convert.face import WORKERS, count, said_in_one_sentence
 
 WITHOUT_TASK = "from each volume's minimum to its maximum, CT too (a --task has its own rule)"
 

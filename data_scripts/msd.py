@@ -15,10 +15,10 @@ from segcal_lite._checks import wrong_input
 from segcal_lite.data.layouts import find_files, read_description
 from segcal_lite.data.tasks import TASKS
 
-from ._cases import Facts, Found, SourceCase, folder_of
-from ._downloads import Archive
-from ._face import run_script
-from ._splits import COUNTS_OF_B, drawn
+from .convert.cases import Facts, Found, SourceCase, folder_of
+from .convert.downloads import Archive
+from .convert.face import run_script
+from .convert.splits import COUNTS_OF_B, drawn
 
 ADDRESS = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 ARCHIVES = {  # folder, and the MD5 that MONAI publishes of its archive

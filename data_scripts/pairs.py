@@ -17,10 +17,10 @@ from segcal_lite._checks import check_spacing, wrong_input
 from segcal_lite.data.splits import check_name, check_splits, check_unique, split_named
 from segcal_lite.data.volumes import read_label, read_volume
 
-from ._cases import Facts, Found, SourceCase, missing_files
-from ._face import run_script
-from ._reading import turned_like
-from ._splits import COUNTS_OF_B, drawn
+from .convert.cases import Facts, Found, SourceCase, missing_files
+from .convert.face import run_script
+from .convert.reading import turned_like
+from .convert.splits import COUNTS_OF_B, drawn
 
 FACTS = (
     Facts(

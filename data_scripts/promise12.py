@@ -15,7 +15,7 @@ import pandas as pd
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.other_formats import voxel_files
 
-from ._cases import (
+from .convert.cases import (
     Facts,
     Found,
     SourceCase,
@@ -25,8 +25,8 @@ from ._cases import (
     outside_test_folders,
     visible,
 )
-from ._face import run_script
-from ._splits import COUNTS_OF_B, all_test, drawn
+from .convert.face import run_script
+from .convert.splits import COUNTS_OF_B, all_test, drawn
 
 FACTS = (
     Facts(

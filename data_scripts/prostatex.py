@@ -24,10 +24,10 @@ import pandas as pd
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.volumes import check_same_grid, read_label
 
-from ._cases import Facts, Found, SourceCase, folder_of, keyed, visible
-from ._face import run_script
-from ._reading import read_series, turned_like
-from ._splits import drawn
+from .convert.cases import Facts, Found, SourceCase, folder_of, keyed, visible
+from .convert.face import run_script
+from .convert.reading import read_series, turned_like
+from .convert.splits import drawn
 
 FACTS = (
     Facts(

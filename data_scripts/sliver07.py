@@ -10,7 +10,7 @@ import sys
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.other_formats import voxel_files
 
-from ._cases import (
+from .convert.cases import (
     Facts,
     Found,
     SourceCase,
@@ -20,8 +20,8 @@ from ._cases import (
     outside_test_folders,
     visible,
 )
-from ._face import run_script
-from ._splits import COUNTS_OF_B, drawn
+from .convert.face import run_script
+from .convert.splits import COUNTS_OF_B, drawn
 
 FACTS = (
     Facts(

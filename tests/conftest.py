@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from data_scripts.phantoms.write import write_organ_phantoms
 from segcal_lite.data.datasets import read_dataset, task_of
 from segcal_lite.data.prepared import prepare_dataset
+from segcal_lite.data.tasks import ORGAN_SETS
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.training.models import TrainingSettings
@@ -127,8 +129,6 @@ REGIONS = {  # ring and core are classes 1 and 2
 
 
 TINY_VOLUMES = {
-    "phantom_side": 18,
-    "phantom_spacing_mm": 6.0,
     "block_side": 16,
     "overlap": 4,
     "n_features": 2,
@@ -137,17 +137,25 @@ TINY_VOLUMES = {
     "n_evaluations": 2,
     "n_validation_blocks": 2,
     "n_passes": 2,
-    "most_images": 8,
 }
 TINY_SETS = ("liver_ct", "atrium", "cp_younger")
+
+
+def write_tiny_sets(folder, names):
+    """Write some of paper B's sets, eight coarse phantoms each."""
+    for name in names:
+        task = ORGAN_SETS[name].task(name, (6.0, 6.0, 6.0))
+        write_organ_phantoms(folder / name, task, n_images=8, side=18, spacing_mm=6.0)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def volumes(tmp_path_factory):
     """Three sets of coarse phantoms in one run folder; models are trained when asked for."""
     out = tmp_path_factory.mktemp("volumes")
+    sets = write_tiny_sets(out / "phantoms", TINY_SETS)
     silent = {"report": lambda line: None, "device": "cpu"}
-    return open_joint_experiment(out, sets=TINY_SETS, **silent, **TINY_VOLUMES)
+    return open_joint_experiment(out, sets, TINY_SETS, **silent, **TINY_VOLUMES)
 
 
 def pytest_collection_modifyitems(items):

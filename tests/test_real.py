@@ -12,7 +12,7 @@ import pytest
 from local_server import served
 
 from data_scripts import check
-from data_scripts._face import run_script
+from data_scripts.convert.face import run_script
 from segcal_lite.data.datasets import load_case, read_dataset
 from segcal_lite.data.splits import SPLITS, same_images
 from segcal_lite.experiments.one_dataset import open_experiment

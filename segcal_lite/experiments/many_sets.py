@@ -10,21 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._checks import check_choice, wrong_input
+from .._checks import check_choice
 from ..data.cases import check_leave_out, named
 from ..data.prepared import read_prepared
-from ..data.set_preparation import prepare_set
-from ..data.sets import read_sets
-from ..data.tasks import ORGAN_SETS
+from ..data.sets import prepare_set, read_sets
 from ..runs.devices import choose_device
 from ..runs.folders import (
-    check_same_settings,
+    enter_run,
     model_folder,
+    name_in_run,
     read_json,
-    record_provenance,
     resolve_path,
-    run_lock,
-    write_json,
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
@@ -35,7 +31,6 @@ from ..training.plans import plan_name
 from .profiles import VolumeProfile, get_volume_profile
 from .volume_scores import VolumeScoring, read_scores, score_volumes
 
-PHANTOMS = "phantoms"
 NETWORK = "resunet3d"
 
 
@@ -251,7 +246,7 @@ def _progress(folder):
 
 def open_joint_experiment(
     out,
-    data=PHANTOMS,
+    data,
     sets=None,
     profile="smoke",
     seed=0,
@@ -262,29 +257,29 @@ def open_joint_experiment(
     cut_foreground=False,
     **scale,
 ):
-    """Open a run folder of many sets: read or draw each, prepare every case.
+    """Open a run folder of many sets: read each, prepare every case.
 
     Parameters
     ----------
     out : path
         Run folder; relative paths start at the project root.
-    data : path or "phantoms"
-        A file of sets or a folder of datasets (`set_files`), or phantoms, written when missing.
+    data : path
+        A file of sets or a folder of datasets: see `segcal_lite.data.sets`.
     sets : sequence of str, optional
         Those that are needed now; others may be opened later in the same folder. Default all.
     profile : {"smoke", "laptop", "paper"}
     seed : int
-        Of phantoms, splits and models.
+        Of splits and models.
     device : str
     report : callable
         Receives lines of text.
     leave_out : list of str, optional
-        Sets and cases to go on without, as in `set_files.read_sets`; none of phantoms.
+        Sets and cases to go on without, as in `segcal_lite.data.sets.read_sets`.
     crop_size : tuple of three int, optional
         Of all sets; by default as the file of sets says.
     cut_foreground : bool
-        Go on with all sets though a crop cuts away more than `grids.MOST_CUT` of an organ; else
-        with those of which the file of sets says so.
+        Go on with all sets though a crop cuts away more than `segcal_lite.data.grids.MOST_CUT` of
+        an organ; else with those of which the file of sets says so.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -298,48 +293,28 @@ def open_joint_experiment(
         If the folder holds a run of other settings, or the data are wrong.
     """
     out, device = resolve_path(out), str(choose_device(device))
-    settled = get_volume_profile(profile, **scale)
-    is_phantom = str(data) == PHANTOMS
-    left_out = check_leave_out(leave_out)
-    if is_phantom and left_out:
-        raise wrong_input("leave_out", named(left_out), "none, since all phantoms are fit")
-    sources = None if is_phantom else read_sets(resolve_path(data), seed, left_out)
-    if is_phantom and crop_size:
-        raise wrong_input(
-            "crop_size", crop_size, "None, since phantoms are as large as the profile"
-        )
+    settled, left_out = get_volume_profile(profile, **scale), check_leave_out(leave_out)
+    sources = read_sets(resolve_path(data), seed, left_out)
     given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
     given = {key: value for key, value in given.items() if value}
-    sources = sources and {name: replace(one, **given) for name, one in sources.items()}
-    known = tuple(ORGAN_SETS if is_phantom else sources)
-    for name in sets or ():
-        check_choice("set", name, known)
-    identity = {"data": str(data), "seed": seed, "profile": profile, "leave_out": left_out}
-    grid = ("phantom_side", "phantom_spacing_mm", "most_images")
-    identity |= {key: getattr(settled, key) for key in grid} if is_phantom else {}
-    with run_lock(out):
-        if (out / "joint.json").exists():
-            check_same_settings(out / "joint.json", identity)
-        else:
-            write_json(out / "joint.json", identity)
-        record_provenance(out / "provenance.json", device)
+    names = tuple(check_choice("set", name, tuple(sources)) for name in sets or sources)
+    sources = {name: replace(sources[name], **given) for name in names}
+    name = name_in_run(data, out)
+    identity = {"data": name, "seed": seed, "profile": profile, "leave_out": left_out}
+    enter_run(out, "joint.json", identity, device)
     if left_out:
         report(f"left out by name: {named(left_out)}")
-    names = tuple(sets or known)
-    jobs = {
-        name: (prepare_set, out / "sets" / name, name, settled, seed, sources and sources[name])
-        for name in names
-    }
-    missing = [name for name in names if not (out / "sets" / name / "fingerprint.json").exists()]
+    folders = {name: out / "sets" / name for name in names}
+    missing = [name for name in names if not (folders[name] / "fingerprint.json").exists()]
     if missing:
         report(f"preparing {len(missing)} sets")
-    n_workers = count_workers(max(1, len(missing)))
-    run_in_order({name: jobs[name] for name in missing}, n_workers=n_workers)
-    for name in set(names) - set(missing):
-        prepare_set(*jobs[name][1:])  # refuses other settings
-    for name in names:
-        for note in read_json(out / "sets" / name / "notes.json"):
-            report(f"{name}: {note}")
-    cases = {name: read_prepared(out / "sets" / name / "prepared") for name in names}
-    fingerprints = {name: read_json(out / "sets" / name / "fingerprint.json") for name in names}
-    return JointExperiment(out, str(data), settled, seed, device, cases, fingerprints)
+    jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
+    run_in_order(jobs, n_workers=count_workers(max(1, len(missing))))
+    for set_name in set(names) - set(missing):
+        prepare_set(folders[set_name], sources[set_name])  # refuses other settings
+    for set_name, folder in folders.items():
+        for note in read_json(folder / "notes.json"):
+            report(f"{set_name}: {note}")
+    cases = {name: read_prepared(folder / "prepared") for name, folder in folders.items()}
+    fingerprints = {name: read_json(folders[name] / "fingerprint.json") for name in names}
+    return JointExperiment(out, name, settled, seed, device, cases, fingerprints)

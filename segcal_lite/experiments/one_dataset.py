@@ -16,28 +16,23 @@ from ..data.datasets import read_dataset
 from ..data.grids import Grid, check_cut, stored_survey
 from ..data.prepared import prepare_dataset, read_grid
 from ..data.tasks import TASKS, Task
-from ..kit.parameters import PHANTOM_TASK
 from ..losses import LOSSES
-from ..phantoms import PHANTOM_TASKS, write_phantoms
 from ..report.verdicts import collapsed_members, dice_of_present, doubts, no_conclusion
 from ..runs.devices import choose_device
 from ..runs.folders import (
-    check_same_settings,
+    enter_run,
     model_folder,
+    name_in_run,
     read_table,
-    record_provenance,
     resolve_path,
-    run_lock,
-    write_json,
 )
 from ..runs.processes import count_workers, spawned_processes
 from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
 from .case_scores import Scoring, fit_member_scalings, score_cases
-from .profiles import Profile, get_profile, settle, task_for_profile
+from .profiles import Profile, settle
 
-PHANTOMS = "phantoms"
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
 
 
@@ -218,7 +213,7 @@ class Experiment:
 
 def open_experiment(
     out,
-    data=PHANTOMS,
+    data,
     task=None,
     profile="smoke",
     seed=0,
@@ -234,15 +229,14 @@ def open_experiment(
     ----------
     out : path
         Run folder; relative paths start at the project root.
-    data : path or "phantoms"
-        A dataset in the common layout, or the built-in phantoms, written when missing.
+    data : path
+        A dataset in the common layout.
     task : str, optional
-        A name in `segcal_lite.data.tasks.TASKS`; for phantoms brain, heart (their default) or
-        prostate. Without one it is as the dataset says, and its voxels become so large that the
-        crop holds the foreground.
+        A name in `segcal_lite.data.tasks.TASKS`. Without one it is as the dataset says, and its
+        voxels become so large that the crop holds the foreground.
     profile : {"smoke", "laptop", "paper"}
     seed : int
-        Of phantoms, splits, members and resampling.
+        Of splits, members and resampling.
     device : str
     report : callable
         Receives lines of text.
@@ -263,58 +257,27 @@ def open_experiment(
         If the folder holds a run of other settings, the data are wrong, or the crop cuts away too
         much of them.
     """
-    out, device = resolve_path(out), str(choose_device(device))
-    if str(data) == PHANTOMS:
-        names = (*PHANTOM_TASKS, "prostate_3d")
-        known = task_for_profile(TASKS[check_choice("task", task or PHANTOM_TASK, names)], profile)
-        settled = get_profile(profile, known, **scale)
-        folder = out / "data"
-        write_phantom_cases(folder, known, settled, seed)
-        dataset = read_dataset(folder, task=known, seed=seed, leave_out=leave_out)
-        grid = None
-    else:
-        folder = resolve_path(data)
-        dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
-        extents = stored_survey(out / "survey.json", dataset)
-        known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
-        if not cut_foreground:
-            check_cut(grid, f"{dataset.name}, crop_size {settled.crop_size}")
+    out, folder, device = resolve_path(out), resolve_path(data), str(choose_device(device))
+    dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
+    extents = stored_survey(out / "survey.json", dataset)
+    known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
+    if not cut_foreground:
+        check_cut(grid, f"{dataset.name}, crop_size {settled.crop_size}")
     for note in dataset.notes:
         report(note)
+    name, fingerprint = name_in_run(data, out), dataset.fingerprint()
     identity = {
-        "data": str(data),
-        "fingerprint": dataset.fingerprint(),
+        "data": name,
+        "fingerprint": fingerprint,
         "task": asdict(known),
         "profile": profile,
         "crop_size": settled.crop_size,
         "seed": seed,
         "leave_out": check_leave_out(leave_out),
     }
-    with run_lock(out):
-        if (out / "run.json").exists():
-            check_same_settings(out / "run.json", identity)
-        else:
-            write_json(out / "run.json", identity)
-        record_provenance(out / "provenance.json", device)
+    enter_run(out, "run.json", identity, device)
     cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
-    fingerprint, grid = identity["fingerprint"], read_grid(out / "prepared")
+    grid = read_grid(out / "prepared")
     return Experiment(
-        out, str(data), known, settled, seed, device, cases, fingerprint, dataset.notes, grid
-    )
-
-
-def write_phantom_cases(folder, task, profile, seed, shift_strength=1.0, n_cases=None):
-    """Write the phantoms that a profile asks for into `folder`, or find them there."""
-    n_train, n_validation, n_test, n_shifted = n_cases or profile.n_phantoms
-    return write_phantoms(
-        folder,
-        task,
-        n_train=n_train,
-        n_validation=n_validation,
-        n_test=n_test,
-        n_shifted=n_shifted,
-        size=profile.crop_size[:2],
-        n_slices=(*profile.crop_size, profile.n_phantom_slices)[2],
-        seed=seed,
-        shift_strength=shift_strength,
+        out, name, known, settled, seed, device, cases, fingerprint, dataset.notes, grid
     )

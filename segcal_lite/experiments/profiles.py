@@ -1,4 +1,8 @@
-"""The twelve sets of paper B (Table I), and how much is done with them: profiles in 3D."""
+"""How much of a task is done: smoke, laptop or paper; epochs, members, sizes.
+
+A run is one task under one profile. `Profile` is of paper A's networks, of slices or of whole
+volumes; `VolumeProfile` is of paper B's, which see random blocks.
+"""
 
 from dataclasses import dataclass, fields, replace
 
@@ -6,209 +10,11 @@ from .._checks import check_choice, check_count, wrong_input
 from ..data.datasets import task_of
 from ..data.grids import fit_to_crop, settle_grid, survey
 
-CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
-    "smoke": {
-        "prostate_3d": (32, 32, 16),
-        "brain": (112, 112),
-        "heart": (64, 64),
-        "hippocampus": (64, 64),  # the published volumes are cropped to it
-        "prostate": (112, 112),
-        "other": (96, 96),
-    },
-    "laptop": {
-        "prostate_3d": (48, 48, 32),
-        "brain": (160, 160),
-        "prostate": (160, 160),
-        "other": (128, 128),
-    },
-    "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
-}
-COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
-    ("smoke", "prostate_3d"): 3.0,
-    ("laptop", "prostate_3d"): 2.0,
-}
-PROFILES = {
-    "smoke": {
-        "n_epochs": 6,
-        "early_stopping_patience": 6,
-        "batch_size": 4,
-        "n_members": 6,
-        "ensemble_sizes": (1, 2, 3),
-        "n_resamples": 20,
-        "n_dropout_models": 1,
-        "n_passes": 10,
-        "plateau_patience": 4,
-        "n_phantoms": (16, 6, 16, 16),
-        "n_phantom_slices": 8,
-    },
-    "laptop": {
-        "n_epochs": 40,
-        "early_stopping_patience": 20,
-        "plateau_patience": 6,
-        "batch_size": 16,
-        "n_members": 3,
-        "ensemble_sizes": (1,),
-        "n_resamples": 50,
-        "n_dropout_models": 1,
-        "n_phantoms": (40, 10, 50, 50),
-        "n_phantom_slices": 10,
-    },
-    "paper": {
-        "n_epochs": 1000,
-        "early_stopping_patience": 100,
-        "n_members": 100,
-        "ensemble_sizes": (1, 2, 5, 10, 25, 50),
-        "n_resamples": 50,
-        "n_dropout_models": 10,
-        "n_phantoms": (40, 10, 50, 50),
-        "n_phantom_slices": 10,
-    },
-}
-
-VOLUME_PROFILES = {
-    "smoke": {
-        "block_side": 24,
-        "overlap": 6,
-        "n_features": 8,
-        "n_stages": 4,
-        "batch_size": 4,
-        "learning_rate": 0.005,
-        "evaluate_every": 15,
-        "n_flat_to_stop": 3,  # after 15 iterations one flat evaluation says little
-        "n_evaluations": 2,
-        "n_validation_blocks": 8,
-        "n_passes": 3,
-        "most_images": 14,
-        "phantom_side": 28,
-        "phantom_spacing_mm": 3.75,
-    },
-    "laptop": {
-        "block_side": 32,
-        "overlap": 8,
-        "n_stages": 4,
-        "batch_size": 2,
-        "learning_rate": 0.002,
-        "evaluate_every": 200,
-        "n_evaluations": 5,
-        "n_validation_blocks": 16,
-        "most_images": 40,
-        "phantom_side": 56,
-        "phantom_spacing_mm": 1.875,
-    },
-    "paper": {},
-}
 COUNTS = (  # settings of at least 1
-    "block_side",
-    "n_features",
-    "batch_size",
-    "evaluate_every",
-    "n_flat_to_stop",
-    "n_evaluations",
-    "n_validation_blocks",
-    "n_passes",
-    "n_bins",
+    *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
+    *("block_side", "n_features", "evaluate_every", "n_flat_to_stop"),
+    *("n_evaluations", "n_validation_blocks"),
 )
-
-
-@dataclass(frozen=True)
-class VolumeProfile:
-    """How much is done in 3D. Values without a remark in `VOLUME_PROFILES` are B's or its default.
-
-    Attributes
-    ----------
-    name : str
-    block_side, overlap : int
-        Voxels of a cubic block; voxels that neighbouring blocks share at inference.
-    n_features, n_stages : int
-        Channels of the first stage, and so length of the signature; stages of the network.
-    batch_size : int
-        Blocks of a mini-batch; B prints none.
-    learning_rate, rate_factor, fine_tuning_factor : float
-        Adam's first rate; its factor after an evaluation without a smaller loss; the factor of the
-        first rate in every further stage of a chain.
-    evaluate_every, n_flat_to_stop : int
-        Iterations between two evaluations; consecutive ones without a smaller loss that end it.
-    n_evaluations : int
-        Most evaluations of a model of one set; one of n sets may have n times as many, so that all
-        look at a set about equally often. B has no such bound.
-    n_validation_blocks : int
-        Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
-    noise, foreground_share : float
-        As in `blocks.block_transform`; B prints no noise level and draws positions at random.
-    dropout, n_passes : float, int
-        Of the detector by uncertainty, which has its own model.
-    dice_epsilon : float
-        Smoothing of the Dice loss, in voxels; B prints none.
-    n_bins : int
-    most_images : int
-        Phantoms a set: as many as B has images, at most so many.
-    phantom_side, phantom_spacing_mm : int, float
-        Grid of all phantoms.
-    """
-
-    name: str
-    block_side: int = 96
-    overlap: int = 24
-    n_features: int = 14
-    n_stages: int = 5
-    batch_size: int = 2
-    learning_rate: float = 1e-4
-    rate_factor: float = 0.9
-    fine_tuning_factor: float = 0.5
-    evaluate_every: int = 2000
-    n_flat_to_stop: int = 2
-    n_evaluations: int = 1000
-    n_validation_blocks: int = 16
-    noise: float = 0.05
-    foreground_share: float = 0.0
-    dropout: float = 0.1
-    n_passes: int = 10
-    dice_epsilon: float = 1.0
-    n_bins: int = 10
-    most_images: int = 400
-    phantom_side: int = 104
-    phantom_spacing_mm: float = 1.0
-
-
-def get_volume_profile(name, **overrides):
-    """Return the `VolumeProfile` called `name`.
-
-    Parameters
-    ----------
-    name : {"smoke", "laptop", "paper"}
-    **overrides
-        Fields of `VolumeProfile`; ``None`` means as the profile says.
-
-    Returns
-    -------
-    VolumeProfile
-
-    Raises
-    ------
-    ValueError
-        If the profile, a field or a value does not exist or does not fit.
-
-    Examples
-    --------
-    >>> get_volume_profile("paper", n_features=None).n_features
-    14
-    """
-    check_choice("profile", name, tuple(VOLUME_PROFILES))
-    known = tuple(sorted({field.name for field in fields(VolumeProfile)} - {"name"}))
-    for key in overrides:
-        check_choice("profile setting", key, known)
-    given = {key: value for key, value in overrides.items() if value is not None}
-    profile = replace(VolumeProfile(name, **VOLUME_PROFILES[name]), **given)
-    for key in COUNTS:
-        check_count(key, getattr(profile, key))
-    multiple = 2 ** (check_count("n_stages", profile.n_stages, 4) - 1)
-    if profile.block_side % multiple or profile.block_side == multiple:
-        expected = f"a multiple of {multiple}, at least {2 * multiple}"
-        raise wrong_input("block_side", profile.block_side, expected)
-    if not 0 <= profile.overlap < profile.block_side:
-        expected = f"from 0 to below block_side = {profile.block_side}"
-        raise wrong_input("overlap", profile.overlap, expected)
-    return profile
 
 
 @dataclass(frozen=True)
@@ -244,9 +50,6 @@ class Profile:
         Models trained for MC dropout (A leaves their number open); stochastic passes.
     n_bins : int
         Bins of the reliability diagrams; A and B print none.
-    n_phantoms : tuple of four int
-        Phantom patients for training, validation, test and shifted test.
-    n_phantom_slices : int
     """
 
     name: str
@@ -258,8 +61,6 @@ class Profile:
     ensemble_sizes: tuple
     n_resamples: int
     n_dropout_models: int
-    n_phantoms: tuple
-    n_phantom_slices: int
     learning_rate: float = 0.005
     plateau_factor: float = 0.5
     plateau_patience: int = 10
@@ -271,11 +72,154 @@ class Profile:
     n_bins: int = 10
 
 
+CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
+    "smoke": {
+        "prostate_3d": (32, 32, 16),
+        "brain": (112, 112),
+        "heart": (64, 64),
+        "hippocampus": (64, 64),  # the published volumes are cropped to it
+        "prostate": (112, 112),
+        "other": (96, 96),
+    },
+    "laptop": {
+        "prostate_3d": (48, 48, 32),
+        "brain": (160, 160),
+        "prostate": (160, 160),
+        "other": (128, 128),
+    },
+    "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
+}
+COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
+    ("smoke", "prostate_3d"): 3.0,
+    ("laptop", "prostate_3d"): 2.0,
+}
+PROFILES = {
+    "smoke": {
+        "n_epochs": 6,
+        "early_stopping_patience": 6,
+        "batch_size": 4,
+        "n_members": 6,
+        "ensemble_sizes": (1, 2, 3),
+        "n_resamples": 20,
+        "n_dropout_models": 1,
+        "n_passes": 10,
+        "plateau_patience": 4,
+    },
+    "laptop": {
+        "n_epochs": 40,
+        "early_stopping_patience": 20,
+        "plateau_patience": 6,
+        "batch_size": 16,
+        "n_members": 3,
+        "ensemble_sizes": (1,),
+        "n_resamples": 50,
+        "n_dropout_models": 1,
+    },
+    "paper": {
+        "n_epochs": 1000,
+        "early_stopping_patience": 100,
+        "n_members": 100,
+        "ensemble_sizes": (1, 2, 5, 10, 25, 50),
+        "n_resamples": 50,
+        "n_dropout_models": 10,
+    },
+}
+
+
+WHOLE_VOLUMES = {  # what differs where a sample is a volume: fewer in an epoch, two a mini-batch
+    "smoke": {"n_epochs": 12, "n_members": 3, "batch_size": 2},
+    "laptop": {"n_epochs": 60, "n_members": 3, "batch_size": 2},
+    "paper": {"n_epochs": 1000, "n_members": 10, "batch_size": 2},  # A: ten models a loss
+}
+
+
+@dataclass(frozen=True)
+class VolumeProfile:
+    """How much is done in 3D. Values without a remark in `VOLUME_PROFILES` are B's or its default.
+
+    Attributes
+    ----------
+    name : str
+    block_side, overlap : int
+        Voxels of a cubic block; voxels that neighbouring blocks share at inference.
+    n_features, n_stages : int
+        Channels of the first stage, and so length of the signature; stages of the network.
+    batch_size : int
+        Blocks of a mini-batch; B prints none.
+    learning_rate, rate_factor, fine_tuning_factor : float
+        Adam's first rate; its factor after an evaluation without a smaller loss; the factor of the
+        first rate in every further stage of a chain.
+    evaluate_every, n_flat_to_stop : int
+        Iterations between two evaluations; consecutive ones without a smaller loss that end it.
+    n_evaluations : int
+        Most evaluations of a model of one set; one of n sets may have n times as many, so that all
+        look at a set about equally often. B has no such bound.
+    n_validation_blocks : int
+        Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
+    noise, foreground_share : float
+        As in `blocks.block_transform`; B prints no noise level and draws positions at random.
+    dropout, n_passes : float, int
+        Of the detector by uncertainty, which has its own model.
+    dice_epsilon : float
+        Smoothing of the Dice loss, in voxels; B prints none.
+    n_bins : int
+    """
+
+    name: str
+    block_side: int = 96
+    overlap: int = 24
+    n_features: int = 14
+    n_stages: int = 5
+    batch_size: int = 2
+    learning_rate: float = 1e-4
+    rate_factor: float = 0.9
+    fine_tuning_factor: float = 0.5
+    evaluate_every: int = 2000
+    n_flat_to_stop: int = 2
+    n_evaluations: int = 1000
+    n_validation_blocks: int = 16
+    noise: float = 0.05
+    foreground_share: float = 0.0
+    dropout: float = 0.1
+    n_passes: int = 10
+    dice_epsilon: float = 1.0
+    n_bins: int = 10
+
+
+VOLUME_PROFILES = {
+    "smoke": {
+        "block_side": 24,
+        "overlap": 6,
+        "n_features": 8,
+        "n_stages": 4,
+        "batch_size": 4,
+        "learning_rate": 0.005,
+        "evaluate_every": 15,
+        "n_flat_to_stop": 3,  # after 15 iterations one flat evaluation says little
+        "n_evaluations": 2,
+        "n_validation_blocks": 8,
+        "n_passes": 3,
+    },
+    "laptop": {
+        "block_side": 32,
+        "overlap": 8,
+        "n_stages": 4,
+        "batch_size": 2,
+        "learning_rate": 0.002,
+        "evaluate_every": 200,
+        "n_evaluations": 5,
+        "n_validation_blocks": 16,
+    },
+    "paper": {},
+}
+
+
 def task_for_profile(task, profile):
     """Return the task on the voxels that a profile has time for.
 
     Examples
     --------
+    >>> from segcal_lite.data.tasks import TASKS
     >>> task_for_profile(TASKS["prostate_3d"], "smoke").spacing_mm
     (3.0, 3.0, 3.0)
     """
@@ -307,30 +251,21 @@ def get_profile(name, task, **overrides):
 
     Examples
     --------
+    >>> from segcal_lite.data.tasks import TASKS
     >>> get_profile("paper", TASKS["prostate"], n_members=None).crop_size
     (224, 224)
     """
-    check_choice("profile", name, tuple(PROFILES))
-    known = {field.name for field in fields(Profile)} - {"name"}
-    for key in overrides:
-        check_choice("profile setting", key, tuple(sorted(known)))
-    crops = CROP_SIZES[name]
+    crops = CROP_SIZES[check_choice("profile", name, tuple(PROFILES))]
     settings = {"crop_size": crops.get(task.name, crops["other"]), "batch_size": task.batch_size}
-    profile = Profile(name=name, **(settings | PROFILES[name]))
-    given = {key: value for key, value in overrides.items() if value is not None}
-    given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
-    if "n_members" in given and "ensemble_sizes" not in given:
-        largest = max(1, given["n_members"] // 2)
-        given["ensemble_sizes"] = tuple(m for m in profile.ensemble_sizes if m <= largest)
-    profile = replace(profile, **given)
-    _check_profile(profile)
-    return profile
-
-
-def _check_profile(profile):
-    """Refuse counts below 1, sides that the U-Net cannot halve and sweeps larger than the pool."""
-    for name in ("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"):
-        check_count(name, getattr(profile, name))
+    given = _given(Profile, overrides)
+    settings |= PROFILES[name]
+    if len(given.get("crop_size", settings["crop_size"])) == 3:
+        settings |= WHOLE_VOLUMES[name]
+    profile = _checked_counts(Profile(name=name, **(settings | given)))
+    if "ensemble_sizes" not in given:  # at most half of the pool
+        largest = max(1, profile.n_members // 2)
+        sizes = tuple(m for m in profile.ensemble_sizes if m <= largest)
+        profile = replace(profile, ensemble_sizes=sizes)
     multiple = 2 ** (len(profile.widths) - 1)
     if len(profile.crop_size) not in (2, 3) or any(s % multiple for s in profile.crop_size):
         expected = f"two or three multiples of {multiple}"
@@ -339,6 +274,60 @@ def _check_profile(profile):
     if largest > 1 and 2 * largest > profile.n_members:
         expected = f"at most half of n_members = {profile.n_members}"
         raise wrong_input("ensemble_sizes", profile.ensemble_sizes, expected)
+    return profile
+
+
+def get_volume_profile(name, **overrides):
+    """Return the `VolumeProfile` called `name`.
+
+    Parameters
+    ----------
+    name : {"smoke", "laptop", "paper"}
+    **overrides
+        Fields of `VolumeProfile`; ``None`` means as the profile says.
+
+    Returns
+    -------
+    VolumeProfile
+
+    Raises
+    ------
+    ValueError
+        If the profile, a field or a value does not exist or does not fit.
+
+    Examples
+    --------
+    >>> get_volume_profile("paper", n_features=None).n_features
+    14
+    """
+    settings = VOLUME_PROFILES[check_choice("profile", name, tuple(VOLUME_PROFILES))]
+    given = _given(VolumeProfile, overrides)
+    profile = _checked_counts(replace(VolumeProfile(name, **settings), **given))
+    multiple = 2 ** (check_count("n_stages", profile.n_stages, 4) - 1)
+    if profile.block_side % multiple or profile.block_side == multiple:
+        expected = f"a multiple of {multiple}, at least {2 * multiple}"
+        raise wrong_input("block_side", profile.block_side, expected)
+    if not 0 <= profile.overlap < profile.block_side:
+        expected = f"from 0 to below block_side = {profile.block_side}"
+        raise wrong_input("overlap", profile.overlap, expected)
+    return profile
+
+
+def _given(kind, overrides):
+    """The overrides that say something, lists as tuples; names that a profile lacks are refused."""
+    known = tuple(sorted({field.name for field in fields(kind)} - {"name"}))
+    for key in overrides:
+        check_choice("profile setting", key, known)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return given | {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+
+
+def _checked_counts(profile):
+    """Return the profile, or refuse a count below 1."""
+    for name in COUNTS:
+        if hasattr(profile, name):
+            check_count(name, getattr(profile, name))
+    return profile
 
 
 def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):

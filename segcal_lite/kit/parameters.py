@@ -6,7 +6,6 @@ from pathlib import Path
 
 from .._checks import wrong_input
 
-PHANTOM_TASK = "heart"  # of phantoms, where no task is named; data say themselves what they are
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
 NAMES = (  # parameters that are names or paths, or hold some
     *("data", "ood_data", "volumes", "sets", "task", "out"),
@@ -76,7 +75,7 @@ def choose_out(out, data, task, profile):
     """Run folder of a notebook: `out`, else ``$SEGCAL_OUT``, else ``runs/<data>-<task>-<profile>``.
 
     Notebooks with the same data, task and profile so share a folder, and what one has made the
-    next one finds. Without a task it is `PHANTOM_TASK` for phantoms, ``own`` for data.
+    next one finds. Without a task it is ``runs/<data>-<profile>``.
 
     Examples
     --------
@@ -87,5 +86,4 @@ def choose_out(out, data, task, profile):
         return str(out)
     if os.environ.get("SEGCAL_OUT"):
         return os.environ["SEGCAL_OUT"]
-    unnamed = PHANTOM_TASK if str(data) == "phantoms" else "own"
-    return f"runs/{Path(data).name}-{task or unnamed}-{profile}"
+    return "runs/" + "-".join(filter(None, (Path(data).name, task, profile)))

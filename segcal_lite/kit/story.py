@@ -1,5 +1,8 @@
 """What the smoke run must show, as numbers with intervals: the claims a reader can see at once."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +13,7 @@ from ..experiments.one_dataset import open_experiment
 from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ..inference import case_signatures
 from ..report.verdicts import CONTROLS, detector_verdict, doubts, no_conclusion
-from ..runs.folders import read_table
+from ..runs.folders import project_root, read_table
 from ..statistics import linear_regression, logit, paired_interval
 from ..training.models import load_model
 
@@ -169,6 +172,14 @@ def _verdict(row, fitted, inside, unseen):
     return detector_verdict(row["holds"], interval, row["n_in"], row["n_out"], dice, controls)
 
 
+def _write_phantoms(what, run, seed):
+    """Have the script write phantoms into a run folder; return theirs."""
+    folder = run / "phantoms"
+    script = [sys.executable, "-m", "data_scripts.phantoms", what, folder, "--seed", str(seed)]
+    subprocess.run(script, check=True, cwd=project_root())
+    return folder
+
+
 def tell_detection_story(out, seeds, report=print):
     """`detection_rows` for each seed: one smoke run of paper B's trials in a folder of its own.
 
@@ -181,7 +192,9 @@ def tell_detection_story(out, seeds, report=print):
     trials = {title: trial for title, trial in PAPER_TRIALS.items() if trial.with_rivals}
     names, rows = sets_of(trials), []
     for seed in seeds:
-        experiment = open_joint_experiment(out / str(seed), sets=names, seed=seed, report=report)
+        run = out / str(seed)
+        sets = _write_phantoms("sets", run, seed)
+        experiment = open_joint_experiment(run, sets, names, seed=seed, report=report)
         rows += detection_rows(experiment, trials, report)
     return pd.DataFrame(rows)
 
@@ -204,7 +217,9 @@ def tell_story(out, seeds, report=print):
     """
     rows = []
     for seed in seeds:
-        experiment = open_experiment(out / str(seed), seed=seed, report=report)
+        run = out / str(seed)
+        data = _write_phantoms("heart", run, seed)
+        experiment = open_experiment(run, data, "heart", seed=seed, report=report)
         rows.append(story_row(experiment, report))
         report(f"seed {seed}: {rows[-1]['verdict']}")
     return pd.DataFrame(rows)

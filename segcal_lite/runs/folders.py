@@ -253,6 +253,44 @@ def run_lock(folder, name=".lock"):
         yield
 
 
+def enter_run(out, name, identity, device):
+    """Enter a run folder: the first to come writes who it is, who comes later must be the same.
+
+    Parameters
+    ----------
+    out : path
+    name : str
+        Of the file of the identity: several kinds of runs share a folder.
+    identity : dict
+        All that must not change in a run.
+    device : str
+        Kept in ``provenance.json``, with the commits that the run was made at.
+
+    Raises
+    ------
+    ValueError
+        Naming the fields that differ.
+    """
+    with run_lock(out):
+        if (out / name).exists():
+            check_same_settings(out / name, identity)
+        else:
+            write_json(out / name, identity)
+        record_provenance(out / "provenance.json", device)
+
+
+def name_in_run(data, out):
+    """Return how a run calls its data: as given, or by their place in the run folder.
+
+    Examples
+    --------
+    >>> name_in_run("data/ACDC", "runs/acdc"), name_in_run("runs/demo/phantoms", "runs/demo")
+    ('data/ACDC', 'phantoms')
+    """
+    path, out = resolve_path(data), resolve_path(out)
+    return path.relative_to(out).as_posix() if path.is_relative_to(out) else str(data)
+
+
 def provenance(device="cpu"):
     """Return when, from which commit, with what and on what a result was made.
 

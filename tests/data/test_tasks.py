@@ -1,8 +1,8 @@
 import pytest
 
+from data_scripts.phantoms.write import PHANTOM_TASKS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.profiles import PROFILES, get_profile
-from segcal_lite.phantoms import PHANTOM_TASKS
 
 
 @pytest.mark.parametrize("name", PROFILES)

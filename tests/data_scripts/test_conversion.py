@@ -18,9 +18,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from data_scripts import _one_case, chaos, check, pairs
-from data_scripts._face import run_script
-from data_scripts._reading import read_series, turned_like
+from data_scripts import chaos, check, pairs
+from data_scripts.convert import one_case
+from data_scripts.convert.face import run_script
+from data_scripts.convert.reading import read_series, turned_like
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.volumes import Volume
 from segcal_lite.runs.folders import project_root
@@ -146,7 +147,7 @@ def test_a_missing_sequence(tmp_path, capsys):
 
 
 def test_a_full_disk_ends_the_run_and_leaves_whole_cases(source, tmp_path, capsys, monkeypatch):
-    write, n_written = _one_case.write_volume, []
+    write, n_written = one_case.write_volume, []
 
     def write_until_full(path, data, affine):
         n_written.append(path)
@@ -154,7 +155,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_cases(source, tmp_path, capsy
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, data, affine)
 
-    monkeypatch.setattr(_one_case, "write_volume", write_until_full)
+    monkeypatch.setattr(one_case, "write_volume", write_until_full)
     assert run("acdc", source, tmp_path / "out") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert len(n_written) == 6
@@ -167,7 +168,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_cases(source, tmp_path, capsy
 
 
 def test_ctrl_c_between_image_and_label(source, tmp_path, capsys, monkeypatch):
-    write, n_written = _one_case.write_volume, []
+    write, n_written = one_case.write_volume, []
 
     def write_until_interrupted(path, data, affine):
         n_written.append(path)
@@ -175,7 +176,7 @@ def test_ctrl_c_between_image_and_label(source, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         write(path, data, affine)
 
-    monkeypatch.setattr(_one_case, "write_volume", write_until_interrupted)
+    monkeypatch.setattr(one_case, "write_volume", write_until_interrupted)
     assert run("acdc", source, tmp_path / "out") == 130
     assert "the same command goes on" in capsys.readouterr().err
     complete = list(pd.read_csv(tmp_path / "out/cases.csv").case)
@@ -552,7 +553,7 @@ def test_the_contact_sheet_shows_every_segment_that_one_slice_can_show(tmp_path)
     labels[5:9, 5:9, 5] = 1
     labels[10:12, 10:12, 5] = 2
     path = tmp_path / "case.npz"
-    _one_case.save_thumbnail(path, labels, labels, np.diag([-1.0, 1, 3, 1]))
+    one_case.save_thumbnail(path, labels, labels, np.diag([-1.0, 1, 3, 1]))
     with np.load(path) as thumbnail:
         assert set(np.unique(thumbnail["labels"])) == {0, 1, 2}
         assert thumbnail["shows_right"]
@@ -646,7 +647,7 @@ def test_millilitres_are_those_of_the_voxels_true_volume():
     directions = np.array([[1, 0, 0], [0, 1, np.sin(0.017)], [0, 0, np.cos(0.017)]])
     affine = nib.affines.from_matvec(directions @ np.diag([10.0, 10, 10]))
     labels = np.ones((20, 20, 20), np.uint8)
-    record = _one_case.describe_case(labels[None], labels, 1, Volume(labels, affine, Path("a")))
+    record = one_case.describe_case(labels[None], labels, 1, Volume(labels, affine, Path("a")))
     assert record["volumes_ml"] == [round(8000 * np.cos(0.017), 3)]
 
 

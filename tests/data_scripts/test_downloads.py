@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from local_server import served
 
-from data_scripts import _archives, msd
-from data_scripts._archives import unpack
-from data_scripts._downloads import BLOCK_BYTES, Archive, fetch
-from data_scripts._face import run_script
+from data_scripts import msd
+from data_scripts.convert import archives
+from data_scripts.convert.archives import unpack
+from data_scripts.convert.downloads import BLOCK_BYTES, Archive, fetch
+from data_scripts.convert.face import run_script
 
 
 def tar_of(members):
@@ -263,7 +264,7 @@ def test_hostile_zips_are_refused_whole(tmp_path):
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(_archives, "FREE_BYTES", 10_000)
+    monkeypatch.setattr(archives, "FREE_BYTES", 10_000)
     bomb = write(tmp_path / "bomb.zip", zip_of({"zeros": bytes(5_000_000)}))
     with pytest.raises(ValueError, match="5000000 bytes or more in 1 members, expected at most"):
         unpack(bomb, tmp_path / "out")
@@ -274,7 +275,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
         tar.addfile(info, io.BytesIO(bytes(info.size)))
     with pytest.raises(ValueError, match="5000000 bytes or more"):
         unpack(write(tmp_path / "bomb.tar.gz", packed.getvalue()), tmp_path / "out")
-    monkeypatch.setattr(_archives, "LARGEST_COUNT", 2)
+    monkeypatch.setattr(archives, "LARGEST_COUNT", 2)
     many = write(tmp_path / "many.zip", zip_of({str(n): b"" for n in range(3)}))
     with pytest.raises(ValueError, match="in 3 members"):
         unpack(many, tmp_path / "out")

@@ -10,8 +10,8 @@ import numpy as np
 import official_layouts as official
 import pytest
 
-from data_scripts._face import run_script
 from data_scripts.chaos import by_number, classes_of
+from data_scripts.convert.face import run_script
 from segcal_lite.data.datasets import check_case, read_dataset, task_of
 from segcal_lite.data.tasks import TASKS
 

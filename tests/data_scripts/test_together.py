@@ -7,8 +7,8 @@ import official_layouts as official
 import pytest
 
 from data_scripts import acdc, pairs
-from data_scripts._face import run_script
-from data_scripts._together import together
+from data_scripts.convert.face import run_script
+from data_scripts.convert.splits import together
 from segcal_lite.data.datasets import read_dataset
 
 IMAGE = "training/patient{0:03d}/patient{0:03d}_frame01.nii.gz"

@@ -3,7 +3,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from conftest import TINY_SETS, TINY_VOLUMES, write_dataset
+from conftest import TINY_SETS, TINY_VOLUMES, write_dataset, write_tiny_sets
 
 from segcal_lite.experiments.many_sets import JointExperiment, open_joint_experiment
 from segcal_lite.training.plans import chain, dedicated, joint
@@ -70,7 +70,8 @@ def test_scores_are_those_of_the_settings_asked_for(volumes):
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeypatch, n_workers):
     monkeypatch.setattr(JointExperiment, "_n_workers", lambda run, n_tasks: n_workers)
-    run = open_joint_experiment(tmp_path, sets=("liver_ct", "atrium"), **SILENT, **TINY_VOLUMES)
+    sets = write_tiny_sets(tmp_path / "phantoms", ("liver_ct", "atrium"))
+    run = open_joint_experiment(tmp_path, sets, **SILENT, **TINY_VOLUMES)
     plan, lines = chain("liver_ct", "atrium"), []
     stages = plan[:1], plan
     requests = [(stage, False, "atrium", "test", run.scoring()) for stage in stages]
@@ -90,10 +91,11 @@ def test_phantoms_of_a_run_share_one_grid(volumes):
 
 
 def test_other_settings_in_one_folder_are_refused(volumes):
+    sets = volumes.out / "phantoms"
     with pytest.raises(ValueError, match=r"joint.json: found other settings: .*seed = 0"):
-        open_joint_experiment(volumes.out, sets=TINY_SETS, seed=1, **SILENT, **TINY_VOLUMES)
-    with pytest.raises(ValueError, match="set: found 'kidney', expected one of 'cp_younger'"):
-        open_joint_experiment(volumes.out, sets=("kidney",), **SILENT, **TINY_VOLUMES)
+        open_joint_experiment(volumes.out, sets, seed=1, **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="set: found 'kidney', expected one of 'atrium'"):
+        open_joint_experiment(volumes.out, sets, ("kidney",), **SILENT, **TINY_VOLUMES)
     with pytest.raises(ValueError, match="set: found 'spleen', expected one of"):
         volumes.train([dedicated("spleen")])
 
@@ -135,8 +137,8 @@ def test_the_others_go_on_where_a_set_is_left_out(tmp_path):
     assert lines[0] == "left out by name: c4, two"
     with pytest.raises(ValueError, match="joint.json: found other settings: leave_out"):
         open_joint_experiment(out, path, leave_out=["two"], **SILENT, **TINY_VOLUMES)
-    with pytest.raises(ValueError, match="leave_out: found atrium, expected none"):
-        open_joint_experiment(tmp_path, leave_out=["atrium"], **SILENT, **TINY_VOLUMES)
+    with pytest.raises(ValueError, match="leave_out: found kidney, expected sets of"):
+        open_joint_experiment(tmp_path, path, leave_out=["kidney"], **SILENT, **TINY_VOLUMES)
 
 
 def open_with(folder, kept):
@@ -168,6 +170,10 @@ def test_what_the_crop_of_a_set_cuts_is_said_at_each_opening(tmp_path):
     assert any(line.startswith("mine: the crop cuts away") for line in lines)
 
 
-def test_phantoms_have_no_crop(tmp_path):
-    with pytest.raises(ValueError, match="crop_size: found .* since phantoms"):
-        open_joint_experiment(tmp_path, crop_size=(8, 8, 8), **SILENT, **TINY_VOLUMES)
+def test_phantoms_are_cropped_as_any_other_data_with_a_yes(tmp_path):
+    sets = write_tiny_sets(tmp_path / "phantoms", ("liver_ct",))
+    options = {"crop_size": (8, 8, 8), **SILENT, **TINY_VOLUMES}
+    with pytest.raises(ValueError, match="crop_size .*: found the crop cuts away"):
+        open_joint_experiment(tmp_path / "no", sets, **options)
+    run = open_joint_experiment(tmp_path / "yes", sets, cut_foreground=True, **options)
+    assert {case.labels.shape for case in run.cases("liver_ct")} == {(8, 8, 8)}

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_scripts.phantoms.write import write_phantoms
+from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import case_signatures, case_spectrum
 from segcal_lite.kit.story import story_row
@@ -14,7 +16,6 @@ from segcal_lite.spectral import spectral_signature
 from segcal_lite.training.checkpoints import read_history
 
 TINY = {"n_epochs": 1, "n_members": 2, "n_passes": 2, "n_resamples": 3, "widths": (4, 8)}
-TINY |= {"n_phantoms": (2, 2, 2, 2), "n_phantom_slices": 4}
 
 
 def silent(line):
@@ -24,7 +25,8 @@ def silent(line):
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    return open_experiment(out, device="cpu", report=silent, **TINY)
+    write_phantoms(out / "phantoms", TASKS["heart"], 2, 2, 2, 2, n_slices=4)
+    return open_experiment(out, out / "phantoms", "heart", device="cpu", report=silent, **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,8 @@ def scores(experiment):
     return experiment.scores(report=silent)
 
 
-def test_phantoms_are_the_default_and_have_two_domains(experiment):
+def test_phantoms_in_the_run_folder_are_named_by_their_place_and_have_two_domains(experiment):
+    assert experiment.data == "phantoms"
     assert experiment.task.name == "heart"
     assert len(experiment.split("train")) == 2
     assert len(experiment.split("test", "source")) == len(experiment.split("test", "shifted")) == 2
@@ -94,7 +97,9 @@ def test_more_members_reuse_the_trained_ones(experiment, scores):
     before = experiment.members("ce")[1].folder / "weights.safetensors"
     stamp = before.stat().st_mtime_ns
     lines = []
-    more = open_experiment(experiment.out, device="cpu", report=silent, **(TINY | {"n_members": 3}))
+    larger = TINY | {"n_members": 3}
+    data = experiment.out / "phantoms"
+    more = open_experiment(experiment.out, data, "heart", device="cpu", report=silent, **larger)
     more.train(("ce",), report=lines.append)
     assert lines[0] == "3 of 4 models were trained before"
     assert before.stat().st_mtime_ns == stamp
@@ -102,11 +107,12 @@ def test_more_members_reuse_the_trained_ones(experiment, scores):
 
 
 def test_a_run_folder_of_other_settings_is_refused(experiment):
-    with pytest.raises(ValueError, match="phantoms with seed = 0, expected seed = 1"):
-        open_experiment(experiment.out, device="cpu", seed=1, report=silent, **TINY)
+    given = experiment.out, experiment.out / "phantoms", "heart"
+    with pytest.raises(ValueError, match=r"run.json: found other settings: .*seed = 0 \(now 1\)"):
+        open_experiment(*given, device="cpu", seed=1, report=silent, **TINY)
     with pytest.raises(ValueError, match="run.json: found other settings: .*profile = 'smoke'"):
         crop = {"crop_size": (64, 64)}
-        open_experiment(experiment.out, profile="laptop", report=silent, **(TINY | crop))
+        open_experiment(*given, profile="laptop", report=silent, **(TINY | crop))
 
 
 def test_a_dataset_of_ones_own(discs, tmp_path):
@@ -151,7 +157,7 @@ def test_regions_and_ignored_voxels_reach_the_task_and_the_prepared_cases(discs,
 
 def test_an_unknown_task_and_loss_are_refused(tmp_path, experiment):
     with pytest.raises(ValueError, match="task: found 'liver', expected one of 'brain'"):
-        open_experiment(tmp_path, task="liver", report=silent)
+        open_experiment(tmp_path, experiment.out / "phantoms", "liver", report=silent)
     with pytest.raises(ValueError, match="loss: found 'focal'"):
         experiment.members("focal")
 

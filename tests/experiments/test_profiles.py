@@ -1,5 +1,6 @@
 import pytest
 
+from data_scripts.phantoms.folders import AMOUNTS
 from segcal_lite.data.tasks import ORGAN_SETS, organ_task
 from segcal_lite.experiments.profiles import VOLUME_PROFILES, get_volume_profile
 
@@ -8,8 +9,9 @@ from segcal_lite.experiments.profiles import VOLUME_PROFILES, get_volume_profile
 def test_profiles_fit_their_network_and_grid(name):
     profile = get_volume_profile(name)
     assert profile.block_side % 2 ** (profile.n_stages - 1) == 0
-    assert profile.block_side <= profile.phantom_side
-    assert 100 <= profile.phantom_side * profile.phantom_spacing_mm <= 106
+    amount = AMOUNTS[name]
+    assert profile.block_side <= amount.side
+    assert 100 <= amount.side * amount.spacing_mm <= 106
 
 
 def test_the_paper_profile_is_the_papers():
@@ -18,7 +20,7 @@ def test_the_paper_profile_is_the_papers():
     assert (paper.learning_rate, paper.rate_factor, paper.evaluate_every) == (1e-4, 0.9, 2000)
     assert (paper.n_flat_to_stop, paper.fine_tuning_factor) == (2, 0.5)
     assert (paper.dropout, paper.n_passes) == (0.1, 10)
-    assert paper.most_images >= max(organ.n_images for organ in ORGAN_SETS.values())
+    assert AMOUNTS["paper"].most_images >= max(organ.n_images for organ in ORGAN_SETS.values())
 
 
 @pytest.mark.parametrize(("size_mm", "n_slices"), [(1.0, 8), (3.75, 2), (10.0, 1)])

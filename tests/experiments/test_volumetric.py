@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_scripts.phantoms.write import write_phantoms
 from segcal_lite.data.prepared import load_slices, read_prepared
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.one_dataset import open_experiment
@@ -15,7 +16,6 @@ from segcal_lite.training.on_slices import train_model
 TINY = {
     "crop_size": (16, 16, 8),
     "widths": (4, 8),
-    "n_phantoms": (3, 2, 2, 2),
     "n_epochs": 2,
     "n_members": 2,
     "ensemble_sizes": (1,),
@@ -31,7 +31,10 @@ def silent(line):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("volumetric")
-    return open_experiment(out, task="prostate_3d", device="cpu", report=silent, **TINY)
+    task = task_for_profile(TASKS["prostate_3d"], "smoke")
+    write_phantoms(out / "phantoms", task, 3, 2, 2, 2, size=(16, 16), n_slices=8)
+    data = out / "phantoms"
+    return open_experiment(out, data, "prostate_3d", device="cpu", report=silent, **TINY)
 
 
 @pytest.fixture(scope="module")

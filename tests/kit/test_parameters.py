@@ -57,9 +57,9 @@ def test_names_as_text_and_numbers_elsewhere_pass():
 def test_the_run_folder(monkeypatch):
     monkeypatch.delenv("SEGCAL_OUT", raising=False)
     assert choose_out(None, "phantoms", "heart", "smoke") == "runs/phantoms-heart-smoke"
-    assert choose_out(None, "phantoms", None, "smoke") == "runs/phantoms-heart-smoke"
-    assert choose_out(None, "some/Task04/", None, "laptop") == "runs/Task04-own-laptop"
-    assert choose_out(None, "some/phantoms", None, "laptop") == "runs/phantoms-own-laptop"
+    assert choose_out(None, "phantoms", None, "smoke") == "runs/phantoms-smoke"
+    assert choose_out(None, "some/Task04/", None, "laptop") == "runs/Task04-laptop"
+    assert choose_out(None, "some/phantoms", None, "laptop") == "runs/phantoms-laptop"
     monkeypatch.setenv("SEGCAL_OUT", "runs/fresh")
     assert choose_out(None, "phantoms", "heart", "smoke") == "runs/fresh"
     assert choose_out("mine", "phantoms", "heart", "smoke") == "mine"

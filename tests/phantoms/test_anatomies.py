@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from segcal_lite.anatomies import draw_anatomy
+from data_scripts.phantoms.anatomies import draw_anatomy
+from data_scripts.phantoms.shapes import Boundary, StarShape
 from segcal_lite.data.tasks import TASKS
-from segcal_lite.shapes import Boundary, StarShape
 
 TASK_NAMES = ("brain", "heart", "prostate")
 ELLIPSE = StarShape((10.0, -5.0, 2.0), (6.0, 3.0), 8.0, angle=np.pi / 6)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
-from segcal_lite.anatomies import draw_anatomy
-from segcal_lite.annotators import annotate, posterior, smooth_field
+from data_scripts.phantoms.anatomies import draw_anatomy
+from data_scripts.phantoms.annotators import annotate, posterior, smooth_field
 
 SPACING_MM = (2.0, 2.0, 8.0)
 BOUNDARIES = {  # distances and spreads of one row of voxels, two boundaries

@@ -4,10 +4,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from data_scripts.phantoms.draw import make_organ_phantom
+from data_scripts.phantoms.looks import ORGAN_LOOKS
+from data_scripts.phantoms.organ_anatomies import draw_organ
+from data_scripts.phantoms.write import write_organ_phantoms
 from segcal_lite.data.tasks import EIGHT_SETS, ORGAN_SETS, OTHER_ORGANS, THREE_AGES
-from segcal_lite.organ_anatomies import draw_organ
-from segcal_lite.organ_looks import ORGAN_LOOKS
-from segcal_lite.organ_phantoms import make_organ_phantom, write_organ_phantoms
 
 NAMES = tuple(ORGAN_SETS)
 COARSE = {"side": 24, "spacing_mm": 4.5}

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from data_scripts.phantoms.anatomies import draw_anatomy
+from data_scripts.phantoms.annotators import smooth_field
+from data_scripts.phantoms.draw import make_phantom
+from data_scripts.phantoms.shapes import Layer, StarShape
+from data_scripts.phantoms.write import PHANTOM_TASKS, write_phantoms
 from segcal_lite import looks, phantom_cases, phantom_files, pictures
-from segcal_lite.anatomies import draw_anatomy
-from segcal_lite.annotators import smooth_field
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.tasks import TASKS
-from segcal_lite.phantoms import PHANTOM_TASKS, make_phantom, write_phantoms
-from segcal_lite.shapes import Layer, StarShape
 
 SIZES = {"brain": (112, 112), "heart": (64, 64), "prostate": (112, 112)}
 SMALL = {"n_train": 2, "n_validation": 1, "n_test": 1, "n_shifted": 2, "size": (20, 16)}

@@ -17,9 +17,9 @@ from segcal_lite.data.splits import check_unique
 from segcal_lite.runs.folders import check_same_settings, run_lock, write_json
 from segcal_lite.runs.processes import spawn_context
 
-from ._one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
-from ._tables import write_tables
-from ._together import together
+from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
+from .report import write_tables
+from .splits import together
 
 CONVERSION = 1  # raised when the same source would give other volumes
 SETTINGS = "conversion.json"
@@ -32,7 +32,7 @@ def convert(found, read, dest, workers=1, report=print):
 
     Parameters
     ----------
-    found : _cases.Found
+    found : cases.Found
     read : callable
         Of one case: its images and label; importable, for it goes to other processes.
     dest : Path

@@ -8,7 +8,7 @@ from pathlib import Path
 from segcal_lite._checks import wrong_input
 from segcal_lite.runs.folders import run_lock
 
-from ._archives import unpack
+from .archives import unpack
 
 SECONDS_TO_WAIT = 60
 BLOCK_BYTES = 2**16  # what is lost at most when a connection breaks off

@@ -12,13 +12,13 @@ from pathlib import Path
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import SPLITS
 
-from ._archives import unpack
-from ._conversion import complete_cases, convert, with_kept_splits
-from ._downloads import fetch
-from ._one_case import RECORDS
-from ._reading import read_case
-from ._report import summary_lines, write_contact_sheet
-from ._together import together
+from .archives import unpack
+from .conversion import complete_cases, convert, with_kept_splits
+from .downloads import fetch
+from .one_case import RECORDS
+from .reading import read_case
+from .report import summary_lines, write_contact_sheet
+from .splits import together
 
 RUNNING = ("workers", "dry_run", "download", "mirror", "checksum")  # the scripts' own are others
 WORKERS = "processes, each with one case in memory (default: one a core)"
@@ -65,10 +65,10 @@ def _run(script, source, dest, running, options):
     return _convert_and_report(found, reader, dest, running["workers"])
 
 
-def said_in_one_sentence(action, *arguments):
+def said_in_one_sentence(action, *arguments, **options):
     """Call `action`; return its exit status, or print what went wrong and return another."""
     try:
-        return action(*arguments)
+        return action(*arguments, **options)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -27,9 +27,9 @@ def convert_case(read, case, found, dest):
     Parameters
     ----------
     read : callable
-        `_reading.read_case` or a script's own.
-    case : _cases.SourceCase
-    found : _cases.Found
+        `reading.read_case` or a script's own.
+    case : cases.SourceCase
+    found : cases.Found
     dest : Path
 
     Raises

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ._checks import check_choice
+from segcal_lite._checks import check_choice
+
 from .shapes import Anatomy, Boundary, Layer, StarShape
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft
 from scipy.special import ndtr
 
-from ._checks import check_finite, check_spacing, wrong_input
+from segcal_lite._checks import check_finite, check_spacing, wrong_input
 
 
 def smooth_field(shape, spacing_mm, correlation_mm, rng):

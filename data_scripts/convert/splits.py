@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from segcal_lite.data.other_formats import voxel_files
-from segcal_lite.data.splits import SPLITS, join_patients, same_images
+from segcal_lite.data.splits import SPLITS, join_patients, same_images, split_by_patient
 
 
 def together(found, records):
@@ -15,13 +15,13 @@ def together(found, records):
 
     Parameters
     ----------
-    found : _cases.Found
+    found : cases.Found
     records : dict of dict
-        Of the complete cases, as `_conversion.complete_cases` returns them.
+        Of the complete cases, as `conversion.complete_cases` returns them.
 
     Returns
     -------
-    found : _cases.Found
+    found : cases.Found
         With the new splits, or as it was if the splits were given.
     lines : list of str
         A sentence for each patient who moved.
@@ -56,3 +56,36 @@ def _files(case):
     for entry in case.images:
         flat += entry if isinstance(entry, tuple) else [entry]
     return [path for file in flat for path in voxel_files(file) or (file,)]
+
+
+COUNTS_OF_B = (60, 10, 30)  # B tests on 30 %; how it divides the rest is not printed
+
+
+def drawn(cases, counts, seed):
+    """Return the split of each patient, drawn in the proportions `counts`.
+
+    Every patient counts, also one that cannot be converted.
+    """
+    return split_by_patient([case.patient for case in cases], counts, seed)
+
+
+def drawn_in_groups(cases, counts, seed):
+    """As `drawn`, in each group of patients by itself; in one draw if a group is too small.
+
+    Patients without a group (their files do not say) take part in no group's draw.
+    """
+    groups = {}
+    for case in cases:
+        groups.setdefault(case.group, set()).add(case.patient)
+    unknown = groups.pop("", set())
+    if not groups or min(map(len, groups.values())) < len(counts):
+        return drawn(cases, counts, seed)
+    split_of = dict.fromkeys(unknown, SPLITS[0])
+    for index, patients in enumerate(groups.values()):
+        split_of |= split_by_patient(sorted(patients), counts, seed + index)
+    return split_of
+
+
+def all_test(cases):
+    """Return the split that only tests: for a set that shows what a model has never seen."""
+    return {case.patient: "test" for case in cases}

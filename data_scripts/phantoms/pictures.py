@@ -39,8 +39,8 @@ def take_picture(look, layers, axes_mm, spacing_mm, shift_strength, rng):
 
     Examples
     --------
-    >>> from segcal_lite.looks import SOURCE
-    >>> from segcal_lite.shapes import Layer, StarShape
+    >>> from data_scripts.phantoms.looks import SOURCE
+    >>> from data_scripts.phantoms.shapes import Layer, StarShape
     >>> disc = Layer("LV blood", StarShape((0.0, 0.0, 0.0), (6.0, 6.0)))
     >>> axes_mm = np.arange(-9.0, 10, 2), np.arange(-9.0, 10, 2), np.zeros(1)
     >>> rng = np.random.default_rng(0)

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ._checks import check_choice
+from segcal_lite._checks import check_choice
+
 from .anatomies import disc, draw_anatomy, waves
-from .organ_looks import ORGAN_LOOKS
+from .looks import ORGAN_LOOKS
 from .shapes import Anatomy, Boundary, Layer, StarShape
 
 FOLDS = {  # mean radius in mm, orders of the folds, their amplitude, thickness of the plate in mm

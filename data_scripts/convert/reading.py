@@ -21,7 +21,7 @@ def read_case(case):
 
     Parameters
     ----------
-    case : _cases.SourceCase
+    case : cases.SourceCase
 
     Returns
     -------

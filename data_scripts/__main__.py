@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 SCRIPTS = (
+    "phantoms",
     "brats2017",
     "acdc",
     "prostatex",

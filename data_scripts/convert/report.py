@@ -1,4 +1,4 @@
-"""What a conversion did: a few lines of text, and a contact sheet with contours to look at."""
+"""What a conversion did: lines of text, tables, and a contact sheet with contours to look at."""
 
 from pathlib import Path
 

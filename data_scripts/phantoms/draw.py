@@ -1,4 +1,10 @@
-"""One synthetic case: shape, annotation and picture of a patient on a grid."""
+"""One synthetic case: shape, annotation and picture of a patient on a grid.
+
+A true shape is drawn (`anatomies`), an annotator labels it with displaced boundaries
+(`annotators`), and a picture of it is taken (`pictures`) in the look of a domain (`looks`). The
+posterior belongs to the label's rule at the middle of each slice; the picture shows the average
+over the slice's thickness, as scanners do.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,12 +12,13 @@ from numbers import Real
 
 import numpy as np
 
-from data_scripts.phantoms.anatomies import draw_anatomy
-from data_scripts.phantoms.annotators import annotate, posterior
-from data_scripts.phantoms.looks import ORGAN_LOOKS, SHIFTED, SOURCE, mixed_look
-from data_scripts.phantoms.organ_anatomies import draw_organ
-from data_scripts.phantoms.pictures import take_picture
 from segcal_lite._checks import check_choice, check_count, wrong_input
+
+from .anatomies import draw_anatomy
+from .annotators import annotate, posterior
+from .looks import ORGAN_LOOKS, SHIFTED, SOURCE, mixed_look
+from .organ_anatomies import draw_organ
+from .pictures import take_picture
 
 SLICE_THICKNESS_MM = {"heart": 8.0, "prostate": 3.6}  # where the task leaves it open
 

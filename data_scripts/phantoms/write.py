@@ -1,18 +1,20 @@
-"""Phantoms on disk: a dataset in the common layout that is there whole or not at all."""
+"""Phantoms on disk: a dataset in the common layout that is there whole or not at all.
+
+Patients of paper A's tasks come in two domains: the second shows shapes and labels of the same
+kind in another look. Paper B's sets have one organ each, all on one grid.
+"""
 
 import json
 from pathlib import Path
 from zlib import crc32
 
-from data_scripts.phantoms.draw import _check_grid, make_organ_phantom, make_phantom
 from segcal_lite._checks import check_count, wrong_input
-from segcal_lite.data.splits import split_counts
+from segcal_lite.data.splits import SPLITS, split_counts
 from segcal_lite.data.volumes import write_volume
 from segcal_lite.runs.folders import as_json_values, read_json, written_aside
 
-SPLIT_NAMES = ("train", "validation", "test")
+from .draw import _check_grid, make_organ_phantom, make_phantom
 
-PHANTOM_TASKS = ("brain", "heart", "prostate")  # those whose anatomy can be drawn, also as NAME_3d
 MODEL_VERSION = 1  # raised when the same settings would give other cases
 GROUPS = (("source", "train"), ("source", "validation"), ("source", "test"), ("shifted", "test"))
 
@@ -223,7 +225,7 @@ def write_organ_phantoms(
         "strength": strength,
     }
     counts = split_counts(task.split, n_images)
-    splits = [name for name, n in zip(SPLIT_NAMES, counts, strict=True) for _ in range(n)]
+    splits = [name for name, n in zip(SPLITS, counts, strict=True) for _ in range(n)]
 
     def draw_cases():
         for index, split in enumerate(splits):

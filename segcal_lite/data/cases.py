@@ -1,4 +1,4 @@
-"""What a dataset is, a tuple of cases, and the checked arrays of one case."""
+"""What a dataset is, which cases it has, and the checked arrays of one case."""
 
 import hashlib
 import json

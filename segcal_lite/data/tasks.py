@@ -1,8 +1,4 @@
-"""Every setting of a task and of a profile, as frozen dataclasses.
-
-A *task* is what is segmented: channels, segments, voxel size, class weights. A *profile* is how
-much of it is done: epochs, members, sizes. A run is one task under one profile.
-"""
+"""What is segmented, and how the papers prepare it: tasks of A, and the twelve sets of B."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,14 @@
 """What a notebook opens: one dataset with its members, or many sets with their plans."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "many_sets": ["JointExperiment", "open_joint_experiment"],
+        "one_dataset": ["Experiment", "open_experiment"],
+        "profiles": ["get_profile", "get_volume_profile"],
+        "trials": ["PAPER_TRIALS", "Trial", "describe_scores", "describe_trials", "sets_of"],
+        "volume_scores": ["LAST", "probability_metrics", "score_volume", "shuffle_weights"],
+    },
+)

@@ -1,1 +1,43 @@
 """Scores as tables, verdicts and figures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "overlays": [
+            "plot_overlay",
+            "plot_overlay_grid",
+            "plot_probability_histogram",
+            "plot_reliability_diagrams",
+        ],
+        "plotting": [
+            "DOMAIN_COLOURS",
+            "LOSS_COLOURS",
+            "METHODS",
+            "NAMES",
+            "plot_against_ensemble_size",
+            "plot_auc_against_strength",
+            "plot_calibration_summary",
+            "plot_ece_against_bins",
+            "plot_entropy_against_dice",
+            "plot_nll_against_eps",
+            "plot_oodm_histograms",
+            "plot_signatures",
+            "plot_training_curves",
+            "use_style",
+        ],
+        "summaries": ["mark_best", "summarise"],
+        "verdicts": [
+            "CONTROLS",
+            "LEAST_TEST_CASES",
+            "detector_verdict",
+            "dice_of_present",
+            "doubts",
+            "false_alarms",
+            "no_conclusion",
+            "verdict",
+            "write_verdicts",
+        ],
+    },
+)

@@ -1,0 +1,46 @@
+"""What is loaded when: a worker of slices needs no MONAI, a room's face needs nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+import segcal_lite.data
+import segcal_lite.experiments
+import segcal_lite.report
+import segcal_lite.runs
+import segcal_lite.training
+from segcal_lite.runs.folders import project_root
+
+ROOMS = (
+    *(segcal_lite.data, segcal_lite.training, segcal_lite.experiments),
+    *(segcal_lite.report, segcal_lite.runs),
+)
+
+
+def loaded_by(statement, python=(sys.executable,)):
+    """Names of the modules that a fresh Python has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    told = subprocess.run(
+        [*python, "-c", code], cwd=project_root(), capture_output=True, text=True, check=True
+    )
+    return set(told.stdout.split())
+
+
+def test_a_worker_that_trains_or_scores_slices_loads_no_monai():
+    modules = (
+        "training.members, segcal_lite.training.on_slices, segcal_lite.experiments.case_scores"
+    )
+    assert "monai" not in loaded_by(f"import segcal_lite.{modules}")
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
+def test_a_rooms_face_hands_on_what_it_names_and_loads_it_when_asked(room):
+    assert room.__all__ and all(getattr(room, name) is not None for name in room.__all__)
+    assert set(dir(room)) >= set(room.__all__)
+    assert not {"torch", "monai", "pandas", "matplotlib"} & loaded_by(f"import {room.__name__}")
+
+
+def test_the_command_line_tells_its_commands_before_anything_is_installed():
+    loaded = loaded_by("import segcal_lite.kit.environment", (sys.executable, "-S"))
+    assert "numpy" not in loaded and "lazy_loader" not in loaded

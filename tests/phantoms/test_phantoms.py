@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from data_scripts.phantoms import draw, looks, pictures, write
 from data_scripts.phantoms.anatomies import draw_anatomy
 from data_scripts.phantoms.annotators import smooth_field
 from data_scripts.phantoms.draw import make_phantom
 from data_scripts.phantoms.shapes import Layer, StarShape
-from data_scripts.phantoms.write import PHANTOM_TASKS, write_phantoms
-from segcal_lite import looks, phantom_cases, phantom_files, pictures
+from data_scripts.phantoms.write import write_phantoms
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.tasks import TASKS
 
@@ -30,10 +30,10 @@ def without_pictures(monkeypatch):
     def blank(task_name, layers, axes_mm, spacing_mm, shift_strength, rng):
         return np.zeros((1, *map(len, axes_mm)), dtype=np.float32)
 
-    monkeypatch.setattr(phantom_cases, "take_picture", blank)
+    monkeypatch.setattr(draw, "take_picture", blank)
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_shapes_types_and_geometry(name):
     task = TASKS[name]
     case = make_phantom(task, 0, size=(24, 20), n_slices=3)
@@ -52,7 +52,7 @@ def test_shapes_types_and_geometry(name):
     np.testing.assert_allclose(case.affine @ [11.5, 9.5, 1, 1], [0, 0, 0, 1], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_the_seed_decides_everything(name):
     first, again, other = (make_phantom(TASKS[name], s, size=(32, 32)) for s in (4, 4, 5))
     for field in ("image", "labels", "posterior"):
@@ -61,7 +61,7 @@ def test_the_seed_decides_everything(name):
     assert np.any(first.image != other.image)
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_only_the_picture_changes_with_the_strength_and_it_does_so_gradually(name):
     source, *shifted = (
         make_phantom(TASKS[name], 1, s, SIZES[name], 4) for s in (0.0, 0.001, 0.25, 0.5, 1.0)
@@ -76,7 +76,7 @@ def test_only_the_picture_changes_with_the_strength_and_it_does_so_gradually(nam
     assert change[-1] > 0.05  # a tenth of a tissue's brightness, or about that
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_strength_0_is_the_source_bit_for_bit(name, monkeypatch):
     source = make_phantom(TASKS[name], 2, size=(32, 32))
     strange = replace(looks.SHIFTED[name], noise=9.0, blur_mm=30.0, near_field=50.0)
@@ -87,7 +87,7 @@ def test_strength_0_is_the_source_bit_for_bit(name, monkeypatch):
     assert np.any(source.image != make_phantom(TASKS[name], 2, 0.5, size=(32, 32)).image)
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_a_larger_grid_shows_the_same_shape_with_more_around_it(name, without_pictures):
     small = make_phantom(TASKS[name], 3, size=(40, 30), n_slices=4).posterior
     large = make_phantom(TASKS[name], 3, size=(64, 64), n_slices=8).posterior
@@ -97,9 +97,9 @@ def test_a_larger_grid_shows_the_same_shape_with_more_around_it(name, without_pi
 def test_shape_labels_and_picture_have_streams_of_their_own(monkeypatch):
     before = make_phantom(TASKS["heart"], 6, size=(24, 24))
     with monkeypatch.context() as patch:
-        patch.setattr(phantom_cases, "annotate", lambda *a: np.zeros((24, 24, 8), np.uint8))
+        patch.setattr(draw, "annotate", lambda *a: np.zeros((24, 24, 8), np.uint8))
         other_labels = make_phantom(TASKS["heart"], 6, size=(24, 24))
-    monkeypatch.setattr(phantom_cases, "take_picture", lambda *a: None)
+    monkeypatch.setattr(draw, "take_picture", lambda *a: None)
     no_picture = make_phantom(TASKS["heart"], 6, size=(24, 24))
     np.testing.assert_array_equal(before.image, other_labels.image)
     np.testing.assert_array_equal(before.posterior, other_labels.posterior)
@@ -114,9 +114,9 @@ PLAUSIBLE_ML = {  # by label; a tumour and a gland are cut by the eight slices
 }
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_every_class_is_in_every_case_in_a_plausible_volume(name, without_pictures, monkeypatch):
-    monkeypatch.setattr(phantom_cases, "posterior", lambda *a: np.zeros(1))  # not looked at here
+    monkeypatch.setattr(draw, "posterior", lambda *a: np.zeros(1))  # not looked at here
     size = {"brain": (84, 84), "heart": (64, 64), "prostate": (92, 92)}[name]
     for seed in range(50):
         case = make_phantom(TASKS[name], seed, size=size)
@@ -135,7 +135,7 @@ def test_labels_agree_with_the_posterior_far_from_boundaries(without_pictures):
     assert 0.2 < np.mean(case.labels[unsure] == most_probable[unsure]) < 0.8
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_every_tissue_of_an_anatomy_has_a_brightness_in_both_domains(name):
     used = {x.tissue for seed in range(10) for x in draw_anatomy(name, _rng(seed)).layers}
     for of_domain in (looks.SOURCE, looks.SHIFTED):
@@ -236,7 +236,7 @@ def test_the_coil_is_dark_inside_and_bright_nearby():
     assert gap[1][1] < 0.25 * gap[0][1]
 
 
-@pytest.mark.parametrize("name", PHANTOM_TASKS)
+@pytest.mark.parametrize("name", SIZES)
 def test_picture_shows_the_shape_within_the_noise(name):
     """Pictures of the source domain carry the boundary: brightness follows the posterior."""
     case = make_phantom(TASKS[name], 3, 0.0, SIZES[name], 4)
@@ -336,7 +336,7 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(phantom_files, "_write_case", stop)
+    monkeypatch.setattr(write, "_write_case", stop)
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(tmp_path / "heart", TASKS["heart"], **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -350,7 +350,7 @@ def test_two_writers_of_the_same_phantoms_agree(tmp_path, monkeypatch):
         shutil.copytree(other, aside)
         shutil.copytree(other, folder)  # the other process finishes first
 
-    monkeypatch.setattr(phantom_files, "_write_dataset", slower)
+    monkeypatch.setattr(write, "_write_dataset", slower)
     assert write_phantoms(folder, TASKS["heart"], **SMALL) == folder
     assert sorted(p.name for p in tmp_path.iterdir()) == ["heart", "other"]
 

@@ -25,7 +25,7 @@ def class_logits_of(model, images, loss, n_classes=None):
     ----------
     model : torch.nn.Module
         If it has the attributes ``n_label_classes`` and ``n_regions``, they say what its outputs
-        are: those of `training_settings.build_model` have.
+        are: those of `segcal_lite.training.models.build_model` have.
     images : tensor, shape (B, C, *S)
     loss, n_classes
         As in `predict_logits`.

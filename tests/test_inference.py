@@ -209,6 +209,7 @@ def test_a_loaded_model_predicts_as_the_trained_one(prepared, settings, tmp_path
     model, loaded = load_model(tmp_path, "cpu")
     assert not model.training
     assert (loaded.loss, loaded.seed) == ("ce", 0)
+    assert loaded == settings("ce")
     case = read_prepared(prepared[2])[0]
     assert np.array_equal(
         predict_case(model, case.image, "ce"),

@@ -155,7 +155,8 @@ def test_the_schedule_is_the_papers(volumes, settings, tmp_path):
 def test_the_weights_of_the_smallest_validation_loss_are_kept(volumes, settings, tmp_path):
     chosen = settings(dedicated("atrium"), n_evaluations=6, n_flat_to_stop=100, learning_rate=0.05)
     history = train(volumes, tmp_path / "model", chosen)
-    model, _ = load_model(tmp_path / "model", "cpu")
+    model, loaded = load_model(tmp_path / "model", "cpu")
+    assert loaded == chosen
     run = BlockTraining(tmp_path / "other", volumes.sets, chosen, None, CPU)
     run.model.load_state_dict(model.state_dict())
     best = run._validation_loss("atrium")

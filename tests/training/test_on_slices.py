@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from segcal_lite.data.prepared import load_slices, read_prepared
 from segcal_lite.losses import training_loss
-from segcal_lite.runs.folders import write_json
+from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import read_history
-from segcal_lite.training.models import TrainingSettings, build_model
+from segcal_lite.training.models import TrainingSettings, build_model, load_model
 from segcal_lite.training.on_slices import SliceTraining, train_model, validation_dice
 
 TRAIN_IN_A_PROCESS = """
@@ -113,6 +113,14 @@ def test_other_settings_are_refused_naming_the_fields(prepared, settings, tmp_pa
     train_model(tmp_path, prepared[2], settings(n_epochs=1), "cpu")
     with pytest.raises(ValueError, match=r"n_epochs = 1 \(now 2\).*seed = 0 \(now 5\)"):
         train_model(tmp_path, prepared[2], settings(n_epochs=2, seed=5), "cpu")
+
+
+def test_settings_are_known_by_their_names_in_any_order(prepared, settings, tmp_path):
+    train_model(tmp_path, prepared[2], settings(), "cpu")
+    stored = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", dict(reversed(stored.items())))
+    assert load_model(tmp_path, "cpu")[1] == settings()
+    train_model(tmp_path, prepared[2], settings(), "cpu")  # not refused
 
 
 def test_the_best_validation_dice_is_what_is_kept(prepared, settings, tmp_path):

@@ -1,4 +1,10 @@
-"""A volume in, class probabilities out: plain, with MC dropout, and the features behind them."""
+"""A volume in, class probabilities out: at once, by MC dropout, and the features behind them.
+
+A 2D network sees one slice after another, a 3D network the whole volume: `predict_case`. Paper A
+(section VI.C) averages stochastic passes: `mc_dropout_passes`. Paper B (section III.D) wants the
+spectral signature of the last feature map: `case_signatures`. Volumes that are too large for one
+pass go block by block through `segcal_lite.sliding_window`.
+"""
 
 import warnings
 from contextlib import contextmanager
@@ -18,25 +24,9 @@ DROPOUT_LAYERS = (
 )
 
 
-def class_logits_of(model, images, loss, n_classes=None):
-    """Class logits of a mini-batch, the number of outputs checked where K is known.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        If it has the attributes ``n_label_classes`` and ``n_regions``, they say what its outputs
-        are: those of `training_settings.build_model` have.
-    images : tensor, shape (B, C, *S)
-    loss, n_classes
-        As in `predict_logits`.
-
-    Returns
-    -------
-    tensor, as `segcal_lite.losses.class_logits`
-    """
-    if n_classes is None:
-        n_classes = getattr(model, "n_label_classes", None)
-    return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
+def predict_case(model, image, loss, n_classes=None):
+    """Class probabilities of one volume, float32, shape and arguments as in `predict_logits`."""
+    return softmax(predict_logits(model, image, loss, n_classes))
 
 
 @torch.no_grad()
@@ -77,6 +67,27 @@ def predict_logits(model, image, loss, n_classes=None):
     return np.ascontiguousarray(logits.numpy())
 
 
+def class_logits_of(model, images, loss, n_classes=None):
+    """Class logits of a mini-batch, the number of outputs checked where K is known.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        If it has the attributes ``n_label_classes`` and ``n_regions``, they say what its outputs
+        are: those of `segcal_lite.training.models.build_model` have.
+    images : tensor, shape (B, C, *S)
+    loss, n_classes
+        As in `predict_logits`.
+
+    Returns
+    -------
+    tensor, as `segcal_lite.losses.class_logits`
+    """
+    if n_classes is None:
+        n_classes = getattr(model, "n_label_classes", None)
+    return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
+
+
 def softmax(logits):
     """Softmax over the first axis, float32 in and out.
 
@@ -88,29 +99,33 @@ def softmax(logits):
     return torch.from_numpy(np.asarray(logits)).softmax(dim=0).numpy()
 
 
-def predict_case(model, image, loss, n_classes=None):
-    """Class probabilities of one volume, float32, shape and arguments as in `predict_logits`."""
-    return softmax(predict_logits(model, image, loss, n_classes))
+def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
+    """Yield the class probabilities of each stochastic pass over one volume.
 
+    Paper A takes the mean of 50 (section VI.C): ``mean_probability(mc_dropout_passes(...))``.
 
-@contextmanager
-def dropout_switched_on(model):
-    """Let only the dropout layers of `model` act as in training; batch normalisation does not.
+    Parameters
+    ----------
+    model, image, loss, n_classes
+        As in `predict_logits`; `model` has dropout layers, of any of PyTorch's kinds. Dropout that
+        it calls as a function (``torch.nn.functional.dropout``) cannot be switched on.
+    n_passes : int
+    seed : int
+        Of the dropout masks.
 
-    All of PyTorch's kinds count, with a probability above 0. Dropout that ``forward`` calls as a
-    function is no layer: it cannot be seen, nor switched on.
+    Yields
+    ------
+    array, float32, shape (K, X, Y, Z), or (2, R, X, Y, Z) for overlapping regions
+        With a warning if the first two are equal.
+
+    Raises
+    ------
+    ValueError
+        If no dropout layer has a probability above 0, or as in `predict_logits`.
     """
-    layers = [m for m in model.modules() if isinstance(m, DROPOUT_LAYERS) and m.p > 0]
-    if not layers:
-        found = "no dropout layer with p above 0 (dropout called as a function cannot be seen)"
-        raise wrong_input("model", found, "a model trained with dropout layers")
-    try:
-        for layer in layers:
-            layer.train()
-        yield
-    finally:
-        for layer in layers:
-            layer.eval()
+    return stochastic_passes(
+        model, lambda: predict_case(model, image, loss, n_classes), n_passes, seed
+    )
 
 
 def stochastic_passes(model, predict, n_passes, seed):
@@ -146,33 +161,77 @@ def stochastic_passes(model, predict, n_passes, seed):
                 yield probs
 
 
-def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
-    """Yield the class probabilities of each stochastic pass over one volume.
+@contextmanager
+def dropout_switched_on(model):
+    """Let only the dropout layers of `model` act as in training; batch normalisation does not.
 
-    Paper A takes the mean of 50 (section VI.C): ``mean_probability(mc_dropout_passes(...))``.
+    All of PyTorch's kinds count, with a probability above 0. Dropout that ``forward`` calls as a
+    function is no layer: it cannot be seen, nor switched on.
+    """
+    layers = [m for m in model.modules() if isinstance(m, DROPOUT_LAYERS) and m.p > 0]
+    if not layers:
+        found = "no dropout layer with p above 0 (dropout called as a function cannot be seen)"
+        raise wrong_input("model", found, "a model trained with dropout layers")
+    try:
+        for layer in layers:
+            layer.train()
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()
+
+
+def case_signatures(
+    model, cases, loss, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False
+):
+    """Spectral signatures of many cases, paper B, section III.D.
 
     Parameters
     ----------
-    model, image, loss, n_classes
-        As in `predict_logits`; `model` has dropout layers, of any of PyTorch's kinds. Dropout that
-        it calls as a function (``torch.nn.functional.dropout``) cannot be switched on.
-    n_passes : int
-    seed : int
-        Of the dropout masks.
+    model, loss
+        As in `case_spectrum`.
+    cases : list of PreparedCase
+    relative_epsilon, divide_by_sqrt_voxels
+        As in `segcal_lite.spectral.spectral_signature`.
 
-    Yields
-    ------
-    array, float32, shape (K, X, Y, Z), or (2, R, X, Y, Z) for overlapping regions
-        With a warning if the first two are equal.
-
-    Raises
-    ------
-    ValueError
-        If no dropout layer has a probability above 0, or as in `predict_logits`.
+    Returns
+    -------
+    array, float64, shape (n_cases, r)
+        r is the number of channels; singular values in descending order.
     """
-    return stochastic_passes(
-        model, lambda: predict_case(model, image, loss, n_classes), n_passes, seed
+    return np.stack(
+        [
+            case_spectrum(model, case, loss).signature(relative_epsilon, divide_by_sqrt_voxels)
+            for case in cases
+        ]
     )
+
+
+def case_spectrum(model, case, loss):
+    """Sums for the spectrum of one case's last feature map; padding is left out.
+
+    Paper B takes the map in front of the 1 x 1 x 1 output. Here that is the outermost block of the
+    decoder: as many channels as the first encoder block, full resolution, every slice once.
+
+    Parameters
+    ----------
+    model : UNet or ResidualUNet
+    case : segcal_lite.data.prepared.PreparedCase
+    loss : {"ce", "dice", "ce_dice"}
+
+    Returns
+    -------
+    segcal_lite.spectral.SpectrumSums
+    """
+    whole = case.whole
+    with recorded_features(model.last_features) as blocks:
+        predict_logits(model, case.image, loss)
+    sums = SpectrumSums(blocks[0].shape[1])
+    for block in blocks:  # (1, C, X, Y, Z), or slices (n, C, X, Y) of which none is padding
+        is_volume = block.ndim == 5
+        maps = block[0] if is_volume else np.moveaxis(block, 1, 0)
+        sums.update(maps[:, *(whole if is_volume else (slice(None), *whole[:2]))])
+    return sums
 
 
 @contextmanager
@@ -205,56 +264,3 @@ def recorded_features(module):
         yield features
     finally:
         hook.remove()
-
-
-def case_spectrum(model, case, loss):
-    """Sums for the spectrum of one case's last feature map; padding is left out.
-
-    Paper B takes the map in front of the 1 x 1 x 1 output. Here that is the outermost block of the
-    decoder: as many channels as the first encoder block, full resolution, every slice once.
-
-    Parameters
-    ----------
-    model : UNet
-    case : segcal_lite.data.prepared.PreparedCase
-    loss : {"ce", "dice", "ce_dice"}
-
-    Returns
-    -------
-    segcal_lite.spectral.SpectrumSums
-    """
-    whole = case.whole
-    with recorded_features(model.last_features) as blocks:
-        predict_logits(model, case.image, loss)
-    sums = SpectrumSums(blocks[0].shape[1])
-    for block in blocks:  # (1, C, X, Y, Z), or slices (n, C, X, Y) of which none is padding
-        is_volume = block.ndim == 5
-        maps = block[0] if is_volume else np.moveaxis(block, 1, 0)
-        sums.update(maps[:, *(whole if is_volume else (slice(None), *whole[:2]))])
-    return sums
-
-
-def case_signatures(
-    model, cases, loss, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False
-):
-    """Spectral signatures of many cases, paper B, section III.D.
-
-    Parameters
-    ----------
-    model, loss
-        As in `case_spectrum`.
-    cases : list of PreparedCase
-    relative_epsilon, divide_by_sqrt_voxels
-        As in `segcal_lite.spectral.spectral_signature`.
-
-    Returns
-    -------
-    array, float64, shape (n_cases, r)
-        r is the number of channels; singular values in descending order.
-    """
-    return np.stack(
-        [
-            case_spectrum(model, case, loss).signature(relative_epsilon, divide_by_sqrt_voxels)
-            for case in cases
-        ]
-    )

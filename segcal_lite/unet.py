@@ -1,7 +1,12 @@
-"""The U-Net of paper A in two and three dimensions from one class.
+"""The papers' two networks: the U-Net of A, in 2D or 3D, and the residual 3D U-Net of B.
 
-Five resolutions of two 3 x 3 convolutions with batch normalisation and ReLU; max pooling on the
-way down; nearest up-sampling, concatenation and two convolutions on the way up; a 1 x 1 output.
+Both halve the resolution by max pooling from block to block of an encoder, double it from block to
+block of a decoder, which also sees what the encoder had at its resolution, and end in a 1 x 1
+output of logits. They differ in their blocks and in how they double:
+
+- `UNet`: two 3 x 3 convolutions, each with batch normalisation and ReLU; nearest up-sampling.
+- `ResidualUNet`: the same with instance normalisation and a short skip round both; transposed
+  convolutions of 2 x 2 x 2.
 """
 
 from itertools import pairwise
@@ -16,56 +21,50 @@ NORMALISATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
-class DoubleConvolution(nn.Sequential):
-    """Two 3 x 3 convolutions, each with batch normalisation and ReLU; dropout behind them if asked.
+class _EncoderDecoder(nn.Module):
+    """What both networks are: blocks on the way down and on the way up, skips between them.
 
-    The convolutions carry no bias: batch normalisation would subtract it again.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Channels before and after.
-    dropout : float
-        Probability of the dropout layer; 0 adds none.
-    n_dims : {2, 3}
-
-    Examples
-    --------
-    >>> DoubleConvolution(1, 8)(torch.zeros(1, 1, 16, 16)).shape
-    torch.Size([1, 8, 16, 16])
+    `encoder` is in order of use, so outermost first; `upsample` and `decoder` innermost first.
     """
 
-    def __init__(self, n_in, n_out, dropout=0.0, n_dims=2):
-        layers = []
-        for n_before in (n_in, n_out):
-            layers += [
-                CONVOLUTION[n_dims](n_before, n_out, kernel_size=3, padding=1, bias=False),
-                NORMALISATION[n_dims](n_out),
-                nn.ReLU(inplace=True),
-            ]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-        super().__init__(*layers)
+    def __init__(self, n_dims, encoder, upsample, decoder, output):
+        super().__init__()
+        self.n_dims = n_dims
+        self.encoder, self.upsample = nn.ModuleList(encoder), nn.ModuleList(upsample)
+        self.decoder, self.output = nn.ModuleList(decoder), output
+        self.pool = POOLING[n_dims](2)
+        for module in self.modules():  # from He's Gaussian, in this order
+            if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def last_features(self):
+        """The decoder's outermost block, whose output feeds the 1 x 1 output."""
+        return self.decoder[-1]
+
+    def check_sides(self, sides):
+        """Raise unless every side can be halved from block to block of the encoder."""
+        multiple = 2 ** (len(self.encoder) - 1)
+        if any(side % multiple for side in sides):
+            raise wrong_input("image", f"sides {sides}", f"multiples of {multiple}")
+
+    def forward(self, image):
+        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
+        self.check_sides(tuple(image.shape[2:]))
+        features, skips = image, []
+        for block in self.encoder[:-1]:
+            features = block(features)
+            skips.append(features)
+            features = self.pool(features)
+        features = self.encoder[-1](features)
+        for upsample, block in zip(self.upsample, self.decoder, strict=True):
+            features = block(torch.cat([upsample(features), skips.pop()], dim=1))
+        return self.output(features)
 
 
-def initialise_convolutions(model):
-    """Draw the weights of all convolutions from He's Gaussian, in order; their biases are 0."""
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def check_sides(image, n_stages):
-    """Raise unless every side of (B, C, *S) can be halved between `n_stages` stages."""
-    multiple = 2 ** (n_stages - 1)
-    if any(side % multiple for side in image.shape[2:]):
-        found = f"sides {tuple(image.shape[2:])}"
-        raise wrong_input("image", found, f"multiples of {multiple}")
-
-
-class UNet(nn.Module):
+class UNet(_EncoderDecoder):
     """U-Net with the widths of paper A (section VI.A).
 
     Parameters
@@ -108,84 +107,57 @@ class UNet(nn.Module):
         n_dropout_blocks=3,
         n_dims=2,
     ):
-        super().__init__()
-        self.n_dims = check_choice("n_dims", n_dims, (2, 3))
-        n_blocks = len(widths)
-
-        def dropout_at(depth, deepest):
-            return dropout if depth > deepest - n_dropout_blocks else 0.0
-
-        n_before = (n_channels, *widths[:-1])
-        self.encoder = nn.ModuleList(
-            DoubleConvolution(n_before[i], widths[i], dropout_at(i, n_blocks - 1), n_dims)
-            for i in range(n_blocks)
+        check_choice("n_dims", n_dims, (2, 3))
+        n_without = len(widths) - n_dropout_blocks
+        rates = [dropout if i >= n_without else 0.0 for i in range(len(widths))]
+        super().__init__(
+            n_dims,
+            encoder=[
+                DoubleConvolution(n_in, n_out, rate, n_dims)
+                for n_in, n_out, rate in zip([n_channels, *widths], widths, rates, strict=False)
+            ],
+            upsample=[nn.Upsample(scale_factor=2, mode="nearest") for _ in widths[1:]],
+            decoder=[  # each with the rate of the encoder's block below it
+                DoubleConvolution(widths[i] + widths[i - 1], widths[i - 1], rates[i], n_dims)
+                for i in range(len(widths) - 1, 0, -1)
+            ],
+            output=CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1),
         )
-        self.decoder = nn.ModuleList(
-            DoubleConvolution(
-                widths[i + 1] + widths[i], widths[i], dropout_at(i, n_blocks - 2), n_dims
-            )
-            for i in reversed(range(n_blocks - 1))
-        )
-        self.pool = POOLING[n_dims](2)
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.output = CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1)
-        initialise_convolutions(self)
-
-    @property
-    def last_features(self):
-        """The decoder's outermost block, whose output feeds the 1 x 1 output."""
-        return self.decoder[-1]
-
-    def forward(self, image):
-        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
-        check_sides(image, n_stages=len(self.encoder))
-        features, skips = image, []
-        for block in self.encoder[:-1]:
-            features = block(features)
-            skips.append(features)
-            features = self.pool(features)
-        features = self.encoder[-1](features)
-        for block in self.decoder:
-            features = block(torch.cat([self.upsample(features), skips.pop()], dim=1))
-        return self.output(features)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them.
+class DoubleConvolution(nn.Sequential):
+    """Two 3 x 3 convolutions, each with batch normalisation and ReLU; dropout behind them if asked.
+
+    The convolutions carry no bias: batch normalisation would subtract it again.
 
     Parameters
     ----------
     n_in, n_out : int
-        Channels before and after. Where they differ, a 1 x 1 x 1 convolution fits the skip.
+        Channels before and after.
     dropout : float
-        Probability of the layer behind each convolution; 0 adds none.
+        Probability of the dropout layer; 0 adds none.
+    n_dims : {2, 3}
 
     Examples
     --------
-    >>> ResidualBlock(1, 14)(torch.zeros(1, 1, 8, 8, 8)).shape
-    torch.Size([1, 14, 8, 8, 8])
+    >>> DoubleConvolution(1, 8)(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 8, 16, 16])
     """
 
-    def __init__(self, n_in, n_out, dropout=0.0):
-        super().__init__()
+    def __init__(self, n_in, n_out, dropout=0.0, n_dims=2):
         layers = []
         for n_before in (n_in, n_out):
             layers += [
-                nn.Conv3d(n_before, n_out, kernel_size=3, padding=1, bias=False),
-                *([nn.Dropout(dropout)] if dropout else []),
-                nn.InstanceNorm3d(n_out, affine=True),
+                CONVOLUTION[n_dims](n_before, n_out, kernel_size=3, padding=1, bias=False),
+                NORMALISATION[n_dims](n_out),
                 nn.ReLU(inplace=True),
             ]
-        self.convolutions = nn.Sequential(*layers[:-1])  # the last ReLU acts behind the sum
-        self.skip = nn.Conv3d(n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, features):
-        """Map (B, n_in, *S) to (B, n_out, *S)."""
-        return self.activation(self.convolutions(features) + self.skip(features))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        super().__init__(*layers)
 
 
-class ResidualUNet(nn.Module):
+class ResidualUNet(_EncoderDecoder):
     """Residual 3D U-Net of paper B.
 
     Parameters
@@ -224,39 +196,54 @@ class ResidualUNet(nn.Module):
     """
 
     def __init__(self, n_channels, n_outputs, n_features=14, n_stages=5, dropout=0.0):
-        super().__init__()
         widths = [n_features * 2**stage for stage in range(check_count("n_stages", n_stages, 4))]
-        self.encoder = nn.ModuleList(
-            ResidualBlock(n_in, n_out, dropout) for n_in, n_out in pairwise([n_channels, *widths])
-        )
         upwards = list(pairwise(reversed(widths)))
-        self.upsample = nn.ModuleList(
-            nn.ConvTranspose3d(n_in, n_out, kernel_size=2, stride=2) for n_in, n_out in upwards
+        super().__init__(
+            n_dims=3,
+            encoder=[ResidualBlock(*pair, dropout) for pair in pairwise([n_channels, *widths])],
+            upsample=[nn.ConvTranspose3d(*pair, kernel_size=2, stride=2) for pair in upwards],
+            decoder=[ResidualBlock(2 * n_out, n_out, dropout) for _, n_out in upwards],
+            output=nn.Conv3d(n_features, n_outputs, kernel_size=1),
         )
-        self.decoder = nn.ModuleList(
-            ResidualBlock(2 * n_out, n_out, dropout) for _, n_out in upwards
-        )
-        self.pool = nn.MaxPool3d(2)
-        self.output = nn.Conv3d(n_features, n_outputs, kernel_size=1)
-        initialise_convolutions(self)
 
-    @property
-    def last_features(self):
-        """The decoder's outermost block, whose output feeds the 1 x 1 x 1 output."""
-        return self.decoder[-1]
-
-    def forward(self, image):
-        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
-        check_sides(image, n_stages=len(self.encoder))
-        sides, least = tuple(image.shape[2:]), 2 ** len(self.encoder)
-        if max(sides) < least:  # one voxel at the bottom has no variance
+    def check_sides(self, sides):
+        """Raise also where all sides end as one voxel: it has no variance to be normalised by."""
+        super().check_sides(sides)
+        least = 2 ** len(self.encoder)
+        if max(sides) < least:
             raise wrong_input("image", f"sides {sides}", f"one of at least {least}")
-        features, skips = image, []
-        for block in self.encoder[:-1]:
-            features = block(features)
-            skips.append(features)
-            features = self.pool(features)
-        features = self.encoder[-1](features)
-        for upsample, block in zip(self.upsample, self.decoder, strict=True):
-            features = block(torch.cat([upsample(features), skips.pop()], dim=1))
-        return self.output(features)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels before and after. Where they differ, a 1 x 1 x 1 convolution fits the skip.
+    dropout : float
+        Probability of the layer behind each convolution; 0 adds none.
+
+    Examples
+    --------
+    >>> ResidualBlock(1, 14)(torch.zeros(1, 1, 8, 8, 8)).shape
+    torch.Size([1, 14, 8, 8, 8])
+    """
+
+    def __init__(self, n_in, n_out, dropout=0.0):
+        super().__init__()
+        layers = []
+        for n_before in (n_in, n_out):
+            layers += [
+                nn.Conv3d(n_before, n_out, kernel_size=3, padding=1, bias=False),
+                *([nn.Dropout(dropout)] if dropout else []),
+                nn.InstanceNorm3d(n_out, affine=True),
+                nn.ReLU(inplace=True),
+            ]
+        self.convolutions = nn.Sequential(*layers[:-1])  # the last ReLU acts behind the sum
+        self.skip = nn.Conv3d(n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features):
+        """Map (B, n_in, *S) to (B, n_out, *S)."""
+        return self.activation(self.convolutions(features) + self.skip(features))

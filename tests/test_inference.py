@@ -16,6 +16,7 @@ from segcal_lite.inference import (
 from segcal_lite.sliding_window import predict_volume
 from segcal_lite.training.models import build_model, load_model
 from segcal_lite.training.on_slices import train_model
+from segcal_lite.unet import ResidualUNet, UNet
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,16 @@ def test_a_volume_is_predicted_slice_by_slice(loss, settings, image):
     for z in range(5):
         alone = predict_case(model, image[..., z : z + 1], loss)
         assert np.allclose(probs[..., z], alone[..., 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [UNet, ResidualUNet])
+def test_a_network_of_volumes_sees_the_whole_at_once(network, image):
+    sizes = {"widths": (4, 8), "n_dims": 3} if network is UNet else {"n_features": 2, "n_stages": 4}
+    model = network(1, 2, **sizes).eval()
+    volume = image.repeat(4, axis=-1)[..., :16]
+    with torch.no_grad():
+        logits = model(torch.from_numpy(volume[np.newaxis]))[0].numpy()
+    assert np.allclose(predict_logits(model, volume, "ce"), logits, atol=1e-4)
 
 
 def test_binary_dice_probability_is_the_sigmoid(settings, image):
@@ -209,6 +220,7 @@ def test_a_loaded_model_predicts_as_the_trained_one(prepared, settings, tmp_path
     model, loaded = load_model(tmp_path, "cpu")
     assert not model.training
     assert (loaded.loss, loaded.seed) == ("ce", 0)
+    assert loaded == settings("ce")
     case = read_prepared(prepared[2])[0]
     assert np.array_equal(
         predict_case(model, case.image, "ce"),

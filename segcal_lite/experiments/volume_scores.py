@@ -22,7 +22,7 @@ from ..runs.folders import read_json, write_json
 from ..segmentation_metrics import dice_coefficient, surface_metrics
 from ..sliding_window import named_layer, predict_volume, predict_with_features
 from ..spectral import SpectrumSums
-from ..training.models import load_block_model
+from ..training.models import load_model
 
 LAST = "last_features"
 
@@ -67,7 +67,7 @@ def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cp
     waiting = [name for name in names if not (out / f"{name}.json").exists()]
     if not waiting:
         return
-    model, settings = load_block_model(model_folder, device)
+    model, settings = load_model(model_folder, device)
     cases = {case.name: case for case in read_prepared(prepared_folder)}
     if scoring.shuffle_seed:
         shuffle_weights(model, scoring.shuffle_seed)

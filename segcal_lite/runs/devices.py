@@ -24,14 +24,17 @@ def choose_device(device="auto"):
 
 
 def memory_layout(n_dims):
-    """Return PyTorch's channels-last layout of images of `n_dims`: the faster one on CPUs.
+    """Return PyTorch's layout of images of `n_dims`: channels last, which CPUs compute faster.
+
+    Other numbers of dimensions, which no image has, get the usual layout.
 
     Examples
     --------
     >>> memory_layout(3)
     torch.channels_last_3d
     """
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[n_dims]
+    layouts = {2: torch.channels_last, 3: torch.channels_last_3d}
+    return layouts.get(n_dims, torch.contiguous_format)
 
 
 @contextmanager

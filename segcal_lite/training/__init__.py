@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "BlockSettings",
             "TrainingSettings",
             "build_model",
-            "load_block_model",
             "load_model",
         ],
         "on_blocks": ["train_on_blocks"],

@@ -1,7 +1,7 @@
-"""Deep ensembles: train the members, average their probabilities, ask what each M gives.
+"""The members of deep ensembles, trained side by side.
 
 Paper A, section V.C: M networks that differ in their random start and in the order of their
-mini-batches; the ensemble's probability is the mean of theirs (Eq. 6).
+mini-batches. `segcal_lite.ensembles` averages what they say.
 """
 
 import time
@@ -12,6 +12,7 @@ from pathlib import Path
 from ..runs.devices import choose_device
 from ..runs.folders import read_json
 from ..runs.processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
+from .checkpoints import check_settings, is_finished, read_history
 from .models import TrainingSettings
 from .on_slices import train_model
 
@@ -26,20 +27,13 @@ class Member:
     @property
     def finished(self):
         """Whether its weights lie in its folder."""
-        return (self.folder / "weights.safetensors").exists()
+        return is_finished(self.folder)
 
     @property
     def title(self):
         """Loss, dropout and seed in words."""
         dropout = " with dropout" if self.settings.dropout else ""
         return f"{self.settings.loss}{dropout}, seed {self.settings.seed}"
-
-
-def train_group(members, prepared_folder, device):
-    """Train a group of members one after another: the unit of work of an executor."""
-    for member in members:
-        train_model(member.folder, prepared_folder, member.settings, device)
-    return members
 
 
 def train_members(members, prepared_folder, executor=None, device="auto", report=print):
@@ -68,8 +62,7 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     """
     waiting = [member for member in members if not member.finished]
     for member in members:
-        if member.finished:  # refuses other settings
-            train_model(member.folder, prepared_folder, member.settings, device)
+        check_settings(member.folder, member.settings)
     if len(waiting) < len(members):
         report(f"{len(members) - len(waiting)} of {len(members)} models were trained before")
     if not waiting:
@@ -98,7 +91,7 @@ def _follow(executor, groups, prepared_folder, device, report):
         for future in done:
             for member in future.result():
                 n_done += 1
-                history = train_model(member.folder, prepared_folder, member.settings, device)
+                history = read_history(member.folder)
                 report(
                     f"{n_done}/{n_members} {member.title}: validation Dice "
                     f"{history.validation_dice.max():.3f} after {len(history)} epochs "
@@ -109,6 +102,13 @@ def _follow(executor, groups, prepared_folder, device, report):
             under_way = [member for group in pending.values() for member in group]
             for line in filter(None, map(_state_line, under_way)):
                 report(line)
+
+
+def train_group(members, prepared_folder, device):
+    """Train a group of members one after another: the unit of work of an executor."""
+    for member in members:
+        train_model(member.folder, prepared_folder, member.settings, device)
+    return members
 
 
 def _state_line(member):

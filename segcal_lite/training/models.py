@@ -1,6 +1,7 @@
-"""All that decides the weights of one model, beside the data, and the untrained network itself."""
+"""All that decides the weights of one model beside its data, and the network itself."""
 
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 
@@ -8,28 +9,99 @@ from ..losses import n_outputs
 from ..runs.devices import choose_device, memory_layout
 from ..runs.folders import read_json
 from ..unet import ResidualUNet, UNet
-from .checkpoints import (
-    check_finished,
-    read_weights,
-)
+from .checkpoints import check_finished, read_weights
 
-LAYOUT = memory_layout(3)
+
+def load_model(folder, device="auto"):
+    """Load a finished model.
+
+    Parameters
+    ----------
+    folder : path
+        Written by `segcal_lite.training.on_slices.train_model` or
+        `segcal_lite.training.on_blocks.train_on_blocks`.
+    device : str
+
+    Returns
+    -------
+    model : UNet or ResidualUNet
+        In evaluation mode.
+    settings : TrainingSettings or BlockSettings
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no finished model.
+    """
+    folder = check_finished(folder)
+    stored = read_json(folder / "config.json")
+    kind = BlockSettings if "plan" in stored else TrainingSettings
+    settings = kind(**{name: _with_tuples(value) for name, value in stored.items()})
+    model = build_model(settings)
+    model.load_state_dict(read_weights(folder))
+    model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
+    return model.eval(), settings
+
+
+def _with_tuples(value):
+    """Return a value from a JSON file, which knows no tuples, as the settings had it."""
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def build_model(settings):
+    """Return the untrained network that `settings` ask for, initialised from their seed.
+
+    It says in ``n_label_classes`` and ``n_regions`` what its outputs are.
+    """
+    n_regions = len(settings.regions)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = settings.network(n_outputs(settings.loss, settings.n_classes, n_regions))
+    model.n_label_classes, model.n_regions = settings.n_classes, n_regions
+    return model
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """All that decides the weights of one model; fields of task and profile keep their names.
+class ModelSettings:
+    """What decides the weights of any model; fields of the profile keep their names.
 
     Attributes
     ----------
-    task, profile : str
-        Their names.
-    data : str
-        Fingerprint of the dataset.
+    profile : str
+        Its name.
+    data : str or dict of str
+        Fingerprint of the dataset, or of each set by name.
     loss : {"ce", "dice", "ce_dice"}
     seed : int
     dropout : float
-        0 for a member of an ensemble.
+        0 but for models whose stochastic passes are looked at.
+    """
+
+    profile: str
+    data: str | dict
+    loss: str
+    seed: int
+    dropout: float
+    batch_size: int
+    learning_rate: float
+    dice_epsilon: float
+
+    @classmethod
+    def _gather(cls, profile, dropout, **own):
+        """Take from the profile, by name, all fields that are not among `own`."""
+        own |= {"profile": profile.name, "dropout": profile.dropout if dropout else 0.0}
+        taken = {field.name for field in fields(cls)} - own.keys()
+        return cls(**own, **{name: getattr(profile, name) for name in taken})
+
+
+@dataclass(frozen=True)
+class TrainingSettings(ModelSettings):
+    """All that decides the weights of one model of paper A; fields of the task keep their names.
+
+    Attributes
+    ----------
+    task : str
+        Its name.
     n_channels, n_classes : int
         2 classes where regions overlap: each is a binary problem.
     augment : bool
@@ -39,11 +111,6 @@ class TrainingSettings:
     """
 
     task: str
-    profile: str
-    data: str
-    loss: str
-    seed: int
-    dropout: float
     n_channels: int
     n_classes: int
     augment: bool
@@ -54,37 +121,22 @@ class TrainingSettings:
     crop_size: tuple
     widths: tuple
     n_epochs: int
-    batch_size: int
-    learning_rate: float
     plateau_factor: float
     plateau_patience: int
     plateau_gain: float
     early_stopping_patience: int
-    dice_epsilon: float
     regions: tuple = ()
 
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
-        """Take from task and profile what bears on one model."""
-        from_profile = [
-            "crop_size",
-            "widths",
-            "n_epochs",
-            "batch_size",
-            "learning_rate",
-            "plateau_factor",
-            "plateau_patience",
-            "plateau_gain",
-            "early_stopping_patience",
-            "dice_epsilon",
-        ]
-        return cls(
+        """Take from a `Task` and a `Profile` what bears on one model."""
+        return cls._gather(
+            profile,
+            dropout,
             task=task.name,
-            profile=profile.name,
             data=data,
             loss=loss,
             seed=seed,
-            dropout=profile.dropout if dropout else 0.0,
             n_channels=len(task.channels),
             n_classes=task.n_classes,
             augment=augment,
@@ -93,85 +145,32 @@ class TrainingSettings:
             intensity_rule=task.intensity_rule,
             dice_weights=task.dice_weights,
             regions=task.regions,
-            **{name: getattr(profile, name) for name in from_profile},
         )
 
-
-def build_model(settings):
-    """Return the U-Net that `settings` ask for, initialised from their seed.
-
-    It says in ``n_label_classes`` and ``n_regions`` what its outputs are.
-    """
-    n_regions = len(settings.regions)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = UNet(
-            settings.n_channels,
-            n_outputs(settings.loss, settings.n_classes, n_regions),
-            widths=tuple(settings.widths),
-            dropout=settings.dropout,
-            n_dims=len(settings.crop_size),
-        )
-    model.n_label_classes, model.n_regions = settings.n_classes, n_regions
-    return model
-
-
-def load_model(folder, device="auto"):
-    """Load a finished model.
-
-    Parameters
-    ----------
-    folder : path
-        Written by `segcal_lite.training.on_slices.train_model`.
-    device : str
-
-    Returns
-    -------
-    model : UNet
-        In evaluation mode.
-    settings : segcal_lite.training.on_slices.TrainingSettings
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no finished model.
-    """
-    folder = check_finished(folder)
-    settings = TrainingSettings(**read_json(folder / "config.json"))
-    model = build_model(settings)
-    model.load_state_dict(read_weights(folder))
-    model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
-    return model.eval(), settings
+    def network(self, n_outputs):
+        """Return a `UNet` of these settings, its weights drawn from PyTorch's generator."""
+        n_dims = len(self.crop_size)
+        return UNet(self.n_channels, n_outputs, self.widths, self.dropout, n_dims=n_dims)
 
 
 @dataclass(frozen=True)
-class BlockSettings:
-    """All that decides the weights of one 3D model; fields of the profile keep their names.
+class BlockSettings(ModelSettings):
+    """All that decides the weights of one model of paper B.
 
     Attributes
     ----------
     plan : tuple of tuple of str
         Its last stage is what is trained here, from the weights of the stages before.
-    data : dict
-        Fingerprint of each set's data by set.
-    profile : str
-    loss : {"dice", "ce", "ce_dice"}
-    seed : int
-    dropout : float
-        0 but for the detector by uncertainty.
     """
 
+    n_channels: ClassVar = 1
+    n_classes: ClassVar = 2  # an organ and what is around it
+    regions: ClassVar = ()
+
     plan: tuple
-    data: dict
-    profile: str
-    loss: str
-    seed: int
-    dropout: float
     block_side: int
     n_features: int
     n_stages: int
-    batch_size: int
-    learning_rate: float
     rate_factor: float
     fine_tuning_factor: float
     evaluate_every: int
@@ -180,22 +179,12 @@ class BlockSettings:
     n_validation_blocks: int
     noise: float
     foreground_share: float
-    dice_epsilon: float
 
     @classmethod
     def gather(cls, plan, data, profile, seed, dropout=False, loss="dice"):
-        """Take from a `VolumeProfile` what bears on one model."""
-        own = {"plan", "data", "profile", "loss", "seed", "dropout"}
-        taken = [field.name for field in fields(cls) if field.name not in own]
-        return cls(
-            plan=plan,
-            data={name: data[name] for stage in plan for name in stage},
-            profile=profile.name,
-            loss=loss,
-            seed=seed,
-            dropout=profile.dropout if dropout else 0.0,
-            **{name: getattr(profile, name) for name in taken},
-        )
+        """Take from a `VolumeProfile`, and from the sets' fingerprints, what bears on one model."""
+        data = {name: data[name] for stage in plan for name in stage}
+        return cls._gather(profile, dropout, plan=plan, data=data, loss=loss, seed=seed)
 
     @property
     def sets(self):
@@ -207,34 +196,8 @@ class BlockSettings:
         """Adam's rate at the start: less when the weights come from an earlier stage."""
         return self.learning_rate * (self.fine_tuning_factor if len(self.plan) > 1 else 1.0)
 
-
-def build_block_model(settings):
-    """Return the untrained `ResidualUNet` that `settings` ask for, initialised from their seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = ResidualUNet(
-            n_channels=1,
-            n_outputs=n_outputs(settings.loss, n_classes=2),
-            n_features=settings.n_features,
-            n_stages=settings.n_stages,
-            dropout=settings.dropout,
+    def network(self, n_outputs):
+        """Return a `ResidualUNet` of these settings, its weights drawn from PyTorch's generator."""
+        return ResidualUNet(
+            self.n_channels, n_outputs, self.n_features, self.n_stages, self.dropout
         )
-    model.n_label_classes = 2
-    return model
-
-
-def load_block_model(folder, device="auto"):
-    """Load a finished 3D model in evaluation mode, and its `BlockSettings`.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds no finished model.
-    """
-    folder = check_finished(folder)
-    stored = read_json(folder / "config.json")
-    stored["plan"] = tuple(map(tuple, stored["plan"]))
-    settings = BlockSettings(**stored)
-    model = build_block_model(settings)
-    model.load_state_dict(read_weights(folder))
-    return model.to(choose_device(device), memory_format=LAYOUT).eval(), settings

@@ -7,21 +7,13 @@ seed and iteration alone, and a checkpoint follows each evaluation: an interrupt
 where a whole one would.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
-from ..losses import class_logits, soft_dice_loss, training_loss
-from ..runs.devices import choose_device
-from .checkpoints import (
-    copy_weights,
-    load_checkpoint,
-    save_checkpoint,
-    train_to_the_end,
-)
-from .models import LAYOUT, build_block_model, load_block_model
+from ..losses import class_logits, soft_dice_loss
+from .checkpoints import Training, copy_weights, read_weights, train_to_the_end
+from .models import build_model
 from .plans import set_probabilities
 from .random_blocks import block_transform, draw_block
 
@@ -58,38 +50,28 @@ def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", r
         validation or no foreground in its validation blocks, the stages before are not finished,
         or the loss becomes infinite or NaN.
     """
-    folder, device = Path(folder), choose_device(device)
     if (start is not None) != (len(settings.plan) > 1):
         raise wrong_input("start", start, "the folder of the stages before, where there are any")
 
-    def begin():
+    def begin(folder, device):
         return BlockTraining(folder, cases_by_set, settings, start, device)
 
-    step = BlockTraining.train_until_evaluation
-    return train_to_the_end(folder, settings, device, begin, step, report)
+    return train_to_the_end(folder, settings, device, begin, report)
 
 
-class BlockTraining:
-    """One training under way: model, optimiser, schedule, best weights and history."""
+class BlockTraining(Training):
+    """A training that is evaluated now and then, by the loss on validation blocks of each set."""
 
     def __init__(self, folder, cases_by_set, settings, start, device):
-        self.folder, self.settings, self.device = folder, settings, device
+        model = build_model(settings)
+        if start is not None:
+            model.load_state_dict(read_weights(start))
+        super().__init__(folder, settings, device, model, settings.first_rate, best_loss=np.inf)
         self.images = {name: self._images(cases_by_set, name, "train") for name in settings.sets}
         self.probabilities = set_probabilities([len(i) for i in self.images.values()])
         arguments = settings.block_side, settings.noise, settings.foreground_share
         self.transform = block_transform(*arguments)
         self.validation = self._validation_blocks(cases_by_set)
-        self.model = build_block_model(settings).to(device, memory_format=LAYOUT)
-        if start is not None:
-            self.model.load_state_dict(load_block_model(start, device)[0].state_dict())
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=settings.first_rate, fused=True
-        )
-        self.best_weights = {}
-        self.numbers = {"history": [], "best_loss": np.inf, "n_flat": 0}
-        if (folder / "checkpoint.safetensors").exists():
-            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
-            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
 
     def _images(self, cases_by_set, name, split):
         """The cases of a split; their files are open only while a block is cut from them."""
@@ -124,54 +106,33 @@ class BlockTraining:
         most = settings.n_evaluations * len(settings.sets)
         return numbers["n_flat"] >= settings.n_flat_to_stop or len(numbers["history"]) >= most
 
-    def train_until_evaluation(self):
-        """Train for `evaluate_every` iterations, evaluate, adapt the rate, save; return the row."""
-        settings, numbers = self.settings, self.numbers
-        n_before = len(numbers["history"]) * settings.evaluate_every
+    def train_and_evaluate(self):
+        """Train for `evaluate_every` iterations and validate; return the history's row."""
+        settings = self.settings
+        n_before = len(self.numbers["history"]) * settings.evaluate_every
         n_after = n_before + settings.evaluate_every
         losses = [self._train_once(number) for number in range(n_before, n_after)]
         mean_loss = float(torch.stack(losses).mean())
-        if not np.isfinite(mean_loss):
-            where = f"training loss in {self.folder}"
-            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        self.check_finite("training loss", mean_loss)
         by_set = {f"loss_{name}": self._validation_loss(name) for name in settings.sets}
-        if not np.isfinite(list(by_set.values())).all():
-            where, expected = "validation loss", "finite numbers; try a lower learning_rate"
-            raise wrong_input(f"{where} in {self.folder}", list(by_set.values()), expected)
-        row = {
+        self.check_finite("validation loss", list(by_set.values()))
+        return {
             "iteration": n_after,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "learning_rate": self.rate,
             "train_loss": mean_loss,
             "validation_loss": float(np.mean(list(by_set.values()))),
             **by_set,
         }
-        numbers["history"].append(row)
-        self._judge(row["validation_loss"])
-        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, numbers)
-        return row
 
     def _train_once(self, number):
         """One iteration on blocks that depend on seed and iteration alone; return the loss."""
         settings = self.settings
         rng = np.random.default_rng((settings.seed, number))
         torch.manual_seed(int(rng.integers(2**31)))  # of dropout
-        self.model.train()
         pairs = [self._draw(rng) for _ in range(settings.batch_size)]
         blocks, labels = map(torch.stack, zip(*pairs, strict=True))
-        check_label_range(labels, n_classes=2, lowest=IGNORED)
-        blocks = blocks.to(self.device).contiguous(memory_format=LAYOUT)
-        logits = self.model(blocks)
-        loss = training_loss(
-            logits,
-            labels.to(self.device),
-            settings.loss,
-            epsilon=settings.dice_epsilon,
-            check_values=False,  # labels are looked at here, logits by the mean loss of many steps
-        )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
+        check_label_range(labels, settings.n_classes, lowest=IGNORED)
+        return self.step(blocks, labels)
 
     def _draw(self, rng):
         """Draw a set, one of its images, and a block of that."""
@@ -188,19 +149,18 @@ class BlockTraining:
         blocks, labels = self.validation[name]
         probs = []
         for batch in blocks.split(self.settings.batch_size):
-            batch = batch.to(self.device).contiguous(memory_format=LAYOUT)
-            logits = class_logits(self.model(batch), self.settings.loss, n_classes=2)
+            outputs = self.model(self.placed(batch))
+            logits = class_logits(outputs, self.settings.loss, self.settings.n_classes)
             probs.append(logits.softmax(dim=1)[:, 1:].cpu())
         options = {"epsilon": self.settings.dice_epsilon, "check_values": False}
         return float(soft_dice_loss(torch.cat(probs), labels, **options))
 
-    def _judge(self, loss):
+    def judge(self, row):
         """Keep the best weights; lower the rate where the loss has not become smaller."""
-        numbers, group = self.numbers, self.optimiser.param_groups[0]
+        loss, numbers = row["validation_loss"], self.numbers
         if loss < numbers["best_loss"]:
             numbers["best_loss"], numbers["n_flat"] = loss, 0
             self.best_weights = copy_weights(self.model)
         else:
             numbers["n_flat"] += 1
-            group["lr"] *= self.settings.rate_factor
-        numbers["learning_rate"] = group["lr"]
+            self.rate *= self.settings.rate_factor

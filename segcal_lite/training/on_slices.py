@@ -5,16 +5,14 @@ checkpoint of the best validation Dice. The random numbers of an epoch depend on
 epoch alone, so that a checkpoint after each epoch holds everything.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from .._checks import IGNORED, check_label_range, wrong_input
+from .._checks import IGNORED, check_label_range
 from ..data.prepared import load_slices, read_prepared
-from ..losses import class_logits, inverse_frequency_weights, training_loss
-from ..runs.devices import choose_device, memory_layout
-from .checkpoints import copy_weights, load_checkpoint, save_checkpoint, train_to_the_end
+from ..losses import class_logits, inverse_frequency_weights
+from ..runs.devices import memory_layout
+from .checkpoints import Training, copy_weights, train_to_the_end
 from .models import build_model
 
 
@@ -44,33 +42,25 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
     ValueError
         If the folder holds a model of other settings, or the loss becomes infinite or NaN.
     """
-    folder, device = Path(folder), choose_device(device)
 
-    def begin():
-        return TrainingRun(folder, read_prepared(prepared_folder), settings, device)
+    def begin(folder, device):
+        return SliceTraining(folder, read_prepared(prepared_folder), settings, device)
 
-    return train_to_the_end(folder, settings, device, begin, TrainingRun.train_epoch, report)
+    return train_to_the_end(folder, settings, device, begin, report)
 
 
-class TrainingRun:
-    """One training under way: model, optimiser, schedule, best weights and history."""
+class SliceTraining(Training):
+    """A training whose evaluations are the epochs, and whose measure is the validation Dice."""
 
     def __init__(self, folder, cases, settings, device):
-        self.folder, self.settings, self.n_dims = folder, settings, len(settings.crop_size)
-        self.training_slices = load_slices(cases, "train", device, self.n_dims)
-        self.validation_slices = load_slices(cases, "validation", device, self.n_dims)
+        model, rate = build_model(settings), settings.learning_rate
+        worst = {"best_dice": -1.0, "plateau_dice": -1.0}
+        super().__init__(folder, settings, device, model, rate, **worst)
+        self.training_slices = load_slices(cases, "train", device, model.n_dims)
+        self.validation_slices = load_slices(cases, "validation", device, model.n_dims)
         for slices in (self.training_slices, self.validation_slices):
             check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
         self.class_weights = self._class_weights(device)
-        self.model = build_model(settings).to(device, memory_format=memory_layout(self.n_dims))
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=settings.learning_rate, fused=True
-        )
-        self.best_weights = {}
-        self.numbers = {"history": [], "best_dice": -1.0, "plateau_dice": -1.0, "n_flat": 0}
-        if (folder / "checkpoint.safetensors").exists():
-            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
-            self.optimiser.param_groups[0]["lr"] = self.numbers["learning_rate"]
 
     def _class_weights(self, device):
         """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
@@ -102,65 +92,44 @@ class TrainingRun:
             len(dice) >= self.settings.n_epochs or n_waited >= self.settings.early_stopping_patience
         )
 
-    def train_epoch(self):
-        """Train on every slice once, validate, adapt the rate, save; return the history's row."""
+    def train_and_evaluate(self):
+        """Train on every slice once and validate; return the history's row."""
         settings, number = self.settings, len(self.numbers["history"])
         epoch_seed = np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]
         torch.manual_seed(int(epoch_seed))
-        row = {
+        return {
             "epoch": number,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "learning_rate": self.rate,
             "train_loss": self._train_on_all_slices(),
             "validation_dice": validation_dice(self.model, self.validation_slices, settings),
         }
-        self.numbers["history"].append(row)
-        if row["validation_dice"] > self.numbers["best_dice"]:
-            self.numbers["best_dice"] = row["validation_dice"]
-            self.best_weights = copy_weights(self.model)
-        self._lower_rate_on_plateau(row["validation_dice"])
-        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, self.numbers)
-        return row
 
     def _train_on_all_slices(self):
         """One pass over the shuffled slices; return the mean loss of a slice."""
-        settings, slices = self.settings, self.training_slices
-        device = slices.images.device
-        self.model.train()
-        total = torch.zeros((), device=device)
-        for indices in torch.randperm(len(slices.labels)).to(device).split(settings.batch_size):
+        slices, total = self.training_slices, torch.zeros((), device=self.device)
+        order = torch.randperm(len(slices.labels)).to(self.device)
+        for indices in order.split(self.settings.batch_size):
             images, labels = slices.images[indices], slices.labels[indices].long()
-            if settings.augment:
+            if self.settings.augment:
                 images, labels = augment_slices(images, labels)
-            logits = self.model(images.contiguous(memory_format=memory_layout(self.n_dims)))
-            loss = training_loss(
-                logits,
-                labels,
-                settings.loss,
-                epsilon=settings.dice_epsilon,
-                check_values=False,  # of labels at the start, of logits by their mean loss below
-                **self.class_weights,
-            )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            total += loss.detach() * len(indices)
+            total += self.step(images, labels, **self.class_weights) * len(indices)
         mean_loss = float(total) / len(slices.labels)
-        if not np.isfinite(mean_loss):
-            where = f"training loss in {self.folder}"
-            raise wrong_input(where, mean_loss, "a finite number; try a lower learning_rate")
+        self.check_finite("training loss", mean_loss)
         return mean_loss
 
-    def _lower_rate_on_plateau(self, dice):
-        """Lower the rate when Dice has not gained `plateau_gain` in `plateau_patience` epochs."""
-        numbers, group = self.numbers, self.optimiser.param_groups[0]
+    def judge(self, row):
+        """Keep the best weights; lower the rate when Dice does not gain `plateau_gain` for long."""
+        dice, numbers = row["validation_dice"], self.numbers
+        if dice > numbers["best_dice"]:
+            numbers["best_dice"] = dice
+            self.best_weights = copy_weights(self.model)
         if dice > numbers["plateau_dice"] + self.settings.plateau_gain:
             numbers["plateau_dice"], numbers["n_flat"] = dice, 0
         else:
             numbers["n_flat"] += 1
             if numbers["n_flat"] >= self.settings.plateau_patience:
                 numbers["n_flat"] = 0
-                group["lr"] *= self.settings.plateau_factor
-        numbers["learning_rate"] = group["lr"]
+                self.rate *= self.settings.plateau_factor
 
 
 @torch.no_grad()

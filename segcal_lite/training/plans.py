@@ -1,4 +1,4 @@
-"""What one 3D model is trained on, in which order, and with which settings.
+"""What one 3D model is trained on, in which order, and how often each set is drawn.
 
 A *plan* is a tuple of stages, a stage a tuple of sets: one stage of several sets is joint training,
 one of one set a dedicated model, several stages a transfer chain. All are trained alike.

@@ -19,7 +19,7 @@ from segcal_lite.experiments.volume_scores import (
 from segcal_lite.segmentation_metrics import dice_coefficient
 from segcal_lite.sliding_window import predict_volume, stream_features
 from segcal_lite.spectral import spectral_signature
-from segcal_lite.training.models import load_block_model
+from segcal_lite.training.models import load_model
 from segcal_lite.training.plans import dedicated
 
 PLAN = dedicated("atrium")
@@ -33,7 +33,7 @@ def trained(volumes):
 
 @pytest.fixture
 def loaded(trained):
-    return load_block_model(trained.folder(PLAN), "cpu")
+    return load_model(trained.folder(PLAN), "cpu")
 
 
 def test_all_scores_of_a_volume_are_those_of_the_plain_functions(trained, loaded):
@@ -88,7 +88,7 @@ def test_other_layers_are_asked_for_by_name(trained, loaded):
 
 
 def test_dropout_gives_the_mean_of_passes_that_a_seed_repeats(trained):
-    model, settings = load_block_model(trained.folder(PLAN, dropout=True), "cpu")
+    model, settings = load_model(trained.folder(PLAN, dropout=True), "cpu")
     case = trained.cases("atrium", "test")[0]
     found = [score_volume(model, settings, case, trained.scoring()) for _ in range(2)]
     assert json.dumps(found[0]) == json.dumps(found[1])  # NaN is NaN there

@@ -67,7 +67,7 @@ def test_prediction_is_one_pass_over_the_volume(run, table):
         expected = model(torch.from_numpy(np.array(case.image))[None]).softmax(dim=1)[0]
     np.testing.assert_allclose(probs, expected.numpy(), atol=1e-6)
     assert probs.shape == (2, 16, 16, 8)
-    assert settings.crop_size == [16, 16, 8]
+    assert settings.crop_size == (16, 16, 8)
 
 
 def test_dropout_acts_in_3d(run, table):

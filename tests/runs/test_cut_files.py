@@ -13,7 +13,7 @@ from segcal_lite.experiments.volume_scores import read_scores
 from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import load_checkpoint, read_history, read_weights
 from segcal_lite.training.models import load_model
-from segcal_lite.training.on_slices import TrainingRun, train_model
+from segcal_lite.training.on_slices import SliceTraining, train_model
 
 TINY = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "n_resamples": 2, "widths": (4, 8)}
 
@@ -142,8 +142,8 @@ def test_prepared_cases_whose_settings_were_removed_are_not_taken(discs, tmp_pat
 def test_a_checkpoint(run, tmp_path):
     own, _ = run
     (member,) = own.members("dice")
-    training = TrainingRun(tmp_path, own.cases, member.settings, "cpu")
-    training.train_epoch()
+    training = SliceTraining(tmp_path, own.cases, member.settings, "cpu")
+    training.advance()
     path = tmp_path / "checkpoint.safetensors"
     check_every_cut(
         path, lambda: load_checkpoint(tmp_path, training.model, training.optimiser), path

@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segcal_lite.training import on_blocks as block_training
+from segcal_lite.runs.devices import memory_layout
+from segcal_lite.training import on_blocks
 from segcal_lite.training.checkpoints import load_checkpoint, read_history
-from segcal_lite.training.models import LAYOUT, build_block_model, load_block_model
+from segcal_lite.training.models import build_model, load_model
 from segcal_lite.training.on_blocks import BlockTraining, train_on_blocks
 from segcal_lite.training.plans import chain, dedicated, joint, set_probabilities
 
@@ -119,7 +120,7 @@ def test_nothing_tells_the_network_which_set_a_block_is_from(volumes, settings, 
     other = replace(one, plan=(("x", "y"),), data={})
     train_on_blocks(tmp_path / "other", renamed, other, device="cpu")
     assert same_bits(tmp_path / "one", tmp_path / "other")
-    assert build_block_model(one).encoder[0].convolutions[0].in_channels == 1
+    assert build_model(one).encoder[0].convolutions[0].in_channels == 1
 
 
 def test_sets_are_drawn_as_often_as_they_should(volumes, settings, tmp_path, monkeypatch):
@@ -129,7 +130,7 @@ def test_sets_are_drawn_as_often_as_they_should(volumes, settings, tmp_path, mon
     run.images = {"liver_ct": [ct] * 16, "atrium": [mr]}
     run.probabilities = set_probabilities([16, 1])
     drawn, rng = [], np.random.default_rng(0)
-    monkeypatch.setattr(block_training, "draw_block", lambda *a, seed: drawn.append(a[1]))
+    monkeypatch.setattr(on_blocks, "draw_block", lambda *a, seed: drawn.append(a[1]))
     for _ in range(2000):
         run._draw(rng)
     assert drawn.count("mr") / 2000 == pytest.approx(0.2, abs=0.03)
@@ -142,11 +143,11 @@ def test_the_schedule_is_the_papers(volumes, settings, tmp_path):
     )
     rate = run.optimiser.param_groups[0]["lr"]
     for loss, factor, n_flat in ((-0.2, 1, 0), (-0.2, 0.9, 1), (-0.3, 0.9, 0), (-0.1, 0.81, 1)):
-        run._judge(loss)
+        run.judge({"validation_loss": loss})
         assert run.optimiser.param_groups[0]["lr"] == pytest.approx(rate * factor)
         assert run.numbers["n_flat"] == n_flat
         assert not run.finished
-    run._judge(-0.25)
+    run.judge({"validation_loss": -0.25})
     assert run.finished
     assert run.numbers["best_loss"] == -0.3
 
@@ -154,7 +155,8 @@ def test_the_schedule_is_the_papers(volumes, settings, tmp_path):
 def test_the_weights_of_the_smallest_validation_loss_are_kept(volumes, settings, tmp_path):
     chosen = settings(dedicated("atrium"), n_evaluations=6, n_flat_to_stop=100, learning_rate=0.05)
     history = train(volumes, tmp_path / "model", chosen)
-    model, _ = load_block_model(tmp_path / "model", "cpu")
+    model, loaded = load_model(tmp_path / "model", "cpu")
+    assert loaded == chosen
     run = BlockTraining(tmp_path / "other", volumes.sets, chosen, None, CPU)
     run.model.load_state_dict(model.state_dict())
     best = run._validation_loss("atrium")
@@ -178,7 +180,7 @@ def test_a_chain_starts_from_the_weights_before_at_half_the_rate(volumes, settin
 def test_the_checkpoint_brings_back_the_optimiser_to_the_bit(volumes, settings, tmp_path):
     chosen = settings(dedicated("atrium"))
     run = BlockTraining(tmp_path, volumes.sets, chosen, None, CPU)
-    run.train_until_evaluation()
+    run.advance()
     other = BlockTraining(tmp_path / "elsewhere", volumes.sets, chosen, None, CPU)
     load_checkpoint(tmp_path, other.model, other.optimiser)
     states = [r.optimiser.state_dict()["state"] for r in (run, other)]
@@ -186,13 +188,13 @@ def test_the_checkpoint_brings_back_the_optimiser_to_the_bit(volumes, settings, 
         for name, tensor in state.items():
             assert torch.equal(tensor, states[1][index][name])
             if tensor.ndim == 5:  # another layout may round the last bit otherwise
-                assert states[1][index][name].is_contiguous(memory_format=LAYOUT)
+                assert states[1][index][name].is_contiguous(memory_format=memory_layout(3))
 
 
 def test_files_are_open_only_while_a_block_is_cut(volumes, settings, tmp_path):
     """Thousands of training images would need more open files than systems allow."""
     run = BlockTraining(tmp_path, volumes.sets, settings(joint("liver_ct", "atrium")), None, CPU)
-    run.train_until_evaluation()
+    run.advance()
     opened = [str(path) for path in psutil.Process().open_files() if "prepared" in str(path)]
     maps = [m.path for m in psutil.Process().memory_maps() if m.path.endswith(("image.npy",))]
     assert len(opened) + len(maps) <= 1

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from segcal_lite.data.prepared import load_slices, read_prepared
 from segcal_lite.losses import training_loss
-from segcal_lite.runs.folders import write_json
+from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import read_history
-from segcal_lite.training.models import TrainingSettings, build_model
-from segcal_lite.training.on_slices import TrainingRun, train_model, validation_dice
+from segcal_lite.training.models import TrainingSettings, build_model, load_model
+from segcal_lite.training.on_slices import SliceTraining, train_model, validation_dice
 
 TRAIN_IN_A_PROCESS = """
 import json, sys
@@ -115,6 +115,14 @@ def test_other_settings_are_refused_naming_the_fields(prepared, settings, tmp_pa
         train_model(tmp_path, prepared[2], settings(n_epochs=2, seed=5), "cpu")
 
 
+def test_settings_are_known_by_their_names_in_any_order(prepared, settings, tmp_path):
+    train_model(tmp_path, prepared[2], settings(), "cpu")
+    stored = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", dict(reversed(stored.items())))
+    assert load_model(tmp_path, "cpu")[1] == settings()
+    train_model(tmp_path, prepared[2], settings(), "cpu")  # not refused
+
+
 def test_the_best_validation_dice_is_what_is_kept(prepared, settings, tmp_path):
     chosen = settings(n_epochs=6, learning_rate=0.05)
     history = train_model(tmp_path, prepared[2], chosen, "cpu")
@@ -126,7 +134,7 @@ def test_the_best_validation_dice_is_what_is_kept(prepared, settings, tmp_path):
 
 
 def test_early_stopping_waits_as_many_epochs_as_it_is_told(prepared, settings, tmp_path):
-    run = TrainingRun(
+    run = SliceTraining(
         tmp_path,
         read_prepared(prepared[2]),
         settings(n_epochs=100, early_stopping_patience=3),
@@ -139,10 +147,10 @@ def test_early_stopping_waits_as_many_epochs_as_it_is_told(prepared, settings, t
 
 def test_the_rate_falls_when_dice_has_not_gained_enough(prepared, settings, tmp_path):
     chosen = settings(plateau_patience=2, plateau_gain=0.01, plateau_factor=0.5, learning_rate=1.0)
-    run = TrainingRun(tmp_path, read_prepared(prepared[2]), chosen, torch.device("cpu"))
+    run = SliceTraining(tmp_path, read_prepared(prepared[2]), chosen, torch.device("cpu"))
     rates = []
     for dice in (0.5, 0.505, 0.509, 0.6, 0.6, 0.6, 0.6, 0.6):
-        run._lower_rate_on_plateau(dice)
+        run.judge({"validation_dice": dice})
         rates.append(run.optimiser.param_groups[0]["lr"])
     assert rates == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
@@ -179,7 +187,7 @@ def test_a_split_without_a_case_is_refused(prepared):
 
 def test_ce_weights_come_from_training_and_validation_together(prepared, settings, tmp_path):
     cases = read_prepared(prepared[2])
-    run = TrainingRun(tmp_path, cases, settings("ce"), torch.device("cpu"))
+    run = SliceTraining(tmp_path, cases, settings("ce"), torch.device("cpu"))
     used = [case for case in cases if case.split != "test"]
     labels = np.concatenate([np.ravel(case.labels) for case in used])
     expected = labels.size / (3 * np.bincount(labels))
@@ -212,7 +220,7 @@ def test_unannotated_pixels_train_nothing(loss, altered, settings, tmp_path):
     train_model(tmp_path / "a", folder, settings(loss, augment=True), "cpu")
     slices = load_slices(read_prepared(folder), "train")
     assert (slices.labels == -1).float().mean() == 0.5
-    run = TrainingRun(tmp_path / "b", read_prepared(folder), settings(loss), torch.device("cpu"))
+    run = SliceTraining(tmp_path / "b", read_prepared(folder), settings(loss), torch.device("cpu"))
     run.model.train()
     with torch.no_grad():
         logits = run.model(slices.images[:4])
@@ -224,7 +232,7 @@ def test_unannotated_pixels_train_nothing(loss, altered, settings, tmp_path):
 
 def test_unannotated_pixels_are_in_no_class_weight(altered, settings, tmp_path):
     cases = read_prepared(altered(hide_left_half))
-    run = TrainingRun(tmp_path, cases, settings("ce"), torch.device("cpu"))
+    run = SliceTraining(tmp_path, cases, settings("ce"), torch.device("cpu"))
     labels = np.concatenate([case.labels.ravel() for case in cases if case.split != "test"])
     labels = labels[labels >= 0]
     expected = labels.size / (3 * np.bincount(labels))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcal_lite.experiments.profiles import get_volume_profile
-from segcal_lite.training.models import BlockSettings, build_block_model
+from segcal_lite.training.models import BlockSettings, build_model
 from segcal_lite.training.plans import (
     chain,
     check_plan,
@@ -82,12 +82,12 @@ def test_settings_know_the_data_of_every_stage_and_of_no_other_set():
 
 def test_the_network_depends_on_the_seed_alone_and_has_dropout_when_asked():
     torch.manual_seed(5)
-    models = [build_block_model(settings(dedicated("a"))) for _ in range(2)]
+    models = [build_model(settings(dedicated("a"))) for _ in range(2)]
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other)
     rates = {
         layer.p
-        for layer in build_block_model(settings(dedicated("a"), dropout=True)).modules()
+        for layer in build_model(settings(dedicated("a"), dropout=True)).modules()
         if isinstance(layer, torch.nn.Dropout)
     }
     assert rates == {0.1}

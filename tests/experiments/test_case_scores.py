@@ -1,5 +1,4 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import monai
 import numpy as np
@@ -19,6 +18,7 @@ from segcal_lite.experiments.case_scores import (
     fit_scalings,
     score_cases,
 )
+from segcal_lite.experiments.scores import score_probabilities
 from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logits, softmax
 from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature
@@ -110,10 +110,7 @@ def test_distances_on_one_slice_are_those_of_its_contours():
     probs[0] = 1 - probs[1]
     truth = np.zeros((30, 24, 1), np.uint8)
     truth[4:24, 4:16] = 1
-    whole = (slice(0, 30), slice(0, 24), slice(0, 1))
-    on_patient = {"patient_targets": truth, "on_patient": lambda predicted: predicted}
-    case = SimpleNamespace(regions={"whole": whole}, spacing_mm=(0.8, 1.2, 5.0), **on_patient)
-    rows = evaluation._segment_rows({"method": "baseline"}, case, probs, ("organ",))
+    rows = score_probabilities(truth, probs, (0.8, 1.2, 5.0), ("organ",)).rows
     found = {row["metric"]: row["value"] for row in rows}
     masks = [torch.tensor(mask[None, None, ..., 0]) for mask in (truth == 1, probs.argmax(0) == 1)]
     settings = {"include_background": True, "spacing": (0.8, 1.2)}
@@ -156,8 +153,14 @@ def test_temperature_keeps_the_masks_and_moves_the_entropy(scored):
     for k, segment in enumerate(scoring.segments, start=1):
         found = value_of(table, segment=segment, **where)
         assert found == pytest.approx(segment_entropy(probs, k), nan_ok=True)
-    own = table[(table.method == "temperature") & (table.region == "whole")]
-    assert set(own.metric) & {"dice", "hd95_mm", "assd_mm", "n_empty"} == set()
+    of_masks = table[table.metric.isin(["dice", "hd95_mm", "assd_mm", "n_empty", "n_true"])]
+    columns = ["member", "n_members", "region", "segment", "metric", "value"]
+    temperature, baseline = (
+        of_masks.loc[of_masks.method == method, columns].reset_index(drop=True)
+        for method in ("temperature", "baseline")
+    )
+    assert len(baseline) == 2 * 2 * 5
+    pd.testing.assert_frame_equal(temperature, baseline, check_exact=True)
 
 
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
@@ -360,7 +363,7 @@ def test_exclusive_classes_are_scored_beside_the_regions(altered, settings, tmp_
         assert found == pytest.approx(dice_coefficient(labels == k, exclusive == k))
     assert not table[table.metric == "dice"].segment.isin(["class 1", "class 2"]).any()
     assert set(table[table.metric == "dice_exclusive"].method) == {
-        *("baseline", "vector_scaling", "ensemble", "mc_dropout")
+        *("baseline", "temperature", "vector_scaling", "ensemble", "mc_dropout")
     }
 
 

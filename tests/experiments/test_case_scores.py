@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import monai
@@ -13,6 +14,7 @@ from segcal_lite.ensembles import mean_probability
 from segcal_lite.entropy import segment_entropy
 from segcal_lite.experiments import case_scores as evaluation
 from segcal_lite.experiments.case_scores import (
+    ScoredCase,
     Scoring,
     fit_member_scalings,
     fit_scalings,
@@ -23,17 +25,13 @@ from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logit
 from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
-from segcal_lite.training.models import load_model
+from segcal_lite.training.models import TrainingSettings, load_model
 from segcal_lite.training.on_slices import train_model
 
 
 @pytest.fixture(scope="module")
 def scored(prepared, tmp_path_factory):
     """Scores of two Dice members and a dropout model on the test disc."""
-    from dataclasses import replace
-
-    from segcal_lite.training.models import TrainingSettings
-
     task, profile, folder, data = prepared
     out = tmp_path_factory.mktemp("out")
     profile = replace(profile, widths=(4, 8), n_epochs=2)
@@ -153,14 +151,37 @@ def test_temperature_keeps_the_masks_and_moves_the_entropy(scored):
     for k, segment in enumerate(scoring.segments, start=1):
         found = value_of(table, segment=segment, **where)
         assert found == pytest.approx(segment_entropy(probs, k), nan_ok=True)
-    of_masks = table[table.metric.isin(["dice", "hd95_mm", "assd_mm", "n_empty", "n_true"])]
-    columns = ["member", "n_members", "region", "segment", "metric", "value"]
-    temperature, baseline = (
-        of_masks.loc[of_masks.method == method, columns].reset_index(drop=True)
-        for method in ("temperature", "baseline")
-    )
+    baseline, temperature = (of_masks(table, name) for name in ("baseline", "temperature"))
     assert len(baseline) == 2 * 2 * 5
     pd.testing.assert_frame_equal(temperature, baseline, check_exact=True)
+
+
+def of_masks(table, method):
+    """The rows of one method that follow from its arg max alone."""
+    names = ["dice", "hd95_mm", "assd_mm", "n_empty", "n_true"]
+    rows = table[(table.method == method) & table.metric.isin(names)]
+    columns = ["member", "n_members", "region", "segment", "metric", "value"]
+    return rows[columns].reset_index(drop=True)
+
+
+def test_masks_of_a_temperature_are_the_baselines_even_where_rounding_makes_ties(
+    scored, prepared, tmp_path
+):
+    scoring, _, table = scored
+    moved = {"out": tmp_path / "out"}
+    shutil.copytree(scoring.out, moved["out"], ignore=shutil.ignore_patterns("scores"))
+    for key in ("members", "dropout_members"):
+        folders = getattr(scoring, key)
+        moved[key] = tuple(moved["out"] / path.relative_to(scoring.out) for path in folders)
+    for member in moved["members"]:
+        flat = read_json(member / "scaling.json") | {"temperature": 1e30}
+        write_json(member / "scaling.json", flat)
+    scoring = replace(scoring, **moved)
+    score_cases(scoring, prepared[2], ["disc5"], "cpu")
+    found = read_table(ScoredCase(scoring, "disc5").path(".csv"))
+    baseline = of_masks(table, "baseline")
+    assert baseline[baseline.metric == "dice"].value.max() > 0  # flat probabilities find nothing
+    pd.testing.assert_frame_equal(of_masks(found, "temperature"), baseline, check_exact=True)
 
 
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
@@ -223,12 +244,13 @@ def test_scored_cases_are_kept(scored, prepared):
     assert (scoring.folder / "disc5.csv").stat().st_mtime_ns == before
 
 
-def test_other_settings_have_another_folder(scored):
-    from dataclasses import replace
-
+def test_other_settings_have_another_folder(scored, monkeypatch):
     scoring = scored[0]
-    assert replace(scoring, n_passes=4).folder != scoring.folder
-    assert replace(scoring, members=scoring.members[:1]).folder != scoring.folder
+    before = scoring.folder
+    assert replace(scoring, n_passes=4).folder != before
+    assert replace(scoring, members=scoring.members[:1]).folder != before
+    monkeypatch.setattr(evaluation, "LAYOUT", 1)  # scores without the temperature's masks
+    assert scoring.folder != before
 
 
 def score_altered(folder, out, settings, **task):

@@ -80,16 +80,15 @@ def score_probabilities(
     n_segments = probs.shape[1] if np.ndim(targets) == 4 else len(probs) - 1
     if len(set(segments)) != n_segments:
         raise wrong_input("segments", list(segments), f"{n_segments} names, as in probs")
-    if segmentation is None:
-        segmentation = segmentation_scores(targets, probs.argmax(axis=0), spacing_mm, segments)
     rows, sums = [], {}
     for region, box in (regions or {"whole": (slice(None),) * 3}).items():
         labels = targets[(..., *box)]
         found = _calibration(labels, probs[(..., *box)], segments, n_bins)
         sums[region] = found[None]
         for segment, part in found.items():
-            result, n_voxels = part.result(), labels.size if segment is None else labels[0].size
+            result = part.result()
             metrics = {name: getattr(result, name) for name in CALIBRATION}
+            n_voxels = labels.size if segment is None else labels[0].size
             metrics["n_ignored"] = n_voxels - result.n_voxels
             rows += _rows(region, metrics, segment)
     rows += _rows("whole", {"uncertainty": mean_foreground_uncertainty(probs)})
@@ -97,6 +96,8 @@ def score_probabilities(
         segment: {"segment_entropy": segment_entropy(*segment_probs(probs, k))}
         for k, segment in enumerate(segments, start=1)
     }
+    if segmentation is None:
+        segmentation = segmentation_scores(targets, probs.argmax(axis=0), spacing_mm, segments)
     for segment in entropies | segmentation:
         metrics = entropies.get(segment, {}) | segmentation.get(segment, {})
         rows += _rows("whole", metrics, segment)

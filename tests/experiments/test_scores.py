@@ -107,3 +107,9 @@ def test_known_scores_of_masks_take_the_place_of_the_arg_max(labels, probs):
 def test_another_number_of_segments_is_refused(labels, probs, segments):
     with pytest.raises(ValueError, match=r"segments: found \[.*\], expected 2 names"):
         score_probabilities(labels, probs, SPACING_MM, segments)
+
+
+def test_labels_on_another_grid_are_refused_by_name(labels, probs):
+    for other in (labels[:, :, :5], labels[:, :, :1]):  # the last would broadcast
+        with pytest.raises(ValueError, match=r"found .*shape .*, expected"):
+            score_probabilities(other, probs, SPACING_MM, ("a", "b"))

@@ -1,7 +1,9 @@
-"""Deep ensembles: train the members, average their probabilities, ask what each M gives.
+"""Deep ensembles: the mean of the members' probabilities, and what each number of members gives.
 
-Paper A, section V.C: M networks that differ in their random start and in the order of their
-mini-batches; the ensemble's probability is the mean of theirs (Eq. 6).
+Source: Mehrtash et al., IEEE TMI 2020 (doi 10.1109/TMI.2020.3006437), section V.C: M networks that
+differ in their random start and in the order of their mini-batches, whose probabilities are
+averaged (Eq. 6). To see what M does, many ensembles of each size are drawn from one pool
+(`selection_matrix`) and scored side by side, block by block of a volume (`SweepSums`).
 """
 
 import numpy as np
@@ -92,6 +94,15 @@ class SweepSums:
         Floor of the probabilities in the NLL.
     n_missed : sequence of int, shape (n_classes - 1,), optional
         Voxels of each segment that lie outside what the networks see: Dice counts them as missed.
+
+    Examples
+    --------
+    >>> one, other = np.array([[0.9, 0.4], [0.1, 0.6]]), np.array([[0.7, 0.8], [0.3, 0.2]])
+    >>> pool = np.stack([one, other]).astype(np.float32)  # (n_pool, K, N)
+    >>> sums = SweepSums(np.array([[1, 0], [0.5, 0.5]]), n_classes=2)
+    >>> nll, dice = sums.update(np.array([0, 1]), pool).result()
+    >>> nll.round(3).tolist(), dice.tolist()
+    ([0.308, 0.57], [1.0, 0.0])
     """
 
     def __init__(self, selection, n_classes, eps=1e-12, n_missed=None):

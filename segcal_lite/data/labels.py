@@ -1,7 +1,10 @@
-"""What ``labels`` in ``dataset.json`` says: classes, regions of several classes, an ignore label.
+"""Labels: what ``dataset.json`` calls them, and the arrays of classes or regions they stand for.
 
 nnU-Net writes ``{"liver": 1}``, and ``{"whole": [1, 2], "core": 2}`` for regions that may overlap;
 MSD writes the inverted ``{"1": "liver"}``. A label called ignore marks what nobody annotated.
+
+Segments are classes, labels (X, Y, Z) with probabilities (K, X, Y, Z), or R overlapping regions,
+each a binary problem: (R, X, Y, Z) with (2, R, X, Y, Z). The functions here take either.
 """
 
 from dataclasses import dataclass
@@ -178,6 +181,34 @@ def region_probs(probs, regions):
     return np.stack([1 - inside, inside])
 
 
+def exclusive_classes(predicted, region_order):
+    """Return the one class of each voxel that overlapping predictions leave.
+
+    Parameters
+    ----------
+    predicted : int or bool array, shape (R, *S)
+        1 where a region is predicted: its probability exceeds 0.5.
+    region_order : tuple of int, length R
+        The class that each region leaves where no later one is predicted (nnU-Net's
+        ``regions_class_order``).
+
+    Returns
+    -------
+    int16 array, shape (*S)
+
+    Examples
+    --------
+    >>> exclusive_classes(np.array([[0, 1, 1], [0, 0, 1]]), (1, 3)).tolist()
+    [0, 1, 3]
+    """
+    if len(predicted) != len(region_order):
+        raise wrong_input("region_order", f"{len(region_order)} classes", f"{len(predicted)}")
+    classes = np.zeros(np.shape(predicted)[1:], dtype=np.int16)
+    for inside, left in zip(predicted, region_order, strict=True):
+        classes[inside == 1] = left
+    return classes
+
+
 def annotated(labels, values):
     """Return labels and what belongs to them without the voxels that nobody annotated.
 
@@ -261,31 +292,3 @@ def binary_problems(labels, probs):
         return
     for number, region in enumerate(labels):
         yield region, probs[..., number, :, :, :]
-
-
-def exclusive_classes(predicted, region_order):
-    """Return the one class of each voxel that overlapping predictions leave.
-
-    Parameters
-    ----------
-    predicted : int or bool array, shape (R, *S)
-        1 where a region is predicted: its probability exceeds 0.5.
-    region_order : tuple of int, length R
-        The class that each region leaves where no later one is predicted (nnU-Net's
-        ``regions_class_order``).
-
-    Returns
-    -------
-    int16 array, shape (*S)
-
-    Examples
-    --------
-    >>> exclusive_classes(np.array([[0, 1, 1], [0, 0, 1]]), (1, 3)).tolist()
-    [0, 1, 3]
-    """
-    if len(predicted) != len(region_order):
-        raise wrong_input("region_order", f"{len(region_order)} classes", f"{len(predicted)}")
-    classes = np.zeros(np.shape(predicted)[1:], dtype=np.int16)
-    for inside, left in zip(predicted, region_order, strict=True):
-        classes[inside == 1] = left
-    return classes

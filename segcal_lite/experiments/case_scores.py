@@ -1,12 +1,8 @@
 """Score every method on every case: one long table, and sums that pool and resample exactly.
 
 Cases are taken one by one. All members predict a case, their scores are reduced to numbers and
-sums, and the probabilities are dropped: they lie in a temporary file while the sweep needs them,
+sums, and the probabilities are dropped: they lie in a temporary file while the ensembles need them,
 so that neither memory nor what stays on disk grows with the number of members.
-
-Voxels that nobody annotated are left out of all that compares with the truth, and counted. Entropy
-and uncertainty look at the prediction alone, as they will where there is no truth: they take all.
-Regions that overlap are binary problems: calibration of all of them together, and of each.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,36 +10,22 @@ from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import NamedTuple
 from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
 
-from .._checks import IGNORED
-from ..calibration import CalibrationSums
-from ..data.labels import (
-    annotated,
-    binary_problems,
-    exclusive_classes,
-    segment_masks,
-    segment_probs,
-)
+from ..data.labels import annotated, binary_problems
 from ..data.prepared import read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
-from ..entropy import mean_foreground_uncertainty, segment_entropy
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import (
-    as_json_values,
-    is_sealed,
-    read_json,
-    write_json,
-    write_table,
-    written_aside,
-)
+from ..runs.folders import is_sealed, read_json, write_json, write_table, written_aside
 from ..scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
-from ..segmentation_metrics import dice_coefficient, surface_metrics
 from ..training.models import load_model
+from .scores import score_case
 
+LAYOUT = 2  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 128 * 2**20
 
 
@@ -80,15 +62,37 @@ class Scoring:
     @property
     def folder(self):
         """Other settings, other folder: scores are cheap beside the models they come from."""
-        settings = as_json_values(asdict(self) | {"out": ""})
+        settings = asdict(self) | {"out": "", "layout": LAYOUT}
         for key in ("members", "dropout_members"):
             settings[key] = [Path(path).relative_to(self.out).as_posix() for path in settings[key]]
         digest = sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
-    def holds(self, name):
-        """Whether the rows and the sums of a case are there, and neither was cut short."""
-        return is_sealed(self.folder / f"{name}.csv") and is_zipfile(self.folder / f"{name}.npz")
+    @property
+    def n_classes(self):
+        """K of the probabilities: 2 where each segment is a problem of its own."""
+        return 2 if self.region_order else len(self.segments) + 1
+
+
+class ScoredCase(NamedTuple):
+    """A case and how it is scored."""
+
+    scoring: Scoring
+    name: str
+
+    def path(self, suffix):
+        """Of its rows (.csv), which are written last, or of its sums (.npz)."""
+        return self.scoring.folder / f"{self.name}{suffix}"
+
+    @property
+    def is_complete(self):
+        """Whether rows and sums are there, and neither was cut short."""
+        return is_sealed(self.path(".csv")) and is_zipfile(self.path(".npz"))
+
+
+def sums_key(method, member, region):
+    """Name the sums of one method, member and region in the file of a case."""
+    return f"{method}|{member}|{region}"
 
 
 def fit_member_scalings(folder, prepared_folder, device):
@@ -106,7 +110,7 @@ def score_cases(scoring, prepared_folder, names, device):
     The members' scalings are there: see `fit_member_scalings`.
     """
     cases = {case.name: case for case in read_prepared(prepared_folder)}
-    waiting = [name for name in names if not scoring.holds(name)]
+    waiting = [name for name in names if not ScoredCase(scoring, name).is_complete]
     if not waiting:
         return names
     members = [
@@ -149,55 +153,50 @@ def fit_scalings(model, loss, cases):
 
 def _score_case(scoring, case, members, dropout_models):
     """Write the sums, the sweep and, last, the rows of one case."""
-    rows, sums, targets = [], {}, case.targets
+    rows, sums, found = [], {}, None
     with TemporaryFile() as file:
-        shape = (len(members), _n_classes(scoring), *targets.shape)
+        shape = (len(members), scoring.n_classes, *case.targets.shape)
         member_probs = np.memmap(file, np.float32, "w+", shape=shape)
-        for method, index, n_members, probs in _methods(scoring, case, members, dropout_models):
-            labelled = {"method": method, "member": index, "n_members": n_members}
-            for region, box in case.regions.items():
-                inside = targets[(..., *box)], probs[(..., *box)]
-                found, of_region = _calibration(scoring, *inside)
-                sums[f"{method}|{index}|{region}"] = of_region.as_vector()
-                rows += [labelled | {"region": region} | row for row in found]
-            rows += _segment_rows(labelled, case, probs, scoring.segments)
-            rows += _exclusive_rows(labelled, case, probs, scoring.region_order)
-            if method == "baseline":
-                member_probs[index] = probs
+        methods = _methods(scoring, case, members, dropout_models, member_probs)
+        for method, member, n_members, probs in methods:
+            # a temperature leaves the arg max, and so the masks, of the baseline before it
+            known = found.segmentation if method == "temperature" else None
+            probs = probs[(..., *case.regions["whole"])]
+            found = score_case(
+                case, probs, scoring.segments, scoring.n_bins, scoring.region_order, known
+            )
+            labelled = {"method": method, "member": member, "n_members": n_members}
+            rows += [labelled | row for row in found.rows]
+            for region, of_region in found.sums.items():
+                sums[sums_key(method, member, region)] = of_region.as_vector()
         rows += _sweep_rows(scoring, case, member_probs)
         del member_probs  # some systems cannot delete a file that is still mapped
     _write_scores(scoring, case, rows, sums)
 
 
-def _n_classes(scoring):
-    """K of the probabilities: 2 where each region is a problem of its own."""
-    return 2 if scoring.region_order else len(scoring.segments) + 1
-
-
 def _write_scores(scoring, case, rows, sums):
     """Write one case's sums and then its rows, whose presence says complete."""
-    table = pd.DataFrame(rows)
-    for name, value in (("case", case.name), ("domain", case.domain), ("loss", scoring.loss)):
-        table.insert(0, name, value)
+    scored = ScoredCase(scoring, case.name)
+    of_case = {"loss": scoring.loss, "domain": case.domain, "case": case.name}
     scoring.folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(scoring.folder / f"{case.name}.npz") as partial:
+    with written_aside(scored.path(".npz")) as partial:
         np.savez(partial, **sums)
-    write_table(scoring.folder / f"{case.name}.csv", table, sealed=True)
+    write_table(scored.path(".csv"), pd.DataFrame([of_case | row for row in rows]), sealed=True)
 
 
-def _methods(scoring, case, members, dropout_models):
-    """Yield method, member's index, number of members and probabilities, one at a time."""
-    n_members = len(members)
-    total = 0.0
+def _methods(scoring, case, members, dropout_models, member_probs):
+    """Yield method, member's index, number of members and probabilities, one at a time.
+
+    Fills `member_probs` (M, K, *S) with the baseline's.
+    """
     for index, (model, settings, scaling) in enumerate(members):
         logits = predict_logits(model, case.image, settings.loss)
-        probs = softmax(logits)
-        total = total + probs.astype(np.float64)
+        member_probs[index] = probs = softmax(logits)
         yield "baseline", index, 1, probs
         yield "temperature", index, 1, softmax(logits / np.float32(scaling["temperature"]))
         scaled = scale_logits(logits, scaling["scale"], scaling["shift"])
         yield "vector_scaling", index, 1, softmax(scaled)
-    yield "ensemble", 0, n_members, (total / n_members).astype(np.float32)
+    yield "ensemble", 0, len(members), mean_probability(member_probs).astype(np.float32)
     for index, (model, settings) in enumerate(dropout_models):
         seed = scoring.seed + index
         passes = mc_dropout_passes(model, case.image, settings.loss, scoring.n_passes, seed)
@@ -206,79 +205,16 @@ def _methods(scoring, case, members, dropout_models):
         yield "oracle", 0, 1, np.asarray(case.posterior)
 
 
-def _calibration(scoring, labels, probs):
-    """Rows and sums of a part of the volume: of all its problems together, and of each region."""
-    total, total_ignored = CalibrationSums(_n_classes(scoring), scoring.n_bins), 0
-    of_regions = []
-    for segment, pair in zip(scoring.segments, binary_problems(labels, probs), strict=False):
-        sums = CalibrationSums(_n_classes(scoring), scoring.n_bins).update(*annotated(*pair))
-        n_ignored = np.count_nonzero(pair[0] == IGNORED)
-        total, total_ignored = total.merge(sums), total_ignored + n_ignored
-        if scoring.region_order:
-            of_regions += [row | {"segment": segment} for row in _calibration_rows(sums, n_ignored)]
-    return _calibration_rows(total, total_ignored) + of_regions, total
-
-
-def _calibration_rows(sums, n_ignored):
-    """Rows of the calibration metrics of the annotated voxels, and how many were not."""
-    result = sums.result()
-    names = ("nll", "brier", "ece", "mce", "n_voxels", "n_floored")
-    values = {name: getattr(result, name) for name in names} | {"n_ignored": n_ignored}
-    return [{"metric": metric, "value": value} for metric, value in values.items()]
-
-
-def _segment_rows(labelled, case, probs, segments):
-    """Rows of entropies on the unpadded volume, Dice and distances of the patient, by segment."""
-    probs = probs[(..., *case.regions["whole"])]
-    truth, predicted = case.patient_targets, case.on_patient(probs.argmax(axis=0))
-    labelled = labelled | {"region": "whole"}
-    rows = [labelled | {"metric": "uncertainty", "value": mean_foreground_uncertainty(probs)}]
-    for k, segment in enumerate(segments, start=1):
-        values = {"segment_entropy": segment_entropy(*segment_probs(probs, k))}
-        if labelled["method"] != "temperature":  # the baseline's arg max, and so its masks
-            masks = segment_masks(truth, predicted, k)
-            values["dice"] = dice_coefficient(*masks)
-            values |= _distances(*masks, case.spacing_mm)._asdict()
-            values["n_empty"] = sum(not mask.any() for mask in masks)
-            values["n_true"] = np.count_nonzero(masks[0])
-        for metric, value in values.items():
-            rows.append(labelled | {"segment": segment, "metric": metric, "value": value})
-    return rows
-
-
-def _distances(mask_gt, mask_pred, spacing_mm):
-    """HD95 and ASSD; of a single slice in its plane, else every voxel would be surface."""
-    if mask_gt.shape[-1] == 1:
-        mask_gt, mask_pred, spacing_mm = mask_gt[..., 0], mask_pred[..., 0], spacing_mm[:2]
-    return surface_metrics(mask_gt, mask_pred, spacing_mm)
-
-
-def _exclusive_rows(labelled, case, probs, region_order):
-    """Rows of the Dice of the exclusive classes that overlapping regions leave."""
-    if not region_order or labelled["method"] == "temperature":
-        return []
-    probs, rows = probs[(..., *case.regions["whole"])], []
-    predicted = case.on_patient(exclusive_classes(probs.argmax(axis=0), region_order))
-    for k in sorted(set(region_order)):
-        dice = dice_coefficient(*segment_masks(case.patient_labels, predicted, k))
-        row = {"region": "whole", "segment": f"class {k}", "metric": "dice_exclusive"}
-        rows.append(labelled | row | {"value": dice})
-    return rows
-
-
 def _sweep_rows(scoring, case, member_probs):
     """Rows of NLL and mean Dice of ensembles of each size drawn from the pool."""
     sizes = np.repeat(scoring.ensemble_sizes, scoring.n_resamples)
-    selection = np.concatenate(
-        [
-            selection_matrix(len(member_probs), size, scoring.n_resamples, scoring.seed)
-            for size in scoring.ensemble_sizes
-        ]
-    )
+    drawn = scoring.n_resamples, scoring.seed
+    selections = [selection_matrix(len(member_probs), m, *drawn) for m in scoring.ensemble_sizes]
+    selection = np.concatenate(selections)
     rows, targets, n_problems = [], case.targets, len(scoring.region_order) or 1
     n_missed = np.split(case.n_cut_away(len(scoring.segments)), n_problems)
     for region, box in case.regions.items():
-        sums = [SweepSums(selection, _n_classes(scoring), n_missed=n) for n in n_missed]
+        sums = [SweepSums(selection, scoring.n_classes, n_missed=n) for n in n_missed]
         for number, labels, probs in _slabs(targets, member_probs, box, len(selection)):
             sums[number].update(labels, probs)
         both = np.mean([one.result() for one in sums], axis=0)

@@ -29,7 +29,7 @@ from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
 from .profiles import VolumeProfile, get_volume_profile
-from .volume_scores import VolumeScoring, read_scores, score_volumes
+from .volume_scores import ScoreRequest, VolumeScoring, read_scores, score_volumes
 
 NETWORK = "resunet3d"
 
@@ -154,8 +154,7 @@ class JointExperiment:
 
         Parameters
         ----------
-        requests : list of (plan, dropout, set, split, scoring)
-            ``None`` as split takes all cases.
+        requests : list of segcal_lite.experiments.volume_scores.ScoreRequest
         report : callable
 
         Returns
@@ -163,7 +162,8 @@ class JointExperiment:
         list of list of dict
             For each request what `volume_scores.score_volume` returns for each case.
         """
-        jobs, before = self._training_jobs([request[:2] for request in requests], report)
+        models = [(request.plan, request.dropout) for request in requests]
+        jobs, before = self._training_jobs(models, report)
         scorings, places = {}, []
         for plan, dropout, name, split, scoring in requests:
             names = [case.name for case in self.cases(name, split)]
@@ -210,7 +210,8 @@ class JointExperiment:
             for plan in plans
             for name in (sets or dict.fromkeys(name for stage in plan for name in stage))
         ]
-        found = self.score([(plan, False, name, split, scoring) for plan, name in pairs], report)
+        requests = [ScoreRequest(plan, False, name, split, scoring) for plan, name in pairs]
+        found = self.score(requests, report)
         rows = [
             (self.data, plan_name(plan), name, case.name, metric, value)
             for (plan, name), scores in zip(pairs, found, strict=True)

@@ -30,7 +30,7 @@ from ..runs.processes import count_workers, spawned_processes
 from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
-from .case_scores import Scoring, fit_member_scalings, score_cases
+from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, sums_key
 from .profiles import Profile, settle
 
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
@@ -135,15 +135,15 @@ class Experiment:
         """
         self.train(losses, report)
         names = [case.name for case in self.split("test")]
-        jobs = [(self.scoring(loss), name) for loss in losses for name in names]
-        waiting = [(scoring, name) for scoring, name in jobs if not scoring.holds(name)]
-        cut = [path for s, name in waiting if (path := s.folder / f"{name}.csv").exists()]
+        jobs = [ScoredCase(self.scoring(loss), name) for loss in losses for name in names]
+        waiting = [job for job in jobs if not job.is_complete]
+        cut = [path for job in waiting if (path := job.path(".csv")).exists()]
         if cut:
             report(f"{len(cut)} scores are cut short, so made again; the first: {cut[0]}")
         if waiting:
             report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
             self._score(waiting)
-        tables = [read_table(scoring.folder / f"{name}.csv", sealed=True) for scoring, name in jobs]
+        tables = [read_table(job.path(".csv"), sealed=True) for job in jobs]
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)
@@ -183,9 +183,9 @@ class Experiment:
         on_gpu = self.device.startswith("cuda")
         n_workers = 1 if on_gpu else count_workers(len(jobs))
         prepared, device, fits, chunks = self.prepared_folder, self.device, [], []
-        for scoring in dict.fromkeys(scoring for scoring, _ in jobs):
+        for scoring in dict.fromkeys(job.scoring for job in jobs):
             fits += [(folder, prepared, device) for folder in scoring.members]
-            names = [name for other, name in jobs if other == scoring]
+            names = [job.name for job in jobs if job.scoring == scoring]
             parts = [list(part) for part in np.array_split(names, 2 * n_workers) if len(part)]
             chunks += [(scoring, prepared, part, device) for part in parts]
         with spawned_processes(n_workers, keep=not on_gpu) as executor:
@@ -196,12 +196,10 @@ class Experiment:
 
     def sums(self, loss, method, member=0, region="box", cases=None):
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""
-        folder = self.scoring(loss).folder
-        key = f"{method}|{member}|{region}"
-        vectors = []
+        scoring, vectors = self.scoring(loss), []
         for case in self.split("test") if cases is None else cases:
-            with np.load(folder / f"{case.name}.npz", allow_pickle=False) as arrays:
-                vectors.append(arrays[key])
+            with np.load(ScoredCase(scoring, case.name).path(".npz"), allow_pickle=False) as arrays:
+                vectors.append(arrays[sums_key(method, member, region)])
         return np.stack(vectors)
 
     def pooled(self, loss, method, member=0, region="box", cases=None):

@@ -14,7 +14,7 @@ from .._checks import wrong_input
 from ..data.tasks import EIGHT_SETS, OTHER_ORGANS
 from ..spectral import RankDeficientWarning, signature_of_spectrum
 from ..training.plans import dedicated, joint, plan_name
-from .volume_scores import LAST
+from .volume_scores import LAST, ScoreRequest
 
 SHUFFLE_SEED = 1
 HIGH_FLOOR = 0.01  # of the largest singular value: what lies below belongs to channels near silence
@@ -200,4 +200,8 @@ def _requests(experiment, plan, names, split, with_rivals, layers):
     kinds = [(False, experiment.scoring((*others, LAST)))]
     if with_rivals:
         kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
-    return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]
+    return [
+        ScoreRequest(plan, dropout, name, split, scoring)
+        for dropout, scoring in kinds
+        for name in names
+    ]

@@ -6,23 +6,22 @@ pooled features and the moments of the intensities.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..calibration import CalibrationSums
-from ..data.labels import annotated, segment_masks
 from ..data.prepared import read_prepared
 from ..detectors import intensity_moments
 from ..ensembles import mean_probability
-from ..entropy import mean_foreground_uncertainty, segment_entropy
 from ..inference import stochastic_passes
 from ..runs.folders import read_json, write_json
-from ..segmentation_metrics import dice_coefficient, surface_metrics
 from ..sliding_window import named_layer, predict_volume, predict_with_features
 from ..spectral import SpectrumSums
 from ..training.models import load_model
+from .scores import score_case
 
 LAST = "last_features"
 
@@ -50,6 +49,16 @@ class VolumeScoring:
     n_passes: int
     layers: tuple = ()
     shuffle_seed: int = 0
+
+
+class ScoreRequest(NamedTuple):
+    """One set of volumes that one model is to score."""
+
+    plan: tuple  # of the model, from `segcal_lite.training.plans`
+    dropout: bool  # whether it is the plan's twin with dropout
+    name: str  # of the set
+    split: str | None  # None: all cases
+    scoring: VolumeScoring
 
 
 def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
@@ -98,8 +107,9 @@ def score_volume(model, settings, case, scoring):
     image = np.ascontiguousarray(case.image[:, *whole])
     window = {"block_size": (scoring.block_side,) * 3, "overlap": scoring.overlap}
     if settings.dropout:
-        probs = _mean_of_passes(model, image, settings, scoring.n_passes, window)
-        return {"metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring)}
+        predict = partial(predict_volume, model, image, settings.loss, **window)
+        passes = stochastic_passes(model, predict, scoring.n_passes, settings.seed)
+        return {"metrics": probability_metrics(case, mean_probability(passes), scoring)}
     layers = {layer: named_layer(model, layer) for layer in scoring.layers}
     spectra, totals = {}, {}
 
@@ -111,7 +121,7 @@ def score_volume(model, settings, case, scoring):
     probs = predict_with_features(model, layers, image, settings.loss, receive, **window)
     pooled = {layer: (totals[layer] / sums.n_voxels).tolist() for layer, sums in spectra.items()}
     return {
-        "metrics": _detector_metrics(probs) | probability_metrics(case, probs, scoring),
+        "metrics": probability_metrics(case, probs, scoring),
         "spectra": {layer: sums.singular_values().tolist() for layer, sums in spectra.items()},
         "n_voxels": {layer: sums.n_voxels for layer, sums in spectra.items()},
         "pooled": pooled,
@@ -120,47 +130,22 @@ def score_volume(model, settings, case, scoring):
 
 
 def probability_metrics(case, probs, scoring):
-    """Segmentation and calibration scores of class probabilities (2, X, Y, Z) without padding.
+    """Scores by name of class probabilities (2, X, Y, Z) without padding, and of their detectors.
 
-    Of the annotated voxels, the others counted; without foreground no box, and NaN for its scores.
+    Calibration is of the annotated voxels, the others counted, in the whole volume and in the box
+    around the foreground; what has no foreground to look at is NaN.
     """
-    whole = case.regions["whole"]
-    labels = np.asarray(case.labels[whole])
-    masks = segment_masks(case.patient_labels, case.on_patient(probs.argmax(axis=0)), 1)
-    metrics = {"dice": dice_coefficient(*masks)}
-    metrics |= surface_metrics(*masks, case.spacing_mm)._asdict()
+    rows = score_case(case, probs, ("organ",), scoring.n_bins).rows
+    found = {(row["metric"], row["region"]): row["value"] for row in rows}
+    metrics = {name: found[name, "whole"] for name in ("segment_entropy", "uncertainty")}
+    confidence = probs[1][probs.argmax(axis=0) == 1]
+    metrics["one_minus_max_softmax"] = float(1 - confidence.mean()) if confidence.size else np.nan
+    metrics["predicted_voxels"] = confidence.size
+    metrics |= {name: found[name, "whole"] for name in ("dice", "hd95_mm", "assd_mm")}
     for region in ("whole", "box"):
-        inside = tuple(
-            slice(part.start - start.start, part.stop - start.start)
-            for part, start in zip(case.regions[region], whole, strict=True)
-        )
-        known = annotated(labels[inside], probs[:, *inside])
-        result = CalibrationSums(2, scoring.n_bins).update(*known).result()
-        for name in ("nll", "brier", "ece", "mce"):
-            metrics[f"{name}_{region}"] = getattr(result, name)
-        metrics[f"n_ignored_{region}"] = labels[inside].size - result.n_voxels
+        for name in ("nll", "brier", "ece", "mce", "n_ignored"):
+            metrics[f"{name}_{region}"] = found[name, region]
     return metrics
-
-
-def _detector_metrics(probs):
-    """Scores of detectors that look at probabilities; NaN without a predicted foreground."""
-    predicted = probs.argmax(axis=0) == 1
-    confidence = probs[1][predicted]
-    return {
-        "segment_entropy": segment_entropy(probs, 1),
-        "uncertainty": mean_foreground_uncertainty(probs),
-        "one_minus_max_softmax": float(1 - confidence.mean()) if confidence.size else np.nan,
-        "predicted_voxels": int(np.count_nonzero(predicted)),
-    }
-
-
-def _mean_of_passes(model, image, settings, n_passes, window):
-    """Mean probability of stochastic passes; the masks depend on the model's seed alone."""
-
-    def predict():
-        return predict_volume(model, image, settings.loss, **window)
-
-    return mean_probability(stochastic_passes(model, predict, n_passes, settings.seed))
 
 
 def shuffle_weights(model, seed):

@@ -28,9 +28,10 @@ from segcal_lite.data.grids import (
 from segcal_lite.data.prepared import prepare_dataset
 from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
 from segcal_lite.data.tasks import TASKS, Task
-from segcal_lite.experiments.case_scores import Scoring, _segment_rows, _sweep_rows
+from segcal_lite.experiments.case_scores import Scoring, _sweep_rows
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.profiles import settle
+from segcal_lite.experiments.scores import score_case
 from segcal_lite.experiments.volume_scores import probability_metrics
 from segcal_lite.runs.folders import write_json
 
@@ -240,7 +241,7 @@ def test_every_dice_and_distance_is_of_the_patient(discs, tmp_path):
     n_all, n_kept = np.count_nonzero(native == 1), np.count_nonzero(probs[1])
     expected = 2 * n_kept / (n_all + n_kept)
     assert 0 < expected < 0.9
-    rows = pd.DataFrame(_segment_rows({"method": "baseline"}, case, probs, ("ring", "core")))
+    rows = pd.DataFrame(score_case(case, probs, ("ring", "core"), n_bins=10).rows)
     ring = rows[rows.segment == "ring"].set_index("metric").value
     assert ring.dice == pytest.approx(expected)
     rim_mm = ring.hd95_mm
@@ -306,7 +307,7 @@ def test_the_penalty_of_an_empty_prediction_does_not_depend_on_the_crop(tmp_path
     assert np.array_equal(cases[0].patient_labels, labels)
     assert cases[0].n_cut_away(2).tolist() == [0, 0]
     silence = np.stack([np.ones((64, 64, 2)), np.zeros((64, 64, 2)), np.zeros((64, 64, 2))])
-    rows = [_segment_rows({"method": "baseline"}, c, silence, ("ring", "core")) for c in cases[:2]]
+    rows = [score_case(c, silence, ("ring", "core"), n_bins=10).rows for c in cases[:2]]
     first, second = (
         [row["value"] for row in found if row["metric"] == "hd95_mm"][0] for found in rows
     )

@@ -1,5 +1,5 @@
+import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import monai
 import numpy as np
@@ -14,26 +14,24 @@ from segcal_lite.ensembles import mean_probability
 from segcal_lite.entropy import segment_entropy
 from segcal_lite.experiments import case_scores as evaluation
 from segcal_lite.experiments.case_scores import (
+    ScoredCase,
     Scoring,
     fit_member_scalings,
     fit_scalings,
     score_cases,
 )
+from segcal_lite.experiments.scores import score_probabilities
 from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logits, softmax
 from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
-from segcal_lite.training.models import load_model
+from segcal_lite.training.models import TrainingSettings, load_model
 from segcal_lite.training.on_slices import train_model
 
 
 @pytest.fixture(scope="module")
 def scored(prepared, tmp_path_factory):
     """Scores of two Dice members and a dropout model on the test disc."""
-    from dataclasses import replace
-
-    from segcal_lite.training.models import TrainingSettings
-
     task, profile, folder, data = prepared
     out = tmp_path_factory.mktemp("out")
     profile = replace(profile, widths=(4, 8), n_epochs=2)
@@ -110,10 +108,7 @@ def test_distances_on_one_slice_are_those_of_its_contours():
     probs[0] = 1 - probs[1]
     truth = np.zeros((30, 24, 1), np.uint8)
     truth[4:24, 4:16] = 1
-    whole = (slice(0, 30), slice(0, 24), slice(0, 1))
-    on_patient = {"patient_targets": truth, "on_patient": lambda predicted: predicted}
-    case = SimpleNamespace(regions={"whole": whole}, spacing_mm=(0.8, 1.2, 5.0), **on_patient)
-    rows = evaluation._segment_rows({"method": "baseline"}, case, probs, ("organ",))
+    rows = score_probabilities(truth, probs, (0.8, 1.2, 5.0), ("organ",)).rows
     found = {row["metric"]: row["value"] for row in rows}
     masks = [torch.tensor(mask[None, None, ..., 0]) for mask in (truth == 1, probs.argmax(0) == 1)]
     settings = {"include_background": True, "spacing": (0.8, 1.2)}
@@ -156,8 +151,37 @@ def test_temperature_keeps_the_masks_and_moves_the_entropy(scored):
     for k, segment in enumerate(scoring.segments, start=1):
         found = value_of(table, segment=segment, **where)
         assert found == pytest.approx(segment_entropy(probs, k), nan_ok=True)
-    own = table[(table.method == "temperature") & (table.region == "whole")]
-    assert set(own.metric) & {"dice", "hd95_mm", "assd_mm", "n_empty"} == set()
+    baseline, temperature = (of_masks(table, name) for name in ("baseline", "temperature"))
+    assert len(baseline) == 2 * 2 * 5
+    pd.testing.assert_frame_equal(temperature, baseline, check_exact=True)
+
+
+def of_masks(table, method):
+    """The rows of one method that follow from its arg max alone."""
+    names = ["dice", "hd95_mm", "assd_mm", "n_empty", "n_true"]
+    rows = table[(table.method == method) & table.metric.isin(names)]
+    columns = ["member", "n_members", "region", "segment", "metric", "value"]
+    return rows[columns].reset_index(drop=True)
+
+
+def test_masks_of_a_temperature_are_the_baselines_even_where_rounding_makes_ties(
+    scored, prepared, tmp_path
+):
+    scoring, _, table = scored
+    moved = {"out": tmp_path / "out"}
+    shutil.copytree(scoring.out, moved["out"], ignore=shutil.ignore_patterns("scores"))
+    for key in ("members", "dropout_members"):
+        folders = getattr(scoring, key)
+        moved[key] = tuple(moved["out"] / path.relative_to(scoring.out) for path in folders)
+    for member in moved["members"]:
+        flat = read_json(member / "scaling.json") | {"temperature": 1e30}
+        write_json(member / "scaling.json", flat)
+    scoring = replace(scoring, **moved)
+    score_cases(scoring, prepared[2], ["disc5"], "cpu")
+    found = read_table(ScoredCase(scoring, "disc5").path(".csv"))
+    baseline = of_masks(table, "baseline")
+    assert baseline[baseline.metric == "dice"].value.max() > 0  # flat probabilities find nothing
+    pd.testing.assert_frame_equal(of_masks(found, "temperature"), baseline, check_exact=True)
 
 
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
@@ -220,12 +244,13 @@ def test_scored_cases_are_kept(scored, prepared):
     assert (scoring.folder / "disc5.csv").stat().st_mtime_ns == before
 
 
-def test_other_settings_have_another_folder(scored):
-    from dataclasses import replace
-
+def test_other_settings_have_another_folder(scored, monkeypatch):
     scoring = scored[0]
-    assert replace(scoring, n_passes=4).folder != scoring.folder
-    assert replace(scoring, members=scoring.members[:1]).folder != scoring.folder
+    before = scoring.folder
+    assert replace(scoring, n_passes=4).folder != before
+    assert replace(scoring, members=scoring.members[:1]).folder != before
+    monkeypatch.setattr(evaluation, "LAYOUT", 1)  # scores without the temperature's masks
+    assert scoring.folder != before
 
 
 def score_altered(folder, out, settings, **task):
@@ -360,7 +385,7 @@ def test_exclusive_classes_are_scored_beside_the_regions(altered, settings, tmp_
         assert found == pytest.approx(dice_coefficient(labels == k, exclusive == k))
     assert not table[table.metric == "dice"].segment.isin(["class 1", "class 2"]).any()
     assert set(table[table.metric == "dice_exclusive"].method) == {
-        *("baseline", "vector_scaling", "ensemble", "mc_dropout")
+        *("baseline", "temperature", "vector_scaling", "ensemble", "mc_dropout")
     }
 
 

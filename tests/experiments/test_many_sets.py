@@ -6,6 +6,7 @@ import pytest
 from conftest import TINY_SETS, TINY_VOLUMES, write_dataset, write_tiny_sets
 
 from segcal_lite.experiments.many_sets import JointExperiment, open_joint_experiment
+from segcal_lite.experiments.volume_scores import ScoreRequest
 from segcal_lite.training.plans import chain, dedicated, joint
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
@@ -47,7 +48,8 @@ def test_controls_and_layers_have_scores_of_their_own(volumes):
         volumes.scoring(("last_features",), shuffle_seed=1),
         volumes.scoring(("encoder.0", "last_features")),
     ]
-    found = volumes.score([(plan, False, "atrium", "test", s) for s in scorings], lambda line: None)
+    requests = [ScoreRequest(plan, False, "atrium", "test", scoring) for scoring in scorings]
+    found = volumes.score(requests, lambda line: None)
     spectra = [scores[0]["spectra"] for scores in found]
     assert spectra[0] != spectra[1]
     assert spectra[2]["last_features"] == spectra[0]["last_features"]
@@ -74,7 +76,7 @@ def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeyp
     run = open_joint_experiment(tmp_path, sets, **SILENT, **TINY_VOLUMES)
     plan, lines = chain("liver_ct", "atrium"), []
     stages = plan[:1], plan
-    requests = [(stage, False, "atrium", "test", run.scoring()) for stage in stages]
+    requests = [ScoreRequest(stage, False, "atrium", "test", run.scoring()) for stage in stages]
     found = run.score(requests, lines.append)
     assert [len(scores) for scores in found] == 2 * [len(run.cases("atrium", "test"))]
     assert lines[:2] == ["training 2 models", f"scoring {2 * len(found[0])} volumes"]

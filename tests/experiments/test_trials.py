@@ -4,6 +4,7 @@ import pytest
 from segcal_lite.detection import DETECTORS, auc, detection_table, fit_detectors, of_sets
 from segcal_lite.detectors import ScalarDetector
 from segcal_lite.experiments.trials import Trial, describe_cases, describe_trials
+from segcal_lite.experiments.volume_scores import ScoreRequest
 from segcal_lite.training.plans import chain, dedicated, joint
 
 PLAN = dedicated("atrium")
@@ -72,8 +73,8 @@ def test_trials_are_described_like_their_parts(volumes, described):
 def test_other_layers_come_with_the_last(volumes):
     trial = {"one": Trial(PLAN, ("liver_ct",), with_rivals=False)}
     (training, *_), layers = describe_trials(volumes, trial, ("encoder.1",), silent)["one"], 2
-    request = (PLAN, False, "atrium", "train", volumes.scoring(("encoder.1", "last_features")))
-    (scores,) = volumes.score([request], silent)
+    scoring = volumes.scoring(("encoder.1", "last_features"))
+    (scores,) = volumes.score([ScoreRequest(PLAN, False, "atrium", "train", scoring)], silent)
     assert all(len(score["spectra"]) == layers for score in scores)
     kept = [score["spectra"]["last_features"] for score in scores]
     np.testing.assert_array_equal(training["spectra"], kept)

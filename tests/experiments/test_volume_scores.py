@@ -120,11 +120,11 @@ def test_padding_is_not_scored(trained, loaded):
         def __init__(self):
             inner = tuple(slice(3, 3 + n) for n in case.labels.shape)
             self.image = np.pad(case.image, [(0, 0), *[(3, 2)] * 3])
-            self.labels = np.pad(case.labels, [(3, 2)] * 3)
+            self.targets = np.pad(case.labels, [(3, 2)] * 3)
             box = tuple(slice(p.start + 3, p.stop + 3) for p in case.regions["box"])
             self.regions = {"whole": inner, "box": box}
             self.spacing_mm = case.spacing_mm
-            self.patient_labels, self.on_patient = case.patient_labels, case.on_patient
+            self.patient_targets, self.on_patient = case.patient_targets, case.on_patient
 
     scoring = trained.scoring((LAST,))
     alone, padded = (score_volume(model, settings, c, scoring) for c in (case, Padded()))
@@ -136,10 +136,10 @@ def test_padding_is_not_scored(trained, loaded):
 
 def relabelled(case, labels, box):
     return SimpleNamespace(
-        labels=labels,
+        targets=labels,
         regions={"whole": tuple(slice(0, n) for n in labels.shape), "box": box},
         spacing_mm=case.spacing_mm,
-        patient_labels=labels,
+        patient_targets=labels,
         on_patient=case.on_patient,
     )
 

@@ -1,0 +1,174 @@
+"""Class probabilities of one case in, scores out: of slices, of volumes, or of your own network.
+
+Voxels that nobody annotated are left out of all that compares with the truth, and counted. Entropy
+and uncertainty look at the prediction alone, as they will where there is no truth: they take all.
+Segments that overlap are binary problems: calibration of all of them together, and of each.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .._checks import wrong_input
+from ..calibration import CalibrationSums
+from ..data.labels import (
+    annotated,
+    binary_problems,
+    exclusive_classes,
+    segment_masks,
+    segment_probs,
+)
+from ..entropy import mean_foreground_uncertainty, segment_entropy
+from ..segmentation_metrics import dice_coefficient, surface_metrics
+
+CALIBRATION = ("nll", "brier", "ece", "mce", "n_voxels", "n_floored")
+
+
+class Scores(NamedTuple):
+    """What `score_probabilities` returns."""
+
+    rows: list  # of dict: region, metric, value, segment (None: of all together)
+    sums: dict  # of CalibrationSums by region, of all segments together: to pool and to resample
+    segmentation: dict  # as from `segmentation_scores`
+
+
+def score_probabilities(
+    targets, probs, spacing_mm, segments, regions=None, n_bins=10, segmentation=None
+):
+    """Reduce the class probabilities of one case to scores.
+
+    Parameters
+    ----------
+    targets : int array, shape (X, Y, Z) of classes or (R, X, Y, Z) of overlapping segments
+        -1 where nobody annotated.
+    probs : float array, shape (K, X, Y, Z), or (2, R, X, Y, Z) of overlapping segments
+        Without padding.
+    spacing_mm : sequence of three float
+        Voxel size.
+    segments : sequence of str
+        Names of the classes 1 to K - 1, or of the R segments.
+    regions : dict of tuple of three slices, optional
+        Where calibration is measured; by default ``whole``. An empty region scores NaN.
+    n_bins : int
+        Of ECE and MCE.
+    segmentation : dict, optional
+        Scores of the masks where they are known: of the whole patient where a crop has cut
+        foreground away, or of other probabilities with this arg max. By default
+        `segmentation_scores` of the arg max of `probs`.
+
+    Returns
+    -------
+    Scores
+        Its metrics are, of each region, ``nll``, ``brier``, ``ece``, ``mce``, ``n_voxels``,
+        ``n_floored`` and ``n_ignored``; in ``whole`` also the ``uncertainty``, and of each segment
+        the ``segment_entropy`` and those of `segmentation`.
+
+    Raises
+    ------
+    ValueError
+        If shapes, types or ranges are wrong, or `segments` are not as many as in `probs`.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 1, 1]).reshape(4, 1, 1)
+    >>> inside = np.array([0.1, 0.2, 0.6, 0.9]).reshape(4, 1, 1)
+    >>> scores = score_probabilities(labels, np.stack([1 - inside, inside]), (1, 1, 5), ["organ"])
+    >>> found = {row["metric"]: round(row["value"], 3) for row in scores.rows}
+    >>> found["nll"], found["ece"], found["dice"]
+    (0.236, 0.2, 1.0)
+    """
+    n_segments = probs.shape[1] if np.ndim(targets) == 4 else len(probs) - 1
+    if len(set(segments)) != n_segments:
+        raise wrong_input("segments", list(segments), f"{n_segments} names, as in probs")
+    rows, sums = [], {}
+    for region, box in (regions or {"whole": (slice(None),) * 3}).items():
+        labels = targets[(..., *box)]
+        found = _calibration(labels, probs[(..., *box)], segments, n_bins)
+        sums[region] = found[None]
+        for segment, part in found.items():
+            result = part.result()
+            metrics = {name: getattr(result, name) for name in CALIBRATION}
+            n_voxels = labels.size if segment is None else labels[0].size
+            metrics["n_ignored"] = n_voxels - result.n_voxels
+            rows += _rows(region, metrics, segment)
+    rows += _rows("whole", {"uncertainty": mean_foreground_uncertainty(probs)})
+    entropies = {
+        segment: {"segment_entropy": segment_entropy(*segment_probs(probs, k))}
+        for k, segment in enumerate(segments, start=1)
+    }
+    if segmentation is None:
+        segmentation = segmentation_scores(targets, probs.argmax(axis=0), spacing_mm, segments)
+    for segment in entropies | segmentation:
+        metrics = entropies.get(segment, {}) | segmentation.get(segment, {})
+        rows += _rows("whole", metrics, segment)
+    return Scores(rows, sums, segmentation)
+
+
+def _rows(region, metrics, segment=None):
+    """One row a metric."""
+    return [
+        {"region": region, "metric": metric, "value": value, "segment": segment}
+        for metric, value in metrics.items()
+    ]
+
+
+def _calibration(targets, probs, segments, n_bins):
+    """`CalibrationSums` by segment: None for all together, and each of those that overlap."""
+    found = {None: CalibrationSums(len(probs), n_bins)}
+    if np.ndim(targets) == 3:
+        found[None].update(*annotated(targets, probs))
+        return found
+    for segment, pair in zip(segments, binary_problems(targets, probs), strict=True):
+        found[segment] = CalibrationSums(len(probs), n_bins).update(*annotated(*pair))
+        found[None].merge(found[segment])
+    return found
+
+
+def segmentation_scores(targets, predicted, spacing_mm, segments):
+    """Return, by segment, Dice, distances, the number of empty masks and of true voxels.
+
+    `targets` as in `score_probabilities`; `predicted` is the arg max of the class probabilities.
+    Distances on a single slice are in its plane, else every voxel would be surface.
+    """
+    scores = {}
+    for k, segment in enumerate(segments, start=1):
+        masks = segment_masks(targets, predicted, k)
+        surfaces = [mask[..., 0] for mask in masks] if masks[0].shape[-1] == 1 else masks
+        distances = surface_metrics(*surfaces, spacing_mm[: surfaces[0].ndim])
+        scores[segment] = {
+            "dice": dice_coefficient(*masks),
+            **distances._asdict(),
+            "n_empty": sum(not mask.any() for mask in masks),
+            "n_true": np.count_nonzero(masks[0]),
+        }
+    return scores
+
+
+def score_case(case, probs, segments, n_bins, region_order=(), segmentation=None):
+    """`score_probabilities` of a prepared case: Dice and distances are of the whole patient.
+
+    `probs` lack its padding. With a `region_order` the exclusive classes that overlapping segments
+    leave have a Dice as well.
+    """
+    whole = case.regions["whole"]
+    starts = [part.start for part in whole]
+    regions = {
+        name: tuple(slice(p.start - s, p.stop - s) for p, s in zip(box, starts, strict=True))
+        for name, box in case.regions.items()
+    }
+    if segmentation is None:
+        segmentation = _patient_segmentation(case, probs.argmax(axis=0), segments, region_order)
+    of_case = case.targets[(..., *whole)], probs, case.spacing_mm, segments
+    return score_probabilities(*of_case, regions, n_bins, segmentation)
+
+
+def _patient_segmentation(case, predicted, segments, region_order):
+    """Scores of masks in which what the crop has cut away counts as missed."""
+    on_patient = case.on_patient(predicted)
+    scores = segmentation_scores(case.patient_targets, on_patient, case.spacing_mm, segments)
+    if region_order:
+        left = case.on_patient(exclusive_classes(predicted, region_order))
+        for k in sorted(set(region_order)):
+            dice = dice_coefficient(*segment_masks(case.patient_labels, left, k))
+            scores.setdefault(f"class {k}", {})["dice_exclusive"] = dice
+    return scores

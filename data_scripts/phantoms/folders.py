@@ -150,7 +150,7 @@ def write_sets(folder, names, profile="smoke", seed=0):
         check_choice("set", name, tuple(ORGAN_SETS))
         jobs[name] = write_set, folder / name, name, profile, seed
     n_missing = sum(not (folder / name).exists() for name in jobs)
-    run_in_order(jobs, n_workers=count_workers(max(1, n_missing)))
+    run_in_order(jobs, n_workers=count_workers(n_missing))
     return folder
 
 

@@ -24,7 +24,7 @@ from ..runs.folders import (
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from ..training.checkpoints import read_history
+from ..training.checkpoints import check_settings, is_finished, read_history
 from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
@@ -94,10 +94,8 @@ class JointExperiment:
                 wanted[plan[:n_stages], dropout] = self._training_job(plan[:n_stages], dropout)
         waiting = {}
         for key in sorted(wanted, key=lambda key: -len(key[0][-1])):
-            if (self.folder(*key) / "weights.safetensors").exists():
-                work, *arguments = wanted[key]
-                work(*arguments)  # refuses other settings
-            else:
+            check_settings(self.folder(*key), self.settings(*key))
+            if not is_finished(self.folder(*key)):
                 waiting[key] = wanted[key]
         if len(waiting) < len(wanted):
             report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
@@ -120,7 +118,8 @@ class JointExperiment:
             for key in filter(is_training.get, keys):
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
 
-        run_in_order(jobs, before, self._n_workers(len(jobs)), finished, under_way)
+        n_workers = count_workers(len(jobs), self.device)
+        run_in_order(jobs, before, n_workers, finished, under_way)
 
     def _training_job(self, plan, dropout):
         """`train_block_model` and its arguments: paths and settings, never arrays."""
@@ -132,10 +131,6 @@ class JointExperiment:
     def _set_folder(self, name):
         """Where the data and prepared cases of a set lie."""
         return self.out / "sets" / name
-
-    def _n_workers(self, n_tasks):
-        """Processes that train or score side by side: one on a GPU."""
-        return 1 if self.device.startswith("cuda") else count_workers(max(1, n_tasks))
 
     def scoring(self, layers=(), shuffle_seed=0):
         """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
@@ -310,7 +305,7 @@ def open_joint_experiment(
     if missing:
         report(f"preparing {len(missing)} sets")
     jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
-    run_in_order(jobs, n_workers=count_workers(max(1, len(missing))))
+    run_in_order(jobs, n_workers=count_workers(len(missing)))
     for set_name in set(names) - set(missing):
         prepare_set(folders[set_name], sources[set_name])  # refuses other settings
     for set_name, folder in folders.items():

@@ -17,7 +17,7 @@ from ..data.grids import Grid, check_cut, stored_survey
 from ..data.prepared import prepare_dataset, read_grid
 from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
-from ..report.verdicts import collapsed_members, dice_of_present, doubts, no_conclusion
+from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.devices import choose_device
 from ..runs.folders import (
     enter_run,
@@ -26,7 +26,8 @@ from ..runs.folders import (
     read_table,
     resolve_path,
 )
-from ..runs.processes import count_workers, spawned_processes
+from ..runs.processes import count_workers
+from ..runs.schedules import run_in_order
 from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
@@ -158,41 +159,20 @@ class Experiment:
         Counts of cases, collapsed members by segment, and mean Dice where training cases come from.
         """
         known = {case.domain for case in self.split("train")}
-        found, n_validation = {}, len(self.split("validation"))
-        few = no_conclusion(doubts(n_validation=n_validation))
-        found["scalings and best epochs, by validation cases"] = few or f"{n_validation} cases"
-        for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
-            seen = "a domain of the training cases" if domain in known else "an unseen domain"
-            few = no_conclusion(doubts(n_test=n_test))
-            found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
-        dice = dice_of_present(scores[scores.domain.isin(known)])
-        for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
-            fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
-            if fallen:
-                title = f"{loss} members in {segment}, by test cases"
-                found[title] = f"collapsed: {'; '.join(f'member {text}' for text in fallen)}"
-        for loss, rows in dice[dice.method == "ensemble"].groupby("loss"):
-            means = rows.groupby("segment", sort=False).value.mean().to_dict()
-            shown = ", ".join(f"{value:.2f} ({segment})" for segment, value in means.items())
-            title = f"{loss} ensemble where training cases come from"
-            found[title] = no_conclusion(doubts(dice=means)) or f"mean Dice {shown}"
-        return found
+        return verdicts_of_scores(scores, known, len(self.split("validation")))
 
     def _score(self, jobs):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""
-        on_gpu = self.device.startswith("cuda")
-        n_workers = 1 if on_gpu else count_workers(len(jobs))
-        prepared, device, fits, chunks = self.prepared_folder, self.device, [], []
+        n_workers = count_workers(len(jobs), self.device)
+        prepared, device, fits, chunks = self.prepared_folder, self.device, {}, {}
         for scoring in dict.fromkeys(job.scoring for job in jobs):
-            fits += [(folder, prepared, device) for folder in scoring.members]
+            for folder in scoring.members:
+                fits[folder] = fit_member_scalings, folder, prepared, device
             names = [job.name for job in jobs if job.scoring == scoring]
-            parts = [list(part) for part in np.array_split(names, 2 * n_workers) if len(part)]
-            chunks += [(scoring, prepared, part, device) for part in parts]
-        with spawned_processes(n_workers, keep=not on_gpu) as executor:
-            for unit, arguments in ((fit_member_scalings, fits), (score_cases, chunks)):
-                futures = [executor.submit(unit, *each) for each in arguments]
-                for future in futures:
-                    future.result()
+            for part in np.array_split(names, min(len(names), 2 * n_workers)):
+                chunks[scoring, part[0]] = score_cases, scoring, prepared, list(part), device
+        for work in (fits, chunks):
+            run_in_order(work, n_workers=n_workers)
 
     def sums(self, loss, method, member=0, region="box", cases=None):
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""

@@ -194,6 +194,43 @@ def dice_of_present(scores):
     return dice[~pd.MultiIndex.from_frame(dice[["case", "segment"]]).isin(absent)]
 
 
+def verdicts_of_scores(scores, known_domains, n_validation):
+    """Return what the scores of one run allow to be concluded.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As `segcal_lite.experiments.one_dataset.Experiment.scores` returns it.
+    known_domains : set of str
+        Those of the training cases.
+    n_validation : int
+
+    Returns
+    -------
+    dict of str
+        Counts of cases, collapsed members by segment, and mean Dice in the known domains.
+    """
+    few = no_conclusion(doubts(n_validation=n_validation))
+    found = {"scalings and best epochs, by validation cases": few or f"{n_validation} cases"}
+    for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
+        known = domain in known_domains
+        seen = "a domain of the training cases" if known else "an unseen domain"
+        few = no_conclusion(doubts(n_test=n_test))
+        found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
+    dice = dice_of_present(scores[scores.domain.isin(known_domains)])
+    for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
+        fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
+        if fallen:
+            title = f"{loss} members in {segment}, by test cases"
+            found[title] = f"collapsed: {'; '.join(f'member {text}' for text in fallen)}"
+    for loss, rows in dice[dice.method == "ensemble"].groupby("loss"):
+        means = rows.groupby("segment", sort=False).value.mean().to_dict()
+        shown = ", ".join(f"{value:.2f} ({segment})" for segment, value in means.items())
+        title = f"{loss} ensemble where training cases come from"
+        found[title] = no_conclusion(doubts(dice=means)) or f"mean Dice {shown}"
+    return found
+
+
 def collapsed_members(dice):
     """Return the members of a pool that have collapsed, in words.
 

@@ -48,8 +48,10 @@ class _Pool:
         self.executor.shutdown(cancel_futures=True)  # its own thread waits for the processes
 
 
-def count_workers(n_tasks):
-    """Processes that cores, free memory and the number of tasks allow; at least 1."""
+def count_workers(n_tasks, device="cpu"):
+    """Processes that cores, free memory and the number of tasks allow, at least 1; 1 on a GPU."""
+    if not str(device).startswith("cpu"):
+        return 1
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = psutil.virtual_memory().available
     for process in [process for pool in _kept for process in pool.processes()]:
@@ -59,20 +61,17 @@ def count_workers(n_tasks):
 
 
 @contextmanager
-def spawned_processes(n_workers, keep=True):
+def spawned_processes(n_workers):
     """Give a block an executor of spawned processes with one thread each.
 
     The block waits for what it submits. An error in it, also Ctrl-C, drops what waits and stops the
-    processes; they never outlive this one. Those that are kept go on with the code they imported:
-    call `stop_processes` after a reload.
+    processes; they never outlive this one. They are kept a while for the next block that wants as
+    many, with the code they imported: call `stop_processes` after a reload.
 
     Parameters
     ----------
     n_workers : int
         How many at most.
-    keep : bool
-        Whether the next block that wants as many finds them; without one they end by themselves.
-        Wrong on a GPU, whose memory they would hold.
 
     Yields
     ------
@@ -90,10 +89,7 @@ def spawned_processes(n_workers, keep=True):
     except BaseException:
         pool.stop()
         raise
-    if keep:
-        _leave(pool)
-    else:
-        pool.stop()
+    _leave(pool)
 
 
 def stop_processes():

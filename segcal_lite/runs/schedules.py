@@ -2,11 +2,13 @@
 
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import contextmanager, nullcontext
+from threading import Event, Thread
 
 from .processes import SECONDS_BETWEEN_REPORTS, spawned_processes
 
 
-def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
+def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, executor=None):
     """Run jobs side by side, each as soon as the job before it is done.
 
     Parameters
@@ -22,6 +24,8 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
         Called with the key of a job that is done and the seconds since the start.
     under_way : callable, optional
         Called now and then with the keys of the jobs that run, when no job has ended for a while.
+    executor : concurrent.futures.Executor, optional
+        Where the jobs run, in place of spawned processes: one of a cluster, for example.
 
     Returns
     -------
@@ -44,13 +48,15 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
         if finished:
             finished(key, time.monotonic() - started)
 
-    if n_workers == 1 or len(jobs) < 2:
+    if executor is None and (n_workers == 1 or len(jobs) < 2):
         while waiting:
             key = ready()[0]
             work, *arguments = waiting.pop(key)
-            finish(key, work(*arguments))
+            with _told_meanwhile(under_way, key):
+                result = work(*arguments)
+            finish(key, result)
         return results
-    with spawned_processes(n_workers) as executor:
+    with nullcontext(executor) if executor else spawned_processes(n_workers) as executor:
         pending = {}
         while waiting or pending:
             for key in ready()[: n_workers - len(pending)]:  # what is ready first may change
@@ -61,3 +67,19 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None):
             if not done and under_way:
                 under_way(list(pending.values()))
     return results
+
+
+@contextmanager
+def _told_meanwhile(under_way, key):
+    """Call `under_way` now and then while the block runs, which Ctrl-C ends as always."""
+    done = Event()
+
+    def tell():
+        while under_way and not done.wait(SECONDS_BETWEEN_REPORTS):
+            under_way([key])
+
+    Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

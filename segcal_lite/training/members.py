@@ -4,14 +4,13 @@ Paper A, section V.C: M networks that differ in their random start and in the or
 mini-batches. `segcal_lite.ensembles` averages what they say.
 """
 
-import time
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..runs.devices import choose_device
 from ..runs.folders import read_json
-from ..runs.processes import SECONDS_BETWEEN_REPORTS, count_workers, spawned_processes
+from ..runs.processes import count_workers
+from ..runs.schedules import run_in_order
 from .checkpoints import check_settings, is_finished, read_history
 from .models import TrainingSettings
 from .on_slices import train_model
@@ -45,7 +44,7 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     prepared_folder : path
     executor : concurrent.futures.Executor, optional
         Any: it receives paths and settings, never arrays. By default one spawned process a core
-        with one thread each, fewer where memory is short; on a GPU one process trains all.
+        with one thread each, fewer where memory is short; on a GPU they are trained here.
     device : str
     report : callable
         Receives lines of text.
@@ -67,41 +66,28 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
         report(f"{len(members) - len(waiting)} of {len(members)} models were trained before")
     if not waiting:
         return members
-    on_gpu = choose_device(device).type != "cpu"
-    groups = [waiting] if on_gpu else [[member] for member in waiting]
-    if executor is not None:
-        _follow(executor, groups, prepared_folder, device, report)
-        return members
-    n_workers = 1 if on_gpu else count_workers(len(waiting))
-    report(f"training {len(waiting)} models in {n_workers} processes")
-    with spawned_processes(n_workers, keep=not on_gpu) as executor:
-        _follow(executor, groups, prepared_folder, device, report)
+    device = choose_device(device)
+    groups = [[member] for member in waiting] if device.type == "cpu" else [waiting]
+    n_workers = len(groups) if executor else count_workers(len(groups), device)
+    report(f"training {len(waiting)} models, {n_workers} side by side")
+    done = []
+
+    def finished(number, seconds):
+        for member in groups[number]:
+            done.append(member)
+            history = read_history(member.folder)
+            report(
+                f"{len(done)}/{len(waiting)} {member.title}: validation Dice "
+                f"{history.validation_dice.max():.3f} after {len(history)} epochs ({seconds:.0f} s)"
+            )
+
+    def under_way(numbers):
+        for line in filter(None, (_state_line(m) for number in numbers for m in groups[number])):
+            report(line)
+
+    jobs = {k: (train_group, group, prepared_folder, device) for k, group in enumerate(groups)}
+    run_in_order(jobs, None, n_workers, finished, under_way, executor)
     return members
-
-
-def _follow(executor, groups, prepared_folder, device, report):
-    """Submit the groups; report each end and, now and then, what is under way."""
-    pending = {
-        executor.submit(train_group, group, prepared_folder, device): group for group in groups
-    }
-    started, n_members = time.monotonic(), sum(map(len, groups))
-    n_done = 0
-    while pending:
-        done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
-        for future in done:
-            for member in future.result():
-                n_done += 1
-                history = read_history(member.folder)
-                report(
-                    f"{n_done}/{n_members} {member.title}: validation Dice "
-                    f"{history.validation_dice.max():.3f} after {len(history)} epochs "
-                    f"({time.monotonic() - started:.0f} s)"
-                )
-            del pending[future]
-        if not done:
-            under_way = [member for group in pending.values() for member in group]
-            for line in filter(None, map(_state_line, under_way)):
-                report(line)
 
 
 def train_group(members, prepared_folder, device):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from conftest import TINY_SETS, TINY_VOLUMES, write_dataset, write_tiny_sets
 
-from segcal_lite.experiments.many_sets import JointExperiment, open_joint_experiment
+from segcal_lite.experiments import many_sets
+from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.volume_scores import ScoreRequest
 from segcal_lite.training.plans import chain, dedicated, joint
 
@@ -71,7 +72,7 @@ def test_scores_are_those_of_the_settings_asked_for(volumes):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeypatch, n_workers):
-    monkeypatch.setattr(JointExperiment, "_n_workers", lambda run, n_tasks: n_workers)
+    monkeypatch.setattr(many_sets, "count_workers", lambda n_tasks, device="cpu": n_workers)
     sets = write_tiny_sets(tmp_path / "phantoms", ("liver_ct", "atrium"))
     run = open_joint_experiment(tmp_path, sets, **SILENT, **TINY_VOLUMES)
     plan, lines = chain("liver_ct", "atrium"), []

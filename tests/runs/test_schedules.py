@@ -1,8 +1,11 @@
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from segcal_lite.runs import schedules
 from segcal_lite.runs.schedules import run_in_order
 
 
@@ -41,6 +44,21 @@ def test_an_error_of_a_job_is_the_callers(tmp_path, n_workers):
     jobs = {"bad": (fail,), "good": (leave_note, tmp_path, "good"), "after": (fail,)}
     with pytest.raises(ValueError, match="blue: found red"):
         run_in_order(jobs, {"after": "bad"}, n_workers)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_runs_is_told_meanwhile_also_where_one_job_runs_alone(tmp_path, monkeypatch, n_jobs):
+    monkeypatch.setattr(schedules, "SECONDS_BETWEEN_REPORTS", 0.01)
+    told = []
+    jobs = {k: (leave_note, tmp_path, str(k)) for k in range(n_jobs)}
+    run_in_order(jobs, n_workers=n_jobs, under_way=told.append)
+    assert told and set(sum(told, [])) <= set(jobs)
+
+
+def test_any_executor_will_do_also_for_one_job(tmp_path):
+    with ThreadPoolExecutor(1, thread_name_prefix="cluster") as executor:
+        jobs = {"where": (threading.current_thread,)}
+        assert run_in_order(jobs, executor=executor)["where"].name.startswith("cluster")
 
 
 def test_nothing_to_do():

@@ -9,6 +9,7 @@ from .kit.environment import ensure_environment
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
+    "test-slow": ("data", "test", "slow"),
     "hippocampus": ("data",),
 }
 
@@ -48,6 +49,7 @@ def main(arguments=None):
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
+    commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
     publish.add_argument("run")
     publish.add_argument("name")

@@ -83,11 +83,10 @@ def demo(
 
 def _report_progress(number, names, seconds):
     """Say how long notebook `number` of `names` took, and what is next."""
-    rest = (
-        f"{names[number]} ({number + 1} of {len(names)})" if number < len(names) else "the report"
-    )
+    n = len(names)
+    following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
     width = max(map(len, names))
-    print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {rest}", flush=True)
+    print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {following}", flush=True)
 
 
 def left_out_of(sources, leave_out):

@@ -13,6 +13,9 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from ..runs.folders import written_aside
 from .formulas import to_mathml
 
+# A kernel warns of its transport, and some report the interrupt that ends them as an error. What
+# goes wrong in a cell, or ends a kernel early, is raised here and needs no log.
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 
 
@@ -42,7 +45,7 @@ def execute_notebook(source, target, parameters, kernel):
         kernel_name=kernel,
         progress_bar={"leave": False} if sys.stderr.isatty() else False,
         cwd=source.parent,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # warnings of its transport, else
+        extra_arguments=QUIET,
     )
     failed.replace(target)
 

@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: demo hippocampus test test-real lab copies story
+.PHONY: demo hippocampus test test-real test-slow lab copies story
 
 demo:
 	$(PYTHON) -m segcal_lite demo
@@ -13,6 +13,9 @@ test:
 
 test-real:
 	$(PYTHON) -m segcal_lite test-real
+
+test-slow:
+	$(PYTHON) -m segcal_lite test-slow
 
 lab:
 	$(PYTHON) -m segcal_lite lab

@@ -9,6 +9,7 @@ from .kit.environment import ensure_environment
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
+    "test-slow": ("data", "test", "slow"),
     "hippocampus": ("data",),
 }
 
@@ -20,13 +21,13 @@ def main(arguments=None):
     demo = commands.add_parser("demo", help="run the notebooks and gather a page of results")
     demo.add_argument("--data", default="phantoms", help="a dataset's folder (default: phantoms)")
     demo.add_argument("--task", help="such as heart (default: as the data say; of phantoms heart)")
-    demo.add_argument("--sets", help="a file of sets, or a folder of datasets (notebook 06)")
-    demo.add_argument("--volumes", help="a dataset with one organ (notebook 07)")
+    demo.add_argument("--sets", help="a file of sets, or a folder of datasets (notebooks 07, 08)")
+    demo.add_argument("--volumes", help="a dataset with one organ (notebook 06)")
     leave_out = "cases, and sets, to go on without"
     demo.add_argument("--leave-out", nargs="+", metavar="NAME", help=leave_out)
     crop = "two multiples of 16: pixels that the 2D networks see (default: as the profile says)"
     demo.add_argument("--crop-size", nargs=2, type=int, metavar="N", help=crop)
-    volume = "three multiples of 16: voxels that notebook 07's networks see"
+    volume = "three multiples of 16: voxels that notebook 06's networks see"
     demo.add_argument("--volumes-crop-size", nargs=3, type=int, metavar="N", help=volume)
     cut = "keep the voxels, even if a crop then cuts away more than 1 %% of a segment"
     demo.add_argument("--cut-foreground", action="store_true", help=cut)
@@ -48,6 +49,7 @@ def main(arguments=None):
     commands.add_parser("lab", help="open JupyterLab on the notebooks")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
+    commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
     publish.add_argument("run")
     publish.add_argument("name")

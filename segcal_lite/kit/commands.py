@@ -11,7 +11,7 @@ from .._checks import wrong_input
 from ..data.cases import case_names, check_leave_out, named
 from ..data.sets import names_in_sets
 from ..runs.folders import project_root, provenance, resolve_path, write_table
-from . import notebook_sources, pages, published
+from . import notebook_sources, pages, published, report_page
 from .environment import KERNEL
 from .story import tell_detection_story, tell_story, with_other_seeds
 
@@ -58,27 +58,35 @@ def demo(
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
     common["cut_foreground"] = cut_foreground
     names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
-    started = time.monotonic()
+    print(f"first: {names[0]} (1 of {len(names)})", flush=True)
     with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
         written = []
         for number, name in enumerate(names, start=1):
-            print(f"[{number}/{len(names)}] {name}", flush=True)
             kind = OTHER_DATA.get(name, "data")
             own = {kind: str(others.get(kind, data)), "leave_out": absent[kind]}
             if kind == "data":
                 own |= {"task": task, "crop_size": crop_size, **scale}
             if kind == "volumes":
                 own["crop_size"] = volumes_crop_size
-            parameters = common | own
             executed = folder / "notebooks" / f"{name}.ipynb"
             source = project_root() / "notebooks" / executed.name
-            pages.execute_notebook(source, executed, parameters, kernel_name())
-            written.append(executor.submit(pages.write_page, executed))
-            print(f"    {time.monotonic() - started:.0f} s", flush=True)
-        titles = {name: page.result() for name, page in zip(names, written, strict=True)}
-    index = pages.write_index(folder, titles)
+            started = time.monotonic()
+            pages.execute_notebook(source, executed, common | own, kernel_name())
+            _report_progress(number, names, time.monotonic() - started)
+            written.append(executor.submit(pages.write_page, executed, names))
+        for page in written:
+            page.result()  # raises what went wrong in its thread
+    index = report_page.write_index(folder, names)
     print(f"done: open {index}", flush=True)
     return 0
+
+
+def _report_progress(number, names, seconds):
+    """Say how long notebook `number` of `names` took, and what is next."""
+    n = len(names)
+    following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
+    width = max(map(len, names))
+    print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {following}", flush=True)
 
 
 def left_out_of(sources, leave_out):
@@ -153,12 +161,13 @@ def test():
     """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
     out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
     lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
+    tests = ("pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real and not slow")
     nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
     steps = (
         ("-m", "ruff", "check", "."),
         ("-m", "ruff", "format", "--check", "."),
         ("-c", lint_imports),
-        ("-m", "pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real"),
+        ("-m", *tests),
         ("-m", *nbval),
     )
     for step in steps:
@@ -175,6 +184,11 @@ def test_real():
         print("SEGCAL_REAL_DATA is not set: nothing to test against")
         return 1
     return _python("-m", "pytest", "tests", "-m", "real", "-rs")
+
+
+def test_slow():
+    """Run the tests that need a browser, or long."""
+    return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
 
 
 def _python(*arguments, **environment):

@@ -1,7 +1,8 @@
-"""Two copies of each notebook from one source: for students, and for instructors.
+"""Sources of the notebooks: their exercises, copies for two audiences, and stored outputs.
 
 An exercise is a cell tagged ``exercise`` that defines a function raising `NotImplementedError`,
-then a cell tagged ``solution``, then one tagged ``check``. Students get no solutions.
+then a cell tagged ``solution``, then one tagged ``check``. Students get no solutions. Cells whose
+tag is in `KEPT` store what they put out; all others are stored empty.
 """
 
 import nbformat
@@ -96,21 +97,17 @@ def store_outputs(source, executed):
     """
     notebook, run = (nbformat.read(path, as_version=4) for path in (source, executed))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    ran = [
-        cell
-        for cell in run.cells
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+    ran = [cell for cell in run.cells if cell.cell_type == "code"]
+    ran = [cell for cell in ran if "injected-parameters" not in tags(cell)]
     if [cell.source for cell in cells] != [cell.source for cell in ran]:
         raise wrong_input(executed, "other code", f"an execution of {source}")
     for count, (cell, executed_cell) in enumerate(zip(cells, ran, strict=True), start=1):
-        tags = set(cell.metadata.get("tags", []))
         cell.execution_count = count
-        cell.outputs = executed_cell.outputs if tags & KEPT else []
+        cell.outputs = executed_cell.outputs if KEPT.intersection(tags(cell)) else []
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
-        if "nbval-check-output" in tags and not cell.outputs:
+        if "nbval-check-output" in tags(cell) and not cell.outputs:
             raise wrong_input(f"cell {count} of {source}", "no output to check", "some")
     with written_aside(source) as partial:
         nbformat.write(notebook, partial)

@@ -1,56 +1,22 @@
-"""Execute notebooks with papermill and gather their pages, verdicts, main table and figures."""
+"""Execute notebooks with papermill, and show them as web pages that need no network."""
 
-import html
+import base64
 import logging
 import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ..report.verdicts import RULES, read_verdicts
-from ..runs.folders import read_json, read_table, written_aside
+from ..runs.folders import written_aside
+from .formulas import to_mathml
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>segcal_lite: {title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; font-size: 0.9rem }}
-th, td {{ padding: 0.25rem 0.75rem; text-align: right; border-bottom: 1px solid #ddd }}
-figure {{ margin: 2rem 0 }}
-img {{ max-width: 100% }}
-figcaption {{ color: #444 }}
-.verdicts td, .verdicts th {{ text-align: left; vertical-align: top }}
-</style>
-</head>
-<body>
-<h1>segcal_lite: {title}</h1>
-<p>{provenance}</p>
-<h2>Notebooks</h2>
-<ol>{notebooks}</ol>
-<h2>What these numbers allow</h2>
-<p>{rules}</p>
-{verdicts}
-<h2>What the networks saw</h2>
-{crops}
-<h2>Main table</h2>
-{table}
-<h2>Figures</h2>
-{figures}
-</body>
-</html>
-"""
-
-
-OF_THE_PATIENT = (
-    "Dice, HD95 and ASSD are of the patient: what a crop cut away counts as missed. NLL, Brier "
-    "score, ECE and MCE are of the voxels that the networks saw."
-)
+# A kernel warns of its transport, and some report the interrupt that ends them as an error. What
+# goes wrong in a cell, or ends a kernel early, is raised here and needs no log.
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]
+WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 
 
 def execute_notebook(source, target, parameters, kernel):
@@ -77,90 +43,63 @@ def execute_notebook(source, target, parameters, kernel):
         failed,
         parameters=parameters,
         kernel_name=kernel,
-        progress_bar=sys.stderr.isatty(),
+        progress_bar={"leave": False} if sys.stderr.isatty() else False,
         cwd=source.parent,
+        extra_arguments=QUIET,
     )
     failed.replace(target)
 
 
-def write_page(path):
-    """Write the executed notebook at `path` as a web page beside it; return its title."""
-    notebook = nbformat.read(path, as_version=4)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
-    with written_aside(path.with_suffix(".html")) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
-
-
-def write_index(folder, titles):
-    """Write ``index.html``: the notebooks' pages, verdicts, the main table, all figures.
+def write_page(path, names):
+    """Write the executed notebook at `path` as a web page beside it.
 
     Parameters
     ----------
-    folder : path
-        A run folder with ``notebooks``, ``tables`` and ``figures``.
-    titles : dict of str
-        For each notebook's name, in their order, the title that `write_page` returned.
-
-    Returns
-    -------
-    path of the page
+    path : path
+    names : list of str
+        All notebooks of the run, which the page links to.
     """
-    links = [
-        f'<li><a href="notebooks/{name}.html">{html.escape(title)}</a></li>'
-        for name, title in titles.items()
-    ]
-    run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
-    title = f"{run['task']['name']}, {run['data']}, {run['profile']} profile, seed {run['seed']}"
-    content = PAGE.format(
-        title=html.escape(title),
-        provenance=html.escape(", ".join(f"{key}: {value}" for key, value in made.items())),
-        notebooks="\n".join(links),
-        rules=html.escape(RULES),
-        verdicts=_verdicts(folder),
-        crops=_crops(folder),
-        table=_table(folder / "tables" / "calibration.csv"),
-        figures="\n".join(_figure(path) for path in sorted((folder / "figures").glob("*.png"))),
-    )
-    with written_aside(folder / "index.html") as partial:
+    notebook = nbformat.read(path, as_version=4)
+    exporter = HTMLExporter(template_file=str(WEB / "notebook.html.j2"))
+    exporter.register_filter("markdown2html", _markdown_to_html)
+    page = {
+        "title": title_of(notebook),
+        "name": path.stem,
+        "names": names,
+        "style": (WEB / "style.css").read_text(encoding="utf-8"),
+        "font": base64.b64encode((WEB / "STIXTwoMath.woff2").read_bytes()).decode(),
+    }
+    section = page["title"]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            section = cell.source.splitlines()[0].lstrip("# ")
+        cell.metadata["alt"] = f"Figure of: {section}"
+    content, _ = exporter.from_notebook_node(notebook, resources={"page": page})
+    with written_aside(path.with_suffix(".html")) as partial:
         partial.write_text(content, encoding="utf-8")
-    return folder / "index.html"
 
 
-def _verdicts(folder):
-    """The notebooks' verdicts as HTML: first what has a reason, claims of one reason together."""
-    table = read_verdicts(folder)
-    if table.empty:
-        return "<p>No notebook of this run has written a verdict.</p>"
-    together = table.groupby(["notebook", "verdict", "why"], sort=False).claim
-    table = together.agg("; ".join).reset_index()[table.columns]
-    warned, shown = table.why != "", []
-    for title, rows in (("Take care", table[warned]), ("The rest", table[~warned])):
-        columns = rows.columns if title == "Take care" else rows.columns.drop("why")
-        with pd.option_context("display.max_colwidth", None):  # else reasons are cut short
-            text = rows[columns].to_html(index=False, border=0, classes="verdicts")
-        shown += [f"<h3>{title}</h3>", text] if len(rows) else []
-    return "\n".join(shown)
+def title_of(notebook):
+    """The title of a notebook: the first line of its first cell."""
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
-def _crops(folder):
-    """What was settled on voxels, slices and crops of the run's data, and what is cut away."""
-    found = []
-    for path in sorted(folder.glob("**/prepared/grid.json")):
-        where = path.parent.parent.relative_to(folder).as_posix()
-        notes = read_json(path)["notes"]
-        found += [note if where == "." else f"{where}: {note}" for note in notes]
-    items = "".join(f"<li>{html.escape(note)}</li>" for note in found)
-    told = f"<ul>{items}</ul>" if found else "<p>The crops hold all foreground.</p>"
-    return f"{told}\n<p>{OF_THE_PATIENT}</p>"
+class _Renderer(IPythonRenderer):
+    """Markdown whose formulas are MathML, and whose links to notebooks lead to their pages."""
+
+    def inline_math(self, body):
+        return to_mathml(body)
+
+    def block_math(self, body):
+        return f'<span class="formula" tabindex="0">{to_mathml(body, "block")}</span>'
+
+    def latex_environment(self, name, body):
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    def link(self, text, url, title=None):
+        return super().link(text, url.replace(".ipynb", ".html"), title)
 
 
-def _table(path):
-    """The main table as HTML."""
-    return read_table(path).to_html(index=False, na_rep="", float_format="{:.3f}".format)
-
-
-def _figure(path):
-    """One figure with its name as caption."""
-    caption = html.escape(Path(path).stem.replace("_", " "))
-    return f'<figure><img src="figures/{path.name}"><figcaption>{caption}</figcaption></figure>'
+def _markdown_to_html(source):
+    """Markdown as HTML."""
+    return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)

@@ -16,8 +16,8 @@ def handed(monkeypatch, tmp_path):
         parameters[source.stem] = given
 
     monkeypatch.setattr(commands.pages, "execute_notebook", execute)
-    monkeypatch.setattr(commands.pages, "write_page", lambda path: path.stem)
-    monkeypatch.setattr(commands.pages, "write_index", lambda folder, titles: folder)
+    monkeypatch.setattr(commands.pages, "write_page", lambda path, names: None)
+    monkeypatch.setattr(commands.report_page, "write_index", lambda folder, names: folder)
     monkeypatch.setattr(__main__, "ensure_environment", lambda extras: __main__.sys.executable)
 
     def run(*arguments):
@@ -26,6 +26,35 @@ def handed(monkeypatch, tmp_path):
         return parameters
 
     return run
+
+
+def test_each_line_says_notebook_seconds_and_what_is_next(handed, tmp_path, capsys):
+    handed()
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "first: 01_preprocessing (1 of 8)"
+    assert lines[2] == "03_calibration         0 s   next: 04_segment_entropy (4 of 8)"
+    assert lines[7] == "08_ood_volumes         0 s   next: the report"
+    assert len(lines) == len(commands.NOTEBOOKS)
+    assert last == f"done: open {tmp_path / 'out'}"
+
+
+def test_a_page_that_cannot_be_written_is_an_error(handed, monkeypatch):
+    def write_page(path, names):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(commands.pages, "write_page", write_page)
+    with pytest.raises(OSError, match="disk full"):
+        handed()
+
+
+def test_slow_tests_are_not_among_the_others(monkeypatch):
+    steps = []
+    monkeypatch.setattr(commands, "_python", lambda *step, **environment: steps.append(step))
+    commands.test()
+    commands.test_slow()
+    *_, pytest_step, _, slow_step = steps
+    assert pytest_step[-2:] == ("-m", "not real and not slow")
+    assert slow_step[:5] == ("-m", "pytest", "tests", "-m", "slow")
 
 
 def test_nobody_gets_a_task_unasked(handed, tmp_path):
@@ -43,7 +72,7 @@ def test_what_is_left_out_goes_where_it_is_from(handed, tmp_path):
     sources = "--data", tmp_path / "a", "--volumes", tmp_path / "a", "--sets", tmp_path / "raw"
     given = handed(*sources, "--leave-out", "c11", "c", "c3")
     for name, parameters in given.items():
-        expected = ["c", "c11", "c3"] if name.startswith("06") else ["c3"]
+        expected = ["c", "c11", "c3"] if name.startswith(("07", "08")) else ["c3"]
         assert parameters["leave_out"] == expected
     assert {parameters["leave_out"] for parameters in handed(*sources).values()} == {None}
 

@@ -14,7 +14,7 @@ from segcal_lite.runs.folders import project_root
 ROOT = project_root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + EXTRAS["data"] + EXTRAS["test"]]
+DIRECT = [Requirement(line) for line in sum(EXTRAS.values(), PROJECT["dependencies"])]
 
 
 def normalised(name):
@@ -63,6 +63,25 @@ def test_one_version():
 
 def test_make_targets_are_one_line_over_the_module():
     targets = re.findall(r"^(\S+):\n\t(.+)\n", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {name for name, _ in targets} >= {"demo", "test", "test-real", "lab"}
+    assert {name for name, _ in targets} >= {"demo", "test", "test-real", "test-slow", "lab"}
     for name, line in targets:
         assert line.startswith(f"$(PYTHON) -m segcal_lite {name}")
+
+
+def test_what_pages_are_made_of_is_packaged():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert tool["package-data"] == {"segcal_lite.kit": ["web/*"]}
+    names = {path.name for path in (ROOT / "segcal_lite" / "kit" / "web").iterdir()}
+    assert names == {
+        "OFL.txt",
+        "STIXTwoMath.woff2",
+        "index.html.j2",
+        "notebook.html.j2",
+        "style.css",
+    }
+
+
+def test_ci_skips_no_slow_test():
+    steps = (ROOT / ".ci" / "run").read_text()
+    assert "SEGCAL_SKIP_NOTHING=1 make test-slow" in steps
+    assert "apt-get install -y chromium" in steps

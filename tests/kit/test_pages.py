@@ -1,23 +1,41 @@
 import gzip
 import html
 import json
+import re
 import shutil
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
 from segcal_lite.kit import environment as setup_environment
-from segcal_lite.kit import pages, published
-from segcal_lite.report.verdicts import RULES, write_verdicts
-from segcal_lite.runs.folders import project_root, read_table, write_json
+from segcal_lite.kit import pages, published, report_page
+from segcal_lite.kit.answers import CHAPTERS, answer
+from segcal_lite.kit.commands import NOTEBOOKS
+from segcal_lite.kit.formulas import to_mathml
+from segcal_lite.report.verdicts import RULES, read_verdicts, write_verdicts
+from segcal_lite.runs.folders import project_root, read_table, write_json, write_table
+
+FIRST = """# 03 A title
+
+**If a network says 0.9,
+is it right?** It is $p_k$ and $$\\frac{a}{b}$$, as [01](01_b.ipynb) says.
+
+**Out:** `tables/calibration.csv`, `tables/verdicts_03*.csv`."""
+TABLE = """loss,method,"NLL, box",Dice RV,HD95 RV (mm)
+ce,baseline,0.25 (0.2 to 0.3),0.8 (0.7 to 0.9),9 (8 to 10)
+ce,mc_dropout,0.35 (0.3 to 0.4),<b>,9 (8 to 10)
+dice,ensemble,0.15 (0.1 to 0.2) *,as baseline,9 (8 to 10)
+"""
+NAMES = ["01_b", "03_calibration"]
 
 
 def write_notebook(path, source):
     notebook = nbformat.v4.new_notebook()
     notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": ""}
     notebook.cells = [
-        nbformat.v4.new_markdown_cell("# 01 A title\n\nText."),
+        nbformat.v4.new_markdown_cell(FIRST),
         nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(source),
     ]
@@ -27,13 +45,13 @@ def write_notebook(path, source):
 @pytest.fixture
 def run(tmp_path):
     """A run folder with one executed notebook, one table and one figure."""
-    write_notebook(tmp_path / "01_a.ipynb", "print(seed + 1)")
+    write_notebook(tmp_path / "a.ipynb", "print(seed + 1)")
     folder = tmp_path / "run"
-    target = folder / "notebooks" / "01_a.ipynb"
-    pages.execute_notebook(tmp_path / "01_a.ipynb", target, {"seed": 4}, "python3")
+    target = folder / "notebooks" / "03_calibration.ipynb"
+    pages.execute_notebook(tmp_path / "a.ipynb", target, {"seed": 4}, "python3")
     for name in ("tables", "figures"):
         (folder / name).mkdir()
-    (folder / "tables" / "calibration.csv").write_text("loss,NLL\nce,0.25 <b>\n")
+    (folder / "tables" / "calibration.csv").write_text(TABLE)
     (folder / "figures" / "03_summary.png").write_bytes(b"png")
     task = {"name": "heart"}
     settings = {"task": task, "data": "phantoms", "profile": "smoke", "seed": 4}
@@ -42,27 +60,121 @@ def run(tmp_path):
     return folder
 
 
+def write_index(run):
+    return report_page.write_index(run, ["03_calibration"]).read_text()
+
+
 def test_an_executed_notebook_has_its_parameters_and_outputs(run):
-    notebook = nbformat.read(run / "notebooks" / "01_a.ipynb", as_version=4)
+    notebook = nbformat.read(run / "notebooks" / "03_calibration.ipynb", as_version=4)
     assert notebook.cells[-1].outputs[0].text == "5\n"
 
 
+def test_an_execution_says_nothing_of_its_own(tmp_path, capfd):
+    write_notebook(tmp_path / "a.ipynb", "seed")
+    pages.execute_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {}, "python3")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_failed_execution_is_left_to_be_looked_at_under_another_name(tmp_path):
-    write_notebook(tmp_path / "a.ipynb", "1 / 0")
-    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+    write_notebook(tmp_path / "a.ipynb", "seed = 0\n1 / 0")
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError") as raised:
         pages.execute_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {}, "python3")
+    assert "1 / 0" in str(raised.value)  # the cell's traceback, whole
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failed-a.ipynb"]
 
 
+def test_a_page_shows_formulas_without_a_script_and_leads_to_the_others(run):
+    path = run / "notebooks" / "03_calibration.ipynb"
+    pages.write_page(path, NAMES)
+    text = path.with_suffix(".html").read_text()
+    assert "<msub><mi>p</mi><mi>k</mi></msub>" in text
+    assert re.search(r'class="formula".*<mfrac><mrow><mi>a</mi>', text)
+    assert "$" not in text.split("<body>")[1]
+    assert "<script" not in text
+    assert re.findall(r'https?://[^"\s]+', text) == ["http://www.w3.org/1998/Math/MathML"] * 2
+    assert '<a href="01_b.html" title="01_b">01</a>' in text
+    assert '<a aria-current="page" href="03_calibration.html"' in text
+    assert '<a href="01_b.html">01</a>' in text  # of the text, to 01_b.ipynb
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_formula_of_the_notebooks_is_known(name):
+    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    for block, inline in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", text, re.DOTALL):
+        assert "\\" not in to_mathml(block or inline), block or inline
+
+
+def test_formulas_are_spaced_as_tex_does():
+    assert '</mi><mspace width="0.167em" /><msub>' in to_mathml(r"\ln p_k")
+    assert "mspace" not in to_mathml(r"\ln(p)")
+    assert '<mo form="prefix">&#x02212;</mo>' in to_mathml("a = -b")
+    assert "prefix" not in to_mathml("a - b")
+    assert '<mo lspace="0" rspace="0">&#x0002F;</mo>' in to_mathml("a/b")
+
+
 def test_the_index_links_pages_and_shows_table_and_figures(run):
-    title = pages.write_page(run / "notebooks" / "01_a.ipynb")
-    index = pages.write_index(run, {"01_a": title})
-    text = index.read_text()
-    assert '<a href="notebooks/01_a.html">01 A title</a>' in text
-    assert (run / "notebooks" / "01_a.html").exists()
-    assert '<img src="figures/03_summary.png">' in text
-    assert "0.25 &lt;b&gt;" in text  # escaped
-    assert "commit: abc" in text
+    text = write_index(run)
+    assert '<a href="notebooks/03_calibration.html">03 A title</a>' in text
+    assert "If a network says 0.9, is it right?" in text
+    assert '<img src="figures/03_summary.png"' in text
+    assert f"<figcaption>{html.escape(CHAPTERS['03_calibration'].caption)}</figcaption>" in text
+    assert '<a href="tables/calibration.csv">calibration.csv</a>' in text
+    assert "&lt;b&gt;" in text  # escaped
+    assert "<dt>Commit</dt><dd>abc</dd>" in text
+    assert "http" not in text
+
+
+def test_the_main_table_has_a_method_a_row_and_marks_the_best(run):
+    main = report_page.main_table(read_table(run / "tables" / "calibration.csv"))
+    assert main["columns"] == ["NLL, box", "Dice RV"]
+    (_, ce), (loss, dice) = main["groups"]
+    assert [method for method, _ in ce] == ["baseline", "MC dropout"]
+    assert (loss, dice[0][1][0]) == ("Dice loss", ("0.15", "0.1 to 0.2", True))
+    assert dice[0][1][1] == ("", "as baseline", False)
+    assert not ce[0][1][0].is_best
+    assert '<td class="best">0.15<small>0.1 to 0.2</small></td>' in write_index(run)
+    unmarked = pd.DataFrame({"loss": ["ce"], "method": ["baseline"], "NLL": ["0.2 (0.1 to 0.3)"]})
+    assert report_page.main_table(unmarked)["legend"].endswith("here none is.")
+
+
+def test_answers_are_made_of_verdicts(run):
+    claims = {
+        "ensemble - baseline, ce, nll": "ensemble better",
+        "ensemble - baseline, ce, ece": "undecided",
+        "test cases": "16 cases",
+    }
+    write_verdicts(run, "03_calibration", claims)
+    expected = (
+        "The ensemble against a single network: ensemble better in 1 of 2 tests, undecided in 1."
+    )
+    assert answer(run, "03_calibration", read_verdicts(run)) == expected
+    assert f'<p class="answer">{expected}</p>' in write_index(run)
+    write_verdicts(run, "02_training", {"dice members": "none of 6 has collapsed"})
+    expected = "networks trained with Dice loss: none of 6 has collapsed."
+    assert answer(run, "02_training", read_verdicts(run)) == expected
+    assert answer(run, "04_segment_entropy", read_verdicts(run)).startswith("No verdict")
+
+
+def test_the_answer_of_preprocessing_is_what_its_table_says(run):
+    rows = {"round_trip_dice": [0.9, 1, 1], "cut_off_ml": [0, 5, 5], "native_ml": [20, 20, 10]}
+    write_table(run / "tables" / "preprocessing.csv", pd.DataFrame(rows))
+    expected = r"Dice of 1\.000 .*lowest 0\.900.* 20\.0 % of their volume"
+    assert re.search(expected, answer(run, "01_preprocessing", read_verdicts(run)))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+def test_the_claims_of_the_answers_are_those_that_notebooks_write(name):
+    table = read_table(project_root() / "results" / "smoke" / f"verdicts_{name}.csv").fillna("")
+    for words, common in CHAPTERS[name].claims.items():
+        assert table.claim.str.contains(rf"\b{re.escape(common)}").any(), words
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_writes_the_figure_that_the_report_shows(name):
+    source = (project_root() / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert CHAPTERS[name].figure in source
 
 
 def test_the_index_says_first_what_allows_no_conclusion(run):
@@ -74,8 +186,8 @@ def test_the_index_says_first_what_allows_no_conclusion(run):
     claims["test cases of c"] = claims["test cases of <i>a & b</i>"]  # for the same reason
     claims |= {"a detector": f"no conclusion: {poor}", "threshold": "4 of 4: it does not work"}
     write_verdicts(run, "03_calibration", claims)
-    text = pages.write_index(run, {}).read_text()
-    assert html.escape(RULES) in text
+    text = write_index(run)
+    assert html.escape(RULES).replace("&#x27;", "&#39;") in text
     warned, fine = text.split("<h3>Take care</h3>")[1].split("<h3>The rest</h3>")
     assert "<td>test cases of &lt;i&gt;a &amp; b&lt;/i&gt;; test cases of c</td>" in warned
     assert warned.count("<td>6 test cases, at least 10 needed</td>") == 1
@@ -87,17 +199,17 @@ def test_the_index_says_first_what_allows_no_conclusion(run):
 
 
 def test_an_index_without_verdicts_says_so(run):
-    text = pages.write_index(run, {}).read_text()
+    text = write_index(run)
     assert "No notebook of this run has written a verdict." in text
     assert "Take care" not in text
 
 
 def test_the_index_says_what_the_crop_cuts_away(run):
-    assert "The crops hold all foreground." in pages.write_index(run, {}).read_text()
+    assert "The crops hold all foreground." in write_index(run)
     lost = "the crop cuts away 12.5 % of <RV> on average"
     write_json(run / "prepared" / "grid.json", {"slice_axis": 2, "notes": []})
     write_json(run / "sets" / "a" / "prepared" / "grid.json", {"slice_axis": 2, "notes": [lost]})
-    text = pages.write_index(run, {}).read_text()
+    text = write_index(run)
     assert f"<li>sets/a: {html.escape(lost)}</li>" in text
     assert "what a crop cut away counts as missed" in text
 
@@ -117,7 +229,7 @@ def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path
     assert once == again
     assert gzip.decompress(once) == (run / "tables" / "calibration.csv").read_bytes()
     table = tmp_path / "results" / "heart" / "calibration.csv.gz"
-    assert read_table(table).columns.tolist() == ["loss", "NLL"]
+    assert read_table(table).columns.tolist()[:3] == ["loss", "method", "NLL, box"]
 
 
 def test_a_run_without_tables_is_not_published(tmp_path):

@@ -1,0 +1,167 @@
+"""``index.html`` of a run: what was asked, what was found, and what the numbers allow."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from jinja2 import Environment, FileSystemLoader
+
+from ..report.verdicts import RULES, read_verdicts
+from ..runs.folders import read_json, read_table, written_aside
+from .answers import CHAPTERS, answer
+from .pages import WEB, title_of
+
+FACTS = {  # what run.json and provenance.json call it, in words
+    "data": "Data",
+    "profile": "Profile",
+    "seed": "Seed",
+    "date": "Date",
+    "commit": "Commit",
+    "device": "Device",
+    "processor": "Processor",
+    "torch": "PyTorch",
+    "python": "Python",
+    "later_commits": "Gone on at",
+    "leave_out": "Left out",
+}
+LOSSES = {"ce": "Cross-entropy", "dice": "Dice loss"}
+LEGEND = (
+    "Means over the test cases; in small type what 95 % of the cases lie between. ★ marks the best "
+    "of baseline, MC dropout and ensemble of both losses, where it is significantly better than "
+    "each other one and a conclusion is allowed{none}."
+)
+
+
+class Cell(NamedTuple):
+    """One cell of the main table."""
+
+    value: str
+    interval: str = ""
+    is_best: bool = False
+
+
+def write_index(folder, names):
+    """Write ``index.html``: questions, answers, figures, main table, verdicts, links.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder with ``notebooks``, ``tables`` and ``figures``.
+    names : list of str
+        The notebooks of the run, in their order.
+
+    Returns
+    -------
+    path of the page
+    """
+    run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
+    verdicts = read_verdicts(folder)
+    chapters = [_chapter(folder, name, verdicts) for name in names]
+    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True)
+    content = environment.get_template("index.html.j2").render(
+        title=f"{run['task']['name']}, {Path(run['data']).name}, {run['profile']} profile",
+        style=(WEB / "style.css").read_text(encoding="utf-8"),
+        facts=_facts(run | made, sum(chapter["seconds"] for chapter in chapters)),
+        chapters=chapters,
+        main=main_table(read_table(folder / "tables" / "calibration.csv")),
+        rules=RULES,
+        verdicts=_verdicts(verdicts),
+        crops=_crops(folder),
+        tables=sorted(path.name for path in (folder / "tables").glob("*.csv")),
+    )
+    with written_aside(folder / "index.html") as partial:
+        partial.write_text(content, encoding="utf-8")
+    return folder / "index.html"
+
+
+def _facts(settings, seconds):
+    """What was run, where and when, in words."""
+    facts = {}
+    for key, words in FACTS.items():
+        value = settings.get(key)
+        if value not in (None, [], ""):
+            facts[words] = ", ".join(value) if isinstance(value, list) else value
+    return facts | {"All notebooks": f"{seconds} s"}
+
+
+def _chapter(folder, name, verdicts):
+    """What the report says of one notebook."""
+    notebook = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4)
+    first = notebook.cells[0].source
+    question = re.search(r"\*\*(?:Question\.\*\*)?\s*(.+?\?)", first, re.DOTALL)
+    tables = re.findall(r"`(tables/[\w*]+\.csv)`", first)
+    found = [path.name for pattern in tables for path in sorted(folder.glob(pattern))]
+    chapter = CHAPTERS.get(name)
+    figure = chapter.figure if chapter and (folder / "figures" / chapter.figure).exists() else ""
+    return {
+        "name": name,
+        "title": title_of(notebook),
+        "question": question.group(1).replace("\n", " ") if question else "",
+        "answer": answer(folder, name, verdicts),
+        "seconds": round(notebook.metadata.get("papermill", {}).get("duration") or 0),
+        "figure": figure,
+        "caption": chapter.caption if chapter else "",
+        "tables": found,
+    }
+
+
+def main_table(table):
+    """Return the columns, groups and legend of the main table, narrow enough for a laptop.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of ``calibration.csv``: ``loss``, ``method``, then cells such as ``0.30 (0.24 to 0.39) *``.
+
+    Returns
+    -------
+    dict
+        ``columns``: scores of the boxes and Dice, if there are such, else all. ``groups``: for each
+        loss its name and the rows, each a method's name and its cells.
+    """
+    names = [name for name in table.columns if name not in ("loss", "method")]
+    shown = [name for name in names if name.endswith(", box") or name.startswith("Dice ")] or names
+    groups = []
+    for loss, rows in table.groupby("loss", sort=False):
+        methods = rows.method.str.replace("_", " ").str.replace("mc ", "MC ")
+        cells = [[_cell(text) for text in row] for row in rows[shown].itertuples(index=False)]
+        groups.append((LOSSES.get(loss, loss), list(zip(methods, cells, strict=True))))
+    has_best = any(cell.is_best for _, rows in groups for _, cells in rows for cell in cells)
+    legend = LEGEND.format(none="" if has_best else "; here none is")
+    return {"columns": shown, "groups": groups, "legend": legend}
+
+
+def _cell(text):
+    """Split a cell of the main table.
+
+    Examples
+    --------
+    >>> _cell("0.30 (0.24 to 0.39) *")
+    Cell(value='0.30', interval='0.24 to 0.39', is_best=True)
+    """
+    parts = re.fullmatch(r"(\S+) \((.+)\)( \*)?", str(text))
+    return Cell(parts[1], parts[2], bool(parts[3])) if parts else Cell("", str(text))
+
+
+def _verdicts(table):
+    """The notebooks' verdicts: first what has a reason, claims of one reason together."""
+    if table.empty:
+        return []
+    together = table.groupby(["notebook", "verdict", "why"], sort=False).claim
+    table = together.agg("; ".join).reset_index()[table.columns]
+    warned, shown = table.why != "", []
+    for title, rows in (("Take care", table[warned]), ("The rest", table[~warned])):
+        columns = rows.columns if title == "Take care" else rows.columns.drop("why")
+        shown += [(title, list(columns), rows[columns].to_numpy().tolist())] if len(rows) else []
+    return shown
+
+
+def _crops(folder):
+    """What was settled on voxels, slices and crops of the run's data, and what is cut away."""
+    found = []
+    for path in sorted(folder.glob("**/prepared/grid.json")):
+        where = path.parent.parent.relative_to(folder).as_posix()
+        notes = read_json(path)["notes"]
+        found += [note if where == "." else f"{where}: {note}" for note in notes]
+    return found

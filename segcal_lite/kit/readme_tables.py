@@ -232,11 +232,11 @@ def coverage_table():
 TABLES = {
     "README.md": {"claims": claims_table},
     "results/README.md": {
-        "coverage": coverage_table,
         "story": story_table,
         "volumes": volumes_table,
         "heart": heart_table,
         "organs": organs_table,
         "unseen": unseen_table,
+        "coverage": coverage_table,
     },
 }

@@ -5,6 +5,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from segcal_lite.kit.readmes import fill_readme, markdown_table
+
 SCRIPTS = (
     "phantoms",
     "brats2017",
@@ -19,34 +21,8 @@ SCRIPTS = (
     "pairs",
 )
 COLUMNS = ("script", "title", "organ", "modality", "cases", "size", "papers", "task")
+DOWNLOADED = {True: "yes", False: "by hand"}
 README = Path(__file__).parent / "README.md"
-INTRODUCTION = """# From a public dataset to the common layout
-
-Each script turns one official download into a folder that the notebooks open as it is:
-
-    python -m data_scripts.NAME SOURCE DEST [--workers N] [--dry-run]
-
-Needed besides: `msd --task 4`, `chaos --set MR`, `prostatex --masks FOLDER`, `pairs --classes
-liver=1`; `--help` tells the rest.
-
-SOURCE is the unpacked folder, or the archive itself, which is then unpacked beside it.
-`--download` fetches what a licence lets a script fetch; without it nothing touches a network.
-DEST gets `imagesTr`, `labelsTr`, `dataset.json`, `cases.csv` (case, domain, split, patient, group),
-`sources.csv` (SHA-256 of every source file), `report.csv` and `contact_sheet.png`: look at it. The
-same command goes on where it was stopped, converts nothing twice, and refuses a source that has
-changed. The exit status is 1 if a case could not be converted; the report says which and why.
-DICOM, MetaImage, NRRD, PNG and TIFF need `pip install -e '.[data]'` in the project's `.venv`.
-
-In `report.csv` x, y and z count voxels, x_mm to z_mm are their sizes, min_0 and max_0 the range of
-channel 0, NAME_ml a segment's volume, and doubts says what a header left open or contradicted. Of
-files without a voxel size `pairs` asks for one, in a column `spacing_mm` such as 0.8x0.8x3. On the
-sheet each case shows its slice with most segments; R marks the patient's right.
-
-A folder in nnU-Net's or MSD's layout needs no conversion: `python -m data_scripts.check DIR` says
-case by case whether it is fit.
-
-This table is written by `python -m data_scripts --write-readme`.
-"""
 
 
 def all_facts():
@@ -55,24 +31,29 @@ def all_facts():
     return [facts for module in modules for facts in module.FACTS]
 
 
-def readme_text():
-    """Return ``data_scripts/README.md``: how the scripts are used, datasets, terms."""
-    facts = all_facts()
-    header = "| " + " | ".join(COLUMNS) + " | download |"
-    lines = [header, "|---" * (len(COLUMNS) + 1) + "|"]
-    for row in facts:
+def datasets_table():
+    """What each script converts."""
+    rows = []
+    for row in all_facts():
         cells = [f"`{row.script}`", *(getattr(row, column) for column in COLUMNS[1:-1])]
-        cells += [f"`{row.task}`" if row.task else "", "yes" if row.download else "by hand"]
-        lines.append("| " + " | ".join(cells) + " |")
-    terms = ["| title | licence | where | cite |", "|---|---|---|---|"]
-    for row in facts:
-        terms.append(f"| {row.title} | {row.licence} | {row.obtain} | {row.reference} |")
-    layouts = ["| script | described in | not confirmed |", "|---|---|---|"]
-    for row in {row.script: row for row in facts if row.layout}.values():
-        layouts.append(f"| `{row.script}` | {row.layout} | {row.unconfirmed} |")
-    parts = [INTRODUCTION, "\n".join(lines), "", "## Terms", "", "\n".join(terms)]
-    parts += ["", "## Where the layouts are described", "", "\n".join(layouts)]
-    return "\n".join(parts) + "\n"
+        rows.append([*cells, f"`{row.task}`" if row.task else "", DOWNLOADED[row.download]])
+    return markdown_table([*COLUMNS, "download"], rows)
+
+
+def terms_table():
+    """Under which terms each dataset is given, and how to cite it."""
+    rows = [[row.title, row.licence, row.obtain, row.reference] for row in all_facts()]
+    return markdown_table(["title", "licence", "where", "cite"], rows)
+
+
+def layouts_table():
+    """Where the official layouts are described; one row a script."""
+    described = {row.script: row for row in all_facts() if row.layout}.values()
+    rows = [[f"`{row.script}`", row.layout, row.unconfirmed] for row in described]
+    return markdown_table(["script", "described in", "not confirmed"], rows)
+
+
+TABLES = {"datasets": datasets_table, "terms": terms_table, "layouts": layouts_table}
 
 
 def listing():
@@ -92,11 +73,11 @@ def listing():
 
 
 def main(arguments=None):
-    """Print the table, or write it."""
+    """Print the table, or fill the README's."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts", description=__doc__)
-    parser.add_argument("--write-readme", action="store_true", help="write data_scripts/README.md")
+    parser.add_argument("--write-readme", action="store_true", help="fill data_scripts/README.md")
     if parser.parse_args(arguments).write_readme:
-        README.write_text(readme_text(), encoding="utf-8")
+        fill_readme(README, TABLES)
     else:
         print("\n".join(listing()))
     return 0

@@ -225,8 +225,8 @@ def store_outputs(out):
 
 
 def publish(run, name):
-    """Take a run's tables and figures over into ``results/NAME``, and fill the README's tables."""
+    """Take a run's tables and figures over into ``results/NAME``, and fill the READMEs' tables."""
     for path in published.publish(resolve_path(run), name):
         print(path.relative_to(project_root()))
-    published.fill_readme(project_root() / "README.md")
+    published.fill_readmes(project_root())
     return 0

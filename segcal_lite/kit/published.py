@@ -1,11 +1,12 @@
-"""Take a run's tables and figures over into ``results/`` and the README, with their provenance."""
+"""Take a run's tables and figures over into ``results/`` and the READMEs, with their provenance."""
 
 import gzip
 import shutil
 
 from .._checks import wrong_input
-from ..runs.folders import project_root, read_json, write_json, written_aside
-from . import readme_tables
+from ..runs.folders import project_root, read_json, write_json
+from .readme_tables import TABLES
+from .readmes import fill_readme
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
 
@@ -55,24 +56,11 @@ def _copy(path, folder):
     return compressed
 
 
-def fill_readme(readme):
-    """Rewrite the README's tables from ``results/``, between their comment marks.
-
-    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what the function of that name in
-    `readme_tables` returns.
+def fill_readmes(folder):
+    """Rewrite the tables of numbers in `README.md` and `results/README.md`, below `folder`.
 
     Returns
     -------
-    path
+    list of path
     """
-    text = readme.read_text(encoding="utf-8")
-    for name, table in readme_tables.TABLES.items():
-        head, tail = f"<!-- table {name} -->\n", "<!-- end -->"
-        if head not in text:
-            raise wrong_input(readme, f"no line {head.strip()!r}", "one for each of its tables")
-        before, _, rest = text.partition(head)
-        _, _, after = rest.partition(tail)
-        text = before + head + table() + tail + after
-    with written_aside(readme) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return readme
+    return [fill_readme(folder / name, tables) for name, tables in TABLES.items()]

@@ -1,35 +1,77 @@
-"""The README's tables of numbers, each from files under ``results/``."""
+"""The tables of numbers in ``README.md`` and ``results/README.md``, from files in ``results/``."""
 
 import pandas as pd
 
 from ..runs.folders import project_root, read_json, read_table
+from .readmes import interval, intervals, listed, markdown_table, or_dash, spread
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
 COLUMNS = ("nll", "brier", "ece_percent")
+NOT_RUN = "Not run yet: see `results/`.\n"
+
+
+def claims_table():
+    """The papers' claims in a number each, means only, on phantoms and on real volumes."""
+    folder = project_root() / "results"
+    header = ["claim of paper A or B", "phantoms", "real volumes"]
+    return markdown_table(header, [*_claims_of_a(folder), *_claims_of_b(folder)])
+
+
+def _claims_of_a(folder):
+    """Of Dice models: ECE in the box, and the ensemble's segment entropy against logit Dice."""
+    story = read_table(folder / "story.csv")
+    before, after = (listed(100 * story[f"ece_{kind}"], 1) for kind in ("members", "ensemble"))
+    hearts = 100 * _heart_numbers(folder)[0]["mean"]["dice"]
+    hearts = f"{hearts['baseline', 'ece']:.1f} -> {hearts['ensemble', 'ece']:.1f}"
+    yield "A: ECE in %, members -> their ensemble", f"{before} -> {after}", hearts
+    methods = read_table(folder / "acdc" / "segment_entropy_methods.csv")
+    pearson_r = methods.set_index(["loss", "method"]).pearson_r["dice", "ensemble"]
+    title = "A: segment entropy and logit Dice, r"
+    yield title, listed(story.entropy_pearson_r), f"{pearson_r:.2f}"
+
+
+def _claims_of_b(folder):
+    """AUC on unseen sets, of a rival and of a control as well, and the Dice of joint training."""
+    story = read_table(folder / "story_volumes.csv")
+    areas = read_table(folder / "three_organs" / "ood_volumes.csv").set_index("detector").auc
+    for detector, title in (
+        ("spectral", "B: AUC on sets never seen, spectral signature"),
+        ("uncertainty", "the same, uncertainty"),
+        ("spectral_shuffled", "the same, spectral signature of shuffled weights"),
+    ):
+        yield title, spread(story[f"auc_{detector}"]), listed(areas[detector])
+    table = read_table(folder / "three_organs" / "joint_differences.csv")
+    differences = listed(table[table.metric == "dice"].difference)
+    yield "B: Dice of joint training minus dedicated", "-", differences
 
 
 def story_table():
     """The smoke run's claims on several seeds as a Markdown table."""
     story = read_table(project_root() / "results" / "story.csv")
-    lines = [
-        "| seed | ECE % members -> ensemble (difference, 95 % CI) | NLL best member -> ensemble "
-        "| gap to oracle, member -> ensemble | entropy: r (n segments) | spectral AUC (95 % CI) |",
-        "|---|---|---|---|---|---|",
+    header = [
+        "seed",
+        "ECE % members -> ensemble (difference, 95 % CI)",
+        "NLL best member -> ensemble",
+        "gap to oracle, member -> ensemble",
+        "entropy: r (n segments)",
+        "spectral AUC (95 % CI)",
     ]
+    rows = []
     for row in story.itertuples():
         ece = [100 * value for value in (row.ece_members, row.ece_ensemble)]
         change = (row.ece_difference, row.ece_difference_lo, row.ece_difference_hi)
         change = [100 * value for value in change]
-        lines.append(
-            f"| {row.seed} | {ece[0]:.2f} -> {ece[1]:.2f} "
-            f"({change[0]:.2f}; {change[1]:.2f} to {change[2]:.2f}) "
-            f"| {row.nll_best_member:.3f} -> {row.nll_ensemble:.3f} "
-            f"| {row.nll_gap_members:.3f} -> {row.nll_gap_ensemble:.3f} "
-            f"| {row.entropy_pearson_r:.2f} (n = {row.entropy_n}) "
-            f"| {row.spectral_auc:.2f} ({row.spectral_auc_lo:.2f} to {row.spectral_auc_hi:.2f}), "
-            f"{row.spectral_n_source} + {row.spectral_n_shifted} cases |"
-        )
-    return "\n".join(lines) + f"\n\n{_made(story)}\n"
+        cells = [
+            str(row.seed),
+            f"{ece[0]:.2f} -> {ece[1]:.2f} ({change[0]:.2f}; {change[1]:.2f} to {change[2]:.2f})",
+            f"{row.nll_best_member:.3f} -> {row.nll_ensemble:.3f}",
+            f"{row.nll_gap_members:.3f} -> {row.nll_gap_ensemble:.3f}",
+            f"{row.entropy_pearson_r:.2f} (n = {row.entropy_n})",
+            f"{interval(row.spectral_auc, row.spectral_auc_lo, row.spectral_auc_hi)}, "
+            f"{row.spectral_n_source} + {row.spectral_n_shifted} cases",
+        ]
+        rows.append(cells)
+    return f"{markdown_table(header, rows)}\n{_made(story)}\n"
 
 
 def volumes_table():
@@ -37,28 +79,15 @@ def volumes_table():
     story = read_table(project_root() / "results" / "story_volumes.csv")
     shown = ("shuffled", "Mahalanobis", "uncertainty", "intensities", "voxels")
     keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
-    lines = [
-        "| trial | unseen set | spectral AUC, a seed each | with a floor of 1 % | "
-        + " | ".join(shown)
-        + " | Dice known / unseen | flagged |",
-        "|---" * (6 + len(shown)) + "|",
-    ]
+    header = ["trial", "unseen set", "spectral AUC, a seed each", "with a floor of 1 %"]
+    header += [*shown, "Dice known / unseen", "flagged"]
+    lines = []
     for (trial, name), rows in story.groupby(["trial", "unseen"], sort=False):
-        areas = (rows.auc_spectral, rows.auc_spectral_floor)
-        cells = [trial, name, *(", ".join(f"{area:.2f}" for area in seeds) for seeds in areas)]
-        cells += [_range(rows.get(f"auc_{key}")) for key in keys]
+        cells = [trial, name, listed(rows.auc_spectral), listed(rows.auc_spectral_floor)]
+        cells += [spread(rows.get(f"auc_{key}")) for key in keys]
         cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
-        lines.append("| " + " | ".join([*cells, f"{rows.flagged.mean():.0%}"]) + " |")
-    return "\n".join(lines) + f"\n\n{_made(story)}\n"
-
-
-def _range(values):
-    """Smallest and largest of some numbers, and how many there are if some are missing."""
-    if values is None or values.isna().all():
-        return "none"
-    missing = f" (n = {values.count()})" if values.isna().any() else ""
-    ends = [f"{value:.2f}" for value in (values.min(), values.max())]
-    return "-".join(dict.fromkeys(ends)) + missing
+        lines.append([*cells, f"{rows.flagged.mean():.0%}"])
+    return f"{markdown_table(header, lines)}\n{_made(story)}\n"
 
 
 def _made(story):
@@ -74,21 +103,18 @@ def heart_table():
     """Our ACDC numbers beside the paper's, in dilated boxes; what is absent is said."""
     folder = project_root() / "results"
     if not (folder / "acdc").exists():
-        return "Not run yet: see `results/`.\n"
+        return NOT_RUN
     ours, dice, paper = _heart_numbers(folder)
     names = ", ".join(column.removeprefix("Dice ") for column in dice)
-    lines = [
-        "| loss, method | NLL ours | paper | Brier ours | paper | ECE % ours | paper "
-        f"| Dice of {names}, ours | paper |",
-        "|---" * 9 + "|",
-    ]
+    header = ["loss, method", "NLL ours", "paper", "Brier ours", "paper", "ECE % ours", "paper"]
+    header += [f"Dice of {names}, ours", "paper"]
+    rows = []
     for key in ((loss, method) for loss in ("ce", "dice") for method in METHODS):
-        cells = [", ".join(key), *_scores_beside(ours.loc[key], paper.loc[key])]
-        for row in (dice.loc[key], paper.loc[key, ["dice_1", "dice_2", "dice_3"]]):
-            cells.append(", ".join(f"{value:.2f}" for value in row))
-        lines.append("| " + " | ".join(cells) + " |")
+        printed = paper.loc[key, ["dice_1", "dice_2", "dice_3"]]
+        scores = _scores_beside(ours.loc[key], paper.loc[key])
+        rows.append([", ".join(key), *scores, listed(dice.loc[key]), listed(printed)])
     mean_dice = f"Mean Dice of the Dice ensemble: {dice.loc[('dice', 'ensemble')].mean():.3f}."
-    return "\n".join(lines) + f"\n\n{mean_dice} {_source(folder / 'acdc')}\n"
+    return f"{markdown_table(header, rows)}\n{mean_dice} {_source(folder / 'acdc')}\n"
 
 
 def _heart_numbers(folder):
@@ -110,11 +136,8 @@ def _scores_beside(ours, printed):
     cells = []
     for column in COLUMNS:
         metric, factor = column.removesuffix("_percent"), 100 if "percent" in column else 1
-        for mean, lo, hi in (
-            factor * ours.loc[metric],
-            printed[[column, f"{column}_lo", f"{column}_hi"]],
-        ):
-            cells.append(f"{mean:.2f} ({lo:.2f} to {hi:.2f})")
+        both = factor * ours.loc[metric], printed[[column, f"{column}_lo", f"{column}_hi"]]
+        cells += [interval(*numbers) for numbers in both]
     return cells
 
 
@@ -131,12 +154,12 @@ def organs_table():
     """Dice and ECE on every real set, by what the network was trained on (B, Tables II, III)."""
     folder = project_root() / "results" / "three_organs"
     if not folder.exists():
-        return "Not run yet: see `results/`.\n"
+        return NOT_RUN
     names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
     sets = names.loc["dice"].index
     scores = _read_long(folder, "joint"), _read_long(folder, "transfer")
     scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
-    lines = ["| trained on | " + " | ".join(sets) + " |", "|---" * (1 + len(sets)) + "|"]
+    rows = []
     for training in scores.index.unique("training"):
         if training in (*sets, "+".join(sets)):
             continue  # the dedicated and the joint network once more
@@ -147,8 +170,8 @@ def organs_table():
             if training == "joint":
                 change = names.loc[("dice", name)]
                 cells[-1] += f" ({change.difference:+.3f}; {change.lo:+.3f} to {change.hi:+.3f})"
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + f"\n\n{_source(folder)}\n"
+        rows.append(cells)
+    return f"{markdown_table(['trained on', *sets], rows)}\n{_source(folder)}\n"
 
 
 def _read_long(folder, name):
@@ -161,36 +184,30 @@ def unseen_table():
     """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
     folder = project_root() / "results" / "three_organs"
     if not (folder / "ood_volumes_images.csv").exists():
-        return "Not run yet: see `results/`.\n"
+        return NOT_RUN
     areas = read_table(folder / "ood_volumes.csv").set_index(["detector", "trial"])
     failure = read_table(folder / "ood_volumes_failure.csv")
     unseen = failure[~failure.known].set_index("trial")
-    lines = ["| | " + " | ".join(unseen.set) + " |", "|---" * (1 + len(unseen)) + "|"]
+    rows = []
     for detector in areas.index.unique("detector"):
-        cells = [f"AUC, {detector.replace('_', ' ')}"]
-        for row in areas.loc[detector].loc[unseen.index].itertuples():
-            cells.append(f"{row.auc:.2f} ({row.lo:.2f} to {row.hi:.2f})")
-        lines.append("| " + " | ".join(cells) + " |")
+        of_detector = areas.loc[detector].loc[unseen.index, ["auc", "lo", "hi"]]
+        rows.append([f"AUC, {detector.replace('_', ' ')}", *intervals(of_detector)])
     by_detector = read_table(folder / "ood_volumes_images.csv").groupby("detector")
     images, rival = (
         by_detector.get_group(name).set_index(["trial", "set"]).loc[unseen.set.items()]
         for name in ("spectral", "segment_entropy")
     )
-    dice = [f"{row.dice:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in unseen.itertuples()]
-    rho, rival_rho = (
-        [f"{row.rho:.2f} ({row.lo:.2f} to {row.hi:.2f})" for row in table.itertuples()]
-        for table in (images, rival)
-    )
-    lines += [
-        "| images | " + " | ".join(unseen.n.astype(str)) + " |",
-        "| Dice there | " + " | ".join(dice) + " |",
-        "| flagged at C = 2.5 | " + " | ".join(unseen.flagged.map("{:.0%}".format)) + " |",
-        "| Dice of the flagged | " + " | ".join(images.dice_flagged.map(_or_dash)) + " |",
-        "| Dice of those that pass | " + " | ".join(images.dice_passing.map(_or_dash)) + " |",
-        "| rank correlation, OODM and Dice | " + " | ".join(rho) + " |",
-        "| rank correlation, segment entropy and Dice | " + " | ".join(rival_rho) + " |",
+    rank_correlation = ["rho", "lo", "hi"]
+    rows += [
+        ["images", *unseen.n.astype(str)],
+        ["Dice there", *intervals(unseen[["dice", "lo", "hi"]])],
+        ["flagged at C = 2.5", *unseen.flagged.map("{:.0%}".format)],
+        ["Dice of the flagged", *images.dice_flagged.map(or_dash)],
+        ["Dice of those that pass", *images.dice_passing.map(or_dash)],
+        ["rank correlation, OODM and Dice", *intervals(images[rank_correlation])],
+        ["rank correlation, segment entropy and Dice", *intervals(rival[rank_correlation])],
     ]
-    return "\n".join(lines) + f"\n\n{_source(folder)}\n"
+    return f"{markdown_table(['', *unseen.set], rows)}\n{_source(folder)}\n"
 
 
 def coverage_table():
@@ -199,32 +216,27 @@ def coverage_table():
     measured = measured[measured.statistic == "mean"].astype({"sizes": int})
     held = measured.set_index(["method", "data", "sizes"]).coverage_percent
     sizes = sorted(measured.sizes.unique())
-    lines = [
-        "| intervals of 95 % hold the mean in %, of studies of | "
-        + " | ".join(f"{n} patients" for n in sizes)
-        + " |",
-        "|---" * (1 + len(sizes)) + "|",
-    ]
+    header = ["intervals of 95 % hold the mean in %, of studies of"]
+    header += [f"{n} patients" for n in sizes]
     methods = {"package": "studentised", "percentile, n = 100 (A)": "A's percentiles, n = 100"}
-    for data in ("normal", "lognormal"):
-        for method, title in methods.items():
-            cells = [f"{held[method, data, n]:.0f}" for n in sizes]
-            lines.append(f"| {title}, {data} values | " + " | ".join(cells) + " |")
+    rows = [
+        [f"{title}, {data} values", *(f"{held[method, data, n]:.0f}" for n in sizes)]
+        for data in ("normal", "lognormal")
+        for method, title in methods.items()
+    ]
     made = measured.iloc[0]
     source = f"{made.n_repetitions} studies each, seed {made.seed}, commit {made.commit}"
-    return "\n".join(lines) + f"\n\n{source}, {made.date}, {made.processor}.\n"
-
-
-def _or_dash(value):
-    """A number with two digits, or a dash for none."""
-    return "-" if pd.isna(value) else f"{value:.2f}"
+    return f"{markdown_table(header, rows)}\n{source}, {made.date}, {made.processor}.\n"
 
 
 TABLES = {
-    "story": story_table,
-    "volumes": volumes_table,
-    "heart": heart_table,
-    "organs": organs_table,
-    "unseen": unseen_table,
-    "coverage": coverage_table,
+    "README.md": {"claims": claims_table},
+    "results/README.md": {
+        "story": story_table,
+        "volumes": volumes_table,
+        "heart": heart_table,
+        "organs": organs_table,
+        "unseen": unseen_table,
+        "coverage": coverage_table,
+    },
 }

@@ -1,4 +1,4 @@
-"""pyproject.toml, constraints.txt, environment.yml, Makefile and README say the same."""
+"""pyproject.toml, constraints.txt, environment.yml and Makefile say the same."""
 
 import re
 import tomllib

@@ -2,7 +2,6 @@ import gzip
 import html
 import json
 import re
-import shutil
 
 import nbformat
 import pandas as pd
@@ -235,21 +234,6 @@ def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path
 def test_a_run_without_tables_is_not_published(tmp_path):
     with pytest.raises(ValueError, match="no tables or figures"):
         published.publish(tmp_path, "heart")
-
-
-def test_the_readmes_tables_are_what_results_say(tmp_path):
-    readme = tmp_path / "README.md"
-    shutil.copy(project_root() / "README.md", readme)
-    published.fill_readme(readme)
-    assert readme.read_text() == (project_root() / "README.md").read_text()
-
-
-def test_a_readme_without_the_place_of_a_table_is_an_error_and_stays_as_it_is(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("# Title\n")
-    with pytest.raises(ValueError, match="no line '<!-- table story -->'"):
-        published.fill_readme(readme)
-    assert readme.read_text() == "# Title\n"
 
 
 def test_an_environment_that_holds_the_package_is_taken_as_it_is(monkeypatch, tmp_path):

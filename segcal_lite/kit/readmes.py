@@ -1,0 +1,91 @@
+"""Generated tables in READMEs: filled in between comment marks, and how their cells are written."""
+
+import pandas as pd
+
+from .._checks import wrong_input
+from ..runs.folders import written_aside
+
+
+def fill_readme(readme, tables):
+    """Rewrite the generated tables of a README; what people wrote stays as it is.
+
+    Parameters
+    ----------
+    readme : path
+        ``<!-- table NAME -->`` ... ``<!-- end -->`` holds the table called NAME.
+    tables : dict of callable
+        By name; each returns its table as Markdown.
+
+    Returns
+    -------
+    path
+
+    Raises
+    ------
+    ValueError
+        If the place of a table is missing; the file is left as it was.
+    """
+    text = readme.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        head, tail = f"<!-- table {name} -->\n", "<!-- end -->"
+        if head not in text:
+            raise wrong_input(readme, f"no line {head.strip()!r}", "one for each of its tables")
+        before, _, rest = text.partition(head)
+        _, _, after = rest.partition(tail)
+        text = before + head + table() + tail + after
+    with written_aside(readme) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return readme
+
+
+def markdown_table(header, rows):
+    """Return a table in Markdown.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : iterable of sequence of str
+
+    Examples
+    --------
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    <BLANKLINE>
+    """
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
+    return "\n".join([first, "|---" * len(header) + "|", *others]) + "\n"
+
+
+def listed(values, digits=2):
+    """Numbers in a row.
+
+    >>> listed([0.5, 0.25])
+    '0.50, 0.25'
+    """
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def spread(values):
+    """Smallest and largest of some numbers, and how many there are if some are missing."""
+    if values is None or values.isna().all():
+        return "none"
+    missing = f" (n = {values.count()})" if values.isna().any() else ""
+    ends = [f"{value:.2f}" for value in (values.min(), values.max())]
+    return "-".join(dict.fromkeys(ends)) + missing
+
+
+def interval(value, lo, hi):
+    """A number with its interval."""
+    return f"{value:.2f} ({lo:.2f} to {hi:.2f})"
+
+
+def intervals(table):
+    """`interval` of each row of a table with three columns."""
+    return [interval(*numbers) for numbers in table.itertuples(index=False)]
+
+
+def or_dash(value):
+    """A number with two digits, or a dash for none."""
+    return "-" if pd.isna(value) else f"{value:.2f}"

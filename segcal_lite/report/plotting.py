@@ -173,6 +173,28 @@ def plot_auc_against_strength(table, axes=None):
     return _finished(axes, *labels, len(table) - len(rows), **OUTSIDE)
 
 
+def plot_shift(table):
+    """Draw how well detectors notice a growing shift, above what it does to the segmentation.
+
+    `table` has the columns of `plot_auc_against_strength`, flagged (share of the shifted cases
+    above the threshold), dice (their mean) and, if any, dice_lo, dice_hi. Returns the Figure.
+    """
+    _check_table(table, ["detector", "strength"], ["flagged", "dice"])
+    look = {"figsize": (9, 6.4), "sharex": True, "layout": "constrained"}
+    figure, (top, bottom) = plt.subplots(2, 1, **look)
+    plot_auc_against_strength(table, top).set_xlabel("")
+    for index, (name, colour) in enumerate(_colours(table.detector, {}).items()):
+        rows = table[table.detector == name].sort_values("strength")
+        label = f"flagged: {name}"
+        bottom.plot(rows.strength, rows.flagged, MARKERS[index % 7] + "--", c=colour, label=label)
+    if "dice_lo" in rows:
+        bottom.fill_between(rows.strength, rows.dice_lo, rows.dice_hi, color="0.5", alpha=0.3, lw=0)
+    bottom.plot(rows.strength, rows.dice, "ko-", label="mean Dice")
+    bottom.set_ylim(-0.03, 1.05)
+    labels = "strength of the shift (0 none, 1 full)", "Dice; share (0 to 1)"
+    return _finished(bottom, *labels, **OUTSIDE).figure
+
+
 def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):
     """Draw mean and interval of each metric, method and loss, and the oracle's mean as a line.
 

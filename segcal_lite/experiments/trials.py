@@ -107,6 +107,8 @@ def cases_by_role(experiment, ood_data=None, cut_foreground=False, report=print)
         )
     if ood_data is not None:
         outside, same_labels = _other_cases(experiment, ood_data, cut_foreground, report)
+    if not outside:
+        report("one domain and no ood_data: every part that needs OOD cases is skipped")
     roles = {"training": training, "in-distribution": inside, "OOD": outside}
     return {name: cases for name, cases in roles.items() if cases}, same_labels
 
@@ -145,6 +147,25 @@ def given_trials(trials):
     return chosen
 
 
+def hold_out_last(names):
+    """Return one `Trial` that holds the last set out, for sets without trials of their own.
+
+    Raises
+    ------
+    ValueError
+        If there is one set only.
+
+    Examples
+    --------
+    >>> list(hold_out_last(["atrium", "spleen"]))
+    ['spleen unseen']
+    """
+    if len(names) < 2:
+        raise wrong_input("sets", "one set", "two or more: the last is held out")
+    *known, unseen = names
+    return {f"{unseen} unseen": Trial(joint(*known), (unseen,))}
+
+
 def describe_trials(experiment, trials, layers=(LAST,), report=print):
     """Return what the detectors look at, for all cases of some trials.
 
@@ -172,7 +193,8 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     found = iter(experiment.score([one for part in requests.values() for one in part], report))
     described = dict.fromkeys(trials, ())
     for (title, part), asked in requests.items():
-        described[title] += (_describe(experiment, *part, [next(found) for _ in asked]),)
+        scores = [next(found) for _ in asked]
+        described[title] += (_describe(experiment, *part, scores, layers),)
     return described
 
 
@@ -205,7 +227,7 @@ def describe_cases(
     with_rivals : bool
         As in `Trial`.
     layers : tuple of str
-        Whose spectra the scoring keeps; the detectors use the last features, always among them.
+        Those other than the last, which the detectors use, add their singular values (n, C).
     report : callable
 
     Returns
@@ -216,10 +238,10 @@ def describe_cases(
         ``spectral_shuffled``.
     """
     requests = _requests(experiment, plan, names, split, with_rivals, layers)
-    return _describe(experiment, names, split, experiment.score(requests, report))
+    return _describe(experiment, names, split, experiment.score(requests, report), layers)
 
 
-def _describe(experiment, names, split, found):
+def _describe(experiment, names, split, found, layers):
     """What `describe_cases` returns, from the scores that its requests found."""
     plain, *rivals = (
         [score for scores in found[k : k + len(names)] for score in scores]
@@ -231,6 +253,9 @@ def _describe(experiment, names, split, found):
         "case": np.array([case for _, case in cases]),
         **describe_scores(plain),
     }
+    for layer in layers:
+        if layer != LAST:
+            described[layer] = np.array([score["spectra"][layer] for score in plain])
     if rivals:
         shuffled, dropout = rivals
         described["spectral_shuffled"] = describe_scores(shuffled)["spectral"]

@@ -111,6 +111,7 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
         axes.hist(finite[name], edges, label=f"{name}, n = {finite[name].size}", **look)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold $\\tau$ = {threshold:.3g}")
     axes.set_xscale("log" if log else "linear")
+    axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     n_left_out = sum(arrays[name].size - finite[name].size for name in arrays)
     labels = "OODM (distance, no unit)", "number of cases"
     why = "undefined or 0" if log else "undefined"

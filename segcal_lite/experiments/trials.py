@@ -69,63 +69,6 @@ PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `segcal_lite.data.task
 }
 
 
-def cases_by_role(experiment, ood_data=None, cut_foreground=False, report=print):
-    """Return which cases of one run are known to its models, and which are not.
-
-    Parameters
-    ----------
-    experiment : segcal_lite.experiments.one_dataset.Experiment
-    ood_data : path, optional
-        Another dataset with as many channels, all of whose cases are OOD. It is brought onto the
-        grid of the run, in a folder ``ood-...`` of its own.
-    cut_foreground : bool
-        Go on though the crop cuts away much of the other dataset.
-    report : callable
-
-    Returns
-    -------
-    roles : dict of list of segcal_lite.data.prepared.PreparedCase
-        ``training``; ``in-distribution``, test cases of domains that training cases come from, or
-        validation cases if there are none; ``OOD``, the other test cases. A role that nobody has
-        is absent.
-    same_labels : bool
-        Whether the OOD cases show the segments of the run: else their Dice means nothing.
-
-    Raises
-    ------
-    ValueError
-        If the other dataset has more or fewer channels.
-    """
-    training, test = experiment.split("train"), experiment.split("test")
-    known, same_labels = {case.domain for case in training}, True
-    inside = [case for case in test if case.domain in known]
-    outside = [case for case in test if case.domain not in known]
-    if not inside:
-        inside = experiment.split("validation")
-        report(
-            "no test case from a domain of the training cases: validation cases take their place"
-        )
-    if ood_data is not None:
-        outside, same_labels = _other_cases(experiment, ood_data, cut_foreground, report)
-    if not outside:
-        report("one domain and no ood_data: every part that needs OOD cases is skipped")
-    roles = {"training": training, "in-distribution": inside, "OOD": outside}
-    return {name: cases for name, cases in roles.items() if cases}, same_labels
-
-
-def _other_cases(experiment, ood_data, cut_foreground, report):
-    """Return the cases of another dataset on the grid of a run, and whether its segments are so."""
-    task, crop_size = experiment.task, experiment.profile.crop_size
-    other = read_dataset(resolve_path(ood_data), seed=experiment.seed)
-    if len(other.channels) != len(task.channels):
-        found = f"{len(other.channels)} channels"
-        raise wrong_input(f"ood_data {ood_data}", found, f"{len(task.channels)} as the run has")
-    folder = experiment.out / f"ood-{other.fingerprint()[:8]}" / "prepared"
-    grid = settle_grid(other, task, crop_size) if cut_foreground else None
-    cases = prepare_dataset(other, task, crop_size, folder, report, grid=grid)
-    return cases, (other.segments, other.regions) == (task.segments, task.regions)
-
-
 def given_trials(trials):
     """Return the `Trial` of each title of ``{title: {"known": [sets], "unseen": [sets]}}``.
 
@@ -166,6 +109,18 @@ def hold_out_last(names):
     return {f"{unseen} unseen": Trial(joint(*known), (unseen,))}
 
 
+def sets_of(trials):
+    """Return the sets that some trials look at, each once: those to open an experiment with.
+
+    Examples
+    --------
+    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
+    ('atrium', 'liver_ct', 'spleen')
+    """
+    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
+    return tuple(dict.fromkeys(names))
+
+
 def describe_trials(experiment, trials, layers=(LAST,), report=print):
     """Return what the detectors look at, for all cases of some trials.
 
@@ -196,18 +151,6 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
         scores = [next(found) for _ in asked]
         described[title] += (_describe(experiment, *part, scores, layers),)
     return described
-
-
-def sets_of(trials):
-    """Return the sets that some trials look at, each once: those to open an experiment with.
-
-    Examples
-    --------
-    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
-    ('atrium', 'liver_ct', 'spleen')
-    """
-    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
-    return tuple(dict.fromkeys(names))
 
 
 def describe_cases(
@@ -308,3 +251,60 @@ def _requests(experiment, plan, names, split, with_rivals, layers):
     if with_rivals:
         kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
     return [(plan, dropout, name, split, scoring) for dropout, scoring in kinds for name in names]
+
+
+def cases_by_role(experiment, ood_data=None, cut_foreground=False, report=print):
+    """Return which cases of one run are known to its models, and which are not.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.one_dataset.Experiment
+    ood_data : path, optional
+        Another dataset with as many channels, all of whose cases are OOD. It is brought onto the
+        grid of the run, in a folder ``ood-...`` of its own.
+    cut_foreground : bool
+        Go on though the crop cuts away much of the other dataset.
+    report : callable
+
+    Returns
+    -------
+    roles : dict of list of segcal_lite.data.prepared.PreparedCase
+        ``training``; ``in-distribution``, test cases of domains that training cases come from, or
+        validation cases if there are none; ``OOD``, the other test cases. A role that nobody has
+        is absent.
+    same_labels : bool
+        Whether the OOD cases show the segments of the run: else their Dice means nothing.
+
+    Raises
+    ------
+    ValueError
+        If the other dataset has more or fewer channels.
+    """
+    training, test = experiment.split("train"), experiment.split("test")
+    known, same_labels = {case.domain for case in training}, True
+    inside = [case for case in test if case.domain in known]
+    outside = [case for case in test if case.domain not in known]
+    if not inside:
+        inside = experiment.split("validation")
+        report(
+            "no test case from a domain of the training cases: validation cases take their place"
+        )
+    if ood_data is not None:
+        outside, same_labels = _other_cases(experiment, ood_data, cut_foreground, report)
+    if not outside:
+        report("one domain and no ood_data: every part that needs OOD cases is skipped")
+    roles = {"training": training, "in-distribution": inside, "OOD": outside}
+    return {name: cases for name, cases in roles.items() if cases}, same_labels
+
+
+def _other_cases(experiment, ood_data, cut_foreground, report):
+    """Return the cases of another dataset on the grid of a run, and whether its segments are so."""
+    task, crop_size = experiment.task, experiment.profile.crop_size
+    other = read_dataset(resolve_path(ood_data), seed=experiment.seed)
+    if len(other.channels) != len(task.channels):
+        found = f"{len(other.channels)} channels"
+        raise wrong_input(f"ood_data {ood_data}", found, f"{len(task.channels)} as the run has")
+    folder = experiment.out / f"ood-{other.fingerprint()[:8]}" / "prepared"
+    grid = settle_grid(other, task, crop_size) if cut_foreground else None
+    cases = prepare_dataset(other, task, crop_size, folder, report, grid=grid)
+    return cases, (other.segments, other.regions) == (task.segments, task.regions)

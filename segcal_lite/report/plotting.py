@@ -31,6 +31,7 @@ LABELS = {
     "train_loss": "training loss (as minimised)",
     "validation_dice": "validation Dice (0 to 1)",
     "learning_rate": "learning rate (no unit)",
+    "strength": "strength of the shift (0 none, 1 full)",
 }
 
 
@@ -170,8 +171,7 @@ def plot_auc_against_strength(table, axes=None):
         axes.plot(drawn.strength, drawn.auc, MARKERS[index % 7] + "-", color=colour, label=name)
     axes.axhline(0.5, linestyle=":", color="black", label="chance")
     axes.set_ylim(-0.02, 1.02)
-    labels = "strength of the shift (0 none, 1 full)", "AUC (0 to 1)"
-    return _finished(axes, *labels, len(table) - len(rows), **OUTSIDE)
+    return _finished(axes, LABELS["strength"], "AUC (0 to 1)", len(table) - len(rows), **OUTSIDE)
 
 
 def plot_shift(table):
@@ -181,8 +181,8 @@ def plot_shift(table):
     above the threshold), dice (their mean) and, if any, dice_lo, dice_hi. Returns the Figure.
     """
     _check_table(table, ["detector", "strength"], ["flagged", "dice"])
-    look = {"figsize": (9, 6.4), "sharex": True, "layout": "constrained"}
-    figure, (top, bottom) = plt.subplots(2, 1, **look)
+    look = {"figsize": (9, 6.4), "sharex": True, "sharey": True, "layout": "constrained"}
+    _, (top, bottom) = plt.subplots(2, 1, **look)
     plot_auc_against_strength(table, top).set_xlabel("")
     for index, (name, colour) in enumerate(_colours(table.detector, {}).items()):
         rows = table[table.detector == name].sort_values("strength")
@@ -191,9 +191,7 @@ def plot_shift(table):
     if "dice_lo" in rows:
         bottom.fill_between(rows.strength, rows.dice_lo, rows.dice_hi, color="0.5", alpha=0.3, lw=0)
     bottom.plot(rows.strength, rows.dice, "ko-", label="mean Dice")
-    bottom.set_ylim(-0.03, 1.05)
-    labels = "strength of the shift (0 none, 1 full)", "Dice; share (0 to 1)"
-    return _finished(bottom, *labels, **OUTSIDE).figure
+    return _finished(bottom, LABELS["strength"], "Dice; share (0 to 1)", **OUTSIDE).figure
 
 
 def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):

@@ -1,9 +1,12 @@
-"""How well a score foretells trouble: a shifted image (AUC, confusion counts), a poor segment.
+"""How well a score foretells trouble: does a detector tell shifted images from known ones?
 
 Out-of-distribution (OOD) is the positive class throughout, and a higher score means "more OOD".
 Paper B's tables mix the two conventions, so :func:`detection_counts` gives the counts as well.
 
-:func:`linear_regression` with :func:`logit` is paper A's check of segment entropy against Dice.
+First the numbers: AUC, its interval, that of a difference, confusion counts, rank correlation.
+Then whole tables: many detectors, fitted to the same training cases and asked about the same
+others. *Described* cases are a dict of arrays, one row a case: by name in `DETECTORS` what each
+detector looks at, beside it ``set``, ``dice`` and whatever else is known of them.
 """
 
 from typing import NamedTuple
@@ -20,9 +23,10 @@ from .detectors import (
     SpectralDetector,
     VoxelCountDetector,
 )
+from .report.verdicts import CONTROLS, detector_verdict, verdict
 from .statistics import MIN_CASES, check_level, interval_of_difference
 
-DETECTORS = {  # what each looks at: see `describe_cases`
+DETECTORS = {  # what each looks at: see `segcal_lite.experiments.trials.describe_scores`
     "spectral": SpectralDetector,
     "spectral_floor": SpectralDetector,
     "spectral_sqrt_voxels": SpectralDetector,
@@ -34,6 +38,8 @@ DETECTORS = {  # what each looks at: see `describe_cases`
     "voxel_count": VoxelCountDetector,
     "intensities": IntensityDetector,
 }
+COLUMNS = ["detector", "n_in", "n_out", "n_empty_in", "n_empty_out", "auc", "lo", "hi", "accuracy"]
+COLUMNS += ["sensitivity", "specificity", "tp", "fn", "tn", "fp", "threshold"]
 
 
 def auc(scores_in, scores_out):
@@ -245,6 +251,161 @@ def spearman_interval(x_values, y_values, level=0.95):
     return rho, float(np.tanh(z - arm)), float(np.tanh(z + arm))
 
 
+def fit_detectors(training, c=2.5):
+    """Fit every detector to the described training cases.
+
+    Parameters
+    ----------
+    training : dict of ndarray
+        Described cases; names that are no detector's are left alone.
+    c : float
+        Of the threshold, Eq. 2.
+
+    Returns
+    -------
+    dict of Detector
+        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
+        where a model segments nothing of its training images.
+
+    Examples
+    --------
+    >>> fitted = fit_detectors({"voxel_count": [900, 1000, 1100], "dice": [0.9, 0.8, 0.9]})
+    >>> list(fitted)
+    ['voxel_count']
+    """
+    fitted = {}
+    for name, kind in DETECTORS.items():
+        values = training.get(name)
+        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
+            continue
+        extra = (training["set"],) if kind is MahalanobisDetector else ()
+        fitted[name] = kind(c).fit(values, *extra)
+    return fitted
+
+
+def scores_of(fitted, name, *parts):
+    """Return the scores (n,) that the detector called `name` gives to each part, described cases.
+
+    Examples
+    --------
+    >>> fitted = fit_detectors({"uncertainty": [0.1, 0.2]})
+    >>> [scores.tolist() for scores in scores_of(fitted, "uncertainty", {"uncertainty": [0.3]})]
+    [[0.3]]
+    """
+    return [np.atleast_1d(fitted[name].score(part[name])) for part in parts]
+
+
+def detection_table(fitted, inside, outside=None):
+    """Return one row a detector: AUC with its interval, and the counts at its threshold.
+
+    Parameters
+    ----------
+    fitted : dict of Detector
+    inside, outside : dict of ndarray
+        Described in-distribution and OOD cases; without OOD cases what concerns them is NaN.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
+        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
+        predicted foreground: they have no uncertainty, and count as the most suspicious.
+
+    Examples
+    --------
+    >>> fitted = fit_detectors({"uncertainty": [0.1, 0.2, 0.3]}, c=1)
+    >>> table = detection_table(fitted, {"uncertainty": [0.2]}, {"uncertainty": [0.9, np.nan]})
+    >>> table[["auc", "tp", "fp", "n_empty_out"]].values.tolist()
+    [[1.0, 2.0, 0.0, 1.0]]
+    """
+    parts, rows = [inside] if outside is None else [inside, outside], []
+    for name, detector in fitted.items():
+        scores = scores_of(fitted, name, *parts)
+        row = {"detector": name, "n_out": 0, "n_empty_out": 0, "threshold": detector.threshold}
+        for side, values in zip(("in", "out"), scores, strict=False):
+            row |= {f"n_{side}": len(values), f"n_empty_{side}": int(np.isinf(values).sum())}
+        if outside is None:
+            fp = int((scores[0] > detector.threshold).sum())
+            tn = row["n_in"] - fp
+            row |= {"specificity": tn / row["n_in"], "tn": tn, "fp": fp}
+        else:
+            row |= dict(zip(("auc", "lo", "hi"), auc_interval(*scores), strict=True))
+            row |= detection_counts(*scores, detector.threshold)._asdict()
+        rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def compare_detectors(fitted, inside, outside, dice):
+    """Return how much better the spectral detector is than each rival on the same cases.
+
+    Parameters
+    ----------
+    fitted : dict of Detector
+        Among them ``spectral``.
+    inside, outside : dict of ndarray
+        Described in-distribution and OOD cases.
+    dice : dict of float
+        Mean Dice on known cases, by segment or set: see `segcal_lite.report.verdicts.doubts`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns rival, difference (of the AUC, in [-1, 1]), lo, hi and verdict: ``better``,
+        ``worse``, ``undecided`` or ``no conclusion: ...``.
+
+    Examples
+    --------
+    >>> cases = {"spectral": [[1.0, 0.0], [0.8, 0.6]], "voxel_count": [900, 1000]}
+    >>> compare_detectors(fit_detectors(cases), cases, cases, {"": 0.9}).difference.tolist()
+    [0.0]
+    """
+    rows, own = [], scores_of(fitted, "spectral", inside, outside)
+    for name in fitted:
+        if name != "spectral":
+            difference, lo, hi = auc_difference(own, scores_of(fitted, name, inside, outside))
+            found = verdict(
+                lo, hi, min(map(len, own)), span=(-1, 1), words=("worse", "better"), dice=dice
+            )
+            rows.append((name, difference, lo, hi, found))
+    return pd.DataFrame(rows, columns=["rival", "difference", "lo", "hi", "verdict"])
+
+
+def spectral_verdict(is_seen, table, comparison, dice):
+    """Say whether a claim of the spectral detector is seen, and no control does as well.
+
+    Parameters
+    ----------
+    is_seen, dice
+        As in `segcal_lite.report.verdicts.detector_verdict`.
+    table : pandas.DataFrame
+        From `detection_table`.
+    comparison : pandas.DataFrame
+        From `compare_detectors`, with all `segcal_lite.report.verdicts.CONTROLS`.
+
+    Returns
+    -------
+    str
+    """
+    own = table.set_index("detector").loc["spectral"]
+    lowest = comparison.set_index("rival").lo
+    controls = {name: lowest[name] for name in CONTROLS}
+    counts = int(own.n_in), int(own.n_out)
+    return detector_verdict(is_seen, (own.lo, own.hi), *counts, dice, controls)
+
+
+def of_sets(described, names):
+    """Return the described cases of some sets.
+
+    Examples
+    --------
+    >>> cases = {"set": np.array(["heart", "liver"]), "dice": np.array([0.9, 0.8])}
+    >>> of_sets(cases, ["liver"])["dice"].tolist()
+    [0.8]
+    """
+    chosen = np.isin(described["set"], names)
+    return {key: values[chosen] for key, values in described.items()}
+
+
 def _pair_wins(scores_in, scores_out):
     """Return (n_in, n_out): 1 where the OOD image scores higher, 1/2 for a tie, else 0."""
     scores_in = _check_scores("scores_in", scores_in)[:, None]
@@ -294,64 +455,3 @@ def _check_scores(name, scores):
     if np.isnan(scores).any():
         raise wrong_input(name, f"{np.isnan(scores).sum()} NaN", "numbers or infinity")
     return scores
-
-
-def fit_detectors(training, c=2.5):
-    """Fit every detector to the described training cases.
-
-    Parameters
-    ----------
-    training : dict of ndarray
-        From `describe_cases`.
-    c : float
-        Of the threshold, Eq. 2.
-
-    Returns
-    -------
-    dict of Detector
-        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
-        where a model segments nothing of its training images.
-    """
-    fitted = {}
-    for name, kind in DETECTORS.items():
-        values = training.get(name)
-        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
-            continue
-        extra = (training["set"],) if kind is MahalanobisDetector else ()
-        fitted[name] = kind(c).fit(values, *extra)
-    return fitted
-
-
-def detection_table(fitted, inside, outside):
-    """Return one row a detector: AUC with its interval, and the counts at its threshold.
-
-    Parameters
-    ----------
-    fitted : dict of Detector
-    inside, outside : dict of ndarray
-        Described in-distribution and OOD cases.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
-        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
-        predicted foreground: they have no uncertainty, and count as the most suspicious.
-    """
-    rows = []
-    for name, detector in fitted.items():
-        scores = [np.atleast_1d(detector.score(part[name])) for part in (inside, outside)]
-        area, lo, hi = auc_interval(*scores)
-        counts = detection_counts(*scores, detector.threshold)
-        row = {"detector": name, "n_in": len(scores[0]), "n_out": len(scores[1])}
-        for key, values in zip(("n_empty_in", "n_empty_out"), scores, strict=True):
-            row[key] = int(np.isinf(values).sum())
-        row |= {"auc": area, "lo": lo, "hi": hi, **counts._asdict()}
-        rows.append(row | {"threshold": detector.threshold})
-    return pd.DataFrame(rows)
-
-
-def of_sets(described, names):
-    """Return the cases of some sets of a description."""
-    chosen = np.isin(described["set"], names)
-    return {key: values[chosen] for key, values in described.items()}

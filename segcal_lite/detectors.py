@@ -10,8 +10,8 @@ made: if they separate the sets as well as the spectral signature does, the sets
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from segcal_lite._checks import check_finite, wrong_input
-from segcal_lite.spectral import leave_one_out_oodm, oodm, threshold_of_scores
+from ._checks import check_finite, wrong_input
+from .spectral import leave_one_out_oodm, oodm, threshold_of_scores
 
 
 class Detector:

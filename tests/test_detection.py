@@ -1,4 +1,4 @@
-"""AUC, confusion counts, logit and regression against scikit-learn, SciPy and hand cases."""
+"""AUC, confusion counts and tables of detectors against scikit-learn, SciPy and hand cases."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,15 @@ from segcal_lite.detection import (
     auc,
     auc_difference,
     auc_interval,
+    compare_detectors,
     detection_counts,
+    detection_table,
     spearman_interval,
+    spectral_verdict,
 )
-from segcal_lite.statistics import interval_of_difference, linear_regression, logit
+from segcal_lite.detectors import ScalarDetector
+from segcal_lite.report.verdicts import CONTROLS
+from segcal_lite.statistics import interval_of_difference
 
 score_sets = hnp.arrays(
     float, st.integers(1, 15), elements=st.integers(-4, 4).map(lambda value: value / 3)
@@ -299,108 +304,78 @@ def test_wrong_settings_are_refused():
         auc_interval([1.0], [2.0], level=95)
 
 
-# logit
-
-
-def test_logit_by_hand():
-    values, n_clipped = logit([0.5, 0.75, 0.25])
-    assert values == pytest.approx([0.0, np.log(3), -np.log(3)])
-    assert n_clipped == 0
-
-
-def test_logit_clips_and_counts():
-    values, n_clipped = logit([0.0, 0.004, 0.005, 0.995, 0.996, 1.0])
-    low, high = np.log(0.005 / 0.995), np.log(0.995 / 0.005)
-    assert values == pytest.approx([low, low, low, high, high, high])
-    assert n_clipped == 4  # the bounds themselves are not moved
-    values, n_clipped = logit([0.0, 0.004], clip=0.001)
-    assert values == pytest.approx([np.log(0.001 / 0.999), np.log(0.004 / 0.996)])
-    assert n_clipped == 1
-
-
-def test_logit_leaves_nan_as_it_is():
-    values, n_clipped = logit([[0.5, np.nan]])
-    assert values.shape == (1, 2)
-    assert np.isnan(values).tolist() == [[False, True]]
-    assert n_clipped == 0
-
-
-def test_logit_of_nothing():
-    values, n_clipped = logit([])
-    assert (values.size, n_clipped) == (0, 0)
-
-
-@pytest.mark.parametrize("dice", [-0.01, 1.01, np.inf, 85.0])
-def test_logit_refuses_what_is_no_dice(dice):
-    with pytest.raises(ValueError, match="^dice: found 1 values outside"):
-        logit([0.5, dice])
-
-
-@pytest.mark.parametrize("clip", [0.0, 0.5, -0.1, np.nan])
-def test_logit_refuses_a_clip_that_clips_nothing_or_all(clip):
-    with pytest.raises(ValueError, match="^clip: found .*, expected a number between 0 and 0.5"):
-        logit([0.5], clip=clip)
-
-
-# Regression
-
-
-def test_regression_by_hand():
-    fit = linear_regression([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 5.0, 7.0])
-    assert fit.slope == pytest.approx(2.0)
-    assert fit.intercept == pytest.approx(1.0)
-    assert (fit.pearson_r, fit.spearman_rho) == pytest.approx((1.0, 1.0))
-    assert (fit.n, fit.n_missing) == (4, 0)
-
-
-def test_regression_agrees_with_scipy_and_numpy():
-    rng = np.random.default_rng(8)
-    entropy = rng.gamma(2.0, size=50)
-    logit_dice = 3 - 2 * entropy + rng.normal(size=50) ** 3
-    fit = linear_regression(entropy, logit_dice)
-    pearson, spearman = stats.pearsonr(entropy, logit_dice), stats.spearmanr(entropy, logit_dice)
-    assert (fit.pearson_r, fit.pearson_p) == pytest.approx(tuple(pearson))
-    assert (fit.spearman_rho, fit.spearman_p) == pytest.approx(tuple(spearman))
-    assert (fit.slope, fit.intercept) == pytest.approx(tuple(np.polyfit(entropy, logit_dice, 1)))
-    assert fit.pearson_r < 0
-    assert fit.pearson_r != fit.spearman_rho
-
-
-def test_regression_counts_missing_pairs():
-    fit = linear_regression([0, 1, np.nan, 2, 3, np.nan], [0, 1, 5, np.nan, 3, np.nan])
-    assert (fit.n, fit.n_missing) == (3, 3)
-    assert fit.slope == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(
-    ("x_values", "y_values", "n", "n_missing"),
-    [
-        ([], [], 0, 0),
-        ([1.0], [1.0], 1, 0),
-        ([1.0, 2.0], [1.0, 3.0], 2, 0),
-        ([1.0, 2.0, 3.0], [1.0, np.nan, 3.0], 2, 1),
-        ([np.nan] * 4, [1.0, 2.0, 3.0, 4.0], 0, 4),
-        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], 3, 0),
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], 3, 0),
-    ],
-)
-@pytest.mark.filterwarnings("error")
-def test_regression_without_a_line_is_nan(x_values, y_values, n, n_missing):
-    fit = linear_regression(x_values, y_values)
-    assert np.isnan(fit[:6]).all()
-    assert (fit.n, fit.n_missing) == (n, n_missing)
-
-
-def test_regression_refuses_misfits_and_infinities():
-    with pytest.raises(ValueError, match=r"^y_values: found shape \(2,\), expected \(3,\)"):
-        linear_regression([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match="^y_values: .* one axis"):
-        linear_regression(np.ones((2, 2)), np.ones((2, 2)))
-    with pytest.raises(ValueError, match="^x_values and y_values: found 1 NaN or infinite"):
-        linear_regression([1, 2, np.inf], [1, 2, 3])
-
-
 def test_an_infinite_score_is_the_most_suspicious():
     assert auc([0.1, 0.2], [np.inf, 0.15]) == 0.75
     assert auc([np.inf], [np.inf]) == 0.5
     assert detection_counts([0.1, np.inf], [np.inf, 0.3], threshold=0.5)[3:] == (1, 1, 1, 1)
+
+
+# Tables of many detectors
+
+
+def cases(n, level, dice=0.8):
+    """Described cases of one set whose scores rise from `level`, the same for the controls."""
+    described = {"set": np.full(n, "atrium"), "dice": np.full(n, dice)}
+    return described | {name: np.linspace(0, 0.5, n) + level for name in ("spectral", *CONTROLS)}
+
+
+@pytest.fixture
+def fitted():
+    """Detectors of which each looks at one number."""
+    return {name: ScalarDetector().fit([0.0, 0.1]) for name in ("spectral", *CONTROLS)}
+
+
+def test_the_table_holds_what_the_plain_functions_say(fitted):
+    inside, outside = cases(12, 0), cases(14, 0.2)
+    table = detection_table(fitted, inside, outside)
+    assert list(table.detector) == list(fitted)
+    own, scores = table.iloc[0], (inside["spectral"], outside["spectral"])
+    assert (own.auc, own.lo, own.hi) == auc_interval(*scores)
+    assert own[["accuracy", "sensitivity", "specificity", "tp", "fn", "tn", "fp"]].tolist() == list(
+        detection_counts(*scores, fitted["spectral"].threshold)
+    )
+
+
+def test_without_ood_cases_the_table_says_what_it_can(fitted):
+    inside = cases(12, 0)
+    own = detection_table(fitted, inside).iloc[0]
+    whole = detection_table(fitted, inside, cases(5, 1)).iloc[0]
+    known = ["detector", "n_in", "n_empty_in", "specificity", "tn", "fp", "threshold"]
+    assert own[known].tolist() == whole[known].tolist()
+    assert (own.n_out, own.n_empty_out) == (0, 0)
+    assert own[["auc", "lo", "hi", "accuracy", "sensitivity", "tp", "fn"]].isna().all()
+
+
+def test_rivals_are_compared_on_the_same_cases(fitted):
+    inside, outside = cases(12, 0), cases(14, 0.2)
+    outside["intensities"] = np.linspace(0, 0.5, 14)
+    comparison = compare_detectors(fitted, inside, outside, {"atrium": 0.8}).set_index("rival")
+    assert list(comparison.index) == list(CONTROLS)
+    pairs = [(inside[name], outside[name]) for name in ("spectral", "intensities")]
+    expected = auc_difference(*pairs)
+    row = comparison.loc["intensities"]
+    assert (row.difference, row.lo, row.hi) == expected
+    assert comparison.verdict.to_dict() == dict.fromkeys(CONTROLS, "undecided") | {
+        "intensities": "better" if expected[1] > 0 else "undecided"
+    }
+    few = compare_detectors(fitted, cases(9, 0), outside, {"atrium": 0.8})
+    assert few.verdict.str.startswith("no conclusion: 9 test cases").all()
+    poor = compare_detectors(fitted, inside, outside, {"atrium": 0.3})
+    assert poor.verdict.str.startswith("no conclusion: mean Dice 0.30 (atrium)").all()
+
+
+def test_a_perfect_auc_that_a_control_reaches_too_is_no_merit(fitted):
+    def judged(inside, outside, dice):
+        comparison = compare_detectors(fitted, inside, outside, dice)
+        return spectral_verdict(True, detection_table(fitted, inside, outside), comparison, dice)
+
+    inside, outside = cases(12, 0), cases(14, 1)
+    assert judged(inside, outside, {"atrium": 0.8}) == "no conclusion: " + "; ".join(
+        f"{title} may do as well" for title in CONTROLS.values()
+    )
+    for name in CONTROLS:
+        outside[name] = np.linspace(0, 0.5, 14)  # the controls guess
+    assert judged(inside, outside, {"atrium": 0.8}) == "seen"
+    assert judged(inside, outside, {"atrium": 0.31}) == (
+        "no conclusion: mean Dice 0.31 (atrium), at least 0.5 needed"
+    )

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired tests against SciPy, simulation and hand-computed cases."""
+"""Intervals, paired tests, logit and regression against SciPy, simulation and hand cases."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from segcal_lite.statistics import (
     bootstrap_statistic,
     case_interval,
     interval_of_difference,
+    linear_regression,
+    logit,
     mean_interval,
     paired_interval,
     paired_p_value,
@@ -515,3 +517,104 @@ def test_wrong_counts_are_refused():
         mean_interval(VALUES, n_resamples=2000, level=0.9995)
     with pytest.raises(ValueError, match="^n_cases: found 0, expected an integer of at least 1"):
         bootstrap_counts(0, 10)
+
+
+# logit
+
+
+def test_logit_by_hand():
+    values, n_clipped = logit([0.5, 0.75, 0.25])
+    assert values == pytest.approx([0.0, np.log(3), -np.log(3)])
+    assert n_clipped == 0
+
+
+def test_logit_clips_and_counts():
+    values, n_clipped = logit([0.0, 0.004, 0.005, 0.995, 0.996, 1.0])
+    low, high = np.log(0.005 / 0.995), np.log(0.995 / 0.005)
+    assert values == pytest.approx([low, low, low, high, high, high])
+    assert n_clipped == 4  # the bounds themselves are not moved
+    values, n_clipped = logit([0.0, 0.004], clip=0.001)
+    assert values == pytest.approx([np.log(0.001 / 0.999), np.log(0.004 / 0.996)])
+    assert n_clipped == 1
+
+
+def test_logit_leaves_nan_as_it_is():
+    values, n_clipped = logit([[0.5, np.nan]])
+    assert values.shape == (1, 2)
+    assert np.isnan(values).tolist() == [[False, True]]
+    assert n_clipped == 0
+
+
+def test_logit_of_nothing():
+    values, n_clipped = logit([])
+    assert (values.size, n_clipped) == (0, 0)
+
+
+@pytest.mark.parametrize("dice", [-0.01, 1.01, np.inf, 85.0])
+def test_logit_refuses_what_is_no_dice(dice):
+    with pytest.raises(ValueError, match="^dice: found 1 values outside"):
+        logit([0.5, dice])
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, -0.1, np.nan])
+def test_logit_refuses_a_clip_that_clips_nothing_or_all(clip):
+    with pytest.raises(ValueError, match="^clip: found .*, expected a number between 0 and 0.5"):
+        logit([0.5], clip=clip)
+
+
+# Regression
+
+
+def test_regression_by_hand():
+    fit = linear_regression([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 5.0, 7.0])
+    assert fit.slope == pytest.approx(2.0)
+    assert fit.intercept == pytest.approx(1.0)
+    assert (fit.pearson_r, fit.spearman_rho) == pytest.approx((1.0, 1.0))
+    assert (fit.n, fit.n_missing) == (4, 0)
+
+
+def test_regression_agrees_with_scipy_and_numpy():
+    rng = np.random.default_rng(8)
+    entropy = rng.gamma(2.0, size=50)
+    logit_dice = 3 - 2 * entropy + rng.normal(size=50) ** 3
+    fit = linear_regression(entropy, logit_dice)
+    pearson, spearman = stats.pearsonr(entropy, logit_dice), stats.spearmanr(entropy, logit_dice)
+    assert (fit.pearson_r, fit.pearson_p) == pytest.approx(tuple(pearson))
+    assert (fit.spearman_rho, fit.spearman_p) == pytest.approx(tuple(spearman))
+    assert (fit.slope, fit.intercept) == pytest.approx(tuple(np.polyfit(entropy, logit_dice, 1)))
+    assert fit.pearson_r < 0
+    assert fit.pearson_r != fit.spearman_rho
+
+
+def test_regression_counts_missing_pairs():
+    fit = linear_regression([0, 1, np.nan, 2, 3, np.nan], [0, 1, 5, np.nan, 3, np.nan])
+    assert (fit.n, fit.n_missing) == (3, 3)
+    assert fit.slope == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("x_values", "y_values", "n", "n_missing"),
+    [
+        ([], [], 0, 0),
+        ([1.0], [1.0], 1, 0),
+        ([1.0, 2.0], [1.0, 3.0], 2, 0),
+        ([1.0, 2.0, 3.0], [1.0, np.nan, 3.0], 2, 1),
+        ([np.nan] * 4, [1.0, 2.0, 3.0, 4.0], 0, 4),
+        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], 3, 0),
+        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], 3, 0),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_regression_without_a_line_is_nan(x_values, y_values, n, n_missing):
+    fit = linear_regression(x_values, y_values)
+    assert np.isnan(fit[:6]).all()
+    assert (fit.n, fit.n_missing) == (n, n_missing)
+
+
+def test_regression_refuses_misfits_and_infinities():
+    with pytest.raises(ValueError, match=r"^y_values: found shape \(2,\), expected \(3,\)"):
+        linear_regression([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="^y_values: .* one axis"):
+        linear_regression(np.ones((2, 2)), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="^x_values and y_values: found 1 NaN or infinite"):
+        linear_regression([1, 2, np.inf], [1, 2, 3])

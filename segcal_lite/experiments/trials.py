@@ -1,8 +1,9 @@
-"""Paper B's question to whole sets: which detector tells the sets apart that a model never saw?
+"""Paper B's question: which detector tells the cases apart that a model never saw the like of?
 
 All detectors of one table look at the same cases. They are fitted to the training cases of the sets
 that the model was trained on; test cases of the same sets are in-distribution, and all cases of the
-other sets are out of distribution (OOD), the positive class.
+other sets are out of distribution (OOD), the positive class. Within one dataset (`cases_by_role`)
+domains take the place of sets.
 """
 
 import warnings
@@ -11,7 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .._checks import wrong_input
+from ..data.datasets import read_dataset
+from ..data.grids import settle_grid
+from ..data.prepared import prepare_dataset
 from ..data.tasks import EIGHT_SETS, OTHER_ORGANS
+from ..runs.folders import resolve_path
 from ..spectral import RankDeficientWarning, signature_of_spectrum
 from ..training.plans import dedicated, joint, plan_name
 from .volume_scores import LAST, ScoreRequest
@@ -26,7 +31,7 @@ class Trial(NamedTuple):
     Attributes
     ----------
     plan : tuple
-        Of the model, from `block_settings`.
+        Of the model, from `segcal_lite.training.plans`.
     unseen : tuple of str
         Sets that the model was not trained on: all their cases are OOD.
     with_rivals : bool
@@ -54,7 +59,7 @@ class Trial(NamedTuple):
         return (known, "train"), (known, "test"), (tuple(self.unseen), None)
 
 
-PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `organ_sets`
+PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `segcal_lite.data.tasks`
     "Table IV: organs": Trial(joint(*EIGHT_SETS), OTHER_ORGANS),
     "Table V: ages": Trial(dedicated("cp_newborn"), ("cp_younger", "cp_older")),
     "Table VI: sequences": Trial(joint("liver_dual_in", "liver_dual_out"), ("liver_spir",)),
@@ -62,6 +67,58 @@ PAPER_TRIALS = {  # paper B, section IV.B, on the sets of `organ_sets`
         joint("liver_spir", "liver_dual_in"), ("liver_dual_out",), with_rivals=False
     ),
 }
+
+
+def given_trials(trials):
+    """Return the `Trial` of each title of ``{title: {"known": [sets], "unseen": [sets]}}``.
+
+    Raises
+    ------
+    ValueError
+        If a title lacks one of the two lists.
+
+    Examples
+    --------
+    >>> given_trials({"new organ": {"known": ["atrium"], "unseen": ["spleen"]}})["new organ"].unseen
+    ('spleen',)
+    """
+    chosen = {}
+    for title, sides in trials.items():
+        if not all(isinstance(sides.get(side), list) for side in ("known", "unseen")):
+            raise wrong_input(f"trials, {title}", sides, "two lists, known and unseen")
+        chosen[title] = Trial(joint(*sides["known"]), tuple(sides["unseen"]))
+    return chosen
+
+
+def hold_out_last(names):
+    """Return one `Trial` that holds the last set out, for sets without trials of their own.
+
+    Raises
+    ------
+    ValueError
+        If there is one set only.
+
+    Examples
+    --------
+    >>> list(hold_out_last(["atrium", "spleen"]))
+    ['spleen unseen']
+    """
+    if len(names) < 2:
+        raise wrong_input("sets", "one set", "two or more: the last is held out")
+    *known, unseen = names
+    return {f"{unseen} unseen": Trial(joint(*known), (unseen,))}
+
+
+def sets_of(trials):
+    """Return the sets that some trials look at, each once: those to open an experiment with.
+
+    Examples
+    --------
+    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
+    ('atrium', 'liver_ct', 'spleen')
+    """
+    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
+    return tuple(dict.fromkeys(names))
 
 
 def describe_trials(experiment, trials, layers=(LAST,), report=print):
@@ -91,20 +148,9 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     found = iter(experiment.score([one for part in requests.values() for one in part], report))
     described = dict.fromkeys(trials, ())
     for (title, part), asked in requests.items():
-        described[title] += (_describe(experiment, *part, [next(found) for _ in asked]),)
+        scores = [next(found) for _ in asked]
+        described[title] += (_describe(experiment, *part, scores, layers),)
     return described
-
-
-def sets_of(trials):
-    """Return the sets that some trials look at, each once: those to open an experiment with.
-
-    Examples
-    --------
-    >>> sets_of({"one": Trial((("atrium", "liver_ct"),), ("spleen",))})
-    ('atrium', 'liver_ct', 'spleen')
-    """
-    names = [name for trial in trials.values() for part, _ in trial.parts() for name in part]
-    return tuple(dict.fromkeys(names))
 
 
 def describe_cases(
@@ -116,7 +162,7 @@ def describe_cases(
     ----------
     experiment : segcal_lite.experiments.many_sets.JointExperiment
     plan : tuple
-        Of the model, from `block_settings`; it is trained when missing.
+        Of the model, from `segcal_lite.training.plans`; it is trained when missing.
     names : sequence of str
         Of sets.
     split : str, optional
@@ -124,20 +170,21 @@ def describe_cases(
     with_rivals : bool
         As in `Trial`.
     layers : tuple of str
-        Whose spectra the scoring keeps; the detectors use the last features, always among them.
+        Those other than the last, which the detectors use, add their singular values (n, C).
     report : callable
 
     Returns
     -------
     dict of ndarray
         ``set`` and ``case``, shape (n,), what `describe_scores` returns, and the rows of the other
-        `DETECTORS`; without rivals none for ``uncertainty`` and ``spectral_shuffled``.
+        `segcal_lite.detection.DETECTORS`; without rivals none for ``uncertainty`` and
+        ``spectral_shuffled``.
     """
     requests = _requests(experiment, plan, names, split, with_rivals, layers)
-    return _describe(experiment, names, split, experiment.score(requests, report))
+    return _describe(experiment, names, split, experiment.score(requests, report), layers)
 
 
-def _describe(experiment, names, split, found):
+def _describe(experiment, names, split, found, layers):
     """What `describe_cases` returns, from the scores that its requests found."""
     plain, *rivals = (
         [score for scores in found[k : k + len(names)] for score in scores]
@@ -149,6 +196,9 @@ def _describe(experiment, names, split, found):
         "case": np.array([case for _, case in cases]),
         **describe_scores(plain),
     }
+    for layer in layers:
+        if layer != LAST:
+            described[layer] = np.array([score["spectra"][layer] for score in plain])
     if rivals:
         shuffled, dropout = rivals
         described["spectral_shuffled"] = describe_scores(shuffled)["spectral"]
@@ -205,3 +255,60 @@ def _requests(experiment, plan, names, split, with_rivals, layers):
         for dropout, scoring in kinds
         for name in names
     ]
+
+
+def cases_by_role(experiment, ood_data=None, cut_foreground=False, report=print):
+    """Return which cases of one run are known to its models, and which are not.
+
+    Parameters
+    ----------
+    experiment : segcal_lite.experiments.one_dataset.Experiment
+    ood_data : path, optional
+        Another dataset with as many channels, all of whose cases are OOD. It is brought onto the
+        grid of the run, in a folder ``ood-...`` of its own.
+    cut_foreground : bool
+        Go on though the crop cuts away much of the other dataset.
+    report : callable
+
+    Returns
+    -------
+    roles : dict of list of segcal_lite.data.prepared.PreparedCase
+        ``training``; ``in-distribution``, test cases of domains that training cases come from, or
+        validation cases if there are none; ``OOD``, the other test cases. A role that nobody has
+        is absent.
+    same_labels : bool
+        Whether the OOD cases show the segments of the run: else their Dice means nothing.
+
+    Raises
+    ------
+    ValueError
+        If the other dataset has more or fewer channels.
+    """
+    training, test = experiment.split("train"), experiment.split("test")
+    known, same_labels = {case.domain for case in training}, True
+    inside = [case for case in test if case.domain in known]
+    outside = [case for case in test if case.domain not in known]
+    if not inside:
+        inside = experiment.split("validation")
+        report(
+            "no test case from a domain of the training cases: validation cases take their place"
+        )
+    if ood_data is not None:
+        outside, same_labels = _other_cases(experiment, ood_data, cut_foreground, report)
+    if not outside:
+        report("one domain and no ood_data: every part that needs OOD cases is skipped")
+    roles = {"training": training, "in-distribution": inside, "OOD": outside}
+    return {name: cases for name, cases in roles.items() if cases}, same_labels
+
+
+def _other_cases(experiment, ood_data, cut_foreground, report):
+    """Return the cases of another dataset on the grid of a run, and whether its segments are so."""
+    task, crop_size = experiment.task, experiment.profile.crop_size
+    other = read_dataset(resolve_path(ood_data), seed=experiment.seed)
+    if len(other.channels) != len(task.channels):
+        found = f"{len(other.channels)} channels"
+        raise wrong_input(f"ood_data {ood_data}", found, f"{len(task.channels)} as the run has")
+    folder = experiment.out / f"ood-{other.fingerprint()[:8]}" / "prepared"
+    grid = settle_grid(other, task, crop_size) if cut_foreground else None
+    cases = prepare_dataset(other, task, crop_size, folder, report, grid=grid)
+    return cases, (other.segments, other.regions) == (task.segments, task.regions)

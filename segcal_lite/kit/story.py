@@ -6,13 +6,20 @@ import sys
 import numpy as np
 import pandas as pd
 
-from ..detection import auc_difference, auc_interval, detection_table, fit_detectors, of_sets
+from ..detection import (
+    auc_interval,
+    compare_detectors,
+    detection_table,
+    fit_detectors,
+    of_sets,
+    spectral_verdict,
+)
 from ..detectors import SpectralDetector
 from ..experiments.many_sets import open_joint_experiment
 from ..experiments.one_dataset import open_experiment
 from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ..inference import case_signatures
-from ..report.verdicts import CONTROLS, detector_verdict, doubts, no_conclusion
+from ..report.verdicts import doubts, no_conclusion
 from ..runs.folders import project_root, read_table
 from ..statistics import linear_regression, logit, paired_interval
 from ..training.models import load_model
@@ -148,28 +155,20 @@ def detection_rows(experiment, trials, report=print):
         fitted = fit_detectors(training)
         for name in trials[title].unseen:
             unseen = of_sets(outside, [name])
-            table = detection_table(fitted, inside, unseen).set_index("detector")
-            spectral = table.loc["spectral"]
+            table = detection_table(fitted, inside, unseen)
+            by_name = table.set_index("detector")
+            spectral = by_name.loc["spectral"]
             row = {"seed": experiment.seed, "trial": title, "unseen": name}
             row |= {"n_in": int(spectral.n_in), "n_out": int(spectral.n_out)}
             row |= {"dice_known": inside["dice"].mean(), "dice_unseen": unseen["dice"].mean()}
             row |= {"flagged": spectral.sensitivity, "auc_lo": spectral.lo, "auc_hi": spectral.hi}
             row["holds"] = spectral.auc >= 0.95
-            row["verdict"] = _verdict(row, fitted, inside, unseen)
-            rows.append(row | {f"auc_{key}": area for key, area in table.auc.items()})
+            known = np.unique(inside["set"])
+            dice = {name: of_sets(inside, [name])["dice"].mean() for name in known}
+            comparison = compare_detectors(fitted, inside, unseen, dice)
+            row["verdict"] = spectral_verdict(row["holds"], table, comparison, dice)
+            rows.append(row | {f"auc_{key}": area for key, area in by_name.auc.items()})
     return rows
-
-
-def _verdict(row, fitted, inside, unseen):
-    """Whether the spectral detector of one row did what it claims, and no control as well."""
-    scores = {
-        name: [np.atleast_1d(fitted[name].score(part[name])) for part in (inside, unseen)]
-        for name in ("spectral", *CONTROLS)
-    }
-    controls = {name: auc_difference(scores["spectral"], scores[name])[1] for name in CONTROLS}
-    dice = {name: of_sets(inside, [name])["dice"].mean() for name in np.unique(inside["set"])}
-    interval = row["auc_lo"], row["auc_hi"]
-    return detector_verdict(row["holds"], interval, row["n_in"], row["n_out"], dice, controls)
 
 
 def _write_phantoms(what, run, seed):

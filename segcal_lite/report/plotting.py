@@ -31,6 +31,7 @@ LABELS = {
     "train_loss": "training loss (as minimised)",
     "validation_dice": "validation Dice (0 to 1)",
     "learning_rate": "learning rate (no unit)",
+    "strength": "strength of the shift (0 none, 1 full)",
 }
 
 
@@ -111,6 +112,7 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
         axes.hist(finite[name], edges, label=f"{name}, n = {finite[name].size}", **look)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold $\\tau$ = {threshold:.3g}")
     axes.set_xscale("log" if log else "linear")
+    axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     n_left_out = sum(arrays[name].size - finite[name].size for name in arrays)
     labels = "OODM (distance, no unit)", "number of cases"
     why = "undefined or 0" if log else "undefined"
@@ -169,8 +171,27 @@ def plot_auc_against_strength(table, axes=None):
         axes.plot(drawn.strength, drawn.auc, MARKERS[index % 7] + "-", color=colour, label=name)
     axes.axhline(0.5, linestyle=":", color="black", label="chance")
     axes.set_ylim(-0.02, 1.02)
-    labels = "strength of the shift (0 none, 1 full)", "AUC (0 to 1)"
-    return _finished(axes, *labels, len(table) - len(rows), **OUTSIDE)
+    return _finished(axes, LABELS["strength"], "AUC (0 to 1)", len(table) - len(rows), **OUTSIDE)
+
+
+def plot_shift(table):
+    """Draw how well detectors notice a growing shift, above what it does to the segmentation.
+
+    `table` has the columns of `plot_auc_against_strength`, flagged (share of the shifted cases
+    above the threshold), dice (their mean) and, if any, dice_lo, dice_hi. Returns the Figure.
+    """
+    _check_table(table, ["detector", "strength"], ["flagged", "dice"])
+    look = {"figsize": (9, 6.4), "sharex": True, "sharey": True, "layout": "constrained"}
+    _, (top, bottom) = plt.subplots(2, 1, **look)
+    plot_auc_against_strength(table, top).set_xlabel("")
+    for index, (name, colour) in enumerate(_colours(table.detector, {}).items()):
+        rows = table[table.detector == name].sort_values("strength")
+        label = f"flagged: {name}"
+        bottom.plot(rows.strength, rows.flagged, MARKERS[index % 7] + "--", c=colour, label=label)
+    if "dice_lo" in rows:
+        bottom.fill_between(rows.strength, rows.dice_lo, rows.dice_hi, color="0.5", alpha=0.3, lw=0)
+    bottom.plot(rows.strength, rows.dice, "ko-", label="mean Dice")
+    return _finished(bottom, LABELS["strength"], "Dice; share (0 to 1)", **OUTSIDE).figure
 
 
 def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):

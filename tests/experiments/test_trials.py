@@ -1,9 +1,20 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from conftest import write_dataset, write_discs
 
 from segcal_lite.detection import DETECTORS, auc, detection_table, fit_detectors, of_sets
 from segcal_lite.detectors import ScalarDetector
-from segcal_lite.experiments.trials import Trial, describe_cases, describe_trials
+from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.experiments.trials import (
+    Trial,
+    cases_by_role,
+    describe_cases,
+    describe_trials,
+    given_trials,
+    hold_out_last,
+)
 from segcal_lite.experiments.volume_scores import ScoreRequest
 from segcal_lite.training.plans import chain, dedicated, joint
 
@@ -78,6 +89,60 @@ def test_other_layers_come_with_the_last(volumes):
     assert all(len(score["spectra"]) == layers for score in scores)
     kept = [score["spectra"]["last_features"] for score in scores]
     np.testing.assert_array_equal(training["spectra"], kept)
+    kept = [score["spectra"]["encoder.1"] for score in scores]
+    np.testing.assert_array_equal(training["encoder.1"], kept)
+    assert "last_features" not in training  # they are the `spectra`
+
+
+def test_trials_of_ones_own():
+    sides = {"known": ["a", "b"], "unseen": ["c"]}
+    assert given_trials({"one": sides}) == {"one": Trial(joint("a", "b"), ("c",))}
+    with pytest.raises(ValueError, match="^trials, one: found .*'c'}, expected two lists"):
+        given_trials({"one": sides | {"unseen": "c"}})
+    with pytest.raises(ValueError, match="^trials, one: found .*, expected two lists"):
+        given_trials({"one": {"known": ["a"]}})
+    assert hold_out_last(["a", "b", "c"]) == {"c unseen": Trial(joint("a", "b"), ("c",))}
+    with pytest.raises(ValueError, match="^sets: found one set, expected two or more"):
+        hold_out_last(["a"])
+
+
+def split_of(**domains):
+    """An experiment that holds nothing but cases of these domains by split."""
+    cases = {key: [SimpleNamespace(domain=d) for d in given] for key, given in domains.items()}
+    return SimpleNamespace(split=lambda name: cases[name])
+
+
+def test_what_is_known_and_what_is_ood_follows_from_the_domains():
+    lines = []
+    run = split_of(train="aab", validation="a", test="abcd")
+    roles, same_labels = cases_by_role(run, report=lines.append)
+    found = {name: "".join(case.domain for case in cases) for name, cases in roles.items()}
+    assert found == {"training": "aab", "in-distribution": "ab", "OOD": "cd"}
+    assert same_labels and not lines
+    roles, _ = cases_by_role(split_of(train="a", validation="aa", test="b"), report=lines.append)
+    assert len(roles["in-distribution"]) == 2
+    assert "validation cases take their place" in lines[0]
+    roles, _ = cases_by_role(split_of(train="a", validation="", test="a"), report=lines.append)
+    assert list(roles) == ["training", "in-distribution"]
+    assert lines[1].startswith("one domain and no ood_data")
+
+
+def test_another_dataset_is_ood_on_the_grid_of_the_run(discs, tmp_path):
+    tiny = {"crop_size": (32, 32), "device": "cpu", "report": silent}
+    run = open_experiment(tmp_path / "run", discs, **tiny)
+    other = write_discs(tmp_path / "other", seed=1)
+    roles, same_labels = cases_by_role(run, other, report=silent)
+    assert [case.name for case in roles["OOD"]] == [f"disc{number}" for number in range(6)]
+    assert {case.image.shape for case in roles["OOD"]} == {run.cases[0].image.shape}
+    assert roles["OOD"][0].folder.is_relative_to(run.out)
+    assert roles["OOD"][0].folder.parent != run.prepared_folder
+    assert same_labels
+    path = other / "dataset.json"
+    path.write_text(path.read_text().replace("core", "kernel"))
+    assert not cases_by_role(run, other, report=silent)[1]
+    write_dataset(tmp_path / "two_channels")
+    with pytest.raises(ValueError, match="^ood_data .*: found 2 channels, expected 1 as the run"):
+        cases_by_role(run, tmp_path / "two_channels", report=silent)
 
 
 def test_the_table_is_that_of_the_plain_functions(described):

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.detection import detection_table
+from segcal_lite.detectors import ScalarDetector
 from segcal_lite.kit.commands import NOTEBOOKS
-from segcal_lite.report.verdicts import read_verdicts
+from segcal_lite.report.verdicts import CONTROLS, read_verdicts
 from segcal_lite.runs.folders import project_root
 
 
@@ -147,28 +149,28 @@ def volumes():
     """What judges of notebook 08 look at: a perfect detector on twelve known cases."""
     table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0, "n_in": 12, "n_out": 14}
     lowest = {"uncertainty": 0.2, "spectral_shuffled": 0.1, "voxel_count": 0.4, "intensities": 0.3}
-    rows = [{"trial": "one", "rival": r, "lo": lo, "hi": 1.0} for r, lo in lowest.items()]
-    known = {"set": np.repeat(["liver", "prostate"], 6), "dice": np.repeat([0.9, 0.6], 6)}
+    rows = [{"rival": r, "lo": lo, "hi": 1.0} for r, lo in lowest.items()]
     unseen = {"set": np.repeat("spleen", 14), "dice": np.full(14, 0.8)}
     return {
         "tables": {"one": pd.DataFrame(table | {"fn": 13, "tp": 1})},
-        "differences": pd.DataFrame(rows),
-        "described": {"one": (None, known, unseen)},
+        "comparisons": {"one": pd.DataFrame(rows)},
+        "known_dice": {"one": {"liver": 0.9, "prostate": 0.6}},
+        "described": {"one": (None, None, unseen)},
     }
 
 
 def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(volumes):
     judge = execute("08_ood_volumes", "def judge_b4", **volumes)["judge_b4"]
     assert judge("one") == "seen"
-    differences, inside = volumes["differences"], volumes["described"]["one"][1]
+    comparison = volumes["comparisons"]["one"]
     volumes["tables"]["one"].loc[0, "lo"] = 0.86  # sixteen images a side allow no more
     assert judge("one") == "undecided"
     volumes["tables"]["one"].loc[0, "hi"] = 0.89
     assert judge("one") == "not seen"
     volumes["tables"]["one"].loc[0, ["lo", "hi"]] = 0.95, 1.0
-    differences.loc[differences.rival == "spectral_shuffled", "lo"] = 0.0
+    comparison.loc[comparison.rival == "spectral_shuffled", "lo"] = 0.0
     assert judge("one") == "no conclusion: shuffled weights may do as well"
-    inside["dice"] = np.repeat([0.31, 0.02], 6)
+    volumes["known_dice"]["one"] |= {"liver": 0.31, "prostate": 0.02}
     found = judge("one")
     assert "mean Dice 0.31 (liver)" in found
     assert "mean Dice 0.02 (prostate)" in found
@@ -177,8 +179,7 @@ def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(vo
 
 
 def test_b5_takes_more_than_half_by_chance_into_account(volumes):
-    names = execute("08_ood_volumes", "def judge_b4", **volumes)
-    exec(cell("08_ood_volumes", "def judge_b5"), names)
+    names = execute("08_ood_volumes", "def judge_b5", **volumes)
     assert names["judge_b5"]("one") == "seen"
     volumes["tables"]["one"][["fn", "tp"]] = 8, 6  # most, by one case
     assert names["judge_b5"]("one") == "undecided"
@@ -242,20 +243,23 @@ def test_training_names_collapsed_members_and_few_validation_cases(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("lowest_control, expected", [(0.1, "seen"), (0.0, "no conclusion")])
-def test_a_2d_detector_must_beat_its_controls(lowest_control, expected):
-    cases = {"in_cases": [None] * 10, "ood_cases": [None] * 12}
-    names = execute("05_ood_detection", "def judge_claim", segments=("LV", "MYO"), **cases)
-    table = {"detector": ["spectral"], "lo": [0.9], "hi": [1.0], "auc": [1.0]}
-    table = pd.DataFrame(table | {"n_in": [10], "n_out": [12]})
-    comparison = dict.fromkeys(["voxel_count", "intensities"], (0.5, 0.4, 0.6))
-    comparison["spectral_shuffled"] = (0.2, lowest_control, 0.3)
-    good, poor = (
-        names["dice_at_home"]({"segment_dice": np.tile([0.9, value], (10, 1))})
-        for value in (0.8, 0.3)
-    )
-    assert names["judge_claim"](True, comparison, table, good).startswith(expected)
-    assert "mean Dice 0.30 (MYO)" in names["judge_claim"](True, comparison, table, poor)
-    assert names["judge"](0.1, 0.2, good) == "better"
-    cases["ood_cases"][:] = [None] * 9
-    assert names["judge"](0.1, 0.2, good).startswith("no conclusion: 9 test cases")
+@pytest.mark.parametrize("shift_of_controls, expected", [(0, "seen"), (1, "no conclusion")])
+def test_a_2d_detector_must_beat_its_controls(shift_of_controls, expected):
+    detectors = {name: ScalarDetector().fit([0.0, 0.1]) for name in ("spectral", *CONTROLS)}
+    given = {"fitted": detectors, "said": {}, "segments": ("LV", "MYO"), "has_ood": False}
+    conclude = execute("05_ood_detection", "def conclude", ood_table=None, **given)["conclude"]
+
+    def verdicts(dice, n_out=12):
+        known = {name: np.linspace(0, 0.5, 10) for name in detectors}
+        known["segment_dice"] = np.tile([0.9, dice], (10, 1))
+        unseen = {name: np.linspace(0, 0.5, n_out) + shift_of_controls for name in CONTROLS}
+        unseen["spectral"] = np.linspace(1, 1.5, n_out)
+        table = detection_table(detectors, known, unseen)
+        comparison, _ = conclude("sets are told apart", [known, unseen], table)
+        return given["said"]["sets are told apart"], comparison.verdict[0]
+
+    found, against_a_control = verdicts(0.8)
+    assert found.startswith(expected)
+    assert against_a_control == {"seen": "better", "no conclusion": "undecided"}[expected]
+    assert "mean Dice 0.30 (MYO)" in verdicts(0.3)[0]
+    assert verdicts(0.8, n_out=9)[1].startswith("no conclusion: 9 test cases")

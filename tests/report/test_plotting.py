@@ -471,6 +471,24 @@ def test_auc_lines_bands_and_chance():
         plotting.plot_auc_against_strength(pd.concat([table, table]))
 
 
+def test_a_shift_is_drawn_above_what_it_does_to_the_segmentation():
+    table = pd.DataFrame({"detector": ["a_b"] * 2 + ["c"] * 2, "strength": [1.0, 0.0] * 2})
+    table = table.assign(auc=0.5, lo=0.4, hi=0.6, flagged=[0.9, 0.1, 0.3, 0.2], dice=[0.2, 0.8] * 2)
+    top, bottom = plotting.plot_shift(table).axes
+    assert top.get_xlabel() == ""
+    drawn = line_labelled(bottom, "flagged: a_b")
+    np.testing.assert_allclose(drawn.get_xydata(), [[0, 0.1], [1, 0.9]])
+    assert drawn.get_color() == line_labelled(top, "a_b").get_color()
+    np.testing.assert_allclose(line_labelled(bottom, "mean Dice").get_ydata(), [0.8, 0.2])
+    assert not bottom.collections
+    assert legend_texts(bottom.get_legend()) == ["flagged: a b", "flagged: c", "mean Dice"]
+    _, bottom = plotting.plot_shift(table.assign(dice_lo=0.1, dice_hi=0.9)).axes
+    band = bottom.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0.1, 0.9)
+    with pytest.raises(ValueError, match="no column flagged"):
+        plotting.plot_shift(table.drop(columns="flagged"))
+
+
 # --- one line a method ----------------------------------------------------------------------------
 
 
@@ -620,6 +638,7 @@ def all_figures(bins):
     yield plotting.plot_ece_against_bins(eps.assign(n_bins=[5, 10], ece=0.1))
     yield plotting.plot_training_curves(history())
     yield plotting.plot_auc_against_strength(auc)
+    yield plotting.plot_shift(auc.assign(flagged=0.2, dice=0.8))
     yield plotting.plot_calibration_summary(summary())
 
 

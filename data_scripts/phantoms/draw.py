@@ -171,7 +171,7 @@ def make_organ_phantom(name, seed, side=42, spacing_mm=2.5, towards=None, streng
     Parameters
     ----------
     name : str
-        A key of `organ_looks.ORGAN_LOOKS`.
+        A key of `looks.ORGAN_LOOKS`.
     seed : int or sequence of int
         At least 0.
     side : int

@@ -28,7 +28,7 @@ def draw_organ(name, rng):
     Parameters
     ----------
     name : str
-        A key of `organ_looks.ORGAN_LOOKS`.
+        A key of `looks.ORGAN_LOOKS`.
     rng : numpy.random.Generator
         Source of size, position, eccentricity, angle and waves.
 

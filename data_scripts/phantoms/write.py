@@ -186,7 +186,7 @@ def write_organ_phantoms(
     folder : str or Path
         Of the dataset. One that holds the same phantoms is left untouched.
     task : Task
-        From `organ_sets`; its name is the set's.
+        Of an `OrganSet`; its name is the set's.
     n_images : int
         In all; case i is the same whatever their number.
     side, spacing_mm, towards, strength

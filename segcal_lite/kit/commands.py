@@ -161,7 +161,15 @@ def test():
     """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
     out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
     lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
-    tests = ("pytest", "tests", "segcal_lite", "--doctest-modules", "-m", "not real and not slow")
+    tests = (
+        "pytest",
+        "tests",
+        "segcal_lite",
+        "data_scripts",
+        "--doctest-modules",
+        "-m",
+        "not real and not slow",
+    )
     nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
     steps = (
         ("-m", "ruff", "check", "."),

@@ -16,6 +16,26 @@ MASKED_UP_TO = 0.001  # paper A leaves such probabilities uncoloured (caption of
 UNIT_TICKS = [0.1, 0.3, 0.5, 0.7, 0.9]  # neighbouring panels share no corner
 
 
+def fullest_slice(labels):
+    """Return the index along the last axis of the slice that shows most foreground.
+
+    Parameters
+    ----------
+    labels : integer array (X, Y, Z)
+        Above 0 is foreground; without any it is the first slice.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> fullest_slice(np.array([[[0, 1, 1], [-1, 2, 0]]]))
+    1
+    """
+    return int(np.count_nonzero(np.asarray(labels) > 0, axis=(0, 1)).argmax())
+
+
 def plot_overlay(
     axes,
     image_slice,

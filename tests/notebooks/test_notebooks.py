@@ -113,6 +113,27 @@ class TestNotebook:
             exec(f"{stub}\n{solution}\n{check}", {})
 
 
+@pytest.mark.parametrize(
+    "name, right, wrong",
+    [
+        ("01_preprocessing", "whole[0] = 1.0", "whole[0] = 0.0"),
+        ("02_training", "/ class_weights", "* class_weights"),
+        ("03_calibration", "max(\n", "sum(\n"),
+        ("03_calibration", "logits / temperature", "logits * temperature"),
+        ("03_calibration", "logits / temperature, axis=0", "logits / temperature"),
+        ("04_segment_entropy", "np.median(", "np.mean("),
+        ("06_volumetric", "math.ceil(", "math.floor("),
+        ("07_joint_training", "if loss < best", "if loss <= best"),
+    ],
+)
+def test_a_wrong_answer_fails_the_check(name, right, wrong):
+    found = [parts for parts in exercises(SOURCES[name]) if right in parts[1]]
+    (stub, solution, check), *others = found
+    assert not others
+    with pytest.raises((AssertionError, ValueError)):
+        exec(f"{stub}\n{solution.replace(right, wrong)}\n{check}", {})
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_an_unknown_parameter_ends_in_one_sentence(name, tmp_path):
     """Plain papermill only warns: the guard refuses before anything is made."""

@@ -3,6 +3,7 @@
 import ast
 import pkgutil
 import re
+from fnmatch import fnmatch
 from itertools import pairwise
 
 import nbformat
@@ -97,6 +98,13 @@ class TestNotebook:
             assert (project_root() / path).exists(), path
         for module in re.findall(r"\bsegcal_lite(?:\.\w+)+", text):
             pkgutil.resolve_name(module)
+
+    def test_the_first_cell_names_every_table(self, name):
+        first, *others = SOURCES[name].cells
+        named = re.findall(r"`tables/([\w*]+\.csv)`", first.source)
+        written = [re.findall(r'"tables" / "(\w+\.csv)"', cell.source) for cell in others]
+        for table in sum(written, []):
+            assert any(fnmatch(table, pattern) for pattern in named), table
 
     def test_no_machines_path_and_no_network(self, name):
         text = "".join(cell.source for cell in SOURCES[name].cells)

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "overlays": [
+            "fullest_slice",
             "plot_overlay",
             "plot_overlay_grid",
             "plot_probability_histogram",

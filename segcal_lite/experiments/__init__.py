@@ -8,7 +8,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "many_sets": ["JointExperiment", "open_joint_experiment"],
         "one_dataset": ["Experiment", "open_experiment"],
         "profiles": ["get_profile", "get_volume_profile"],
-        "trials": ["PAPER_TRIALS", "Trial", "describe_scores", "describe_trials", "sets_of"],
+        "trials": [
+            "PAPER_TRIALS",
+            "Trial",
+            "cases_by_role",
+            "describe_scores",
+            "describe_trials",
+            "given_trials",
+            "hold_out_last",
+            "sets_of",
+        ],
         "volume_scores": ["LAST", "probability_metrics", "score_volume", "shuffle_weights"],
     },
 )

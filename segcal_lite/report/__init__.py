@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_entropy_against_dice",
             "plot_nll_against_eps",
             "plot_oodm_histograms",
+            "plot_shift",
             "plot_signatures",
             "plot_training_curves",
             "use_style",

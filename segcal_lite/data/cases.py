@@ -121,18 +121,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Selection:
-    """One channel and one organ of a dataset that has more; several classes make one organ.
-
-    Attributes
-    ----------
-    channel : int
-    classes : tuple of int
-        Classes 1 to K - 1 that are merged to foreground; all others become background, but what
-        nobody annotated stays `_checks.IGNORED`.
-    """
+    """One channel and one organ of a dataset that has more; several classes make one organ."""
 
     channel: int
-    classes: tuple
+    classes: tuple  # merged to foreground; all others become background
 
     def of(self, image, labels):
         """Return the image (1, X, Y, Z) and labels 0 and 1; where the organ is absent, all 0.
@@ -225,27 +217,10 @@ def case_names(folder):
 def select_cases(folder, description, images, labels, leave_out=None):
     """Choose the cases: by ``cases.csv``, else by the list in ``dataset.json``, else all.
 
-    Parameters
-    ----------
-    folder : Path
-    description : Description or None
-    images, labels : dict
-        All from `layouts.read_layout`.
-    leave_out : list of str, optional
-        Names of cases to go on without.
-
-    Returns
-    -------
-    rows : list of dict
-        By name, as `splits.read_case_table` returns them.
-    notes : list of str
-        On cases, files and announced numbers that do not agree with them.
-
-    Raises
-    ------
-    ValueError
-        If there is no case, or none of a name to leave out; if ``numTraining`` counts other cases
-        than there are, and no list says which are meant.
+    Takes what `layouts.read_layout` returns of `folder`; returns rows by name, as
+    `splits.read_case_table` does, and notes on cases, files and announced numbers that do not
+    agree. Where ``numTraining`` counts other cases than there are, and no list says which are
+    meant, that is a ``ValueError``, as is no case, or none of a name in `leave_out`.
     """
     on_disk, notes = set(images) | set(labels), []
     rows, source = read_case_table(folder), "cases.csv"

@@ -247,30 +247,12 @@ def _make_case(folder, row, images, label_path, split, description):
 
 
 def task_of(dataset, task=None, extents=None):
-    """Return the task that a dataset poses.
+    """Return the task that a dataset poses, or `task`, by name or as it is, if the data fit it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        From `read_dataset`.
-    task : str or Task, optional
-        If given it is returned, after checking that the data has as many channels and segments,
-        and the same regions.
-    extents : list of segcal_lite.data.grids.Extent, optional
-        Of the dataset, if it was surveyed before.
-
-    Returns
-    -------
-    Task
-        Without `task`: named as the dataset; voxel size in plane the median over cases of each of
-        the first two axes, rounded to 0.0001 mm, because slices are cut along the last axis, whose
-        voxel size is kept; Dice weights all 1; `split` the patients there are; regions as in
-        ``dataset.json``.
-
-    Raises
-    ------
-    ValueError
-        An unknown task, or one with other numbers of channels or segments, or other regions.
+    Without `task`: voxel size in plane the median over cases of each of the first two axes, rounded
+    to 0.0001 mm, because slices are cut along the last axis, whose voxel size is kept; Dice weights
+    all 1; `split` the patients there are. `extents` are `grids.survey`'s, if they are at hand.
+    Other numbers of channels or segments, or other regions, are a ``ValueError``.
     """
     if task is not None:
         task = _get_task(task)

@@ -23,20 +23,12 @@ MOST_CUT = 0.01  # share of a segment, on average over cases, that a crop may cu
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """Where the labels of one case lie on its native grid.
+    """Where the labels of one case lie on its native grid."""
 
-    Attributes
-    ----------
-    case : segcal_lite.data.cases.Case
-    shape, affine : tuple of three int, array (4, 4)
-    boxes : dict of tuple of three slice
-        For each stored value of a segment that occurs, the smallest box around it.
-    """
-
-    case: object
-    shape: tuple
+    case: object  # a `cases.Case`
+    shape: tuple  # with `affine` (4, 4) the native grid
     affine: np.ndarray
-    boxes: dict
+    boxes: dict  # for each stored value that occurs, the smallest box of slices around it
 
     def to_json(self):
         """Return all but the case as plain lists."""
@@ -74,19 +66,7 @@ def segment_values(dataset, selection=None):
 
 
 def survey(dataset, selection=None):
-    """Read all labels of a dataset once.
-
-    Parameters
-    ----------
-    dataset : segcal_lite.data.cases.Dataset
-    selection : segcal_lite.data.cases.Selection, optional
-        The organ that is kept; by default all segments.
-
-    Returns
-    -------
-    list of Extent
-        One a case, in their order.
-    """
+    """Read all labels of a dataset once: an `Extent` a case, of all segments or of `selection`."""
     values = {v for found in segment_values(dataset, selection).values() for v in found}
     return [_extent(case, values) for case in dataset.cases]
 
@@ -294,17 +274,7 @@ def _holds(outer, inner):
 
 
 def describe_cut(cut):
-    """Say what share of which segment a crop cuts away.
-
-    Parameters
-    ----------
-    cut : pandas.DataFrame
-        From `cut_shares`.
-
-    Returns
-    -------
-    list of str
-        One sentence a segment that loses anything, the worst first.
+    """Say of each segment what share `cut_shares` has found cut away, if any; the worst first.
 
     Examples
     --------
@@ -330,24 +300,12 @@ def _percent(share):
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """What was settled for all volumes of a dataset, beside voxel size and crop.
+    """What was settled for all volumes of a dataset, beside voxel size and crop."""
 
-    Attributes
-    ----------
-    slice_axis : {0, 1, 2}
-        From `common_slice_axis`.
-    cut : pandas.DataFrame
-        From `cut_shares`.
-    notes : tuple of str
-        What people must know about both.
-    enough : tuple of int
-        A crop that would cut nothing away; empty if this one cuts next to nothing.
-    """
-
-    slice_axis: int
-    cut: pd.DataFrame
-    notes: tuple
-    enough: tuple = ()
+    slice_axis: int  # from `common_slice_axis`
+    cut: pd.DataFrame  # from `cut_shares`
+    notes: tuple  # what people must know about both
+    enough: tuple = ()  # a crop that would cut nothing away; empty if this one cuts next to nothing
 
     @property
     def cuts_much(self):

@@ -16,51 +16,21 @@ from .._checks import IGNORED, wrong_input
 
 @dataclass(frozen=True)
 class LabelNames:
-    """Names of what is segmented, and the stored values behind them.
+    """Names of what is segmented, and the stored values behind them."""
 
-    Attributes
-    ----------
-    segments : tuple of str
-        Foreground classes by rising value; with `regions` these, in file order.
-    label_values : tuple of int
-        Stored value of each class, background 0 first; (0, 1, 5) is possible.
-    regions, region_order : tuple
-        As in `segcal_lite.data.tasks.Task`; empty where classes exclude each other.
-    ignore_value : int or None
-        Stored value of voxels that nobody annotated.
-    """
-
-    segments: tuple
-    label_values: tuple
-    regions: tuple = ()
+    segments: tuple  # foreground classes by rising value; with regions these, in file order
+    label_values: tuple  # stored value of each class, background 0 first; (0, 1, 5) is possible
+    regions: tuple = ()  # with `region_order` as in `segcal_lite.data.tasks.Task`
     region_order: tuple = ()
-    ignore_value: int | None = None
+    ignore_value: int | None = None  # stored value of voxels that nobody annotated
 
 
 def read_label_names(path, labels, region_order=None):
-    """Read the fields ``labels`` and ``regions_class_order``.
+    """Read the fields ``labels`` and ``regions_class_order`` of the file at `path` as `LabelNames`.
 
     Names with one value each, as a number or a list, are classes. One name with several values
     makes all of them regions, which need an order: the value that each leaves in a label map where
-    no later region is.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    labels, region_order : object
-        What the fields hold; the order is looked at only where there are regions.
-
-    Returns
-    -------
-    LabelNames
-
-    Raises
-    ------
-    ValueError
-        Naming the file and the field: no background or no segment, a name or a class twice, values
-        that are no integers from 0 on, an ignore label that is not the highest, regions whose order
-        is missing or names a value that another region overwrites.
+    no later region is. What does not fit is a ``ValueError`` that names the file and the field.
 
     Examples
     --------
@@ -182,19 +152,9 @@ def region_probs(probs, regions):
 
 
 def exclusive_classes(predicted, region_order):
-    """Return the one class of each voxel that overlapping predictions leave.
+    """Return the one class of each voxel, int16 (*S), that predictions of regions (R, *S) leave.
 
-    Parameters
-    ----------
-    predicted : int or bool array, shape (R, *S)
-        1 where a region is predicted: its probability exceeds 0.5.
-    region_order : tuple of int, length R
-        The class that each region leaves where no later one is predicted (nnU-Net's
-        ``regions_class_order``).
-
-    Returns
-    -------
-    int16 array, shape (*S)
+    It is `region_order`'s of the last region that is predicted (nnU-Net's ``regions_class_order``).
 
     Examples
     --------

@@ -227,14 +227,9 @@ def read_label(path, spacing_mm=None):
 
 
 def doubt_lines(doubts, what="resolved"):
-    """Return one line for each kind of doubt, so that one that is frequent hides no other.
+    """Return one line for each kind of warning, so that one that is frequent hides no other.
 
-    Parameters
-    ----------
-    doubts : sequence of str
-        Messages of the warnings that `read_volume` and `check_same_grid` gave.
-    what : str
-        What the lines say that the headers were.
+    `doubts` are messages of `read_volume` and `check_same_grid`, `what` says what headers were.
 
     Examples
     --------

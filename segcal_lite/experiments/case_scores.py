@@ -31,33 +31,19 @@ SLAB_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a worker needs to score the models of one loss: paths and settings, no arrays.
-
-    Attributes
-    ----------
-    out : path
-        Scores go to ``out/scores/<loss>-<digest of these settings>/``.
-    loss : str
-    members, dropout_members : tuple of path
-        Folders of finished models.
-    segments : tuple of str
-    region_order : tuple of int
-        Where segments are overlapping regions, the class that each leaves; else empty.
-    ensemble_sizes, n_resamples, n_passes, n_bins, seed
-        From the profile, and the seed of dropout masks and of drawn ensembles.
-    """
+    """What a worker needs to score the models of one loss: paths and settings, no arrays."""
 
     out: Path
     loss: str
-    members: tuple
+    members: tuple  # folders of finished models
     dropout_members: tuple
     segments: tuple
     ensemble_sizes: tuple
     n_resamples: int
     n_passes: int
     n_bins: int
-    seed: int
-    region_order: tuple = ()
+    seed: int  # of dropout masks and of drawn ensembles
+    region_order: tuple = ()  # of overlapping regions, the class that each leaves
 
     @property
     def folder(self):
@@ -124,19 +110,9 @@ def score_cases(scoring, prepared_folder, names, device):
 
 
 def fit_scalings(model, loss, cases):
-    """Temperature and vector scaling of one model, fitted on validation cases.
+    """Return ``temperature``, and ``scale`` and ``shift`` (lists of K), fitted on validation cases.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    loss : str
-    cases : list of segcal_lite.data.prepared.PreparedCase
-
-    Returns
-    -------
-    dict
-        ``temperature`` (float), ``scale`` and ``shift`` (lists of K); overlapping regions share
-        them, with K = 2.
+    Overlapping regions share them, with K = 2.
     """
     labels, logits = [], []
     for case in cases:

@@ -75,7 +75,7 @@ class JointExperiment:
         Parameters
         ----------
         plans : list of tuple
-            From `block_settings.joint`, `dedicated` and `chain`.
+            From `plans.joint`, `dedicated` and `chain`.
         dropout : bool or list of bool
             One for all plans, or one each.
         report : callable

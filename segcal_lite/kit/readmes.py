@@ -9,21 +9,8 @@ from ..runs.folders import written_aside
 def fill_readme(readme, tables):
     """Rewrite the generated tables of a README; what people wrote stays as it is.
 
-    Parameters
-    ----------
-    readme : path
-        ``<!-- table NAME -->`` ... ``<!-- end -->`` holds the table called NAME.
-    tables : dict of callable
-        By name; each returns its table as Markdown.
-
-    Returns
-    -------
-    path
-
-    Raises
-    ------
-    ValueError
-        If the place of a table is missing; the file is left as it was.
+    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what `tables` returns for NAME. Where the
+    place of a table is missing the file is left as it was.
     """
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -39,12 +26,7 @@ def fill_readme(readme, tables):
 
 
 def markdown_table(header, rows):
-    """Return a table in Markdown.
-
-    Parameters
-    ----------
-    header : sequence of str
-    rows : iterable of sequence of str
+    """Return a table in Markdown, from texts.
 
     Examples
     --------

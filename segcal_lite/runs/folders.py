@@ -220,18 +220,7 @@ def as_json_values(settings):
 
 
 def check_same_settings(path, settings):
-    """Refuse to go on with a result of other settings, naming the fields that differ.
-
-    Parameters
-    ----------
-    path : path of the JSON file that came with the result
-    settings : dict
-
-    Raises
-    ------
-    ValueError
-        One sentence with every field that differs.
-    """
+    """Refuse to go on with a result of other settings than its JSON file, naming what differs."""
     stored, wanted = read_json(path), as_json_values(settings)
     absent = "nothing"
     different = [
@@ -256,20 +245,8 @@ def run_lock(folder, name=".lock"):
 def enter_run(out, name, identity, device):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
-    Parameters
-    ----------
-    out : path
-    name : str
-        Of the file of the identity: several kinds of runs share a folder.
-    identity : dict
-        All that must not change in a run.
-    device : str
-        Kept in ``provenance.json``, with the commits that the run was made at.
-
-    Raises
-    ------
-    ValueError
-        Naming the fields that differ.
+    The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
+    goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them.
     """
     with run_lock(out):
         if (out / name).exists():
@@ -292,12 +269,7 @@ def name_in_run(data, out):
 
 
 def provenance(device="cpu"):
-    """Return when, from which commit, with what and on what a result was made.
-
-    Returns
-    -------
-    dict of str
-    """
+    """Return when, from which commit, with what and on what a result was made, a dict of texts."""
     import torch
 
     try:

@@ -62,20 +62,11 @@ def count_workers(n_tasks, device="cpu"):
 
 @contextmanager
 def spawned_processes(n_workers):
-    """Give a block an executor of spawned processes with one thread each.
+    """Give a block an executor of at most `n_workers` spawned processes with one thread each.
 
     The block waits for what it submits. An error in it, also Ctrl-C, drops what waits and stops the
     processes; they never outlive this one. They are kept a while for the next block that wants as
     many, with the code they imported: call `stop_processes` after a reload.
-
-    Parameters
-    ----------
-    n_workers : int
-        How many at most.
-
-    Yields
-    ------
-    concurrent.futures.Executor
 
     Examples
     --------

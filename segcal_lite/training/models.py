@@ -63,25 +63,13 @@ def build_model(settings):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What decides the weights of any model; fields of the profile keep their names.
+    """What decides the weights of any model; fields of the profile keep their names."""
 
-    Attributes
-    ----------
-    profile : str
-        Its name.
-    data : str or dict of str
-        Fingerprint of the dataset, or of each set by name.
-    loss : {"ce", "dice", "ce_dice"}
-    seed : int
-    dropout : float
-        0 but for models whose stochastic passes are looked at.
-    """
-
-    profile: str
-    data: str | dict
+    profile: str  # its name
+    data: str | dict  # fingerprint of the dataset, or of each set by name
     loss: str
     seed: int
-    dropout: float
+    dropout: float  # 0 but for models whose stochastic passes are looked at
     batch_size: int
     learning_rate: float
     dice_epsilon: float

@@ -1,6 +1,5 @@
 """What a dataset is, which cases it has, and the checked arrays of one case."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .._checks import IGNORED, check_choice, check_finite, wrong_input
-from ..runs.folders import file_digest
+from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
 from .splits import SPLITS, read_case_table
@@ -116,7 +115,7 @@ class Dataset:
                 name = path.relative_to(self.folder).as_posix() if is_inside else path.name
                 for file in (path, *companion_files(path)):
                     facts.append([name, file.stat().st_size, file_digest(file)])
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return text_digest(json.dumps(facts), 16)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Selection:
     """One channel and one organ of a dataset that has more; several classes make one organ."""
 
     channel: int
-    classes: tuple  # merged to foreground; all others become background
+    classes: tuple  # merged to foreground; all others but `IGNORED` become background
 
     def of(self, image, labels):
         """Return the image (1, X, Y, Z) and labels 0 and 1; where the organ is absent, all 0.

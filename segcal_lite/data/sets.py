@@ -15,7 +15,6 @@ The file is YAML, one entry a set; all but ``data`` may be left out::
 In place of a file a folder will do: each dataset in it is a set, if it has one channel.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from .._checks import check_choice, check_spacing, check_text, wrong_input
-from ..runs.folders import read_json, resolve_path, write_json
+from ..runs.folders import read_json, resolve_path, text_digest, write_json
 from .cases import Dataset, Selection, case_names, check_leave_out, named
 from .datasets import read_dataset
 from .grids import common_slice_axis, median_spacing, settle_grid, survey
@@ -258,4 +257,4 @@ def prepare_set(folder, source):
     notes = [line for line in lines if not line.startswith("prepared ")]  # no news: how far it is
     write_json(folder / "notes.json", [*source.dataset.notes, *notes])
     facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
-    write_json(folder / "fingerprint.json", hashlib.sha256(facts.encode()).hexdigest()[:16])
+    write_json(folder / "fingerprint.json", text_digest(facts, 16))

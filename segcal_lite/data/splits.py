@@ -209,7 +209,11 @@ def same_images(paths_of):
     [('a', 'c')]
     """
     groups = [[name for name, paths in paths_of.items() if paths and all(map(_has_bytes, paths))]]
-    for key in (_sizes, _first_digest, _digests):  # each costs more, and is asked of fewer
+    for key in (  # each costs more, and is asked of fewer
+        lambda paths: tuple(path.stat().st_size for path in paths),
+        lambda paths: file_digest(paths[0]),
+        lambda paths: tuple(map(file_digest, paths)),
+    ):
         groups = [part for group in groups for part in _parts(group, paths_of, key)]
     return groups
 
@@ -224,18 +228,6 @@ def _parts(group, paths_of, key):
 
 def _has_bytes(path):
     return path.is_file() and path.stat().st_size > 0
-
-
-def _sizes(paths):
-    return tuple(path.stat().st_size for path in paths)
-
-
-def _first_digest(paths):
-    return file_digest(paths[0])
-
-
-def _digests(paths):
-    return tuple(map(file_digest, paths))
 
 
 def join_patients(patient_of, groups):

@@ -6,7 +6,6 @@ so that neither memory nor what stays on disk grows with the number of members.
 """
 
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,7 +19,7 @@ from ..data.labels import annotated, binary_problems
 from ..data.prepared import read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import is_sealed, read_json, write_json, write_table, written_aside
+from ..runs.folders import is_sealed, read_json, text_digest, write_json, write_table, written_aside
 from ..scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
 from ..training.models import load_model
 from .scores import score_case
@@ -51,7 +50,7 @@ class Scoring:
         settings = asdict(self) | {"out": "", "layout": LAYOUT}
         for key in ("members", "dropout_members"):
             settings[key] = [Path(path).relative_to(self.out).as_posix() for path in settings[key]]
-        digest = sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        digest = text_digest(dumps(settings, sort_keys=True), 8)
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
     @property

@@ -3,7 +3,6 @@
 The notebooks share this: whichever comes first makes what it needs, the others reuse it.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..runs.folders import (
     name_in_run,
     read_json,
     resolve_path,
+    text_digest,
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
@@ -135,14 +135,8 @@ class JointExperiment:
     def scoring(self, layers=(), shuffle_seed=0):
         """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
         profile = self.profile
-        return VolumeScoring(
-            profile.block_side,
-            profile.overlap,
-            profile.n_bins,
-            profile.n_passes,
-            tuple(layers),
-            shuffle_seed,
-        )
+        blocks = profile.block_side, profile.overlap
+        return VolumeScoring(*blocks, profile.n_bins, profile.n_passes, tuple(layers), shuffle_seed)
 
     def score(self, requests, report=print):
         """Score volumes that are not scored yet, side by side.
@@ -179,7 +173,7 @@ class JointExperiment:
     def _score_folder(self, plan, dropout, name, scoring):
         """Folder of the scores of one set by one model; another one for other settings or data."""
         facts = [asdict(scoring), asdict(self.settings(plan, dropout)), self.fingerprints[name]]
-        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+        digest = text_digest(json.dumps(facts), 12)
         kind = "-dropout" if dropout else ""
         return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest
 

@@ -19,13 +19,7 @@ from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.devices import choose_device
-from ..runs.folders import (
-    enter_run,
-    model_folder,
-    name_in_run,
-    read_table,
-    resolve_path,
-)
+from ..runs.folders import enter_run, model_folder, name_in_run, read_table, resolve_path
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from ..training.checkpoints import read_history

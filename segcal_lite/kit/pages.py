@@ -10,7 +10,7 @@ import papermill
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ..runs.folders import written_aside
+from ..runs.folders import write_text
 from .formulas import to_mathml
 
 # A kernel warns of its transport, and some report the interrupt that ends them as an error. What
@@ -57,8 +57,7 @@ def write_page(path, names):
             section = cell.source.splitlines()[0].lstrip("# ")
         cell.metadata["alt"] = f"Figure of: {section}"
     content, _ = exporter.from_notebook_node(notebook, resources={"page": page})
-    with written_aside(path.with_suffix(".html")) as partial:
-        partial.write_text(content, encoding="utf-8")
+    write_text(path.with_suffix(".html"), content)
 
 
 def title_of(notebook):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .._checks import wrong_input
-from ..runs.folders import written_aside
+from ..runs.folders import write_text
 
 
 def fill_readme(readme, tables):
@@ -20,8 +20,7 @@ def fill_readme(readme, tables):
         before, _, rest = text.partition(head)
         _, _, after = rest.partition(tail)
         text = before + head + table() + tail + after
-    with written_aside(readme) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(readme, text)
     return readme
 
 

@@ -8,7 +8,7 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader
 
 from ..report.verdicts import RULES, read_verdicts
-from ..runs.folders import read_json, read_table, written_aside
+from ..runs.folders import read_json, read_table, write_text
 from .answers import CHAPTERS, answer
 from .pages import WEB, title_of
 
@@ -61,8 +61,7 @@ def write_index(folder, names):
         crops=_crops(folder),
         tables=sorted(path.name for path in (folder / "tables").glob("*.csv")),
     )
-    with written_aside(folder / "index.html") as partial:
-        partial.write_text(content, encoding="utf-8")
+    write_text(folder / "index.html", content)
     return folder / "index.html"
 
 

@@ -115,10 +115,15 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def write_text(path, text):
+    """Write a text in UTF-8 with the same line ends on all systems, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_json(path, content):
     """Write `content` as JSON, whole or not at all."""
-    with written_aside(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def _plain(value):
@@ -148,9 +153,7 @@ def write_table(path, table, sealed=False):
         End the file with an empty line, which readers skip. For a table whose presence says that
         work is done: however little is cut off it, the empty line is gone (`is_sealed`).
     """
-    text = table.to_csv(index=False, lineterminator="\n")
-    with written_aside(path) as partial:
-        partial.write_text(text + "\n" * sealed, encoding="utf-8", newline="\n")
+    write_text(path, table.to_csv(index=False, lineterminator="\n") + "\n" * sealed)
 
 
 def is_sealed(path):
@@ -217,6 +220,11 @@ def write_figure(path, figure):
 def as_json_values(settings):
     """Return `settings` as JSON would give it back: tuples become lists."""
     return json.loads(json.dumps(settings, default=_plain))
+
+
+def as_tuples(value):
+    """Return lists as tuples at every depth, which JSON does not know: settings as they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def check_same_settings(path, settings):
@@ -308,6 +316,11 @@ def _processor():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def text_digest(text, n_digits):
+    """Return the first digits of the SHA-256 of a text, hexadecimal: a short name of settings."""
+    return hashlib.sha256(text.encode()).hexdigest()[:n_digits]
 
 
 def file_digest(path):

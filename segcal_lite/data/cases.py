@@ -284,8 +284,8 @@ def check_leave_out(leave_out):
     return sorted(set(names))
 
 
-def named(names):
-    """Return names in order, the first of many.
+def named(names, most=MOST_NAMED):
+    """Return names in order, and how many more there are than `most`.
 
     Examples
     --------
@@ -293,5 +293,5 @@ def named(names):
     ('a, b', '6, 7 and 2 more')
     """
     names = sorted(names)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -21,7 +21,8 @@ import numpy as np
 
 from .._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
-from .grids import common_slice_axis, median_spacing, survey
+from .grids import common_slice_axis, median_spacing
+from .labels import survey
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
 from .splits import (
@@ -251,7 +252,7 @@ def task_of(dataset, task=None, extents=None):
 
     Without `task`: voxel size in plane the median over cases of each of the first two axes, rounded
     to 0.0001 mm, because slices are cut along the last axis, whose voxel size is kept; Dice weights
-    all 1; `split` the patients there are. `extents` are `grids.survey`'s, if they are at hand.
+    all 1; `split` the patients there are. `extents` are `labels.survey`'s, if they are at hand.
     Other numbers of channels or segments, or other regions, are a ``ValueError``.
     """
     if task is not None:

@@ -7,11 +7,16 @@ Segments are classes, labels (X, Y, Z) with probabilities (K, X, Y, Z), or R ove
 each a binary problem: (R, X, Y, Z) with (2, R, X, Y, Z). The functions here take either.
 """
 
+import warnings
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from .._checks import IGNORED, wrong_input
+from ..runs.folders import as_json_values, read_json, write_json
+from .volumes import read_label
 
 
 @dataclass(frozen=True)
@@ -252,3 +257,83 @@ def binary_problems(labels, probs):
         return
     for number, region in enumerate(labels):
         yield region, probs[..., number, :, :, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where the labels of one case lie on its native grid."""
+
+    case: object  # a `cases.Case`
+    shape: tuple  # with `affine` (4, 4) the native grid
+    affine: np.ndarray
+    boxes: dict  # for each stored value that occurs, the smallest box of slices around it
+
+    def to_json(self):
+        """Return all but the case as plain lists."""
+        boxes = {v: [(side.start, side.stop) for side in box] for v, box in self.boxes.items()}
+        return {"shape": self.shape, "affine": self.affine.tolist(), "boxes": boxes}
+
+    @classmethod
+    def from_json(cls, case, facts):
+        """Return what `to_json` wrote, as the extent of `case`."""
+        boxes = {int(v): tuple(slice(*s) for s in box) for v, box in facts["boxes"].items()}
+        return cls(case, tuple(facts["shape"]), np.array(facts["affine"]), boxes)
+
+    @property
+    def sizes_mm(self):
+        """Voxel size towards right, anterior and superior, shape (3,)."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return nib.affines.voxel_sizes(self.affine)[axes]
+
+    @property
+    def thicknesses_mm(self):
+        """`sizes_mm`, infinite where there is one voxel: one slice lies across that axis."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
+
+
+def segment_values(dataset, selection=None):
+    """Return the stored label values of each segment, by its name, or of the selected organ."""
+    if selection is not None:
+        classes = {"the organ": selection.classes}
+    elif dataset.regions:
+        classes = dict(zip(dataset.segments, dataset.regions, strict=True))
+    else:
+        classes = {name: (k,) for k, name in enumerate(dataset.segments, start=1)}
+    return {name: [dataset.label_values[k] for k in ks] for name, ks in classes.items()}
+
+
+def survey(dataset, selection=None):
+    """Read all labels of a dataset once: an `Extent` a case, of all segments or of `selection`."""
+    values = {v for found in segment_values(dataset, selection).values() for v in found}
+    return [_extent(case, values) for case in dataset.cases]
+
+
+def _extent(case, values):
+    """Read one label; headers that are resolved are told when the case is prepared."""
+    with warnings.catch_warnings(action="ignore"):
+        label = read_label(case.label_path)
+    found = enumerate(ndimage.find_objects(label.data), start=1)
+    boxes = {value: box for value, box in found if box is not None and value in values}
+    return Extent(case, label.grid_shape, label.affine, boxes)
+
+
+def stored_survey(path, dataset):
+    """Return `survey`, from the file at `path` if no label has changed since it was written."""
+    state = [_state_of_file(case.label_path) for case in dataset.cases]
+    values = segment_values(dataset)
+    facts = as_json_values({"labels": state, "values": values})
+    if path.exists():
+        stored = read_json(path)
+        if stored["facts"] == facts:
+            pairs = zip(dataset.cases, stored["extents"], strict=True)
+            return [Extent.from_json(case, extent) for case, extent in pairs]
+    extents = survey(dataset)
+    write_json(path, {"facts": facts, "extents": [e.to_json() for e in extents]})
+    return extents
+
+
+def _state_of_file(path):
+    """Return what changes when a file is written anew."""
+    state = path.stat()
+    return [str(path), state.st_size, state.st_mtime_ns]

@@ -25,7 +25,8 @@ from .._checks import check_choice, check_spacing, check_text, wrong_input
 from ..runs.folders import read_json, resolve_path, text_digest, write_json
 from .cases import Dataset, Selection, case_names, check_leave_out, named
 from .datasets import read_dataset
-from .grids import common_slice_axis, median_spacing, settle_grid, survey
+from .grids import common_slice_axis, median_spacing, settle_grid
+from .labels import survey
 from .prepared import prepare_dataset
 from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import MODALITIES, SPLIT, Task, organ_task

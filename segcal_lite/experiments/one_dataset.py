@@ -13,8 +13,9 @@ from .._checks import check_choice
 from ..calibration import CalibrationSums
 from ..data.cases import check_leave_out
 from ..data.datasets import read_dataset
-from ..data.grids import Grid, check_cut, stored_survey
-from ..data.prepared import prepare_dataset, read_grid
+from ..data.grids import Grid, check_cut, read_grid
+from ..data.labels import stored_survey
+from ..data.prepared import prepare_dataset
 from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores

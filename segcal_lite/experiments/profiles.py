@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 
 from .._checks import check_choice, check_count, wrong_input
 from ..data.datasets import task_of
-from ..data.grids import fit_to_crop, settle_grid, survey
+from ..data.grids import fit_to_crop, settle_grid
+from ..data.labels import survey
 
 COUNTS = (  # settings of at least 1
     *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
@@ -336,7 +337,7 @@ def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=Fal
     Voxels become so large that the crop holds the foreground of training and validation cases.
     Those of a named task stay as the paper has them where the crop cuts away next to nothing, and
     always in the paper's profile; with `cut_foreground` all stay. Whether the crop cuts away too
-    much is for `segcal_lite.data.grids.check_cut`. `extents` are those of `grids.survey`, if at
+    much is for `segcal_lite.data.grids.check_cut`. `extents` are those of `labels.survey`, if at
     hand.
     """
     extents = extents or survey(dataset)

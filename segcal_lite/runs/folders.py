@@ -115,6 +115,12 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def remove_partial(folder):
+    """Remove what a killed process has left in `folder` half written."""
+    for path in Path(folder).glob(f"{ASIDE}*"):
+        _remove(path)
+
+
 def write_text(path, text):
     """Write a text in UTF-8 with the same line ends on all systems, whole or not at all."""
     with written_aside(path) as partial:

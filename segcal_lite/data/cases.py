@@ -1,4 +1,4 @@
-"""What a dataset is, which cases it has, and the checked arrays of one case."""
+"""What a dataset is, which cases are chosen or left out by name, and the arrays of one case."""
 
 import json
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ import numpy as np
 
 from .._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
-from .grids import common_slice_axis, median_spacing
+from .grids import median_spacing
 from .labels import survey
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
@@ -261,7 +261,7 @@ def task_of(dataset, task=None, extents=None):
             logger.info("%s: %s", dataset.name, note)
         return task
     extents = extents or survey(dataset)
-    in_plane_mm = median_spacing(extents, common_slice_axis(extents)[0])[:2]
+    in_plane_mm = median_spacing(extents)[:2]
     patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
     return Task(
         name=dataset.name,

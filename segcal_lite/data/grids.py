@@ -1,7 +1,8 @@
 """The grid that a dataset asks for: its slice axis, voxels that let a crop hold its foreground.
 
-Decided once for all its volumes, from where the foreground of the labels lies. What a crop cuts
-away all the same is counted: a network that never sees a part of an organ cannot segment it.
+Decided once for all its volumes, from where `labels.survey` finds the foreground, and kept with
+the prepared cases. What a crop cuts away all the same is counted: a network that never sees a part
+of an organ cannot segment it.
 """
 
 import math
@@ -55,8 +56,12 @@ def _differs(sizes_mm, axis):
     return clear_slice_axis(sizes_mm) != axis
 
 
-def median_spacing(extents, axis):
-    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001."""
+def median_spacing(extents, axis=None):
+    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001.
+
+    Slices lie along `axis`, by default `common_slice_axis`.
+    """
+    axis = common_slice_axis(extents)[0] if axis is None else axis
     turned = [np.append(np.delete(e.sizes_mm, axis), e.sizes_mm[axis]) for e in extents]
     return np.round(np.median(turned, axis=0), 4).tolist()
 

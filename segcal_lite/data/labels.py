@@ -1,4 +1,4 @@
-"""Labels: what ``dataset.json`` calls them, and the arrays of classes or regions they stand for.
+"""Labels: what ``dataset.json`` calls them, the arrays they stand for, and where on file they lie.
 
 nnU-Net writes ``{"liver": 1}``, and ``{"whole": [1, 2], "core": 2}`` for regions that may overlap;
 MSD writes the inverted ``{"1": "liver"}``. A label called ignore marks what nobody annotated.

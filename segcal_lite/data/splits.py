@@ -1,7 +1,8 @@
-"""The table of cases, and which patients train, validate and test: by patient, never by case.
+"""``cases.csv``, the names it may hold, and splits: by patient, never by case.
 
 Two cases of one patient on both sides of a split would let a model be tested on what it has seen;
-so would two patients with one image, who are found by the bytes of their files.
+so would two patients with one image, who are found by the bytes of their files and then split as
+one.
 """
 
 import csv

@@ -251,18 +251,12 @@ def open_joint_experiment(
 
     Parameters
     ----------
-    out : path
-        Run folder; relative paths start at the project root.
+    out, profile, seed, device, report, **scale
+        As in `segcal_lite.experiments.one_dataset.open_experiment`.
     data : path
         A file of sets or a folder of datasets: see `segcal_lite.data.sets`.
     sets : sequence of str, optional
         Those that are needed now; others may be opened later in the same folder. Default all.
-    profile : {"smoke", "laptop", "paper"}
-    seed : int
-        Of splits and models.
-    device : str
-    report : callable
-        Receives lines of text.
     leave_out : list of str, optional
         Sets and cases to go on without, as in `segcal_lite.data.sets.read_sets`.
     crop_size : tuple of three int, optional
@@ -270,8 +264,6 @@ def open_joint_experiment(
     cut_foreground : bool
         Go on with all sets though a crop cuts away more than `segcal_lite.data.grids.MOST_CUT` of
         an organ; else with those of which the file of sets says so.
-    **scale
-        Settings of the profile to override; ``None`` leaves them.
 
     Returns
     -------

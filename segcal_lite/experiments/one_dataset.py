@@ -79,12 +79,9 @@ class Experiment:
 
     def collapsed(self, loss):
         """The members of one pool that have collapsed, by validation Dice of the weights kept."""
-        return collapsed_members(
-            {
-                member.title: read_history(member.folder).validation_dice.max()
-                for member in self.members(loss)
-            }
-        )
+        histories = {m.title: read_history(m.folder) for m in self.members(loss)}
+        best = {title: rows.validation_dice.max() for title, rows in histories.items()}
+        return collapsed_members(best)
 
     @property
     def prepared_folder(self):

@@ -283,18 +283,8 @@ def get_volume_profile(name, **overrides):
 
     Parameters
     ----------
-    name : {"smoke", "laptop", "paper"}
-    **overrides
-        Fields of `VolumeProfile`; ``None`` means as the profile says.
-
-    Returns
-    -------
-    VolumeProfile
-
-    Raises
-    ------
-    ValueError
-        If the profile, a field or a value does not exist or does not fit.
+    name, **overrides
+        As in `get_profile`, fields of `VolumeProfile`; so are the errors.
 
     Examples
     --------

@@ -286,7 +286,8 @@ def write_verdicts(out, notebook, verdicts):
     verdicts : dict of str
         By claim.
     """
-    rows = [(notebook, claim, *_split(text)) for claim, text in verdicts.items()]
+    # what stands before the first colon is the verdict, what stands behind it says why
+    rows = [(notebook, claim, *text.partition(": ")[::2]) for claim, text in verdicts.items()]
     table = pd.DataFrame(rows, columns=["notebook", "claim", "verdict", "why"])
     write_table(out / "tables" / f"verdicts_{notebook}.csv", table)
 
@@ -297,12 +298,6 @@ def read_verdicts(out):
     tables = [read_table(path).fillna("") for path in paths]
     columns = ["notebook", "claim", "verdict", "why"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-def _split(text):
-    """Return a verdict and its reasons."""
-    head, _, why = text.partition(": ")
-    return head, why
 
 
 def _too_few(n_cases, kind, least):

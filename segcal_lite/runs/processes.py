@@ -1,6 +1,7 @@
-"""Processes that work side by side: how many there is room for, and how they end.
+"""Processes that work side by side: how many there is room for, how they start and how they end.
 
-Starting one takes seconds, most of it imports, so they are kept a while for the next piece of work.
+They are spawned, leave Ctrl-C to their parent and never outlive it. Starting one takes seconds,
+most of it imports, so they are kept a while for the next piece of work.
 """
 
 import multiprocessing

@@ -30,7 +30,7 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
     device : str
         On the CPU the same settings give the same bits, interrupted or not.
     report : callable, optional
-        Called with the history's row after each epoch.
+        Called with the history's row after each evaluation, which here is an epoch.
 
     Returns
     -------

@@ -90,7 +90,7 @@ def _report_progress(number, names, seconds):
 
 
 def left_out_of(sources, leave_out):
-    """Return which of the names to leave out are in each source of data, or None; by ``data``, ...
+    """Return for each source of data which of the names to leave out it holds, or None.
 
     ``sets`` are a folder or a file, others folders; phantoms hold no such name. A name that is in
     none of them is a ``ValueError``.

@@ -18,7 +18,8 @@ from pathlib import Path
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.cases import check_case
 from segcal_lite.data.datasets import read_dataset
-from segcal_lite.data.grids import describe_cut, survey
+from segcal_lite.data.grids import describe_cut
+from segcal_lite.data.labels import survey
 from segcal_lite.data.splits import SPLITS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines

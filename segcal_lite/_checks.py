@@ -7,18 +7,7 @@ IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of l
 
 
 def wrong_input(what, found, expected):
-    """Return a ``ValueError`` whose message is one sentence.
-
-    Parameters
-    ----------
-    what : str or path
-        The argument, file or field that is wrong.
-    found, expected : object
-        What came, and what would have been right.
-
-    Returns
-    -------
-    ValueError
+    """Return a ``ValueError`` of one sentence: what is wrong, what came, what was expected.
 
     Examples
     --------

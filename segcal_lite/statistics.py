@@ -1,4 +1,4 @@
-"""Intervals and paired tests over patients: the studentised bootstrap, and paper A's beside it.
+"""Intervals and paired tests over patients by the bootstrap; logit Dice and lines through it.
 
 The unit that is resampled is always the patient (the *case*): voxels and slices of one patient are
 not independent. Two intervals are easily mistaken for each other, so both are named:
@@ -18,7 +18,8 @@ bound the interval; the part of them on the far side of zero is the p-value. Thr
 
 Paper A takes percentiles of 100 resampled means (`percentile_interval`). How often each interval
 holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in
-``results/coverage.csv`` and quoted in the docstrings.
+``results/coverage.csv`` and quoted in the docstrings. Beside them stands what A draws segment
+entropy against Dice with: a line (`linear_regression`) on a scale without bounds (`logit`).
 
 Every function raises ``ValueError`` for NaN, infinities, empty input and misfitting shapes: the
 caller leaves missing values out and counts them (``summaries.summarise`` does). Equal seeds give

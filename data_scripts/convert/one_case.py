@@ -3,7 +3,6 @@
 A case is complete when its record lies in ``.conversion``; that is written last.
 """
 
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from segcal_lite._checks import check_finite, wrong_input
 from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, write_volume
-from segcal_lite.runs.folders import read_json, write_json, written_aside
+from segcal_lite.runs.folders import file_digest, read_json, write_json, written_aside
 
 RECORDS = ".conversion"
 THUMBNAIL_PIXELS = 160  # along the longer side of a contact sheet's picture
@@ -119,9 +118,7 @@ def describe_source(path):
     path = Path(path)
     if not path.is_file():
         raise wrong_input(path, "no such file", "a file of the case")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    state = path.stat()
+    digest, state = file_digest(path), path.stat()
     return {"file": str(path), "size": state.st_size, "time": state.st_mtime_ns, "sha256": digest}
 
 

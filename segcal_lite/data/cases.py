@@ -1,6 +1,5 @@
-"""What a dataset is, which cases it has, and the checked arrays of one case."""
+"""What a dataset is, which cases are chosen or left out by name, and the arrays of one case."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .._checks import IGNORED, check_choice, check_finite, wrong_input
-from ..runs.folders import file_digest
+from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
 from .splits import SPLITS, read_case_table
@@ -116,23 +115,15 @@ class Dataset:
                 name = path.relative_to(self.folder).as_posix() if is_inside else path.name
                 for file in (path, *companion_files(path)):
                     facts.append([name, file.stat().st_size, file_digest(file)])
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return text_digest(json.dumps(facts), 16)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One channel and one organ of a dataset that has more; several classes make one organ.
-
-    Attributes
-    ----------
-    channel : int
-    classes : tuple of int
-        Classes 1 to K - 1 that are merged to foreground; all others become background, but what
-        nobody annotated stays `_checks.IGNORED`.
-    """
+    """One channel and one organ of a dataset that has more; several classes make one organ."""
 
     channel: int
-    classes: tuple
+    classes: tuple  # merged to foreground; all others but `IGNORED` become background
 
     def of(self, image, labels):
         """Return the image (1, X, Y, Z) and labels 0 and 1; where the organ is absent, all 0.
@@ -225,27 +216,10 @@ def case_names(folder):
 def select_cases(folder, description, images, labels, leave_out=None):
     """Choose the cases: by ``cases.csv``, else by the list in ``dataset.json``, else all.
 
-    Parameters
-    ----------
-    folder : Path
-    description : Description or None
-    images, labels : dict
-        All from `layouts.read_layout`.
-    leave_out : list of str, optional
-        Names of cases to go on without.
-
-    Returns
-    -------
-    rows : list of dict
-        By name, as `splits.read_case_table` returns them.
-    notes : list of str
-        On cases, files and announced numbers that do not agree with them.
-
-    Raises
-    ------
-    ValueError
-        If there is no case, or none of a name to leave out; if ``numTraining`` counts other cases
-        than there are, and no list says which are meant.
+    Takes what `layouts.read_layout` returns of `folder`; returns rows by name, as
+    `splits.read_case_table` does, and notes on cases, files and announced numbers that do not
+    agree. Where ``numTraining`` counts other cases than there are, and no list says which are
+    meant, that is a ``ValueError``, as is no case, or none of a name in `leave_out`.
     """
     on_disk, notes = set(images) | set(labels), []
     rows, source = read_case_table(folder), "cases.csv"
@@ -310,8 +284,8 @@ def check_leave_out(leave_out):
     return sorted(set(names))
 
 
-def named(names):
-    """Return names in order, the first of many.
+def named(names, most=MOST_NAMED):
+    """Return names in order, and how many more there are than `most`.
 
     Examples
     --------
@@ -319,5 +293,5 @@ def named(names):
     ('a, b', '6, 7 and 2 more')
     """
     names = sorted(names)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -21,7 +21,8 @@ import numpy as np
 
 from .._checks import check_choice, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
-from .grids import common_slice_axis, median_spacing, survey
+from .grids import median_spacing
+from .labels import survey
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
 from .splits import (
@@ -247,30 +248,12 @@ def _make_case(folder, row, images, label_path, split, description):
 
 
 def task_of(dataset, task=None, extents=None):
-    """Return the task that a dataset poses.
+    """Return the task that a dataset poses, or `task`, by name or as it is, if the data fit it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        From `read_dataset`.
-    task : str or Task, optional
-        If given it is returned, after checking that the data has as many channels and segments,
-        and the same regions.
-    extents : list of segcal_lite.data.grids.Extent, optional
-        Of the dataset, if it was surveyed before.
-
-    Returns
-    -------
-    Task
-        Without `task`: named as the dataset; voxel size in plane the median over cases of each of
-        the first two axes, rounded to 0.0001 mm, because slices are cut along the last axis, whose
-        voxel size is kept; Dice weights all 1; `split` the patients there are; regions as in
-        ``dataset.json``.
-
-    Raises
-    ------
-    ValueError
-        An unknown task, or one with other numbers of channels or segments, or other regions.
+    Without `task`: voxel size in plane the median over cases of each of the first two axes, rounded
+    to 0.0001 mm, because slices are cut along the last axis, whose voxel size is kept; Dice weights
+    all 1; `split` the patients there are. `extents` are `labels.survey`'s, if they are at hand.
+    Other numbers of channels or segments, or other regions, are a ``ValueError``.
     """
     if task is not None:
         task = _get_task(task)
@@ -278,7 +261,7 @@ def task_of(dataset, task=None, extents=None):
             logger.info("%s: %s", dataset.name, note)
         return task
     extents = extents or survey(dataset)
-    in_plane_mm = median_spacing(extents, common_slice_axis(extents)[0])[:2]
+    in_plane_mm = median_spacing(extents)[:2]
     patients = [{c.patient for c in dataset.cases if c.split == name} for name in SPLITS]
     return Task(
         name=dataset.name,

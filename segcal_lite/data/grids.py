@@ -1,124 +1,26 @@
 """The grid that a dataset asks for: its slice axis, voxels that let a crop hold its foreground.
 
-Decided once for all its volumes, from where the foreground of the labels lies. What a crop cuts
-away all the same is counted: a network that never sees a part of an organ cannot segment it.
+Decided once for all its volumes, from where `labels.survey` finds the foreground, and kept with
+the prepared cases. What a crop cuts away all the same is counted: a network that never sees a part
+of an organ cannot segment it.
 """
 
 import math
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from .._checks import wrong_input
-from ..runs.folders import as_json_values, read_json, write_json
+from ..runs.folders import read_json, read_table, write_json, write_table
+from .cases import named
+from .labels import segment_masks, segment_values, survey
 from .preprocessing import clear_slice_axis, kept_native_voxels, plan_preprocessing
 from .volumes import read_label
 
 MOST_CUT = 0.01  # share of a segment, on average over cases, that a crop may cut away unasked
-
-
-@dataclass(frozen=True, eq=False)
-class Extent:
-    """Where the labels of one case lie on its native grid.
-
-    Attributes
-    ----------
-    case : segcal_lite.data.cases.Case
-    shape, affine : tuple of three int, array (4, 4)
-    boxes : dict of tuple of three slice
-        For each stored value of a segment that occurs, the smallest box around it.
-    """
-
-    case: object
-    shape: tuple
-    affine: np.ndarray
-    boxes: dict
-
-    def to_json(self):
-        """Return all but the case as plain lists."""
-        boxes = {v: [(side.start, side.stop) for side in box] for v, box in self.boxes.items()}
-        return {"shape": self.shape, "affine": self.affine.tolist(), "boxes": boxes}
-
-    @classmethod
-    def from_json(cls, case, facts):
-        """Return what `to_json` wrote, as the extent of `case`."""
-        boxes = {int(v): tuple(slice(*s) for s in box) for v, box in facts["boxes"].items()}
-        return cls(case, tuple(facts["shape"]), np.array(facts["affine"]), boxes)
-
-    @property
-    def sizes_mm(self):
-        """Voxel size towards right, anterior and superior, shape (3,)."""
-        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
-        return nib.affines.voxel_sizes(self.affine)[axes]
-
-    @property
-    def thicknesses_mm(self):
-        """`sizes_mm`, infinite where there is one voxel: one slice lies across that axis."""
-        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
-        return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
-
-
-def segment_values(dataset, selection=None):
-    """Return the stored label values of each segment, by its name, or of the selected organ."""
-    if selection is not None:
-        classes = {"the organ": selection.classes}
-    elif dataset.regions:
-        classes = dict(zip(dataset.segments, dataset.regions, strict=True))
-    else:
-        classes = {name: (k,) for k, name in enumerate(dataset.segments, start=1)}
-    return {name: [dataset.label_values[k] for k in ks] for name, ks in classes.items()}
-
-
-def survey(dataset, selection=None):
-    """Read all labels of a dataset once.
-
-    Parameters
-    ----------
-    dataset : segcal_lite.data.cases.Dataset
-    selection : segcal_lite.data.cases.Selection, optional
-        The organ that is kept; by default all segments.
-
-    Returns
-    -------
-    list of Extent
-        One a case, in their order.
-    """
-    values = {v for found in segment_values(dataset, selection).values() for v in found}
-    return [_extent(case, values) for case in dataset.cases]
-
-
-def _extent(case, values):
-    """Read one label; headers that are resolved are told when the case is prepared."""
-    with warnings.catch_warnings(action="ignore"):
-        label = read_label(case.label_path)
-    found = enumerate(ndimage.find_objects(label.data), start=1)
-    boxes = {value: box for value, box in found if box is not None and value in values}
-    return Extent(case, label.grid_shape, label.affine, boxes)
-
-
-def stored_survey(path, dataset):
-    """Return `survey`, from the file at `path` if no label has changed since it was written."""
-    state = [_state_of_file(case.label_path) for case in dataset.cases]
-    values = segment_values(dataset)
-    facts = as_json_values({"labels": state, "values": values})
-    if path.exists():
-        stored = read_json(path)
-        if stored["facts"] == facts:
-            pairs = zip(dataset.cases, stored["extents"], strict=True)
-            return [Extent.from_json(case, extent) for case, extent in pairs]
-    extents = survey(dataset)
-    write_json(path, {"facts": facts, "extents": [e.to_json() for e in extents]})
-    return extents
-
-
-def _state_of_file(path):
-    """Return what changes when a file is written anew."""
-    state = path.stat()
-    return [str(path), state.st_size, state.st_mtime_ns]
 
 
 def common_slice_axis(extents):
@@ -126,7 +28,7 @@ def common_slice_axis(extents):
 
     Parameters
     ----------
-    extents : list of Extent
+    extents : list of segcal_lite.data.labels.Extent
         At least one.
 
     Returns
@@ -145,7 +47,7 @@ def common_slice_axis(extents):
     plane = ("sagittal", "coronal", "axial")[axis]
     return axis, [
         f"slices are {plane} in all volumes, though {len(others)} by their own voxel sizes would "
-        f"be cut along another axis: {_some(others)}"
+        f"be cut along another axis: {named(others, 3)}"
     ]
 
 
@@ -154,14 +56,12 @@ def _differs(sizes_mm, axis):
     return clear_slice_axis(sizes_mm) != axis
 
 
-def _some(names, n_shown=3):
-    """Return the first names and how many more there are."""
-    more = f" and {len(names) - n_shown} more" if len(names) > n_shown else ""
-    return ", ".join(names[:n_shown]) + more
+def median_spacing(extents, axis=None):
+    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001.
 
-
-def median_spacing(extents, axis):
-    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001."""
+    Slices lie along `axis`, by default `common_slice_axis`.
+    """
+    axis = common_slice_axis(extents)[0] if axis is None else axis
     turned = [np.append(np.delete(e.sizes_mm, axis), e.sizes_mm[axis]) for e in extents]
     return np.round(np.median(turned, axis=0), 4).tolist()
 
@@ -178,7 +78,7 @@ def fit_to_crop(task, crop_size, extents, axis):
         With voxel sizes in plane; ``None`` for the third keeps that of each volume in 2D, and is
         the median of the volumes in 3D.
     crop_size : tuple of two or three int
-    extents : list of Extent
+    extents : list of segcal_lite.data.labels.Extent
     axis : {0, 1, 2}
         From `common_slice_axis`.
 
@@ -246,7 +146,7 @@ def cut_shares(extents, segments, task, crop_size, axis):
 
     Parameters
     ----------
-    extents : list of Extent
+    extents : list of segcal_lite.data.labels.Extent
     segments : dict of tuple of int
         Stored values by name of the segment.
     task : segcal_lite.data.tasks.Task
@@ -294,17 +194,7 @@ def _holds(outer, inner):
 
 
 def describe_cut(cut):
-    """Say what share of which segment a crop cuts away.
-
-    Parameters
-    ----------
-    cut : pandas.DataFrame
-        From `cut_shares`.
-
-    Returns
-    -------
-    list of str
-        One sentence a segment that loses anything, the worst first.
+    """Say of each segment what share `cut_shares` has found cut away, if any; the worst first.
 
     Examples
     --------
@@ -330,24 +220,12 @@ def _percent(share):
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """What was settled for all volumes of a dataset, beside voxel size and crop.
+    """What was settled for all volumes of a dataset, beside voxel size and crop."""
 
-    Attributes
-    ----------
-    slice_axis : {0, 1, 2}
-        From `common_slice_axis`.
-    cut : pandas.DataFrame
-        From `cut_shares`.
-    notes : tuple of str
-        What people must know about both.
-    enough : tuple of int
-        A crop that would cut nothing away; empty if this one cuts next to nothing.
-    """
-
-    slice_axis: int
-    cut: pd.DataFrame
-    notes: tuple
-    enough: tuple = ()
+    slice_axis: int  # from `common_slice_axis`
+    cut: pd.DataFrame  # from `cut_shares`
+    notes: tuple  # what people must know about both
+    enough: tuple = ()  # a crop that would cut nothing away; empty if this one cuts next to nothing
 
     @property
     def cuts_much(self):
@@ -362,7 +240,7 @@ def settle_grid(dataset, task, crop_size, selection=None, extents=None):
     ----------
     dataset, task, crop_size, selection
         As in `segcal_lite.data.prepared.prepare_dataset`.
-    extents : list of Extent, optional
+    extents : list of segcal_lite.data.labels.Extent, optional
         Of `survey`, if they are at hand.
 
     Returns
@@ -386,3 +264,31 @@ def check_cut(grid, what):
             "or cut_foreground=True to go on without the rest"
         )
         raise wrong_input(what, "; ".join(describe_cut(grid.cut)), expected)
+
+
+def write_grid(folder, grid):
+    """Keep a settled grid in a folder of prepared cases: ``grid.json`` and ``cut.csv``."""
+    write_table(folder / "cut.csv", grid.cut, sealed=True)
+    write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
+
+
+def read_grid(folder):
+    """Return the `Grid` that `write_grid` has kept in `folder`."""
+    settled = read_json(Path(folder) / "grid.json")
+    cut = read_table(Path(folder) / "cut.csv", sealed=True)
+    return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
+
+
+def lost_segments(cases, cut, segments):
+    """Say which segments some labels hold on file, and no voxel of the model's grid does."""
+    lost = {}
+    for case in cases:  # one at a time: labels of all cases may not fit into memory
+        targets = case.patient_targets
+        for segment in cut[(cut.case == case.name) & (cut.cut < 1)].segment:
+            if not segment_masks(targets, targets, 1 + segments.index(segment))[0].any():
+                lost.setdefault(segment, []).append(case.name)
+    return [
+        f"{segment} is too small for these voxels in {len(names)} cases ({named(names, 3)}), and "
+        "counts as absent there: a larger crop_size keeps finer ones"
+        for segment, names in lost.items()
+    ]

@@ -1,4 +1,4 @@
-"""Labels: what ``dataset.json`` calls them, and the arrays of classes or regions they stand for.
+"""Labels: what ``dataset.json`` calls them, the arrays they stand for, and where on file they lie.
 
 nnU-Net writes ``{"liver": 1}``, and ``{"whole": [1, 2], "core": 2}`` for regions that may overlap;
 MSD writes the inverted ``{"1": "liver"}``. A label called ignore marks what nobody annotated.
@@ -7,60 +7,35 @@ Segments are classes, labels (X, Y, Z) with probabilities (K, X, Y, Z), or R ove
 each a binary problem: (R, X, Y, Z) with (2, R, X, Y, Z). The functions here take either.
 """
 
+import warnings
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from .._checks import IGNORED, wrong_input
+from ..runs.folders import as_json_values, read_json, write_json
+from .volumes import read_label
 
 
 @dataclass(frozen=True)
 class LabelNames:
-    """Names of what is segmented, and the stored values behind them.
+    """Names of what is segmented, and the stored values behind them."""
 
-    Attributes
-    ----------
-    segments : tuple of str
-        Foreground classes by rising value; with `regions` these, in file order.
-    label_values : tuple of int
-        Stored value of each class, background 0 first; (0, 1, 5) is possible.
-    regions, region_order : tuple
-        As in `segcal_lite.data.tasks.Task`; empty where classes exclude each other.
-    ignore_value : int or None
-        Stored value of voxels that nobody annotated.
-    """
-
-    segments: tuple
-    label_values: tuple
-    regions: tuple = ()
+    segments: tuple  # foreground classes by rising value; with regions these, in file order
+    label_values: tuple  # stored value of each class, background 0 first; (0, 1, 5) is possible
+    regions: tuple = ()  # with `region_order` as in `segcal_lite.data.tasks.Task`
     region_order: tuple = ()
-    ignore_value: int | None = None
+    ignore_value: int | None = None  # stored value of voxels that nobody annotated
 
 
 def read_label_names(path, labels, region_order=None):
-    """Read the fields ``labels`` and ``regions_class_order``.
+    """Read the fields ``labels`` and ``regions_class_order`` of the file at `path` as `LabelNames`.
 
     Names with one value each, as a number or a list, are classes. One name with several values
     makes all of them regions, which need an order: the value that each leaves in a label map where
-    no later region is.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    labels, region_order : object
-        What the fields hold; the order is looked at only where there are regions.
-
-    Returns
-    -------
-    LabelNames
-
-    Raises
-    ------
-    ValueError
-        Naming the file and the field: no background or no segment, a name or a class twice, values
-        that are no integers from 0 on, an ignore label that is not the highest, regions whose order
-        is missing or names a value that another region overwrites.
+    no later region is. What does not fit is a ``ValueError`` that names the file and the field.
 
     Examples
     --------
@@ -182,19 +157,9 @@ def region_probs(probs, regions):
 
 
 def exclusive_classes(predicted, region_order):
-    """Return the one class of each voxel that overlapping predictions leave.
+    """Return the one class of each voxel, int16 (*S), that predictions of regions (R, *S) leave.
 
-    Parameters
-    ----------
-    predicted : int or bool array, shape (R, *S)
-        1 where a region is predicted: its probability exceeds 0.5.
-    region_order : tuple of int, length R
-        The class that each region leaves where no later one is predicted (nnU-Net's
-        ``regions_class_order``).
-
-    Returns
-    -------
-    int16 array, shape (*S)
+    It is `region_order`'s of the last region that is predicted (nnU-Net's ``regions_class_order``).
 
     Examples
     --------
@@ -292,3 +257,83 @@ def binary_problems(labels, probs):
         return
     for number, region in enumerate(labels):
         yield region, probs[..., number, :, :, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where the labels of one case lie on its native grid."""
+
+    case: object  # a `cases.Case`
+    shape: tuple  # with `affine` (4, 4) the native grid
+    affine: np.ndarray
+    boxes: dict  # for each stored value that occurs, the smallest box of slices around it
+
+    def to_json(self):
+        """Return all but the case as plain lists."""
+        boxes = {v: [(side.start, side.stop) for side in box] for v, box in self.boxes.items()}
+        return {"shape": self.shape, "affine": self.affine.tolist(), "boxes": boxes}
+
+    @classmethod
+    def from_json(cls, case, facts):
+        """Return what `to_json` wrote, as the extent of `case`."""
+        boxes = {int(v): tuple(slice(*s) for s in box) for v, box in facts["boxes"].items()}
+        return cls(case, tuple(facts["shape"]), np.array(facts["affine"]), boxes)
+
+    @property
+    def sizes_mm(self):
+        """Voxel size towards right, anterior and superior, shape (3,)."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return nib.affines.voxel_sizes(self.affine)[axes]
+
+    @property
+    def thicknesses_mm(self):
+        """`sizes_mm`, infinite where there is one voxel: one slice lies across that axis."""
+        axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
+        return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
+
+
+def segment_values(dataset, selection=None):
+    """Return the stored label values of each segment, by its name, or of the selected organ."""
+    if selection is not None:
+        classes = {"the organ": selection.classes}
+    elif dataset.regions:
+        classes = dict(zip(dataset.segments, dataset.regions, strict=True))
+    else:
+        classes = {name: (k,) for k, name in enumerate(dataset.segments, start=1)}
+    return {name: [dataset.label_values[k] for k in ks] for name, ks in classes.items()}
+
+
+def survey(dataset, selection=None):
+    """Read all labels of a dataset once: an `Extent` a case, of all segments or of `selection`."""
+    values = {v for found in segment_values(dataset, selection).values() for v in found}
+    return [_extent(case, values) for case in dataset.cases]
+
+
+def _extent(case, values):
+    """Read one label; headers that are resolved are told when the case is prepared."""
+    with warnings.catch_warnings(action="ignore"):
+        label = read_label(case.label_path)
+    found = enumerate(ndimage.find_objects(label.data), start=1)
+    boxes = {value: box for value, box in found if box is not None and value in values}
+    return Extent(case, label.grid_shape, label.affine, boxes)
+
+
+def stored_survey(path, dataset):
+    """Return `survey`, from the file at `path` if no label has changed since it was written."""
+    state = [_state_of_file(case.label_path) for case in dataset.cases]
+    values = segment_values(dataset)
+    facts = as_json_values({"labels": state, "values": values})
+    if path.exists():
+        stored = read_json(path)
+        if stored["facts"] == facts:
+            pairs = zip(dataset.cases, stored["extents"], strict=True)
+            return [Extent.from_json(case, extent) for case, extent in pairs]
+    extents = survey(dataset)
+    write_json(path, {"facts": facts, "extents": [e.to_json() for e in extents]})
+    return extents
+
+
+def _state_of_file(path):
+    """Return what changes when a file is written anew."""
+    state = path.stat()
+    return [str(path), state.st_size, state.st_mtime_ns]

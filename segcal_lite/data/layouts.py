@@ -23,54 +23,24 @@ FOLDERS = ("imagesTr", "labelsTr")
 
 @dataclass(frozen=True)
 class Description:
-    """What ``dataset.json`` says.
+    """What ``dataset.json`` says: labels and regions as in `segcal_lite.data.labels.LabelNames`."""
 
-    Attributes
-    ----------
-    channels : tuple of str
-        In file order.
-    segments, label_values, regions, region_order, ignore_value
-        As in `segcal_lite.data.labels.LabelNames`.
-    file_ending : str
-        One of `FILE_ENDINGS`, in small letters; files may have it in capitals.
-    training : tuple of str or None
-        Cases in MSD's ``training`` list, or in ``dataset``, if there is one.
-    files : tuple of two dict or None
-        Images and labels as `find_files` returns them, if ``dataset`` lists paths.
-    n_announced : int or None
-        Number of cases that ``numTraining`` promises.
-    """
-
-    channels: tuple
+    channels: tuple  # in file order
     segments: tuple
     label_values: tuple
-    file_ending: str
-    training: tuple | None = None
-    files: tuple | None = None
-    n_announced: int | None = None
+    file_ending: str  # one of `FILE_ENDINGS`; files may have it in capitals
+    training: tuple | None = None  # cases in MSD's ``training`` list, or in ``dataset``
+    files: tuple | None = None  # as `find_files` returns them, if ``dataset`` lists paths
+    n_announced: int | None = None  # number of cases that ``numTraining`` promises
     regions: tuple = ()
     region_order: tuple = ()
     ignore_value: int | None = None
 
 
 def read_description(folder):
-    """Read ``dataset.json`` in either form.
+    """Read ``dataset.json`` in either form; ``None`` if there is no such file.
 
-    Parameters
-    ----------
-    folder : Path
-        The dataset's.
-
-    Returns
-    -------
-    Description or None
-        ``None`` if there is no such file.
-
-    Raises
-    ------
-    ValueError
-        Naming the file and the field: no JSON, channels not numbered from 0, another file ending,
-        lists of cases that are none, a count that is no count, labels as `read_label_names`.
+    What does not fit is a ``ValueError`` that names the file and the field.
     """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
@@ -165,24 +135,9 @@ def _listed_files(path, listed):
 
 
 def read_layout(folder):
-    """Read ``dataset.json`` and find the files of all cases.
+    """Return what ``dataset.json`` says or ``None``, the file ending, and the files of all cases.
 
-    Parameters
-    ----------
-    folder : Path
-        The dataset's.
-
-    Returns
-    -------
-    description : Description or None
-    file_ending : str
-    images, labels : dict
-        Of the cases in ``dataset``, else as `find_files`.
-
-    Raises
-    ------
-    ValueError
-        As `read_description`, `find_file_ending` and `find_files`.
+    Images and labels are those in ``dataset``, else as `find_files` returns them.
     """
     given = read_description(folder)
     file_ending = given.file_ending if given else find_file_ending(folder)
@@ -203,30 +158,10 @@ def find_file_ending(folder):
 
 
 def find_files(folder, file_ending):
-    """Find images and labels by name.
+    """Return images, a dict by channel number for each case, and labels, found by their names.
 
-    A file of ``imagesTr`` whose name is also a label's holds all channels (MSD); otherwise a last
-    part such as ``_0001`` is its channel (nnU-Net).
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset's.
-    file_ending : str
-        Of all its volumes, one of `FILE_ENDINGS`, in small or capital letters.
-
-    Returns
-    -------
-    images : dict
-        For each case its files by channel number; the number is ``None`` for all channels.
-    labels : dict
-        For each case its file.
-
-    Raises
-    ------
-    ValueError
-        If ``imagesTr`` or ``labelsTr`` is missing, holds volumes of another ending, or two files
-        whose names differ in the letters of the ending only.
+    A file of ``imagesTr`` whose name is also a label's holds all channels (MSD), and its number is
+    ``None``; otherwise a last part such as ``_0001`` is its channel (nnU-Net).
     """
     labels = _stems(folder, "labelsTr", file_ending)
     images = {}
@@ -246,20 +181,7 @@ def _names(folder, subfolder):
 
 
 def unread_files(folder, images, labels):
-    """Return the visible files of ``imagesTr`` and ``labelsTr`` that belong to no case.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset's.
-    images, labels : dict
-        From `read_layout`.
-
-    Returns
-    -------
-    list of str
-        Such as ``"imagesTr/preview.png"``.
-    """
+    """Return the visible files of ``imagesTr`` and ``labelsTr`` that belong to no case."""
     read = {*labels.values(), *(path for files in images.values() for path in files.values())}
     read |= {beside for path in read for beside in other_formats.companion_files(path)}
     there = [below for below in FOLDERS if (Path(folder) / below).is_dir()]

@@ -46,27 +46,12 @@ def simpleitk():
 
 
 def read_other(path, spacing_mm=None):
-    """Read a file whose name ends as one of `ENDINGS`.
+    """Read a file of one of the `ENDINGS`: voxels (X, Y, Z) or (3, X, Y, Z), and the affine.
 
-    Parameters
-    ----------
-    path : Path
-    spacing_mm : sequence of three float, optional
-        Voxel size to take where the file states none.
-
-    Returns
-    -------
-    data : ndarray (X, Y, Z), or (3, X, Y, Z) for a colour picture
-        As stored; a picture of one page has Z = 1, its X runs to the right and Y downwards.
-    affine : ndarray (4, 4), float64
-        From voxel indices to mm; axes that the file does not name are taken as left, posterior,
-        superior, or for pictures as right, posterior, superior, with a warning.
-
-    Raises
-    ------
-    ValueError
-        Naming the file: missing, damaged, no voxel size (one picture alone is taken at 1 mm, with a
-        warning), not in mm, not of three dimensions, a palette, transparency, or no SimpleITK.
+    `spacing_mm` is the voxel size to take where the file states none; a picture alone is taken at 1
+    mm, with a warning, any other file is refused. A picture of one page has Z = 1. Axes that the
+    file does not name are taken as left, posterior, superior, or for pictures as right, posterior,
+    superior, with a warning.
     """
     sitk = simpleitk()
     if not path.is_file():

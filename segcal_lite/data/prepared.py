@@ -1,7 +1,5 @@
 """Prepared cases on disk, memory-mapped: written once, read by every model and notebook."""
 
-import shutil
-import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +10,18 @@ import torch
 
 from .._checks import wrong_input
 from ..runs.folders import (
-    ASIDE,
     check_same_settings,
     read_json,
     read_table,
+    remove_partial,
     run_lock,
     write_json,
     write_table,
     written_aside,
 )
 from .datasets import load_case
-from .grids import Grid, check_cut, segment_values, settle_grid
-from .labels import region_labels, region_probs, segment_masks
+from .grids import check_cut, lost_segments, read_grid, settle_grid, write_grid
+from .labels import region_labels, region_probs, segment_masks, segment_values
 from .preprocessing import (
     Preprocessing,
     crop_label,
@@ -34,7 +32,7 @@ from .preprocessing import (
     undo_crop,
     valid_box,
 )
-from .volumes import doubt_lines, foreground_box, read_volume
+from .volumes import doubts_reported, foreground_box, read_volume
 
 REPORT_EVERY = 50
 LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
@@ -64,12 +62,12 @@ class PreparedCase:
     @property
     def image(self):
         """Intensities as the task scales them, float32, shape (C, X, Y, Z)."""
-        return np.moveaxis(self._map("image"), 0, -1)
+        return self._map("image")
 
     @property
     def labels(self):
         """Classes, small integers, `IGNORED` where nobody annotated, shape (X, Y, Z)."""
-        return np.moveaxis(self._map("labels"), 0, -1)
+        return self._map("labels")
 
     @property
     def targets(self):
@@ -90,7 +88,7 @@ class PreparedCase:
         """True probabilities of a phantom, (K, X, Y, Z) or (2, R, X, Y, Z); else ``None``."""
         if not (self.folder / "posterior.npy").exists():
             return None
-        probs = np.moveaxis(self._map("posterior"), 0, -1)
+        probs = self._map("posterior")
         return region_probs(probs, self.overlapping) if self.overlapping else probs
 
     @cached_property
@@ -127,7 +125,7 @@ class PreparedCase:
     def patient_labels(self):
         """Classes of the patient, on the grid before the crop, without padding."""
         if (self.folder / "uncropped_labels.npy").exists():
-            return np.asarray(np.moveaxis(self._map("uncropped_labels"), 0, -1))
+            return np.asarray(self._map("uncropped_labels"))
         return self.on_patient(np.asarray(self.labels[self.whole]))
 
     @property
@@ -147,10 +145,10 @@ class PreparedCase:
         return np.array([np.count_nonzero(true) - np.count_nonzero(seen) for true, seen in both])
 
     def _map(self, name):
-        """Slices first on disk, so that a mini-batch reads whole pages."""
+        """Slices are first on disk, so that a mini-batch reads whole pages, and last here."""
         path = self.folder / f"{name}.npy"
         try:
-            return np.load(path, mmap_mode="r")
+            return np.moveaxis(np.load(path, mmap_mode="r"), 0, -1)
         except (ValueError, EOFError) as error:
             expected = f"a whole array; remove {self.folder} and run again"
             raise wrong_input(path, f"a damaged file ({error})", expected) from error
@@ -187,12 +185,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         foreground, or the crop cuts away too much (`segcal_lite.data.grids.check_cut`).
     """
     folder = Path(folder)
-    settings = {
-        "layout": LAYOUT,
-        "data": dataset.fingerprint(),
-        "task": asdict(task),
-        "crop_size": crop_size,
-    }
+    settings = {"layout": LAYOUT, "data": dataset.fingerprint()}
+    settings |= {"task": asdict(task), "crop_size": crop_size}
     if selection is not None:
         settings["selection"] = asdict(selection)
     with run_lock(folder):
@@ -206,21 +200,17 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             if grid is None:
                 grid = settle_grid(dataset, task, crop_size, selection)
                 check_cut(grid, f"{dataset.name}, crop_size {crop_size}")
-            _write_grid(folder, grid)
+            write_grid(folder, grid)
             write_json(folder / "settings.json", settings)
         for note in grid.notes:
             report(note)
-        for left in folder.glob(f"{ASIDE}*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        remove_partial(folder)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
-        with warnings.catch_warnings(record=True) as header_conflicts:
-            warnings.simplefilter("always")
+        with doubts_reported(report):
             for number, case in enumerate(waiting, start=1):
                 _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"prepared {number} of {len(waiting)} cases")
-        for line in doubt_lines([str(conflict.message) for conflict in header_conflicts]):
-            report(line)
         is_new = waiting or not (folder / "cases.csv").exists()
         if is_new:
             _count_empty(dataset, folder, report)
@@ -229,33 +219,11 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         write_table(folder / "cases.csv", table, sealed=True)
         cases = read_prepared(folder)
         if is_new:
-            lost = _lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
-            _write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
+            lost = lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
+            write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
             for note in lost:
                 report(note)
     return cases
-
-
-def _lost_segments(cases, cut, segments):
-    """Say which segments some labels hold on file, and no voxel of the model's grid does."""
-    lost = {}
-    for case in cases:  # one at a time: labels of all cases may not fit into memory
-        targets = case.patient_targets
-        for segment in cut[(cut.case == case.name) & (cut.cut < 1)].segment:
-            if not segment_masks(targets, targets, 1 + segments.index(segment))[0].any():
-                lost.setdefault(segment, []).append(case.name)
-    return [
-        f"{segment} is too small for these voxels in {len(names)} cases ({', '.join(names[:3])}"
-        f"{' and others' if len(names) > 3 else ''}), and counts as absent there: a larger "
-        "crop_size keeps finer ones"
-        for segment, names in lost.items()
-    ]
-
-
-def _write_grid(folder, grid):
-    """Write what `read_grid` reads."""
-    write_table(folder / "cut.csv", grid.cut, sealed=True)
-    write_json(folder / "grid.json", {"slice_axis": grid.slice_axis, "notes": grid.notes})
 
 
 def _count_empty(dataset, folder, report):
@@ -293,13 +261,6 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
         write_json(partial / "record.json", record.to_json())
 
 
-def read_grid(folder):
-    """Return the `Grid` that `prepare_dataset` settled in `folder`."""
-    settled = read_json(Path(folder) / "grid.json")
-    cut = read_table(Path(folder) / "cut.csv", sealed=True)
-    return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
-
-
 def read_prepared(folder):
     """Return the cases that `prepare_dataset` left in `folder`, as a list of `PreparedCase`."""
     folder = Path(folder)
@@ -308,10 +269,9 @@ def read_prepared(folder):
     task = read_json(folder / "settings.json")["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
     overlapping = tuple(map(tuple, task.get("regions", ())))
-    table = read_table(folder / "cases.csv", sealed=True)
     return [
         PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
-        for row in table.itertuples()
+        for row in read_table(folder / "cases.csv", sealed=True).itertuples()
     ]
 
 
@@ -357,17 +317,12 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     chosen = [case for case in cases if case.split == split]
     if not chosen:
         raise wrong_input("cases", f"no case in split {split!r}", "at least one")
-    if n_dims == 3:
-        return Slices(
-            torch.from_numpy(np.stack([case.image for case in chosen])).to(device),
-            torch.from_numpy(np.stack([case.targets for case in chosen])).to(device),
-            torch.arange(len(chosen)),
-        )
-    images = np.concatenate([np.moveaxis(case.image, -1, 0) for case in chosen])
-    labels = np.concatenate([np.moveaxis(case.targets, -1, 0) for case in chosen])
-    n_slices = [case.labels.shape[-1] for case in chosen]
-    return Slices(
-        torch.from_numpy(images).to(device),
-        torch.from_numpy(labels).to(device),
-        torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor(n_slices)),
-    )
+
+    def samples(array):
+        return array[np.newaxis] if n_dims == 3 else np.moveaxis(array, -1, 0)
+
+    images = [samples(case.image) for case in chosen]
+    labels = [samples(case.targets) for case in chosen]
+    case_index = np.repeat(np.arange(len(chosen)), [len(of_case) for of_case in labels])
+    images, labels = (torch.from_numpy(np.concatenate(a)).to(device) for a in (images, labels))
+    return Slices(images, labels, torch.from_numpy(case_index))

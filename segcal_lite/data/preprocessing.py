@@ -20,6 +20,7 @@ from .._checks import (
     check_spacing,
     wrong_input,
 )
+from ..runs.folders import as_tuples
 
 SLICE_RATIO = 1.5  # an axis this much coarser than both others is the one slices were taken along
 INTENSITY_RULES = ("percentiles", "hounsfield", "standard_deviation")
@@ -59,7 +60,7 @@ class Preprocessing:
         """Return the record that `to_json` wrote, before or after a trip through a file."""
         if set(settings) != set(cls.__dataclass_fields__):
             raise wrong_input("settings", list(settings), list(cls.__dataclass_fields__))
-        return cls(**{name: _as_tuple(value) for name, value in settings.items()})
+        return cls(**{name: as_tuples(value) for name, value in settings.items()})
 
 
 def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axis=None):
@@ -111,7 +112,7 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
     prepared = np.array([check_count("crop_size", n) for n in (*kept, *resampled[len(kept) :])])
     return Preprocessing(
         native_shape=tuple(shape.tolist()),
-        native_affine=_as_tuple(np.asarray(affine, dtype=np.float64).tolist()),
+        native_affine=as_tuples(np.asarray(affine, dtype=np.float64).tolist()),
         axes=tuple(axes.tolist()),
         flips=tuple((orientation[axes, 1] < 0).tolist()),
         turned_shape=tuple(shape[axes].tolist()),
@@ -295,11 +296,6 @@ def restore_labels(probs, record):
     return np.argmax(restore_probs(probs, record), axis=0).astype(np.uint8)
 
 
-def _as_tuple(value):
-    """Return lists as tuples at every depth: JSON knows no tuples."""
-    return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
-
-
 def _turn(array, record):
     """Turn a native array to the prepared order of axes."""
     return np.flip(array.transpose(record.axes), np.flatnonzero(record.flips))
@@ -351,4 +347,4 @@ def _intensity_bounds(image, rule, percentiles):
     for c, (lower, upper) in enumerate(bounds):
         if lower == upper and image[c].min() < image[c].max():
             raise wrong_input("percentiles", f"both at {lower:g} in channel {c}", "two intensities")
-    return _as_tuple(bounds.T.tolist())
+    return as_tuples(bounds.T.tolist())

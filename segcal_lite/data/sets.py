@@ -15,7 +15,6 @@ The file is YAML, one entry a set; all but ``data`` may be left out::
 In place of a file a folder will do: each dataset in it is a set, if it has one channel.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +22,11 @@ from pathlib import Path
 import yaml
 
 from .._checks import check_choice, check_spacing, check_text, wrong_input
-from ..runs.folders import read_json, resolve_path, write_json
+from ..runs.folders import read_json, resolve_path, text_digest, write_json
 from .cases import Dataset, Selection, case_names, check_leave_out, named
 from .datasets import read_dataset
-from .grids import common_slice_axis, median_spacing, settle_grid, survey
+from .grids import median_spacing, settle_grid
+from .labels import survey
 from .prepared import prepare_dataset
 from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import MODALITIES, SPLIT, Task, organ_task
@@ -183,7 +183,7 @@ def _read_set(path, name, entry, seed, leave_out):
         check_choice(f"{where}, foreground", segment, dataset.segments)
     modality = entry.get("modality", "CT" if channel.upper() == "CT" else "MR")
     check_choice(f"{where}, modality", modality, tuple(MODALITIES))
-    spacing_mm = tuple(entry.get("spacing_mm") or _median_spacing(dataset))
+    spacing_mm = tuple(entry.get("spacing_mm") or median_spacing(survey(dataset)))
     try:
         check_spacing(spacing_mm, 3)
     except ValueError as error:
@@ -233,29 +233,16 @@ def _check_patients(path, sets):
                 raise wrong_input(where, found, expected)
 
 
-def _median_spacing(dataset):
-    """Return the median voxel size along each prepared axis, rounded to 0.0001 mm."""
-    extents = survey(dataset)
-    return median_spacing(extents, common_slice_axis(extents)[0])
-
-
 def prepare_set(folder, source):
     """Bring every case of a set to the model's grid, and keep what was done as a fingerprint."""
     lines, grid = [], None
     if source.cut_foreground and not (folder / "prepared" / "settings.json").exists():
         grid = settle_grid(source.dataset, source.task, source.crop_size, source.selection)
-    prepare_dataset(
-        source.dataset,
-        source.task,
-        source.crop_size,
-        folder / "prepared",
-        lines.append,
-        source.selection,
-        grid,
-    )
+    what = source.dataset, source.task, source.crop_size
+    prepare_dataset(*what, folder / "prepared", lines.append, source.selection, grid)
     if (folder / "fingerprint.json").exists():
         return
     notes = [line for line in lines if not line.startswith("prepared ")]  # no news: how far it is
     write_json(folder / "notes.json", [*source.dataset.notes, *notes])
     facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
-    write_json(folder / "fingerprint.json", hashlib.sha256(facts.encode()).hexdigest()[:16])
+    write_json(folder / "fingerprint.json", text_digest(facts, 16))

@@ -1,7 +1,8 @@
-"""The table of cases, and which patients train, validate and test: by patient, never by case.
+"""``cases.csv``, the names it may hold, and splits: by patient, never by case.
 
 Two cases of one patient on both sides of a split would let a model be tested on what it has seen;
-so would two patients with one image, who are found by the bytes of their files.
+so would two patients with one image, who are found by the bytes of their files and then split as
+one.
 """
 
 import csv
@@ -30,27 +31,11 @@ DEFAULT_COUNTS = (60, 10, 30)
 
 
 def split_counts(counts, n_patients):
-    """Scale `counts` to `n_patients`, keeping their proportions as nearly as whole patients can.
+    """Scale `counts` to `n_patients`, keeping their proportions as whole patients can.
 
-    Each split begins with one patient; every further one goes to the split that lacks most of its
-    exact share (a tie: the first in order). Counts that add up to `n_patients` come back as is.
-
-    Parameters
-    ----------
-    counts : sequence of three int
-        Patients, or proportions, for training, validation and test; each at least 1.
-    n_patients : int
-        At least 3.
-
-    Returns
-    -------
-    tuple of three int
-        At least 1 each, adding up to `n_patients`.
-
-    Raises
-    ------
-    ValueError
-        Not three counts of at least 1, or fewer than three patients: a split would be empty.
+    Each of the three splits begins with one patient; every further one goes to the split that lacks
+    most of its exact share (a tie: the first in order). Fewer than three patients, or a count below
+    1, are a ``ValueError``.
 
     Examples
     --------
@@ -71,27 +56,10 @@ def split_counts(counts, n_patients):
 
 
 def split_by_patient(patients, counts, seed):
-    """Assign every patient to one split at random.
+    """Assign every patient to one split at random: a dict of splits by patient.
 
-    The result depends on the set of names, `counts` and `seed` only, not on order or repetition.
-
-    Parameters
-    ----------
-    patients : iterable of str
-        Patient of each case; repeated names are one patient.
-    counts : sequence of three int
-        As in `split_counts`, which scales them.
-    seed : int
-        At least 0.
-
-    Returns
-    -------
-    dict of str to {"train", "validation", "test"}
-
-    Raises
-    ------
-    ValueError
-        As `split_counts`, or a seed that is not an integer of at least 0.
+    It depends on the set of names, `counts` (scaled by `split_counts`) and `seed` only, not on
+    order or repetition.
 
     Examples
     --------
@@ -111,16 +79,6 @@ def check_splits(splits, patients):
     """Raise unless each patient is in one split and every split has a patient.
 
     Cases that are all for testing pass: an external test set needs no training.
-
-    Parameters
-    ----------
-    splits, patients : sequence of str
-        Split and patient of each case.
-
-    Raises
-    ------
-    ValueError
-        Naming the patient in two splits, or the split without one.
 
     Examples
     --------
@@ -193,26 +151,11 @@ def check_unique(what, names):
 
 
 def read_case_table(folder):
-    """Read ``cases.csv``: column ``case``, and if wanted ``domain``, ``split``, ``patient``.
+    """Read ``cases.csv``, a dict a row with at least ``case``; ``None`` if there is no such file.
 
-    Names of these columns and of splits may be in small or capital letters.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset's.
-
-    Returns
-    -------
-    list of dict or None
-        One a row, splits by the names in `SPLITS`; further columns are kept. ``None`` if there is
-        no such file.
-
-    Raises
-    ------
-    ValueError
-        Naming the file and the line: no table, a row of another length, an empty cell, an unknown
-        split, an unsafe name, a case named twice.
+    Columns are ``case``, and if wanted ``domain``, ``split``, ``patient``; names of these and of
+    splits may be in small or capital letters, further columns are kept. What is malformed is a
+    ``ValueError`` that names file and line.
     """
     path = Path(folder) / "cases.csv"
     if not path.is_file():
@@ -249,21 +192,11 @@ def _check_row(what, columns, cells):
 
 
 def same_images(paths_of):
-    """Find cases whose image files are equal byte by byte, channel by channel.
+    """Return groups of names of cases whose image files are equal byte by byte, channel by channel.
 
-    Files are opened only where all their sizes agree with another case's, so that compressed
-    datasets cost next to nothing. Equal voxels in files that differ elsewhere are not found.
-
-    Parameters
-    ----------
-    paths_of : dict of str to sequence of Path
-        Image files of each case, in the order of channels; a case that lacks one, or has an empty
-        one, is passed over.
-
-    Returns
-    -------
-    list of tuple of str
-        Names of cases with one image, two or more a group, in the order given.
+    `paths_of` has the image files of each case by name; a case that lacks one, or has an empty one,
+    is passed over. Files are opened only where all their sizes agree with another case's, so that
+    compressed datasets cost next to nothing.
 
     Examples
     --------
@@ -277,7 +210,11 @@ def same_images(paths_of):
     [('a', 'c')]
     """
     groups = [[name for name, paths in paths_of.items() if paths and all(map(_has_bytes, paths))]]
-    for key in (_sizes, _first_digest, _digests):  # each costs more, and is asked of fewer
+    for key in (  # each costs more, and is asked of fewer
+        lambda paths: tuple(path.stat().st_size for path in paths),
+        lambda paths: file_digest(paths[0]),
+        lambda paths: tuple(map(file_digest, paths)),
+    ):
         groups = [part for group in groups for part in _parts(group, paths_of, key)]
     return groups
 
@@ -294,32 +231,8 @@ def _has_bytes(path):
     return path.is_file() and path.stat().st_size > 0
 
 
-def _sizes(paths):
-    return tuple(path.stat().st_size for path in paths)
-
-
-def _first_digest(paths):
-    return file_digest(paths[0])
-
-
-def _digests(paths):
-    return tuple(map(file_digest, paths))
-
-
 def join_patients(patient_of, groups):
-    """Return the patient of each case, where cases of one image have one patient.
-
-    Parameters
-    ----------
-    patient_of : dict of str to str
-        Patient of each case.
-    groups : list of tuple of str
-        From `same_images`.
-
-    Returns
-    -------
-    dict of str to str
-        The first patient of a group, by name, stands for all patients in it.
+    """Return the patient of each case where cases of one image have one: the first of them by name.
 
     Examples
     --------
@@ -334,26 +247,11 @@ def join_patients(patient_of, groups):
 
 
 def keep_together(rows, groups):
-    """Give cases of one image one patient, where splits are still to be drawn.
+    """Give cases of one image one patient, where splits are to be drawn; return rows and notes.
 
-    Parameters
-    ----------
-    rows : list of dict
-        ``case`` and if known ``split``, ``patient``, as `splits.read_case_table` returns them.
-    groups : list of tuple of str
-        From `same_images`.
-
-    Returns
-    -------
-    rows : list of dict
-        With ``patient`` if there are groups and no ``split``: the first by name stands for all.
-    notes : list of str
-        A sentence for each group; another where the given splits part it.
-
-    Raises
-    ------
-    ValueError
-        If fewer than three patients are left to draw three splits from.
+    `rows` are those of `read_case_table`, `groups` those of `same_images`. A note tells of each
+    group, and where given splits part it. Fewer than three patients that are left are a
+    ``ValueError``.
 
     Examples
     --------

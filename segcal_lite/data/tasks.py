@@ -125,19 +125,11 @@ TASKS = {
 
 @dataclass(frozen=True)
 class OrganSet:
-    """One set of B: images of one modality in which one organ is segmented.
-
-    Attributes
-    ----------
-    modality : {"CT", "MR"}
-    organ : str
-    n_images : int
-        As many as B has.
-    """
+    """One set of B: images of one modality in which one organ is segmented."""
 
     modality: str
     organ: str
-    n_images: int
+    n_images: int  # as many as B has
 
     def task(self, name, spacing_mm):
         """Return the set as a task of one channel and one segment on voxels of `spacing_mm`."""

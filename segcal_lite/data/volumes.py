@@ -7,6 +7,7 @@ Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel in
 import re
 import warnings
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,15 +227,20 @@ def read_label(path, spacing_mm=None):
     return Volume(volume.data.astype(dtype), volume.affine, volume.path)
 
 
-def doubt_lines(doubts, what="resolved"):
-    """Return one line for each kind of doubt, so that one that is frequent hides no other.
+@contextmanager
+def doubts_reported(report):
+    """Hold back what a block warns of headers; where it ends well, `report` the `doubt_lines`."""
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
+        yield
+    for line in doubt_lines([str(doubt.message) for doubt in doubts]):
+        report(line)
 
-    Parameters
-    ----------
-    doubts : sequence of str
-        Messages of the warnings that `read_volume` and `check_same_grid` gave.
-    what : str
-        What the lines say that the headers were.
+
+def doubt_lines(doubts, what="resolved"):
+    """Return one line for each kind of warning, so that one that is frequent hides no other.
+
+    `doubts` are messages of `read_volume` and `check_same_grid`, `what` says what headers were.
 
     Examples
     --------

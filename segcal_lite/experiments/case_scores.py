@@ -6,7 +6,6 @@ so that neither memory nor what stays on disk grows with the number of members.
 """
 
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,7 +19,7 @@ from ..data.labels import annotated, binary_problems
 from ..data.prepared import read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import is_sealed, read_json, write_json, write_table, written_aside
+from ..runs.folders import is_sealed, read_json, text_digest, write_json, write_table, written_aside
 from ..scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
 from ..training.models import load_model
 from .scores import score_case
@@ -31,33 +30,19 @@ SLAB_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a worker needs to score the models of one loss: paths and settings, no arrays.
-
-    Attributes
-    ----------
-    out : path
-        Scores go to ``out/scores/<loss>-<digest of these settings>/``.
-    loss : str
-    members, dropout_members : tuple of path
-        Folders of finished models.
-    segments : tuple of str
-    region_order : tuple of int
-        Where segments are overlapping regions, the class that each leaves; else empty.
-    ensemble_sizes, n_resamples, n_passes, n_bins, seed
-        From the profile, and the seed of dropout masks and of drawn ensembles.
-    """
+    """What a worker needs to score the models of one loss: paths and settings, no arrays."""
 
     out: Path
     loss: str
-    members: tuple
+    members: tuple  # folders of finished models
     dropout_members: tuple
     segments: tuple
     ensemble_sizes: tuple
     n_resamples: int
     n_passes: int
     n_bins: int
-    seed: int
-    region_order: tuple = ()
+    seed: int  # of dropout masks and of drawn ensembles
+    region_order: tuple = ()  # of overlapping regions, the class that each leaves
 
     @property
     def folder(self):
@@ -65,7 +50,7 @@ class Scoring:
         settings = asdict(self) | {"out": "", "layout": LAYOUT}
         for key in ("members", "dropout_members"):
             settings[key] = [Path(path).relative_to(self.out).as_posix() for path in settings[key]]
-        digest = sha256(dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        digest = text_digest(dumps(settings, sort_keys=True), 8)
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
     @property
@@ -124,19 +109,9 @@ def score_cases(scoring, prepared_folder, names, device):
 
 
 def fit_scalings(model, loss, cases):
-    """Temperature and vector scaling of one model, fitted on validation cases.
+    """Return ``temperature``, and ``scale`` and ``shift`` (lists of K), fitted on validation cases.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    loss : str
-    cases : list of segcal_lite.data.prepared.PreparedCase
-
-    Returns
-    -------
-    dict
-        ``temperature`` (float), ``scale`` and ``shift`` (lists of K); overlapping regions share
-        them, with K = 2.
+    Overlapping regions share them, with K = 2.
     """
     labels, logits = [], []
     for case in cases:

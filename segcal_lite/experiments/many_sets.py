@@ -3,7 +3,6 @@
 The notebooks share this: whichever comes first makes what it needs, the others reuse it.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..runs.folders import (
     name_in_run,
     read_json,
     resolve_path,
+    text_digest,
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
@@ -75,7 +75,7 @@ class JointExperiment:
         Parameters
         ----------
         plans : list of tuple
-            From `block_settings.joint`, `dedicated` and `chain`.
+            From `plans.joint`, `dedicated` and `chain`.
         dropout : bool or list of bool
             One for all plans, or one each.
         report : callable
@@ -135,14 +135,8 @@ class JointExperiment:
     def scoring(self, layers=(), shuffle_seed=0):
         """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
         profile = self.profile
-        return VolumeScoring(
-            profile.block_side,
-            profile.overlap,
-            profile.n_bins,
-            profile.n_passes,
-            tuple(layers),
-            shuffle_seed,
-        )
+        blocks = profile.block_side, profile.overlap
+        return VolumeScoring(*blocks, profile.n_bins, profile.n_passes, tuple(layers), shuffle_seed)
 
     def score(self, requests, report=print):
         """Score volumes that are not scored yet, side by side.
@@ -179,7 +173,7 @@ class JointExperiment:
     def _score_folder(self, plan, dropout, name, scoring):
         """Folder of the scores of one set by one model; another one for other settings or data."""
         facts = [asdict(scoring), asdict(self.settings(plan, dropout)), self.fingerprints[name]]
-        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+        digest = text_digest(json.dumps(facts), 12)
         kind = "-dropout" if dropout else ""
         return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest
 
@@ -257,18 +251,12 @@ def open_joint_experiment(
 
     Parameters
     ----------
-    out : path
-        Run folder; relative paths start at the project root.
+    out, profile, seed, device, report, **scale
+        As in `segcal_lite.experiments.one_dataset.open_experiment`.
     data : path
         A file of sets or a folder of datasets: see `segcal_lite.data.sets`.
     sets : sequence of str, optional
         Those that are needed now; others may be opened later in the same folder. Default all.
-    profile : {"smoke", "laptop", "paper"}
-    seed : int
-        Of splits and models.
-    device : str
-    report : callable
-        Receives lines of text.
     leave_out : list of str, optional
         Sets and cases to go on without, as in `segcal_lite.data.sets.read_sets`.
     crop_size : tuple of three int, optional
@@ -276,8 +264,6 @@ def open_joint_experiment(
     cut_foreground : bool
         Go on with all sets though a crop cuts away more than `segcal_lite.data.grids.MOST_CUT` of
         an organ; else with those of which the file of sets says so.
-    **scale
-        Settings of the profile to override; ``None`` leaves them.
 
     Returns
     -------

@@ -13,19 +13,14 @@ from .._checks import check_choice
 from ..calibration import CalibrationSums
 from ..data.cases import check_leave_out
 from ..data.datasets import read_dataset
-from ..data.grids import Grid, check_cut, stored_survey
-from ..data.prepared import prepare_dataset, read_grid
+from ..data.grids import Grid, check_cut, read_grid
+from ..data.labels import stored_survey
+from ..data.prepared import prepare_dataset
 from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.devices import choose_device
-from ..runs.folders import (
-    enter_run,
-    model_folder,
-    name_in_run,
-    read_table,
-    resolve_path,
-)
+from ..runs.folders import enter_run, model_folder, name_in_run, read_table, resolve_path
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from ..training.checkpoints import read_history
@@ -84,12 +79,9 @@ class Experiment:
 
     def collapsed(self, loss):
         """The members of one pool that have collapsed, by validation Dice of the weights kept."""
-        return collapsed_members(
-            {
-                member.title: read_history(member.folder).validation_dice.max()
-                for member in self.members(loss)
-            }
-        )
+        histories = {m.title: read_history(m.folder) for m in self.members(loss)}
+        best = {title: rows.validation_dice.max() for title, rows in histories.items()}
+        return collapsed_members(best)
 
     @property
     def prepared_folder(self):

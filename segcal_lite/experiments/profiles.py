@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 
 from .._checks import check_choice, check_count, wrong_input
 from ..data.datasets import task_of
-from ..data.grids import fit_to_crop, settle_grid, survey
+from ..data.grids import fit_to_crop, settle_grid
+from ..data.labels import survey
 
 COUNTS = (  # settings of at least 1
     *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
@@ -157,7 +158,7 @@ class VolumeProfile:
     n_validation_blocks : int
         Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
     noise, foreground_share : float
-        As in `blocks.block_transform`; B prints no noise level and draws positions at random.
+        As in `random_blocks.block_transform`; B prints no noise level, draws positions at random.
     dropout, n_passes : float, int
         Of the detector by uncertainty, which has its own model.
     dice_epsilon : float
@@ -282,18 +283,8 @@ def get_volume_profile(name, **overrides):
 
     Parameters
     ----------
-    name : {"smoke", "laptop", "paper"}
-    **overrides
-        Fields of `VolumeProfile`; ``None`` means as the profile says.
-
-    Returns
-    -------
-    VolumeProfile
-
-    Raises
-    ------
-    ValueError
-        If the profile, a field or a value does not exist or does not fit.
+    name, **overrides
+        As in `get_profile`, fields of `VolumeProfile`; so are the errors.
 
     Examples
     --------
@@ -331,25 +322,13 @@ def _checked_counts(profile):
 
 
 def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
-    """Settle on which voxels, crop and slices a dataset is worked on.
+    """Settle on which voxels, crop and slices a dataset is worked on: task, profile and grid.
 
-    Parameters
-    ----------
-    dataset : segcal_lite.data.cases.Dataset
-    task, profile, cut_foreground, **scale
-        As in `segcal_lite.experiments.one_dataset.open_experiment`.
-    extents : list of segcal_lite.data.grids.Extent, optional
-        Of the dataset, if they are at hand.
-
-    Returns
-    -------
-    task : Task
-        Its voxels become so large that the crop holds the foreground of training and validation
-        cases. Those of a named task stay as the paper has them where the crop cuts away next to
-        nothing, and always in the paper's profile; with `cut_foreground` all stay.
-    profile : Profile
-    grid : segcal_lite.data.grids.Grid
-        Whether its crop cuts away too much is for `segcal_lite.data.grids.check_cut`.
+    Voxels become so large that the crop holds the foreground of training and validation cases.
+    Those of a named task stay as the paper has them where the crop cuts away next to nothing, and
+    always in the paper's profile; with `cut_foreground` all stay. Whether the crop cuts away too
+    much is for `segcal_lite.data.grids.check_cut`. `extents` are those of `labels.survey`, if at
+    hand.
     """
     extents = extents or survey(dataset)
     known = task_for_profile(task_of(dataset, task, extents), profile)

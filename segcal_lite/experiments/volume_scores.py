@@ -28,27 +28,14 @@ LAST = "last_features"
 
 @dataclass(frozen=True)
 class VolumeScoring:
-    """How volumes are scored.
-
-    Attributes
-    ----------
-    block_side, overlap : int
-    n_bins : int
-    n_passes : int
-        Stochastic passes of a model with dropout; others are not asked for them.
-    layers : tuple of str
-        Whose spectra are kept, for the detectors of features; without any the features of no layer
-        are computed.
-    shuffle_seed : int
-        0, or the seed of a control: the weights in random order.
-    """
+    """How volumes are scored."""
 
     block_side: int
     overlap: int
     n_bins: int
-    n_passes: int
-    layers: tuple = ()
-    shuffle_seed: int = 0
+    n_passes: int  # stochastic ones, of a model with dropout
+    layers: tuple = ()  # whose spectra are kept, for the detectors of features
+    shuffle_seed: int = 0  # or of a control: the weights in random order
 
 
 class ScoreRequest(NamedTuple):
@@ -62,16 +49,7 @@ class ScoreRequest(NamedTuple):
 
 
 def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
-    """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept.
-
-    Parameters
-    ----------
-    model_folder, prepared_folder, out : path
-    names : list of str
-        Of cases.
-    scoring : VolumeScoring
-    device : str
-    """
+    """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept."""
     out = Path(out)
     waiting = [name for name in names if not (out / f"{name}.json").exists()]
     if not waiting:

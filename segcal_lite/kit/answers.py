@@ -89,17 +89,7 @@ CHAPTERS = {
 
 
 def answer(folder, name, verdicts):
-    """Return the answer of a notebook in one sentence, or that there is none.
-
-    Parameters
-    ----------
-    folder : path
-        Run folder.
-    name : str
-        Of the notebook.
-    verdicts : pandas.DataFrame
-        As `read_verdicts` returns them.
-    """
+    """Return the answer of a notebook in one sentence, or that the run's `verdicts` give none."""
     if name == "01_preprocessing":
         return _there_and_back(folder / "tables" / "preprocessing.csv")
     own, parts = verdicts[verdicts.notebook == name], []

@@ -90,22 +90,10 @@ def _report_progress(number, names, seconds):
 
 
 def left_out_of(sources, leave_out):
-    """Return which of the names to leave out are in each source of data, or None.
+    """Return for each source of data which of the names to leave out it holds, or None.
 
-    Parameters
-    ----------
-    sources : dict of str
-        Folder of ``data`` and ``volumes``, folder or file of ``sets``; phantoms hold no such name.
-    leave_out : list of str or None
-
-    Returns
-    -------
-    dict of list of str
-
-    Raises
-    ------
-    ValueError
-        If a name is in none of them.
+    ``sets`` are a folder or a file, others folders; phantoms hold no such name. A name that is in
+    none of them is a ``ValueError``.
     """
     wanted, absent = check_leave_out(leave_out), {}
     for key, source in sources.items():

@@ -19,17 +19,8 @@ def ensure_environment(extras=()):
     """Return the Python to go on with: this one if it has the package, else the ``.venv``'s.
 
     An activated environment that holds segcal_lite (conda's, Binder's) is taken as it is. Otherwise
-    ``.venv`` is made and filled as `constraints.txt` says; a finished one is used again until
-    ``pyproject.toml`` or ``constraints.txt`` change.
-
-    Parameters
-    ----------
-    extras : tuple of str
-        Optional dependencies to install as well: ``("test",)``.
-
-    Returns
-    -------
-    path of a Python
+    ``.venv`` is made and filled as `constraints.txt` says, with the optional dependencies `extras`;
+    a finished one is used again until ``pyproject.toml`` or ``constraints.txt`` change.
     """
     folder = ROOT / ".venv"
     in_own = Path(sys.prefix).resolve() == folder.resolve()

@@ -21,13 +21,7 @@ SPACES = (  # what TeX sets closer, or less close, than MathML's own rules: patt
 
 
 def to_mathml(latex, display="inline"):
-    r"""Return a formula as MathML, spaced as TeX would.
-
-    Parameters
-    ----------
-    latex : str
-        Without its dollar signs.
-    display : {"inline", "block"}
+    r"""Return a formula, LaTeX without dollar signs, as MathML, spaced as TeX would.
 
     Examples
     --------

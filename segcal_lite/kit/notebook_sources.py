@@ -25,21 +25,7 @@ def tags(cell):
 
 
 def exercises(notebook):
-    """Return the exercises of a notebook as (stub, solution, check) sources.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-
-    Returns
-    -------
-    list of tuple of three str
-
-    Raises
-    ------
-    ValueError
-        If exercise, solution and check do not follow one another.
-    """
+    """Return the exercises of a notebook as (stub, solution, check) sources, in their order."""
     marked = [
         (tag, cell.source)
         for cell in notebook.cells
@@ -54,17 +40,7 @@ def exercises(notebook):
 
 
 def write_copies(folder, out):
-    """Write ``out/student`` and ``out/instructor`` copies of all notebooks in `folder`.
-
-    Parameters
-    ----------
-    folder, out : paths
-
-    Returns
-    -------
-    list of path
-        The copies, in the order of their names.
-    """
+    """Write ``out/student`` and ``out/instructor`` copies of all notebooks in `folder`."""
     written = []
     for audience in ("instructor", "student"):
         for source in sorted(folder.glob("*.ipynb")):
@@ -83,17 +59,8 @@ def write_copies(folder, out):
 def store_outputs(source, executed):
     """Put the outputs of an executed copy into a notebook's checked and kept cells; empty the rest.
 
-    Execution counts stay: nbval pairs stored and new outputs through them.
-
-    Parameters
-    ----------
-    source, executed : paths
-        The notebook, and what papermill made of it (with a cell of injected parameters, or not).
-
-    Raises
-    ------
-    ValueError
-        If the two differ in their code, or a checked cell put nothing out.
+    Execution counts stay: nbval pairs stored and new outputs through them. Other code in the two,
+    or a checked cell that put nothing out, are a ``ValueError``.
     """
     notebook, run = (nbformat.read(path, as_version=4) for path in (source, executed))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

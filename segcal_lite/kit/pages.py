@@ -10,7 +10,7 @@ import papermill
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ..runs.folders import written_aside
+from ..runs.folders import write_text
 from .formulas import to_mathml
 
 # A kernel warns of its transport, and some report the interrupt that ends them as an error. What
@@ -22,18 +22,7 @@ WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 def execute_notebook(source, target, parameters, kernel):
     """Execute a notebook with papermill; what is at `target` is complete.
 
-    Parameters
-    ----------
-    source, target : paths
-        An execution that fails is left beside `target` as ``failed-<name>`` to be looked at.
-    parameters : dict
-    kernel : str
-        Name of the Jupyter kernel.
-
-    Raises
-    ------
-    papermill.PapermillExecutionError
-        If a cell fails.
+    An execution that fails raises papermill's error, and is left beside as ``failed-<name>``.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,14 +40,7 @@ def execute_notebook(source, target, parameters, kernel):
 
 
 def write_page(path, names):
-    """Write the executed notebook at `path` as a web page beside it.
-
-    Parameters
-    ----------
-    path : path
-    names : list of str
-        All notebooks of the run, which the page links to.
-    """
+    """Write the executed notebook at `path` as a web page beside it, linked to those of `names`."""
     notebook = nbformat.read(path, as_version=4)
     exporter = HTMLExporter(template_file=str(WEB / "notebook.html.j2"))
     exporter.register_filter("markdown2html", _markdown_to_html)
@@ -75,8 +57,7 @@ def write_page(path, names):
             section = cell.source.splitlines()[0].lstrip("# ")
         cell.metadata["alt"] = f"Figure of: {section}"
     content, _ = exporter.from_notebook_node(notebook, resources={"page": page})
-    with written_aside(path.with_suffix(".html")) as partial:
-        partial.write_text(content, encoding="utf-8")
+    write_text(path.with_suffix(".html"), content)
 
 
 def title_of(notebook):

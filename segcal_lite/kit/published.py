@@ -12,24 +12,9 @@ LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
 
 
 def publish(run, name):
-    """Copy the tables and figures of a finished run to ``results/NAME``.
+    """Copy the tables and figures of a finished run to ``results/NAME``; return their paths.
 
     A long table becomes a ``.csv.gz``, which pandas reads as it is.
-
-    Parameters
-    ----------
-    run : path
-        A run folder whose notebooks were executed.
-    name : str
-
-    Returns
-    -------
-    list of path
-
-    Raises
-    ------
-    ValueError
-        If the run has no tables.
     """
     files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
     if not files:
@@ -57,10 +42,5 @@ def _copy(path, folder):
 
 
 def fill_readmes(folder):
-    """Rewrite the tables of numbers in `README.md` and `results/README.md`, below `folder`.
-
-    Returns
-    -------
-    list of path
-    """
+    """Rewrite the tables of numbers in `README.md` and `results/README.md`, below `folder`."""
     return [fill_readme(folder / name, tables) for name, tables in TABLES.items()]

@@ -3,27 +3,14 @@
 import pandas as pd
 
 from .._checks import wrong_input
-from ..runs.folders import written_aside
+from ..runs.folders import write_text
 
 
 def fill_readme(readme, tables):
     """Rewrite the generated tables of a README; what people wrote stays as it is.
 
-    Parameters
-    ----------
-    readme : path
-        ``<!-- table NAME -->`` ... ``<!-- end -->`` holds the table called NAME.
-    tables : dict of callable
-        By name; each returns its table as Markdown.
-
-    Returns
-    -------
-    path
-
-    Raises
-    ------
-    ValueError
-        If the place of a table is missing; the file is left as it was.
+    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what `tables` returns for NAME. Where the
+    place of a table is missing the file is left as it was.
     """
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -33,18 +20,12 @@ def fill_readme(readme, tables):
         before, _, rest = text.partition(head)
         _, _, after = rest.partition(tail)
         text = before + head + table() + tail + after
-    with written_aside(readme) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(readme, text)
     return readme
 
 
 def markdown_table(header, rows):
-    """Return a table in Markdown.
-
-    Parameters
-    ----------
-    header : sequence of str
-    rows : iterable of sequence of str
+    """Return a table in Markdown, from texts.
 
     Examples
     --------

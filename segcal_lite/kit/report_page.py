@@ -8,7 +8,7 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader
 
 from ..report.verdicts import RULES, read_verdicts
-from ..runs.folders import read_json, read_table, written_aside
+from ..runs.folders import read_json, read_table, write_text
 from .answers import CHAPTERS, answer
 from .pages import WEB, title_of
 
@@ -42,18 +42,9 @@ class Cell(NamedTuple):
 
 
 def write_index(folder, names):
-    """Write ``index.html``: questions, answers, figures, main table, verdicts, links.
+    """Write ``index.html``: questions, answers, figures, main table, verdicts, links of a run.
 
-    Parameters
-    ----------
-    folder : path
-        A run folder with ``notebooks``, ``tables`` and ``figures``.
-    names : list of str
-        The notebooks of the run, in their order.
-
-    Returns
-    -------
-    path of the page
+    `names` are its notebooks, in their order.
     """
     run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
     verdicts = read_verdicts(folder)
@@ -70,8 +61,7 @@ def write_index(folder, names):
         crops=_crops(folder),
         tables=sorted(path.name for path in (folder / "tables").glob("*.csv")),
     )
-    with written_aside(folder / "index.html") as partial:
-        partial.write_text(content, encoding="utf-8")
+    write_text(folder / "index.html", content)
     return folder / "index.html"
 
 
@@ -109,16 +99,9 @@ def _chapter(folder, name, verdicts):
 def main_table(table):
     """Return the columns, groups and legend of the main table, narrow enough for a laptop.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Of ``calibration.csv``: ``loss``, ``method``, then cells such as ``0.30 (0.24 to 0.39) *``.
-
-    Returns
-    -------
-    dict
-        ``columns``: scores of the boxes and Dice, if there are such, else all. ``groups``: for each
-        loss its name and the rows, each a method's name and its cells.
+    `table` is ``calibration.csv``: ``loss``, ``method``, then cells such as ``0.30 (0.24 to 0.39)
+    *``. ``columns`` are scores of the boxes and Dice, if there are such, else all; ``groups`` have
+    for each loss its name and the rows, each a method's name and its cells.
     """
     names = [name for name in table.columns if name not in ("loss", "method")]
     shown = [name for name in names if name.endswith(", box") or name.startswith("Dice ")] or names

@@ -28,19 +28,10 @@ REGION = "box"
 
 
 def story_row(experiment, report=print):
-    """The claims of one run on the source domain's test cases.
+    """The claims of one run on phantoms, on the source domain's test cases: numbers by name.
 
-    Parameters
-    ----------
-    experiment : segcal_lite.experiments.one_dataset.Experiment
-        On phantoms: it needs an oracle and a shifted domain.
-    report : callable
-
-    Returns
-    -------
-    dict
-        Numbers with units in their names; ``*_lo`` and ``*_hi`` bound 95 % intervals over patients.
-        ``holds`` is true if every claim does, ``verdict`` says whether that is a conclusion.
+    ``*_lo`` and ``*_hi`` bound 95 % intervals over patients. ``holds`` is true if every claim does,
+    ``verdict`` says whether that is a conclusion.
     """
     scores = experiment.scores(report=report)
     source = scores[scores.domain == "source"]
@@ -134,20 +125,10 @@ def _spectral_claim(experiment):
 def detection_rows(experiment, trials, report=print):
     """AUC on each set that paper B's models never saw, of the spectral detector and its rivals.
 
-    Parameters
-    ----------
-    experiment : segcal_lite.experiments.many_sets.JointExperiment
-        On phantoms.
-    trials : dict of segcal_lite.experiments.trials.Trial
-        With rivals.
-    report : callable
-
-    Returns
-    -------
-    list of dict
-        One an unseen set: ``auc_<detector>``, ``auc_lo`` and ``auc_hi`` of the spectral one (95 %
-        over cases), mean Dice on known and unseen cases, share of the unseen flagged; ``holds`` is
-        true for an AUC of at least 0.95, and ``verdict`` says whether that is a merit.
+    A dict for each unseen set of `trials`, which have rivals: ``auc_<detector>``, ``auc_lo`` and
+    ``auc_hi`` of the spectral one (95 % over cases), mean Dice on known and unseen cases, share of
+    the unseen flagged; ``holds`` is true for an AUC of at least 0.95, and ``verdict`` says whether
+    that is a merit.
     """
     rows = []
     described = describe_trials(experiment, trials, report=report)
@@ -183,10 +164,6 @@ def tell_detection_story(out, seeds, report=print):
     """`detection_rows` for each seed: one smoke run of paper B's trials in a folder of its own.
 
     Of Fig. 8b's trial nothing is claimed but that most cases pass: it has no rivals, and no row.
-
-    Returns
-    -------
-    pandas.DataFrame
     """
     trials = {title: trial for title, trial in PAPER_TRIALS.items() if trial.with_rivals}
     names, rows = sets_of(trials), []
@@ -208,12 +185,7 @@ def with_other_seeds(path, table):
 
 
 def tell_story(out, seeds, report=print):
-    """`story_row` for each seed: one smoke run on phantoms in a folder of its own.
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """`story_row` for each seed: one smoke run on phantoms in a folder of its own."""
     rows = []
     for seed in seeds:
         run = out / str(seed)

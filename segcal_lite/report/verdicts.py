@@ -195,20 +195,10 @@ def dice_of_present(scores):
 
 
 def verdicts_of_scores(scores, known_domains, n_validation):
-    """Return what the scores of one run allow to be concluded.
+    """Return what the scores of one run allow to be concluded, a dict of texts.
 
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        As `segcal_lite.experiments.one_dataset.Experiment.scores` returns it.
-    known_domains : set of str
-        Those of the training cases.
-    n_validation : int
-
-    Returns
-    -------
-    dict of str
-        Counts of cases, collapsed members by segment, and mean Dice in the known domains.
+    Counts of cases, collapsed members by segment, and mean Dice in the domains of the training
+    cases; `scores` are `segcal_lite.experiments.one_dataset.Experiment.scores`.
     """
     few = no_conclusion(doubts(n_validation=n_validation))
     found = {"scalings and best epochs, by validation cases": few or f"{n_validation} cases"}
@@ -232,17 +222,9 @@ def verdicts_of_scores(scores, known_domains, n_validation):
 
 
 def collapsed_members(dice):
-    """Return the members of a pool that have collapsed, in words.
+    """Return a text for each member of a pool that has collapsed, by mean Dice on the same cases.
 
-    Parameters
-    ----------
-    dice : dict of float
-        Mean Dice by member, all on the same cases.
-
-    Returns
-    -------
-    list of str
-        One text a member: `COLLAPSED_DICE` or less, or below `COLLAPSED_SHARE` of the median.
+    That is `COLLAPSED_DICE` or less, or below `COLLAPSED_SHARE` of the median.
 
     Examples
     --------
@@ -304,29 +286,18 @@ def write_verdicts(out, notebook, verdicts):
     verdicts : dict of str
         By claim.
     """
-    rows = [(notebook, claim, *_split(text)) for claim, text in verdicts.items()]
+    # what stands before the first colon is the verdict, what stands behind it says why
+    rows = [(notebook, claim, *text.partition(": ")[::2]) for claim, text in verdicts.items()]
     table = pd.DataFrame(rows, columns=["notebook", "claim", "verdict", "why"])
     write_table(out / "tables" / f"verdicts_{notebook}.csv", table)
 
 
 def read_verdicts(out):
-    """Return the verdicts that the notebooks of a run have written, in their order.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns notebook, claim, verdict and why, all text; no rows if there are none.
-    """
+    """Return the verdicts that the notebooks of a run have written, in their order, all text."""
     paths = sorted((out / "tables").glob("verdicts_*.csv"))
     tables = [read_table(path).fillna("") for path in paths]
     columns = ["notebook", "claim", "verdict", "why"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-def _split(text):
-    """Return a verdict and its reasons."""
-    head, _, why = text.partition(": ")
-    return head, why
 
 
 def _too_few(n_cases, kind, least):

@@ -115,10 +115,21 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def remove_partial(folder):
+    """Remove what a killed process has left in `folder` half written."""
+    for path in Path(folder).glob(f"{ASIDE}*"):
+        _remove(path)
+
+
+def write_text(path, text):
+    """Write a text in UTF-8 with the same line ends on all systems, whole or not at all."""
+    with written_aside(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_json(path, content):
     """Write `content` as JSON, whole or not at all."""
-    with written_aside(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=_plain) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
 
 
 def _plain(value):
@@ -148,9 +159,7 @@ def write_table(path, table, sealed=False):
         End the file with an empty line, which readers skip. For a table whose presence says that
         work is done: however little is cut off it, the empty line is gone (`is_sealed`).
     """
-    text = table.to_csv(index=False, lineterminator="\n")
-    with written_aside(path) as partial:
-        partial.write_text(text + "\n" * sealed, encoding="utf-8", newline="\n")
+    write_text(path, table.to_csv(index=False, lineterminator="\n") + "\n" * sealed)
 
 
 def is_sealed(path):
@@ -219,19 +228,13 @@ def as_json_values(settings):
     return json.loads(json.dumps(settings, default=_plain))
 
 
+def as_tuples(value):
+    """Return lists as tuples at every depth, which JSON does not know: settings as they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
 def check_same_settings(path, settings):
-    """Refuse to go on with a result of other settings, naming the fields that differ.
-
-    Parameters
-    ----------
-    path : path of the JSON file that came with the result
-    settings : dict
-
-    Raises
-    ------
-    ValueError
-        One sentence with every field that differs.
-    """
+    """Refuse to go on with a result of other settings than its JSON file, naming what differs."""
     stored, wanted = read_json(path), as_json_values(settings)
     absent = "nothing"
     different = [
@@ -256,20 +259,8 @@ def run_lock(folder, name=".lock"):
 def enter_run(out, name, identity, device):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
-    Parameters
-    ----------
-    out : path
-    name : str
-        Of the file of the identity: several kinds of runs share a folder.
-    identity : dict
-        All that must not change in a run.
-    device : str
-        Kept in ``provenance.json``, with the commits that the run was made at.
-
-    Raises
-    ------
-    ValueError
-        Naming the fields that differ.
+    The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
+    goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them.
     """
     with run_lock(out):
         if (out / name).exists():
@@ -292,12 +283,7 @@ def name_in_run(data, out):
 
 
 def provenance(device="cpu"):
-    """Return when, from which commit, with what and on what a result was made.
-
-    Returns
-    -------
-    dict of str
-    """
+    """Return when, from which commit, with what and on what a result was made, a dict of texts."""
     import torch
 
     try:
@@ -336,6 +322,11 @@ def _processor():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def text_digest(text, n_digits):
+    """Return the first digits of the SHA-256 of a text, hexadecimal: a short name of settings."""
+    return hashlib.sha256(text.encode()).hexdigest()[:n_digits]
 
 
 def file_digest(path):

@@ -1,6 +1,7 @@
-"""Processes that work side by side: how many there is room for, and how they end.
+"""Processes that work side by side: how many there is room for, how they start and how they end.
 
-Starting one takes seconds, most of it imports, so they are kept a while for the next piece of work.
+They are spawned, leave Ctrl-C to their parent and never outlive it. Starting one takes seconds,
+most of it imports, so they are kept a while for the next piece of work.
 """
 
 import multiprocessing
@@ -62,20 +63,11 @@ def count_workers(n_tasks, device="cpu"):
 
 @contextmanager
 def spawned_processes(n_workers):
-    """Give a block an executor of spawned processes with one thread each.
+    """Give a block an executor of at most `n_workers` spawned processes with one thread each.
 
     The block waits for what it submits. An error in it, also Ctrl-C, drops what waits and stops the
     processes; they never outlive this one. They are kept a while for the next block that wants as
     many, with the code they imported: call `stop_processes` after a reload.
-
-    Parameters
-    ----------
-    n_workers : int
-        How many at most.
-
-    Yields
-    ------
-    concurrent.futures.Executor
 
     Examples
     --------

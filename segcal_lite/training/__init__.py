@@ -7,12 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["read_history"],
         "members": ["Member", "train_members"],
-        "models": [
-            "BlockSettings",
-            "TrainingSettings",
-            "build_model",
-            "load_model",
-        ],
+        "models": ["BlockSettings", "TrainingSettings", "build_model", "load_model"],
         "on_blocks": ["train_on_blocks"],
         "on_slices": ["train_model"],
         "plans": ["chain", "dedicated", "joint", "plan_name", "set_probabilities"],

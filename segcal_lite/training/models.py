@@ -7,7 +7,7 @@ import torch
 
 from ..losses import n_outputs
 from ..runs.devices import choose_device, memory_layout
-from ..runs.folders import read_json
+from ..runs.folders import as_tuples, read_json
 from ..unet import ResidualUNet, UNet
 from .checkpoints import check_finished, read_weights
 
@@ -36,16 +36,11 @@ def load_model(folder, device="auto"):
     folder = check_finished(folder)
     stored = read_json(folder / "config.json")
     kind = BlockSettings if "plan" in stored else TrainingSettings
-    settings = kind(**{name: _with_tuples(value) for name, value in stored.items()})
+    settings = kind(**{name: as_tuples(value) for name, value in stored.items()})
     model = build_model(settings)
     model.load_state_dict(read_weights(folder))
     model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
     return model.eval(), settings
-
-
-def _with_tuples(value):
-    """Return a value from a JSON file, which knows no tuples, as the settings had it."""
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def build_model(settings):
@@ -63,25 +58,13 @@ def build_model(settings):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What decides the weights of any model; fields of the profile keep their names.
+    """What decides the weights of any model; fields of the profile keep their names."""
 
-    Attributes
-    ----------
-    profile : str
-        Its name.
-    data : str or dict of str
-        Fingerprint of the dataset, or of each set by name.
-    loss : {"ce", "dice", "ce_dice"}
-    seed : int
-    dropout : float
-        0 but for models whose stochastic passes are looked at.
-    """
-
-    profile: str
-    data: str | dict
+    profile: str  # its name
+    data: str | dict  # fingerprint of the dataset, or of each set by name
     loss: str
     seed: int
-    dropout: float
+    dropout: float  # 0 but for models whose stochastic passes are looked at
     batch_size: int
     learning_rate: float
     dice_epsilon: float

@@ -25,18 +25,13 @@ def train_on_blocks(folder, cases_by_set, settings, start=None, device="auto", r
 
     Parameters
     ----------
-    folder : path
-        Receives ``config.json``, ``history.csv`` and, last, ``weights.safetensors``; while
-        training also ``checkpoint.safetensors`` and ``state.json``.
+    folder, device, report
+        As in `segcal_lite.training.on_slices.train_model`.
     cases_by_set : dict of list of `segcal_lite.data.prepared.PreparedCase`
         Of the sets of the last stage of the plan; one channel, labels 0 and 1.
     settings : BlockSettings
     start : path, optional
         Folder of the finished model of the stages before; given exactly when the plan has some.
-    device : str
-        On the CPU the same settings give the same bits, interrupted or not.
-    report : callable, optional
-        Called with the history's row after each evaluation.
 
     Returns
     -------

@@ -30,7 +30,7 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
     device : str
         On the CPU the same settings give the same bits, interrupted or not.
     report : callable, optional
-        Called with the history's row after each epoch.
+        Called with the history's row after each evaluation, which here is an epoch.
 
     Returns
     -------
@@ -134,19 +134,10 @@ class SliceTraining(Training):
 
 @torch.no_grad()
 def validation_dice(model, slices, settings):
-    """Mean over volumes and segments of the Dice coefficient of arg-max labels.
+    """Mean over volumes and segments of the Dice coefficient of arg-max labels, in [0, 1].
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    slices : segcal_lite.data.prepared.Slices
-    settings : TrainingSettings
-
-    Returns
-    -------
-    float
-        In [0, 1]; a segment that is absent from truth and prediction counts as 1. Pixels that
-        nobody annotated count in neither.
+    A segment that is absent from truth and prediction counts as 1. Pixels that nobody annotated
+    count in neither.
     """
     model.eval()
     layout, n_regions = memory_layout(len(settings.crop_size)), len(settings.regions)
@@ -170,20 +161,9 @@ def validation_dice(model, slices, settings):
 
 
 def augment_slices(images, labels, noise=0.02):
-    """Flip, turn and add Gaussian noise to a mini-batch, all slices alike.
+    """Flip, turn and add Gaussian noise to images (B, C, X, Y), and labels (B, X, Y), all alike.
 
-    Parameters
-    ----------
-    images : tensor, shape (B, C, X, Y)
-        Intensities in [0, 1].
-    labels : tensor, shape (B, X, Y)
-    noise : float
-        Standard deviation; B prints none.
-
-    Returns
-    -------
-    images, labels : tensors of the same shapes
-        Turned by 180 degrees only where X and Y differ.
+    Turned by 180 degrees only where X and Y differ. B prints no standard deviation of the `noise`.
 
     Examples
     --------

@@ -4,11 +4,10 @@ A *plan* is a tuple of stages, a stage a tuple of sets: one stage of several set
 one of one set a dedicated model, several stages a transfer chain. All are trained alike.
 """
 
-import hashlib
-
 import numpy as np
 
 from .._checks import wrong_input
+from ..runs.folders import text_digest
 
 LONGEST_NAME = 160  # file systems take 255 bytes
 
@@ -66,8 +65,7 @@ def plan_name(plan):
     name = "-then-".join("+".join(stage) for stage in plan)
     if len(name) <= LONGEST_NAME:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: LONGEST_NAME - 9]}-{digest}"
+    return f"{name[: LONGEST_NAME - 9]}-{text_digest(name, 8)}"
 
 
 def set_probabilities(n_images):

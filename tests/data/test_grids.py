@@ -13,18 +13,15 @@ from hypothesis import strategies as st
 from segcal_lite.data.cases import Selection
 from segcal_lite.data.datasets import read_dataset, task_of
 from segcal_lite.data.grids import (
-    Extent,
     check_cut,
     common_slice_axis,
     cut_shares,
     describe_cut,
     enough_crop,
     fit_to_crop,
-    segment_values,
     settle_grid,
-    stored_survey,
-    survey,
 )
+from segcal_lite.data.labels import Extent, segment_values, stored_survey, survey
 from segcal_lite.data.prepared import prepare_dataset
 from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
 from segcal_lite.data.tasks import TASKS, Task

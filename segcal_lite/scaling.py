@@ -148,7 +148,7 @@ def _minimise_nll(labels, logits, with_shift):
 
 
 def _nll_and_gradient(parameters, labels, logits, n_scales):
-    """Mean NLL and its derivatives by the log scales, so that no scale is 0 or below, and shifts."""
+    """Mean NLL, and its derivatives by shifts and log scales: no scale is 0 or below."""
     log_scale, shift = np.split(parameters[:, np.newaxis], [n_scales])
     scaled, voxels = np.exp(log_scale) * logits, np.arange(labels.size)
     log_probs = log_softmax(scaled + shift, axis=0)

@@ -6,12 +6,13 @@ as logits (2, R, *S), share one temperature, or one scale and shift inside and o
 """
 
 import numpy as np
-import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from ._checks import check_count, check_finite, check_labels_and_maps, wrong_input
 
 N_VOXELS_AT_MOST = 1_000_000
-LARGEST_LOG_SCALE = np.log(100.0)  # a model that knows nothing would send the scale to infinity,
+LARGEST_SCALE = 100.0  # a model that knows nothing would send the scale to zero or infinity,
 LARGEST_SHIFT = 30.0  # and a class that validation lacks its shift
 
 
@@ -73,8 +74,8 @@ def fit_temperature(labels, logits):
     >>> round(fit_temperature(labels, np.tile([[2.0], [-2.0]], 4)), 3)  # 4 / ln 3
     3.641
     """
-    log_scale, _ = _minimise_nll(labels, logits, with_shift=False)
-    return float(np.exp(-log_scale[0]))
+    scale, _ = _minimise_nll(labels, logits, with_shift=False)
+    return float(1 / scale[0])
 
 
 def fit_vector_scaling(labels, logits):
@@ -97,8 +98,8 @@ def fit_vector_scaling(labels, logits):
     ValueError
         As `fit_temperature`.
     """
-    log_scale, shift = _minimise_nll(labels, logits, with_shift=True)
-    return np.exp(log_scale), shift - shift.mean()
+    scale, shift = _minimise_nll(labels, logits, with_shift=True)
+    return scale, shift - shift.mean()
 
 
 def scale_logits(logits, scale, shift=0.0):
@@ -126,31 +127,33 @@ def scale_logits(logits, scale, shift=0.0):
 
 
 def _minimise_nll(labels, logits, with_shift):
-    """L-BFGS in float64 over one bounded log scale, or a log scale and a shift of each class."""
+    """Scales and shifts of the lowest NLL: one scale and no shift, or both for each class."""
     labels, logits = check_labels_and_maps(labels, "logits", logits)
-    labels, logits = labels.ravel(), logits.reshape(len(logits), -1)
+    labels, logits = labels.ravel(), logits.reshape(len(logits), -1).astype(np.float64)
     if labels.size == 0:
         raise wrong_input("labels", "no voxel", "the voxels of the validation cases")
-    labels = torch.from_numpy(labels.astype(np.int64))
-    logits = torch.from_numpy(logits.T.astype(np.float64))
-    n_scales = logits.shape[1] if with_shift else 1
-    log_scale = torch.zeros(n_scales, dtype=torch.float64, requires_grad=True)
-    shift = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=with_shift)
-    parameters = [log_scale, shift] if with_shift else [log_scale]
-    optimiser = torch.optim.LBFGS(
-        parameters, max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    n_scales = len(logits) if with_shift else 1
+    largest, largest_shift = np.log(LARGEST_SCALE), LARGEST_SHIFT if with_shift else 0.0
+    bounds = [(-largest, largest)] * n_scales + [(-largest_shift, largest_shift)] * len(logits)
+    found = minimize(
+        _nll_and_gradient,
+        np.zeros(len(bounds)),
+        (labels, logits, n_scales),
+        jac=True,  # and bounds: L-BFGS-B
+        bounds=bounds,
+        options={"maxiter": 200, "ftol": 0.0, "gtol": 1e-9},
     )
+    log_scale, shift = np.split(found.x, [n_scales])
+    return np.clip(np.exp(log_scale), 1 / LARGEST_SCALE, LARGEST_SCALE), shift
 
-    def bounded():
-        log_scales = LARGEST_LOG_SCALE * torch.tanh(log_scale / LARGEST_LOG_SCALE)
-        return log_scales, LARGEST_SHIFT * torch.tanh(shift / LARGEST_SHIFT)
 
-    def closure():
-        optimiser.zero_grad()
-        log_scales, shifts = bounded()
-        loss = torch.nn.functional.cross_entropy(log_scales.exp() * logits + shifts, labels)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    return [parameter.detach().numpy() for parameter in bounded()]
+def _nll_and_gradient(parameters, labels, logits, n_scales):
+    """Mean NLL, and its derivatives by shifts and log scales: no scale is 0 or below."""
+    log_scale, shift = np.split(parameters[:, np.newaxis], [n_scales])
+    scaled, voxels = np.exp(log_scale) * logits, np.arange(labels.size)
+    log_probs = log_softmax(scaled + shift, axis=0)
+    residuals = np.exp(log_probs)
+    residuals[labels, voxels] -= 1  # derivative of a voxel's NLL by each of its scaled logits
+    by_scale = np.einsum("kn,kn->k", residuals, scaled).reshape(n_scales, -1).sum(axis=1)
+    gradient = np.concatenate([by_scale, residuals.sum(axis=1)]) / labels.size
+    return -log_probs[labels, voxels].mean(), gradient

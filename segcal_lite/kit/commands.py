@@ -11,7 +11,7 @@ from .._checks import wrong_input
 from ..data.cases import case_names, check_leave_out, named
 from ..data.sets import names_in_sets
 from ..runs.folders import project_root, provenance, resolve_path, write_table
-from . import notebook_sources, pages, published, report_page
+from . import index_page, notebook_sources, pages, published
 from .environment import KERNEL
 from .story import tell_detection_story, tell_story, with_other_seeds
 
@@ -76,7 +76,7 @@ def demo(
             written.append(executor.submit(pages.write_page, executed, names))
         for page in written:
             page.result()  # raises what went wrong in its thread
-    index = report_page.write_index(folder, names)
+    index = index_page.write_index(folder, names)
     print(f"done: open {index}", flush=True)
     return 0
 

@@ -6,7 +6,7 @@ import shutil
 import nbformat
 import pytest
 
-from segcal_lite.kit import pages, report_page
+from segcal_lite.kit import index_page, pages
 from segcal_lite.kit.commands import NOTEBOOKS
 from segcal_lite.report.verdicts import write_verdicts
 from segcal_lite.runs.folders import project_root, write_json
@@ -75,7 +75,7 @@ def run(tmp_path_factory):
     run = {"task": {"name": "heart"}, "data": "phantoms", "profile": "smoke", "seed": 0}
     write_json(folder / "run.json", run)
     write_json(folder / "provenance.json", {"commit": "0" * 40, "processor": "a processor"})
-    report_page.write_index(folder, NAMES)
+    index_page.write_index(folder, NAMES)
     return folder
 
 

@@ -17,7 +17,7 @@ def handed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(commands.pages, "execute_notebook", execute)
     monkeypatch.setattr(commands.pages, "write_page", lambda path, names: None)
-    monkeypatch.setattr(commands.report_page, "write_index", lambda folder, names: folder)
+    monkeypatch.setattr(commands.index_page, "write_index", lambda folder, names: folder)
     monkeypatch.setattr(__main__, "ensure_environment", lambda extras: __main__.sys.executable)
 
     def run(*arguments):

@@ -9,7 +9,7 @@ import papermill
 import pytest
 
 from segcal_lite.kit import environment as setup_environment
-from segcal_lite.kit import pages, published, report_page
+from segcal_lite.kit import index_page, pages, published
 from segcal_lite.kit.answers import CHAPTERS, answer
 from segcal_lite.kit.commands import NOTEBOOKS
 from segcal_lite.kit.formulas import to_mathml
@@ -60,7 +60,7 @@ def run(tmp_path):
 
 
 def write_index(run):
-    return report_page.write_index(run, ["03_calibration"]).read_text()
+    return index_page.write_index(run, ["03_calibration"]).read_text()
 
 
 def test_an_executed_notebook_has_its_parameters_and_outputs(run):
@@ -126,7 +126,7 @@ def test_the_index_links_pages_and_shows_table_and_figures(run):
 
 
 def test_the_main_table_has_a_method_a_row_and_marks_the_best(run):
-    main = report_page.main_table(read_table(run / "tables" / "calibration.csv"))
+    main = index_page.main_table(read_table(run / "tables" / "calibration.csv"))
     assert main["columns"] == ["NLL, box", "Dice RV"]
     (_, ce), (loss, dice) = main["groups"]
     assert [method for method, _ in ce] == ["baseline", "MC dropout"]
@@ -135,7 +135,7 @@ def test_the_main_table_has_a_method_a_row_and_marks_the_best(run):
     assert not ce[0][1][0].is_best
     assert '<td class="best">0.15<small>0.1 to 0.2</small></td>' in write_index(run)
     unmarked = pd.DataFrame({"loss": ["ce"], "method": ["baseline"], "NLL": ["0.2 (0.1 to 0.3)"]})
-    assert report_page.main_table(unmarked)["legend"].endswith("here none is.")
+    assert index_page.main_table(unmarked)["legend"].endswith("here none is.")
 
 
 def test_answers_are_made_of_verdicts(run):

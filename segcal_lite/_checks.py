@@ -3,6 +3,7 @@
 import numpy as np
 
 SHEAR_ERROR = 0.01  # relative: a shear of 1.1 degrees bends distances by so much
+MOST_NAMED = 10  # names in a note; the others are counted
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
 
 
@@ -112,3 +113,16 @@ def check_labels_and_probs(labels, probs, atol=1e-4):
         if worst > atol:
             raise wrong_input("probs", f"class sums that miss 1 by {worst:g}", "sums of 1")
     return labels, probs
+
+
+def named(names, most=MOST_NAMED):
+    """Return names in order, and how many more there are than `most`.
+
+    Examples
+    --------
+    >>> named("ba"), named(map(str, range(12)))[-15:]
+    ('a, b', '6, 7 and 2 more')
+    """
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

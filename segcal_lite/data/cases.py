@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import IGNORED, check_choice, check_finite, wrong_input
+from .._checks import IGNORED, check_choice, check_finite, named, wrong_input
 from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
 from .splits import SPLITS, read_case_table
 from .volumes import LABEL_SHIFT, check_same_grid, read_label, read_volume
-
-MOST_NAMED = 10  # names in a note; the others are counted
 
 
 @dataclass(frozen=True)
@@ -282,16 +280,3 @@ def check_leave_out(leave_out):
         expected = "a list of names, each as text: ['a', '002']"
         raise wrong_input("leave_out", repr(leave_out), expected)
     return sorted(set(names))
-
-
-def named(names, most=MOST_NAMED):
-    """Return names in order, and how many more there are than `most`.
-
-    Examples
-    --------
-    >>> named("ba"), named(map(str, range(12)))[-15:]
-    ('a, b', '6, 7 and 2 more')
-    """
-    names = sorted(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

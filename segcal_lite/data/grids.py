@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._checks import wrong_input
+from .._checks import named, wrong_input
 from ..runs.folders import read_json, read_table, write_json, write_table
-from .cases import named
 from .labels import segment_masks, segment_values, survey
 from .preprocessing import clear_slice_axis, kept_native_voxels, plan_preprocessing
 from .volumes import read_label

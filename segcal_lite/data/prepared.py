@@ -19,7 +19,7 @@ from ..runs.folders import (
     write_table,
     written_aside,
 )
-from .datasets import load_case
+from .cases import load_case
 from .grids import check_cut, lost_segments, read_grid, settle_grid, write_grid
 from .labels import region_labels, region_probs, segment_masks, segment_values
 from .preprocessing import (

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import yaml
 
-from .._checks import check_choice, check_spacing, check_text, wrong_input
+from .._checks import check_choice, check_spacing, check_text, named, wrong_input
 from ..runs.folders import read_json, resolve_path, text_digest, write_json
-from .cases import Dataset, Selection, case_names, check_leave_out, named
+from .cases import Dataset, Selection, case_names, check_leave_out
 from .datasets import read_dataset
 from .grids import median_spacing, settle_grid
 from .labels import survey

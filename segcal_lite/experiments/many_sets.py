@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._checks import check_choice
-from ..data.cases import check_leave_out, named
+from .._checks import check_choice, named
+from ..data.cases import check_leave_out
 from ..data.prepared import read_prepared
 from ..data.sets import prepare_set, read_sets
 from ..runs.devices import choose_device

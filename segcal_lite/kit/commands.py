@@ -7,8 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from .._checks import wrong_input
-from ..data.cases import case_names, check_leave_out, named
+from .._checks import named, wrong_input
+from ..data.cases import case_names, check_leave_out
 from ..data.sets import names_in_sets
 from ..runs.folders import project_root, provenance, resolve_path, write_table
 from . import index_page, notebook_sources, pages, published

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.training.models import TrainingSettings
 
 AFFINE = np.diag([2.0, 2.0, 8.0, 1.0])
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 # A shell's background job ignores Ctrl-C, and so would the processes whose Ctrl-C is tested.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -63,6 +63,7 @@ def run_cells(name, monkeypatch, **parameters):
     return variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["03_calibration", "04_segment_entropy"])
 def test_notebooks_show_every_case(name, oddly_named, run_folder, monkeypatch):
     chosen = {"data": str(oddly_named), "task": None, "out": str(run_folder), "device": "cpu"}

@@ -199,6 +199,7 @@ def make_slow_source(folder, n_cases=24):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
 def test_stopped_from_outside_it_goes_on(tmp_path, how):
@@ -234,6 +235,7 @@ def test_stopped_from_outside_it_goes_on(tmp_path, how):
     assert_only_whole_cases(dest, [f"c{index:02d}" for index in range(24)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_workers_end_with_their_parent(tmp_path):
     source = make_slow_source(tmp_path / "in")

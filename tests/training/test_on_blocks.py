@@ -73,6 +73,7 @@ train_on_blocks(sys.argv[1], cases, BlockSettings(**fields), device="cpu")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_bits_of_a_whole_one(volumes, settings, tmp_path):
     chosen = settings(joint("liver_ct", "atrium"), dropout=True, n_evaluations=8, evaluate_every=2)
     chosen = replace(chosen, n_flat_to_stop=100)

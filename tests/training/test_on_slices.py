@@ -59,6 +59,7 @@ def test_same_seed_same_bits_other_seed_others(loss, prepared, settings, tmp_pat
     assert not same_bits(tmp_path / "a", tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_whole_one(prepared, settings, tmp_path):
     chosen = settings("ce", dropout=True, n_epochs=8, plateau_patience=2)
     train_model(tmp_path / "whole", prepared[2], chosen, "cpu")

@@ -24,8 +24,8 @@ from segcal_lite.data.splits import SPLITS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
 from segcal_lite.experiments.profiles import PROFILES, settle
+from segcal_lite.runs.processes import spawned_processes
 
-from .convert.conversion import spawned
 from .convert.face import WORKERS, count, said_in_one_sentence
 
 WITHOUT_TASK = "from each volume's minimum to its maximum, CT too (a --task has its own rule)"
@@ -144,7 +144,7 @@ def check_cases(dataset, workers=1):
     if workers == 1 or len(names) < 2:
         outcomes = list(map(check, dataset.cases))
     else:
-        with spawned(min(workers, len(names))) as executor:
+        with spawned_processes(min(workers, len(names))) as executor:
             outcomes = list(executor.map(check, dataset.cases))
     for line in doubt_lines([doubt for _, doubts in outcomes for doubt in doubts]):
         print(line)

@@ -4,18 +4,13 @@ What is complete is never converted again; a case that fails is named and the ot
 """
 
 import errno
-import multiprocessing
-import os
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import check_unique
 from segcal_lite.runs.folders import check_same_settings, run_lock, write_json
-from segcal_lite.runs.processes import spawn_context
+from segcal_lite.runs.processes import spawned_processes
 
 from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
 from .report import write_tables
@@ -140,7 +135,7 @@ def _outcomes(found, read, dest, waiting, workers):
         for case in waiting:
             yield case.name, _try_case(read, case, found, dest)
         return
-    with spawned(min(workers, len(waiting))) as executor:
+    with spawned_processes(min(workers, len(waiting))) as executor:
         futures = {executor.submit(_try_case, read, c, found, dest): c.name for c in waiting}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -159,31 +154,6 @@ def _try_case(read, case, found, dest):
     except MemoryError:
         return f"{case.name}: found too little memory, expected enough for one case a worker."
     return ""
-
-
-@contextmanager
-def spawned(n_workers):
-    """Spawned processes that leave Ctrl-C to their parent and do not outlive it."""
-    context = spawn_context()
-    with ProcessPoolExecutor(n_workers, context, initializer=_start_worker) as executor:
-        try:
-            yield executor
-        except BaseException:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            executor.shutdown(cancel_futures=True)
-            raise
-
-
-def _start_worker():
-    """Leave Ctrl-C to the parent, and end when it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _sweep(dest):

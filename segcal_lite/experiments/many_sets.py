@@ -24,7 +24,7 @@ from ..runs.folders import (
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from ..training.checkpoints import check_settings, is_finished, read_history
+from ..training.checkpoints import check_settings, history_so_far, is_finished
 from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
@@ -224,11 +224,8 @@ def _title(plan, dropout):
 
 def _progress(folder):
     """How far a training is: its last evaluation in words."""
-    if (folder / "history.csv").exists():
-        history = read_history(folder).to_dict("records")
-    elif (folder / "state.json").exists():
-        history = read_json(folder / "state.json")["history"]
-    else:
+    history = history_so_far(folder)
+    if not history:
         return "no evaluation yet"
     best = min(row["validation_loss"] for row in history)
     return f"validation loss {best:.3f} at best after {history[-1]['iteration']:.0f} iterations"
@@ -281,8 +278,8 @@ def open_joint_experiment(
     given = {key: value for key, value in given.items() if value}
     names = tuple(check_choice("set", name, tuple(sources)) for name in sets or sources)
     sources = {name: replace(sources[name], **given) for name in names}
-    name = name_in_run(data, out)
-    identity = {"data": name, "seed": seed, "profile": profile, "leave_out": left_out}
+    data_name = name_in_run(data, out)
+    identity = {"data": data_name, "seed": seed, "profile": profile, "leave_out": left_out}
     enter_run(out, "joint.json", identity, device)
     if left_out:
         report(f"left out by name: {named(left_out)}")
@@ -292,11 +289,11 @@ def open_joint_experiment(
         report(f"preparing {len(missing)} sets")
     jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
     run_in_order(jobs, n_workers=count_workers(len(missing)))
-    for set_name in set(names) - set(missing):
-        prepare_set(folders[set_name], sources[set_name])  # refuses other settings
-    for set_name, folder in folders.items():
+    for name in set(names) - set(missing):
+        prepare_set(folders[name], sources[name])  # refuses other settings
+    for name, folder in folders.items():
         for note in read_json(folder / "notes.json"):
-            report(f"{set_name}: {note}")
+            report(f"{name}: {note}")
     cases = {name: read_prepared(folder / "prepared") for name, folder in folders.items()}
     fingerprints = {name: read_json(folders[name] / "fingerprint.json") for name in names}
-    return JointExperiment(out, name, settled, seed, device, cases, fingerprints)
+    return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints)

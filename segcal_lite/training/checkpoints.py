@@ -19,6 +19,7 @@ from ..losses import training_loss
 from ..runs.devices import choose_device, memory_layout, reproducible
 from ..runs.folders import (
     check_same_settings,
+    read_json,
     read_table,
     run_lock,
     write_json,
@@ -178,6 +179,14 @@ def check_finished(folder):
 def read_history(folder):
     """Return the history of a finished model: a row for each of its evaluations."""
     return read_table(Path(folder) / "history.csv", sealed=True, remove=folder)
+
+
+def history_so_far(folder):
+    """Return the rows of a finished model's history, or of one that is training; else none."""
+    if is_finished(folder):
+        return read_history(folder).to_dict("records")
+    path = Path(folder) / "state.json"
+    return read_json(path)["history"] if path.exists() else []
 
 
 def read_weights(folder):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runs.devices import choose_device
-from ..runs.folders import read_json
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from .checkpoints import check_settings, is_finished, read_history
+from .checkpoints import check_settings, history_so_far, is_finished, read_history
 from .models import TrainingSettings
 from .on_slices import train_model
 
@@ -99,11 +98,8 @@ def train_group(members, prepared_folder, device):
 
 def _state_line(member):
     """One line about a member that is training, or nothing."""
-    path = member.folder / "state.json"
-    if not path.exists():
-        return None
-    history = read_json(path)["history"]
-    return (
+    history = history_so_far(member.folder)
+    return history and (
         f"  {member.title}: epoch {len(history)}, "
         f"validation Dice {history[-1]['validation_dice']:.3f}"
     )

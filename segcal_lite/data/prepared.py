@@ -285,12 +285,17 @@ class Slices:
     labels : tensor of signed integers, shape (N, X, Y) or (N, X, Y, Z)
         `IGNORED` where nobody annotated; with R regions (N, R, X, Y) or (N, R, X, Y, Z) of 0 and 1.
     case_index : tensor, shape (N,)
-        Which case a sample is from; on the CPU.
+        Which case a sample is from.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     case_index: torch.Tensor
+
+    @cached_property
+    def n_cases(self):
+        """How many cases the samples are from."""
+        return int(self.case_index.max()) + 1
 
 
 def load_slices(cases, split, device="cpu", n_dims=2):
@@ -324,5 +329,5 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     images = [samples(case.image) for case in chosen]
     labels = [samples(case.targets) for case in chosen]
     case_index = np.repeat(np.arange(len(chosen)), [len(of_case) for of_case in labels])
-    images, labels = (torch.from_numpy(np.concatenate(a)).to(device) for a in (images, labels))
-    return Slices(images, labels, torch.from_numpy(case_index))
+    arrays = np.concatenate(images), np.concatenate(labels), case_index
+    return Slices(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -51,6 +51,9 @@ class Profile:
         Models trained for MC dropout (A leaves their number open); stochastic passes.
     n_bins : int
         Bins of the reliability diagrams; A and B print none.
+    precision : {"float32", "bfloat16"}
+        What networks compute in while they are trained: see `TrainingSettings`. Only where asked
+        for is it not float32.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Profile:
     dice_epsilon: float = 1.0
     n_passes: int = 50
     n_bins: int = 10
+    precision: str = "float32"
 
 
 CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
@@ -267,6 +271,7 @@ def get_profile(name, task, **overrides):
         largest = max(1, profile.n_members // 2)
         sizes = tuple(m for m in profile.ensemble_sizes if m <= largest)
         profile = replace(profile, ensemble_sizes=sizes)
+    check_choice("precision", profile.precision, ("float32", "bfloat16"))
     multiple = 2 ** (len(profile.widths) - 1)
     if len(profile.crop_size) not in (2, 3) or any(s % multiple for s in profile.crop_size):
         expected = f"two or three multiples of {multiple}"

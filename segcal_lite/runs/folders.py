@@ -233,9 +233,12 @@ def as_tuples(value):
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def check_same_settings(path, settings):
-    """Refuse to go on with a result of other settings than its JSON file, naming what differs."""
-    stored, wanted = read_json(path), as_json_values(settings)
+def check_same_settings(path, settings, later_fields=()):
+    """Refuse to go on with a result of other settings than its JSON file, naming what differs.
+
+    `later_fields`, a dict, says what older files, which lack some field, mean.
+    """
+    stored, wanted = dict(later_fields) | read_json(path), as_json_values(settings)
     absent = "nothing"
     different = [
         f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"

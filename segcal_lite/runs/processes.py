@@ -19,6 +19,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
+WORKER_BYTES_ON_GPU = 3 * 2**30  # PyTorch's context, a network and what it has at a time
 SECONDS_BETWEEN_REPORTS = 30
 SECONDS_KEPT = 120
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,9 +51,15 @@ class _Pool:
 
 
 def count_workers(n_tasks, device="cpu"):
-    """Processes that cores, free memory and the number of tasks allow, at least 1; 1 on a GPU."""
-    if not str(device).startswith("cpu"):
+    """Processes that cores, free memory and the number of tasks allow, at least 1.
+
+    Those that share a GPU need memory of it as well; with Apple's MPS it is 1.
+    """
+    if str(device).startswith("mps"):
         return 1
+    if str(device).startswith("cuda"):
+        free_on_gpu, _ = torch.cuda.mem_get_info(device)
+        n_tasks = min(n_tasks, int(free_on_gpu // WORKER_BYTES_ON_GPU))
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = psutil.virtual_memory().available
     for process in [process for pool in _kept for process in pool.processes()]:

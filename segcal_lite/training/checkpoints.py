@@ -4,6 +4,7 @@ After each evaluation all state goes into one safetensors file, whole or not at 
 """
 
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,8 @@ from ..runs.folders import (
     written_aside,
 )
 
+SECONDS_BETWEEN_CHECKPOINTS = {"cpu": 0, "mps": 0, "cuda": 20}  # there an epoch is shorter than one
+
 
 def train_to_the_end(folder, settings, device, begin, report=None):
     """Train one model, or go on with it, or find it finished; return its history, a data frame.
@@ -34,24 +37,38 @@ def train_to_the_end(folder, settings, device, begin, report=None):
     `begin`, called with folder and device, returns the `Training`, at its checkpoint if there is
     one; `report`, if given, is called with each row of the history.
     """
-    folder, device = Path(folder), choose_device(device)
+    device = choose_device(device)
+    with reproducible(device):
+        for _ in turns_of_training(folder, settings, device, begin, report):
+            pass  # nobody else waits for a turn
+    return read_history(folder)
+
+
+def turns_of_training(folder, settings, device, begin, report=None):
+    """Train one model, an evaluation a turn: yields the `Training` when that of one is under way.
+
+    On a GPU that is before it is done, so that others can hand theirs in meanwhile. The block
+    around all turns is `reproducible`.
+    """
+    folder = Path(folder)
     with run_lock(folder):
         check_settings(folder, settings)
         write_json(folder / "config.json", asdict(settings))
-        if not is_finished(folder):
-            with reproducible(device):
-                training = begin(folder, device)
-                while not training.finished:
-                    row = training.advance()
-                    if report:
-                        report(row)
-            history = pd.DataFrame(training.numbers["history"])
-            write_table(folder / "history.csv", history, sealed=True)
-            with written_aside(folder / "weights.safetensors") as partial:
-                save_file(training.best_weights, partial)
-            for name in ("checkpoint.safetensors", "state.json"):
-                (folder / name).unlink(missing_ok=True)
-        return read_history(folder)
+        if is_finished(folder):
+            return
+        training = begin(folder, device)
+        while not training.finished:
+            training.start()
+            yield training
+            row = training.advance()
+            if report:
+                report(row)
+        history = pd.DataFrame(training.numbers["history"])
+        write_table(folder / "history.csv", history, sealed=True)
+        with written_aside(folder / "weights.safetensors") as partial:
+            save_file(training.best_weights, partial)
+        for name in ("checkpoint.safetensors", "state.json"):
+            (folder / name).unlink(missing_ok=True)
 
 
 class Training:
@@ -59,51 +76,84 @@ class Training:
 
     Each kind says how it trains as far as its next evaluation (`train_and_evaluate`), what it makes
     of that row of its history (`judge`: best weights, learning rate) and when it is `finished`.
+    What a GPU can do while others have their turn is handed in by `start`.
+
+    A training can take over the memory of one `before` it, of the same kind, which has ended.
     """
 
-    def __init__(self, folder, settings, device, model, first_rate, **numbers):
-        self.folder, self.settings, self.device = folder, settings, device
-        self.model = model.to(device, memory_format=memory_layout(model.n_dims))
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=first_rate, fused=True)
-        self.best_weights = {}
-        self.numbers = {"history": [], "n_flat": 0, **numbers}
-        if (folder / "checkpoint.safetensors").exists():
-            self.best_weights, self.numbers = load_checkpoint(folder, self.model, self.optimiser)
-            self.rate = self.numbers["learning_rate"]
+    def __init__(self, folder, settings, device, model, before=None):
+        self.folder, self.settings, self.device = folder, settings, torch.device(device)
+        if before is None:
+            self.model = model.to(device, memory_format=memory_layout(model.n_dims))
+            self.optimiser = adam(self.model, self.device)
+        else:
+            self.model, self.optimiser = before.model, before.optimiser
+        self.best_weights, self.saved = {}, time.monotonic()
+
+    def begin(self, weights, first_rate, **numbers):
+        """Go to the checkpoint, if there is one, or to the first step from `weights`."""
+        self.numbers = {"history": [], "n_flat": 0, "learning_rate": first_rate, **numbers}
+        self.model.load_state_dict(weights)
+        for state in self.optimiser.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+        if (self.folder / "checkpoint.safetensors").exists():
+            self.best_weights, self.numbers = load_checkpoint(
+                self.folder, self.model, self.optimiser
+            )
+        self.rate = self.numbers["learning_rate"]
 
     @property
     def rate(self):
         """The learning rate now."""
-        return self.optimiser.param_groups[0]["lr"]
+        return self.numbers["learning_rate"]
 
     @rate.setter
     def rate(self, rate):
-        self.optimiser.param_groups[0]["lr"] = rate
+        self.numbers["learning_rate"] = rate
+        group = self.optimiser.param_groups[0]
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+    def start(self):
+        """Hand in work of the next evaluation, if that pays; `advance` does what is left."""
 
     def advance(self):
         """Train as far as the next evaluation, judge it and save; return the history's row."""
         row = self.train_and_evaluate()
         self.numbers["history"].append(row)
         self.judge(row)
-        self.numbers["learning_rate"] = self.rate
-        save_checkpoint(self.folder, self.model, self.optimiser, self.best_weights, self.numbers)
+        if time.monotonic() - self.saved >= SECONDS_BETWEEN_CHECKPOINTS[self.device.type]:
+            save_checkpoint(
+                self.folder, self.model, self.optimiser, self.best_weights, self.numbers
+            )
+            self.saved = time.monotonic()
         return row
 
     def step(self, images, labels, **class_weights):
         """One step of the optimiser on a mini-batch; return the loss."""
         self.model.train()
-        loss = training_loss(
-            self.model(self.placed(images)),
-            labels.to(self.device),
+        loss = self.loss_of(self.placed(images), labels.to(self.device), class_weights)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def loss_of(self, images, labels, class_weights):
+        """The loss on a mini-batch, in float32 also where the network computes in bfloat16."""
+        half = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            logits = self.model(images)
+        return training_loss(
+            logits,
+            labels,
             self.settings.loss,
             epsilon=self.settings.dice_epsilon,
             check_values=False,  # of labels before, of logits by the mean loss of many steps
             **class_weights,
         )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
 
     def placed(self, images):
         """Return a mini-batch where the model is, in the layout that it is in."""
@@ -137,28 +187,40 @@ def load_checkpoint(folder, model, optimiser):
             group, name = key.split(".", 1)
             groups[group][name] = file.get_tensor(key)
     model.load_state_dict(groups["model"])
-    adam = optimiser.state_dict()
+    weights = optimiser.param_groups[0]["params"]
     for key, tensor in groups["adam"].items():
         index, name = key.split(".")
-        # As the optimiser made it: another layout may round the last bit otherwise.
-        tensor = tensor.contiguous(memory_format=memory_layout(tensor.ndim - 2))
-        adam["state"].setdefault(int(index), {})[name] = tensor
-    optimiser.load_state_dict(adam)
-    return groups["best"], numbers
+        weight = weights[int(index)]
+        # As the optimiser makes it: another layout may round the last bit otherwise.
+        empty = (
+            torch.zeros_like(weight)
+            if tensor.ndim
+            else torch.zeros_like(tensor, device=weight.device)
+        )
+        optimiser.state[weight].setdefault(name, empty).copy_(tensor)
+    return {name: tensor.to(weights[0].device) for name, tensor in groups["best"].items()}, numbers
 
 
 def copy_weights(model):
-    """Return all weights of a model as they are now, on the CPU."""
+    """Return all weights of a model as they are now, where they are."""
     return {
-        name: tensor.detach().cpu().contiguous().clone()
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
+
+
+def adam(model, device):
+    """Return Adam on a model's weights; on CUDA its rate is a tensor that recorded steps read."""
+    options = {"fused": True}
+    if device.type == "cuda":
+        options |= {"lr": torch.zeros((), device=device), "capturable": True}
+    return torch.optim.Adam(model.parameters(), **options)
 
 
 def check_settings(folder, settings):
     """Refuse a folder that holds a model of other settings, naming the fields that differ."""
     if (folder / "config.json").exists():
-        check_same_settings(folder / "config.json", asdict(settings))
+        check_same_settings(folder / "config.json", asdict(settings), settings.later_fields)
     elif is_finished(folder):
         found = "weights without config.json"
         raise wrong_input(folder, found, "both; remove the folder to train the model again")

@@ -11,8 +11,8 @@ from ..runs.devices import choose_device
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from .checkpoints import check_settings, history_so_far, is_finished, read_history
+from .groups import train_group
 from .models import TrainingSettings
-from .on_slices import train_model
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     prepared_folder : path
     executor : concurrent.futures.Executor, optional
         Any: it receives paths and settings, never arrays. By default one spawned process a core
-        with one thread each, fewer where memory is short; on a GPU they are trained here.
+        with one thread each, fewer where memory is short; a GPU gets all of them as one group.
     device : str
     report : callable
         Receives lines of text.
@@ -81,24 +81,20 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
             )
 
     def under_way(numbers):
-        for line in filter(None, (_state_line(m) for number in numbers for m in groups[number])):
-            report(line)
+        for group in (groups[number] for number in numbers):
+            if len(group) > 1:
+                report(f"  {sum(m.finished for m in group)} of {len(group)} models are trained")
+            for line in filter(None, map(_state_line, group)):
+                report(line)
 
     jobs = {k: (train_group, group, prepared_folder, device) for k, group in enumerate(groups)}
     run_in_order(jobs, None, n_workers, finished, under_way, executor)
     return members
 
 
-def train_group(members, prepared_folder, device):
-    """Train a group of members one after another: the unit of work of an executor."""
-    for member in members:
-        train_model(member.folder, prepared_folder, member.settings, device)
-    return members
-
-
 def _state_line(member):
     """One line about a member that is training, or nothing."""
-    history = history_so_far(member.folder)
+    history = [] if member.finished else history_so_far(member.folder)
     return history and (
         f"  {member.title}: epoch {len(history)}, "
         f"validation Dice {history[-1]['validation_dice']:.3f}"

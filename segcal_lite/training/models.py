@@ -91,7 +91,12 @@ class TrainingSettings(ModelSettings):
         Random flips, quarter turns and noise; A uses none.
     regions : tuple of tuple of int
         As in `segcal_lite.data.tasks.Task`: one sigmoid output each, for any loss.
+    precision : {"float32", "bfloat16"}
+        What the network computes in while it is trained; the loss, its sums, the optimiser and
+        every use of the network are in float32.
     """
+
+    later_fields: ClassVar = {"precision": "float32"}
 
     task: str
     n_channels: int
@@ -109,6 +114,7 @@ class TrainingSettings(ModelSettings):
     plateau_gain: float
     early_stopping_patience: int
     regions: tuple = ()
+    precision: str = "float32"
 
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
@@ -149,6 +155,8 @@ class BlockSettings(ModelSettings):
     n_channels: ClassVar = 1
     n_classes: ClassVar = 2  # an organ and what is around it
     regions: ClassVar = ()
+    precision: ClassVar = "float32"
+    later_fields: ClassVar = {}
 
     plan: tuple
     block_side: int

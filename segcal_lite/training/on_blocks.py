@@ -61,7 +61,8 @@ class BlockTraining(Training):
         model = build_model(settings)
         if start is not None:
             model.load_state_dict(read_weights(start))
-        super().__init__(folder, settings, device, model, settings.first_rate, best_loss=np.inf)
+        super().__init__(folder, settings, device, model)
+        self.begin(copy_weights(model), settings.first_rate, best_loss=np.inf)
         self.images = {name: self._images(cases_by_set, name, "train") for name in settings.sets}
         self.probabilities = set_probabilities([len(i) for i in self.images.values()])
         arguments = settings.block_side, settings.noise, settings.foreground_share

@@ -14,6 +14,7 @@ from ..losses import class_logits, inverse_frequency_weights
 from ..runs.devices import memory_layout
 from .checkpoints import Training, copy_weights, train_to_the_end
 from .models import build_model
+from .recorded import RecordedEpoch, can_be_recorded, compiled_for
 
 
 def train_model(folder, prepared_folder, settings, device="auto", report=None):
@@ -50,17 +51,32 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
 
 
 class SliceTraining(Training):
-    """A training whose evaluations are the epochs, and whose measure is the validation Dice."""
+    """A training whose evaluations are the epochs, and whose measure is the validation Dice.
 
-    def __init__(self, folder, cases, settings, device):
-        model, rate = build_model(settings), settings.learning_rate
-        worst = {"best_dice": -1.0, "plateau_dice": -1.0}
-        super().__init__(folder, settings, device, model, rate, **worst)
-        self.training_slices = load_slices(cases, "train", device, model.n_dims)
-        self.validation_slices = load_slices(cases, "validation", device, model.n_dims)
-        for slices in (self.training_slices, self.validation_slices):
-            check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
-        self.class_weights = self._class_weights(device)
+    On CUDA an epoch is recorded once and replayed: see `segcal_lite.training.recorded`.
+    """
+
+    under_way = None  # what waits for the epoch that was started, and returns its outcome
+
+    def __init__(self, folder, cases, settings, device, before=None, compiled=False):
+        model = build_model(settings)
+        weights = copy_weights(model)
+        super().__init__(folder, settings, device, model, before)
+        device = self.device
+        if before is None:
+            self.training_slices = load_slices(cases, "train", device, model.n_dims)
+            self.validation_slices = load_slices(cases, "validation", device, model.n_dims)
+            for slices in (self.training_slices, self.validation_slices):
+                check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
+            self.class_weights, self.recorded = self._class_weights(device), None
+            if compiled:
+                self.loss_of = compiled_for(settings.batch_size, self.loss_of)
+            if can_be_recorded(settings, device):
+                self.recorded = RecordedEpoch(self._epoch, len(self.training_slices.labels), device)
+        else:
+            for name in ("training_slices", "validation_slices", "class_weights", "recorded"):
+                setattr(self, name, getattr(before, name))
+        self.begin(weights, settings.learning_rate, best_dice=-1.0, plateau_dice=-1.0)
 
     def _class_weights(self, device):
         """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
@@ -92,30 +108,40 @@ class SliceTraining(Training):
             len(dice) >= self.settings.n_epochs or n_waited >= self.settings.early_stopping_patience
         )
 
+    def start(self):
+        """Hand in the next epoch: on a GPU this returns before it is done."""
+        number = len(self.numbers["history"])
+        epoch_seed = np.random.SeedSequence((self.settings.seed, number)).generate_state(1)[0]
+        torch.manual_seed(int(epoch_seed))
+        epoch = self.recorded or self._epoch
+        self.under_way = epoch(torch.randperm(len(self.training_slices.labels)))
+
     def train_and_evaluate(self):
         """Train on every slice once and validate; return the history's row."""
-        settings, number = self.settings, len(self.numbers["history"])
-        epoch_seed = np.random.SeedSequence((settings.seed, number)).generate_state(1)[0]
-        torch.manual_seed(int(epoch_seed))
+        if self.under_way is None:
+            self.start()
+        total_loss, counts = self.under_way()
+        self.under_way = None
+        mean_loss = float(total_loss) / len(self.training_slices.labels)
+        self.check_finite("training loss", mean_loss)
         return {
-            "epoch": number,
+            "epoch": len(self.numbers["history"]),
             "learning_rate": self.rate,
-            "train_loss": self._train_on_all_slices(),
-            "validation_dice": validation_dice(self.model, self.validation_slices, settings),
+            "train_loss": mean_loss,
+            "validation_dice": mean_dice(counts),
         }
 
-    def _train_on_all_slices(self):
-        """One pass over the shuffled slices; return the mean loss of a slice."""
-        slices, total = self.training_slices, torch.zeros((), device=self.device)
-        order = torch.randperm(len(slices.labels)).to(self.device)
+    def _epoch(self, order):
+        """One pass over the slices in an order and the validation; return what waits for them."""
+        slices = self.training_slices
+        order, total = order.to(self.device), torch.zeros((), device=self.device)
         for indices in order.split(self.settings.batch_size):
             images, labels = slices.images[indices], slices.labels[indices].long()
             if self.settings.augment:
                 images, labels = augment_slices(images, labels)
             total += self.step(images, labels, **self.class_weights) * len(indices)
-        mean_loss = float(total) / len(slices.labels)
-        self.check_finite("training loss", mean_loss)
-        return mean_loss
+        counts = validation_counts(self.model, self.validation_slices, self.settings)
+        return lambda: (total, counts)
 
     def judge(self, row):
         """Keep the best weights; lower the rate when Dice does not gain `plateau_gain` for long."""
@@ -132,30 +158,47 @@ class SliceTraining(Training):
                 self.rate *= self.settings.plateau_factor
 
 
-@torch.no_grad()
 def validation_dice(model, slices, settings):
     """Mean over volumes and segments of the Dice coefficient of arg-max labels, in [0, 1].
 
     A segment that is absent from truth and prediction counts as 1. Pixels that nobody annotated
     count in neither.
     """
+    return mean_dice(validation_counts(model, slices, settings))
+
+
+@torch.no_grad()
+def validation_counts(model, slices, settings):
+    """Count the pixels in both masks, in the predicted and in the true one.
+
+    Returns a tensor of integers, shape (3, n_cases, n_segments), on the device of the slices,
+    without waiting for it.
+    """
     model.eval()
     layout, n_regions = memory_layout(len(settings.crop_size)), len(settings.regions)
     n_segments = n_regions or settings.n_classes - 1
-    counts = torch.zeros(3, int(slices.case_index.max()) + 1, n_segments, dtype=torch.float64)
-    for indices in torch.arange(len(slices.labels)).split(settings.batch_size):
-        images = slices.images[indices].contiguous(memory_format=layout)
+    device, n_cases = slices.labels.device, slices.n_cases
+    counts = torch.zeros(3, n_cases, n_segments, dtype=torch.int64, device=device)
+    batches = (
+        part.split(settings.batch_size)
+        for part in (slices.images, slices.labels, slices.case_index)
+    )
+    for images, labels, case_index in zip(*batches, strict=True):
+        images = images.contiguous(memory_format=layout)
         logits = class_logits(model(images), settings.loss, settings.n_classes, n_regions)
-        predicted, truth = logits.argmax(dim=1).cpu(), slices.labels[indices].cpu()
-        predicted[truth == IGNORED] = 0
+        predicted = logits.argmax(dim=1).masked_fill(labels == IGNORED, 0)
         for k in range(1, n_segments + 1):
-            masks = predicted == k, truth == k
+            masks = predicted == k, labels == k
             if n_regions:
-                masks = predicted[:, k - 1] == 1, truth[:, k - 1] == 1
+                masks = predicted[:, k - 1] == 1, labels[:, k - 1] == 1
             both = torch.stack([masks[0] & masks[1], *masks])
-            pixels = both.flatten(start_dim=2).sum(dim=2).double()
-            counts[:, :, k - 1].index_add_(1, slices.case_index[indices], pixels)
-    overlap, n_predicted, n_truth = counts
+            counts[:, :, k - 1].index_add_(1, case_index, both.flatten(start_dim=2).sum(dim=2))
+    return counts
+
+
+def mean_dice(counts):
+    """Dice of `validation_counts`, averaged over volumes and segments; empty in both: 1."""
+    overlap, n_predicted, n_truth = counts.cpu().double()
     total = n_predicted + n_truth
     return float(torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean())
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segcal_lite.training import members as module
+from segcal_lite.training import groups
+from segcal_lite.training.checkpoints import turns_of_training
 from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.on_slices import train_model
 
@@ -53,9 +54,9 @@ def test_finished_members_are_read_and_not_trained(prepared, settings, tmp_path,
 
     def count(folder, *others):
         trained.append(folder)
-        return train_model(folder, *others)
+        return turns_of_training(folder, *others)
 
-    monkeypatch.setattr(module, "train_model", count)
+    monkeypatch.setattr(groups, "turns_of_training", count)
     for _ in range(2):
         with ThreadPoolExecutor(1) as executor:
             train_members(members, prepared[2], executor, "cpu", lambda line: None)

@@ -1,0 +1,89 @@
+"""A group of members on one device: in lanes, epoch by epoch, so that a GPU never waits.
+
+While the processor looks at the end of one member's epoch (its validation Dice, its best weights,
+its learning rate), the others' epochs are under way. A member that ends early leaves its lane to
+the next, which takes over its memory and what was recorded there.
+"""
+
+import time
+from collections import deque
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+from ..data.prepared import read_prepared
+from ..runs.devices import choose_device, reproducible
+from .checkpoints import turns_of_training
+from .on_slices import SliceTraining
+
+N_LANES = 4  # on CUDA; see results/benchmarks.csv
+END = object()
+
+
+def train_group(members, prepared_folder, device, n_lanes=None, compiled=False, until=float("inf")):
+    """Train a group of members: the unit of work of an executor.
+
+    Every member ends as if it were trained alone. Those with dropout share one lane on CUDA: there
+    the random numbers of all lanes come from one generator.
+
+    Parameters
+    ----------
+    members : list of Member
+    prepared_folder : path
+    device : torch.device or str
+    n_lanes : int, optional
+        How many are under way at a time: by default `N_LANES` on CUDA, else 1.
+    compiled : bool
+        Compile what can be compiled: see `segcal_lite.training.recorded.compiled_for`.
+    until : float
+        A time of `time.monotonic` after which no further member is begun.
+
+    Returns
+    -------
+    list of Member
+    """
+    device, cases = choose_device(device), read_prepared(prepared_folder)
+    on_cuda = device.type == "cuda"
+    n_lanes = n_lanes or (N_LANES if on_cuda else 1)
+    alone = [m for m in members if m.settings.dropout] if on_cuda else []
+    together = [m for m in members if m not in alone]
+    with reproducible(device):
+        for queue, width in ((deque(together), n_lanes), (deque(alone), 1)):
+            arguments = queue, cases, device, compiled, until
+            _train_side_by_side([_lane(*arguments) for _ in range(width)])
+    return members
+
+
+def _train_side_by_side(lanes):
+    """Give each lane a turn after the other until all have ended; an error ends them all."""
+    with ExitStack() as stack:
+        for lane in lanes:
+            stack.enter_context(closing(lane))
+        while lanes:
+            lanes = [lane for lane in lanes if next(lane, END) is not END]
+
+
+def _lane(queue, cases, device, compiled, until):
+    """Train members of the queue one after another, those of one kind in the same memory."""
+    before = None
+    while queue and time.monotonic() < until:
+        member = _next_of(queue, before)
+        same = before if before and _kind(before) == _kind(member) else None
+
+        def begin(folder, device, settings=member.settings, same=same):
+            return SliceTraining(folder, cases, settings, device, same, compiled)
+
+        for before in turns_of_training(member.folder, member.settings, device, begin):
+            yield before
+
+
+def _next_of(queue, before):
+    """Take the first member of the queue, of the kind of the training before it if there is one."""
+    same = (m for m in queue if before and _kind(m) == _kind(before))
+    member = next(same, queue[0])
+    queue.remove(member)
+    return member
+
+
+def _kind(trained):
+    """What members have in common that differ in their seed alone."""
+    return replace(trained.settings, seed=0)

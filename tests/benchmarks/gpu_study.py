@@ -1,0 +1,133 @@
+"""Paper A's heart study at the paper's settings, as many members as a GPU trains in some minutes.
+
+Run by hand: python tests/benchmarks/gpu_study.py DATA OUT RESULTS --minutes 9. DATA is ACDC in the
+common layout. Whatever OUT holds already is used: a second call goes on, with more members. A pool
+of 10 a loss is trained and, while the rest trains, scored; then all that have been trained in time.
+RESULTS receives scores (a row a case, member, metric), pooled sums and histories of each pool.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segcal_lite.experiments import open_experiment
+from segcal_lite.experiments.case_scores import ScoredCase
+from segcal_lite.runs.folders import read_json, write_json
+from segcal_lite.training.checkpoints import read_history
+from segcal_lite.training.groups import train_group
+
+LOSSES = ("ce", "dice")
+
+
+def opened(arguments, n_members):
+    """The run with a pool of some size."""
+    return open_experiment(
+        arguments.out,
+        arguments.data,
+        task="heart",
+        profile="paper",
+        device=arguments.device,
+        n_members=n_members,
+        n_dropout_models=arguments.n_dropout_models,
+        n_epochs=arguments.n_epochs,
+        precision=arguments.precision,
+    )
+
+
+def in_turn(experiment, dropout=False):
+    """Members of both losses, one of each after the other."""
+    pools = [experiment.members(loss, dropout) for loss in LOSSES]
+    return [member for pair in zip(*pools, strict=True) for member in pair]
+
+
+def train(experiment, members, arguments, until=float("inf")):
+    """Train those that are not finished; return how many are."""
+    waiting = [member for member in members if not member.finished]
+    started = time.monotonic()
+    options = {"n_lanes": arguments.n_lanes, "compiled": arguments.compiled, "until": until}
+    train_group(waiting, experiment.prepared_folder, experiment.device, **options)
+    n_new = sum(member.finished for member in waiting)
+    seconds = time.monotonic() - started
+    print(f"{n_new} models in {seconds:.0f} s, {seconds / max(1, n_new):.1f} s each", flush=True)
+    return sum(member.finished for member in members)
+
+
+def write_results(experiment, folder):
+    """Score a pool, and write its table, its sums and its histories."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = experiment.scores(LOSSES)
+    table.drop(columns=["task", "data"]).to_csv(
+        folder / "scores.csv.gz", index=False, float_format="%.6g"
+    )
+    arrays = {}
+    for loss in LOSSES:
+        scoring = experiment.scoring(loss)
+        for case in experiment.split("test"):
+            with np.load(ScoredCase(scoring, case.name).path(".npz")) as sums:
+                for key in sums.files:
+                    arrays.setdefault(f"{loss}|{key}", []).append(sums[key])
+    np.savez_compressed(folder / "sums.npz", **{k: np.stack(v) for k, v in arrays.items()})
+    rows = []
+    for member in (*in_turn(experiment), *in_turn(experiment, dropout=True)):
+        history, settings = read_history(member.folder), member.settings
+        row = {"loss": settings.loss, "seed": settings.seed, "dropout": settings.dropout}
+        row |= {"epochs": len(history), "best_epoch": int(history.validation_dice.idxmax())}
+        rows.append(row | {"best_validation_dice": history.validation_dice.max()})
+    pd.DataFrame(rows).to_csv(folder / "training.csv", index=False)
+    record = read_json(experiment.out / "run.json") | read_json(experiment.out / "provenance.json")
+    sizes = experiment.profile.ensemble_sizes
+    record |= {"precision": experiment.profile.precision, "ensemble_sizes": sizes}
+    write_json(folder / "provenance.json", record | {"command": " ".join(sys.argv)})
+    print(f"wrote {folder}", flush=True)
+
+
+def study(arguments):
+    """Train and score within the minutes given."""
+    started = time.monotonic()
+    seconds = 60 * arguments.minutes
+    first = opened(arguments, arguments.first_pool)
+    train(first, in_turn(first), arguments)
+    train(first, in_turn(first, dropout=True), arguments)
+    command = [sys.executable, __file__, *sys.argv[1:], "--score", str(arguments.first_pool)]
+    scoring = subprocess.Popen(command)
+    largest = opened(arguments, arguments.largest_pool)
+    until = started + seconds * arguments.share_of_training
+    train(largest, in_turn(largest), arguments, until)
+    scoring.wait()
+    n_trained = min(sum(m.finished for m in largest.members(loss)) for loss in LOSSES)
+    print(f"{n_trained} of each loss after {time.monotonic() - started:.0f} s", flush=True)
+    write_results(opened(arguments, n_trained), Path(arguments.results) / f"pool{n_trained}")
+    print(f"done after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("data", "out", "results"):
+        parser.add_argument(name)
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--share-of-training", type=float, default=0.6)
+    parser.add_argument("--first-pool", type=int, default=10)
+    parser.add_argument("--largest-pool", type=int, default=100)
+    parser.add_argument("--n-dropout-models", type=int, default=3)
+    parser.add_argument("--n-epochs", type=int)
+    parser.add_argument("--n-lanes", type=int)
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--score", type=int, help="score a pool of this size, and nothing else")
+    arguments = parser.parse_args()
+    if arguments.score:
+        pool = opened(arguments, arguments.score)
+        write_results(pool, Path(arguments.results) / f"pool{arguments.score}")
+    else:
+        study(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
 """Time one training step of paper A's U-Net on a GPU, in every way that was considered.
 
-Run by hand, where CUDA is: python tests/benchmarks/bench_gpu_training.py FILE.csv. Each way trains
-on the same random slices, at the paper's settings (224 x 224, 32 a mini-batch), where the memory's
-speed is the limit, and at a small size (64 x 64, 4), where handing in kernels is. `bound_ms` is the
-time in which the memory moves the bytes that a step cannot do without, at the speed measured here.
+Run by hand, where CUDA is: python tests/benchmarks/bench_gpu_training.py FILE.csv SECONDS. Each way
+trains on the same random slices, at the paper's settings (224 x 224, 32 a mini-batch), where the
+memory's speed is the limit, and at a small size (64 x 64, 4), where handing in kernels is.
+`bound_ms` is the time in which the memory moves the bytes that a step cannot do without, at the
+speed measured here.
 """
 
 import sys
@@ -115,7 +116,10 @@ class VmappedGroup:
     def step(self, indices):
         """One step of all members, each on its own mini-batch: `indices` is (M, B)."""
         gradients, losses = vmap(grad_and_value(self.loss), randomness="different")(
-            self.params, self.buffers, self.images[indices], self.labels[indices]
+            {name: tensor.detach() for name, tensor in self.params.items()},
+            self.buffers,
+            self.images[indices],
+            self.labels[indices],
         )
         for name, tensor in self.params.items():
             tensor.grad = gradients[name]
@@ -165,9 +169,9 @@ def copy_speed():
     return 2 * 4 * source.numel() / seconds_of(lambda: target.copy_(source), 5)
 
 
-def main(path):
-    """Time every way at both sizes and write one table, each row as soon as it is known."""
-    device, rows = torch.device("cuda"), []
+def main(path, seconds=600):
+    """Time every way at both sizes, as far as the time reaches, and write one table."""
+    device, rows, until = torch.device("cuda"), [], time.monotonic() + float(seconds)
     speed = copy_speed()
     print(f"memory moves {speed / 1e12:.2f} TB/s", flush=True)
     for name, (side, batch_size, n_slices) in SIZES.items():
@@ -178,10 +182,12 @@ def main(path):
             "eager, bfloat16": {"recorded": False, "precision": "bfloat16"},
             "recorded": {},
             "recorded, bfloat16": {"precision": "bfloat16"},
-            "compiled, recorded": {"compiled": True},
             "compiled, recorded, bfloat16": {"compiled": True, "precision": "bfloat16"},
+            "compiled, recorded": {"compiled": True},
         }
         for way, options in one_way.items():
+            if time.monotonic() > until or (name == "small" and "bfloat16" in way):
+                continue
             lanes = (1,) if "eager" in way else (1, 2, 4) if name == "paper" else (1, 4, 8)
             started, trainings = time.perf_counter(), []
             precision = options.get("precision", "float32")
@@ -219,4 +225,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

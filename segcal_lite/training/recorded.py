@@ -47,7 +47,8 @@ class RecordedEpoch:
         self.stream, self.graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(device))
         cudnn = torch.backends.cudnn
-        with cudnn.flags(benchmark=True, allow_tf32=cudnn.allow_tf32):  # the fastest convolutions
+        fastest = {"enabled": True, "benchmark": True, "allow_tf32": cudnn.allow_tf32}
+        with cudnn.flags(**fastest):  # it tries its kinds of convolution and takes the fastest
             with torch.cuda.stream(self.stream):
                 epoch(self.order)
             with torch.cuda.graph(self.graph, stream=self.stream):

@@ -9,6 +9,7 @@ speed measured here.
 
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
@@ -23,13 +24,30 @@ from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments import get_profile
 from segcal_lite.losses import training_loss
 from segcal_lite.runs.folders import provenance
-from segcal_lite.training import on_slices
+from segcal_lite.training import checkpoints, on_slices
 from segcal_lite.training.models import TrainingSettings, build_model
 from segcal_lite.training.on_slices import SliceTraining
 from segcal_lite.training.recorded import RecordedEpoch
 
 SIZES = {"paper": (224, 32, 12 * 32), "small": (64, 4, 32 * 4)}  # side, mini-batch, slices
 N_VALIDATION = {"paper": 105, "small": 32}
+HALF, PLAIN = {"precision": "bfloat16"}, {"layout": torch.contiguous_format}
+WAYS = {  # name, options of `build`, numbers of lanes
+    "paper": [
+        ("recorded, bfloat16", HALF, (1, 3)),
+        ("recorded", {}, (1, 3)),
+        ("recorded, bfloat16, channels first", HALF | PLAIN, (1, 3)),
+        ("recorded, channels first", PLAIN, (1,)),
+        ("compiled, recorded, bfloat16", HALF | {"compiled": True}, (1, 3)),
+        ("eager, bfloat16", HALF | {"recorded": False}, (1,)),
+        ("eager", {"recorded": False}, (1,)),
+    ],
+    "small": [
+        ("eager", {"recorded": False}, (1,)),
+        ("recorded", {}, (1, 4, 8)),
+        ("recorded, channels first", PLAIN, (4,)),
+    ],
+}
 
 
 def settings_of(side, batch_size, loss="dice", **changes):
@@ -53,18 +71,28 @@ def random_cases(side, n_train, n_validation):
     return cases
 
 
-def build(name, cases, device, recorded=True, compiled=False, **changes):
-    """Return a training of one way: recorded or not, compiled or not, in a precision."""
+def build(name, cases, device, recorded=True, compiled=False, layout=None, **changes):
+    """Return a training of one way: recorded or not, compiled or not, in a precision or layout."""
     side, batch_size, _ = SIZES[name]
     settings = settings_of(side, batch_size, **changes)
     with (
         mock.patch.object(on_slices.Training, "begin", lambda *others, **named: None),
         mock.patch.object(on_slices, "can_be_recorded", lambda *others: recorded),
+        in_layout(layout),
     ):
         training = SliceTraining(None, cases, settings, device, compiled=compiled)
     training.numbers = {"history": []}
     training.rate = 1e-3
     return training
+
+
+@contextmanager
+def in_layout(layout):
+    """Let networks and mini-batches have another layout than channels last."""
+    with ExitStack() as stack:
+        for module in (checkpoints, on_slices) if layout else ():
+            stack.enter_context(mock.patch.object(module, "memory_layout", lambda n_dims: layout))
+        yield
 
 
 def seconds_of(work, n_repeats):
@@ -177,18 +205,9 @@ def main(path, seconds=600):
     for name, (side, batch_size, n_slices) in SIZES.items():
         cases = random_cases(side, n_slices, N_VALIDATION[name])
         n_steps = n_slices // batch_size
-        one_way = {
-            "eager": {"recorded": False},
-            "eager, bfloat16": {"recorded": False, "precision": "bfloat16"},
-            "recorded": {},
-            "recorded, bfloat16": {"precision": "bfloat16"},
-            "compiled, recorded, bfloat16": {"compiled": True, "precision": "bfloat16"},
-            "compiled, recorded": {"compiled": True},
-        }
-        for way, options in one_way.items():
-            if time.monotonic() > until or (name == "small" and "bfloat16" in way):
+        for way, options, lanes in WAYS[name]:
+            if time.monotonic() > until:
                 continue
-            lanes = (1,) if "eager" in way else (1, 2, 4) if name == "paper" else (1, 4, 8)
             started, trainings = time.perf_counter(), []
             precision = options.get("precision", "float32")
             bound = bytes_of_step(settings_of(side, batch_size, precision=precision)) / speed
@@ -207,7 +226,9 @@ def main(path, seconds=600):
                 print(rows[-1], flush=True)
             del trainings
             torch.cuda.empty_cache()
-        for n_members in (4, 16) if name == "small" else (4,):
+        for n_members in (4, 16) if name == "small" else ():
+            if time.monotonic() > until:
+                break
             try:
                 group = VmappedGroup(name, cases, device, n_members)
                 recorded = RecordedEpoch(group.epoch, n_slices, device)

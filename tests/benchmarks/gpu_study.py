@@ -1,13 +1,13 @@
 """Paper A's heart study at the paper's settings, as many members as a GPU trains in some minutes.
 
 Run by hand: python tests/benchmarks/gpu_study.py DATA OUT RESULTS --minutes 9. DATA is ACDC in the
-common layout. Whatever OUT holds already is used: a second call goes on, with more members. A pool
-of 10 a loss is trained and, while the rest trains, scored; then all that have been trained in time.
-RESULTS receives scores (a row a case, member, metric), pooled sums and histories of each pool.
+common layout. Whatever OUT holds already is used: a second call goes on, with more members. Models
+with dropout come first, then members of both losses in turn until the training's share of the time
+is used up; all that are trained are scored. RESULTS receives scores (a row a case, member and
+metric), pooled sums and histories.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -46,15 +46,15 @@ def in_turn(experiment, dropout=False):
 
 
 def train(experiment, members, arguments, until=float("inf")):
-    """Train those that are not finished; return how many are."""
+    """Train those that are not finished, and say how long it took."""
     waiting = [member for member in members if not member.finished]
     started = time.monotonic()
-    options = {"n_lanes": arguments.n_lanes, "compiled": arguments.compiled, "until": until}
+    compiled = arguments.compiled and not any(member.settings.dropout for member in members)
+    options = {"n_lanes": arguments.n_lanes, "compiled": compiled, "until": until}
     train_group(waiting, experiment.prepared_folder, experiment.device, **options)
     n_new = sum(member.finished for member in waiting)
     seconds = time.monotonic() - started
     print(f"{n_new} models in {seconds:.0f} s, {seconds / max(1, n_new):.1f} s each", flush=True)
-    return sum(member.finished for member in members)
 
 
 def write_results(experiment, folder):
@@ -89,17 +89,11 @@ def write_results(experiment, folder):
 def study(arguments):
     """Train and score within the minutes given."""
     started = time.monotonic()
-    seconds = 60 * arguments.minutes
-    first = opened(arguments, arguments.first_pool)
-    train(first, in_turn(first), arguments)
-    train(first, in_turn(first, dropout=True), arguments)
-    command = [sys.executable, __file__, *sys.argv[1:], "--score", str(arguments.first_pool)]
-    scoring = subprocess.Popen(command)
-    largest = opened(arguments, arguments.largest_pool)
-    until = started + seconds * arguments.share_of_training
-    train(largest, in_turn(largest), arguments, until)
-    scoring.wait()
-    n_trained = min(sum(m.finished for m in largest.members(loss)) for loss in LOSSES)
+    until = started + 60 * arguments.minutes * arguments.share_of_training
+    pool = opened(arguments, arguments.largest_pool)
+    train(pool, in_turn(pool, dropout=True), arguments)
+    train(pool, in_turn(pool), arguments, until)
+    n_trained = min(sum(m.finished for m in pool.members(loss)) for loss in LOSSES)
     print(f"{n_trained} of each loss after {time.monotonic() - started:.0f} s", flush=True)
     write_results(opened(arguments, n_trained), Path(arguments.results) / f"pool{n_trained}")
     print(f"done after {time.monotonic() - started:.0f} s", flush=True)
@@ -112,21 +106,14 @@ def main():
         parser.add_argument(name)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--share-of-training", type=float, default=0.6)
-    parser.add_argument("--first-pool", type=int, default=10)
     parser.add_argument("--largest-pool", type=int, default=100)
-    parser.add_argument("--n-dropout-models", type=int, default=3)
+    parser.add_argument("--n-dropout-models", type=int, default=2)
     parser.add_argument("--n-epochs", type=int)
     parser.add_argument("--n-lanes", type=int)
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--score", type=int, help="score a pool of this size, and nothing else")
-    arguments = parser.parse_args()
-    if arguments.score:
-        pool = opened(arguments, arguments.score)
-        write_results(pool, Path(arguments.results) / f"pool{arguments.score}")
-    else:
-        study(arguments)
+    study(parser.parse_args())
 
 
 if __name__ == "__main__":

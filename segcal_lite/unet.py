@@ -116,7 +116,7 @@ class UNet(_EncoderDecoder):
                 DoubleConvolution(n_in, n_out, rate, n_dims)
                 for n_in, n_out, rate in zip([n_channels, *widths], widths, rates, strict=False)
             ],
-            upsample=[nn.Upsample(scale_factor=2, mode="nearest") for _ in widths[1:]],
+            upsample=[NearestUpsampling() for _ in widths[1:]],
             decoder=[  # each with the rate of the encoder's block below it
                 DoubleConvolution(widths[i] + widths[i - 1], widths[i - 1], rates[i], n_dims)
                 for i in range(len(widths) - 1, 0, -1)
@@ -155,6 +155,21 @@ class DoubleConvolution(nn.Sequential):
         if dropout:
             layers.append(nn.Dropout(dropout))
         super().__init__(*layers)
+
+
+class NearestUpsampling(nn.Upsample):
+    """Twice the resolution, each value repeated; in the type that it gets, whatever autocast says.
+
+    PyTorch's autocast would make float32 of bfloat16 here, and move twice the bytes from here on.
+    """
+
+    def __init__(self):
+        super().__init__(scale_factor=2, mode="nearest")
+
+    def forward(self, features):
+        """Map (B, C, *S) to (B, C, *2S)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features)
 
 
 class ResidualUNet(_EncoderDecoder):

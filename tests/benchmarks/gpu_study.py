@@ -60,7 +60,7 @@ def train(experiment, members, arguments, until=float("inf")):
     print(f"{n_new} models in {seconds:.0f} s, {seconds / max(1, n_new):.1f} s each", flush=True)
 
 
-def write_results(experiment, folder):
+def write_results(experiment, folder, arguments):
     """Score a pool, and write its table, its sums and its histories."""
     folder.mkdir(parents=True, exist_ok=True)
     table = experiment.scores(LOSSES)
@@ -83,6 +83,8 @@ def write_results(experiment, folder):
         rows.append(row | {"best_validation_dice": history.validation_dice.max()})
     pd.DataFrame(rows).to_csv(folder / "training.csv", index=False)
     record = read_json(experiment.out / "run.json") | read_json(experiment.out / "provenance.json")
+    if arguments.commit:
+        record["commit"] = arguments.commit
     sizes = experiment.profile.ensemble_sizes
     record |= {"precision": experiment.profile.precision, "ensemble_sizes": sizes}
     write_json(folder / "provenance.json", record | {"command": " ".join(sys.argv)})
@@ -101,7 +103,9 @@ def study(arguments):
     print(f"{n_trained} of each loss after {passed:.0f} s", flush=True)
     left = 60 * arguments.minutes - passed - SECONDS_TO_START_SCORING
     n_scored = max(2, min(n_trained, int(left / SECONDS_TO_SCORE_A_PAIR)))
-    write_results(opened(arguments, n_scored), Path(arguments.results) / f"pool{n_scored}")
+    write_results(
+        opened(arguments, n_scored), Path(arguments.results) / f"pool{n_scored}", arguments
+    )
     print(f"done after {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -120,6 +124,7 @@ def main():
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--commit", help="of a copy that is no checkout")
     study(parser.parse_args())
 
 

@@ -1,5 +1,7 @@
 """The tables of numbers in ``README.md`` and ``results/README.md``, from files in ``results/``."""
 
+from functools import partial
+
 import pandas as pd
 
 from ..runs.folders import project_root, read_json, read_table
@@ -99,12 +101,12 @@ def _made(story):
     return " ".join(parts)
 
 
-def heart_table():
+def heart_table(name="acdc"):
     """Our ACDC numbers beside the paper's, in dilated boxes; what is absent is said."""
     folder = project_root() / "results"
-    if not (folder / "acdc").exists():
+    if not (folder / name).exists():
         return NOT_RUN
-    ours, dice, paper = _heart_numbers(folder)
+    ours, dice, paper = _heart_numbers(folder, name)
     names = ", ".join(column.removeprefix("Dice ") for column in dice)
     header = ["loss, method", "NLL ours", "paper", "Brier ours", "paper", "ECE % ours", "paper"]
     header += [f"Dice of {names}, ours", "paper"]
@@ -114,17 +116,41 @@ def heart_table():
         scores = _scores_beside(ours.loc[key], paper.loc[key])
         rows.append([", ".join(key), *scores, listed(dice.loc[key]), listed(printed)])
     mean_dice = f"Mean Dice of the Dice ensemble: {dice.loc[('dice', 'ensemble')].mean():.3f}."
-    return f"{markdown_table(header, rows)}\n{mean_dice} {_source(folder / 'acdc')}\n"
+    return f"{markdown_table(header, rows)}\n{mean_dice} {_source(folder / name)}\n"
 
 
-def _heart_numbers(folder):
+def sweep_table():
+    """NLL and Dice of ensembles of M members drawn from the larger pool, A's Figs. 2 and S4."""
+    folder = project_root() / "results" / "acdc_gpu"
+    if not folder.exists():
+        return NOT_RUN
+    summary = read_table(folder / "sweep_summary.csv")
+    summary = summary[(summary.region == "box") & (summary.interval == "mean")]
+    found = summary.set_index(["metric", "loss", "n_members"])[["mean", "lo", "hi"]].sort_index()
+    sizes = sorted(summary.n_members.unique())
+    rows = [
+        [f"{title}, {loss}", *intervals(found.loc[metric, loss].loc[sizes])]
+        for metric, title in (("nll", "NLL in the box"), ("dice", "mean Dice"))
+        for loss in ("ce", "dice")
+    ]
+    header = ["mean with its 95 % interval", *(f"M = {size}" for size in sizes)]
+    return f"{markdown_table(header, rows)}\n{_source(folder)}\n"
+
+
+def _heart_numbers(folder, name="acdc"):
     """Our scores with intervals, our Dice of each segment, and the paper's printed rows."""
-    summary = read_table(folder / "acdc" / "calibration_summary.csv")
+    summary = read_table(folder / name / "calibration_summary.csv")
     summary = summary[(summary.region == "box") & (summary.interval == "cases")]
     ours = summary.set_index(["loss", "method", "metric"])[["mean", "lo", "hi"]].sort_index()
-    dice = read_table(folder / "acdc" / "calibration.csv").set_index(["loss", "method"])
-    dice = dice[dice.index.isin(METHODS, level="method")].filter(like="Dice ")
-    dice = dice.map(lambda cell: float(cell.split()[0]))  # "0.83 (0.57 to 0.92) *"
+    segments = folder / name / "segmentation_summary.csv"
+    if segments.exists():
+        dice = read_table(segments).query("metric == 'dice' and interval == 'cases'")
+        dice = dice.pivot(index=["loss", "method"], columns="segment", values="mean")
+        dice = dice[["RV", "MYO", "LV"]].add_prefix("Dice ")
+    else:
+        dice = read_table(folder / name / "calibration.csv").set_index(["loss", "method"])
+        dice = dice[dice.index.isin(METHODS, level="method")].filter(like="Dice ")
+        dice = dice.map(lambda cell: float(cell.split()[0]))  # "0.83 (0.57 to 0.92) *"
     paper = read_table(folder / "papers" / "mehrtash_table2_boxes_and_dice.csv")
     paper = paper[paper.task == "heart"].assign(loss=paper.loss.str.lower())
     paper = paper.set_index(["loss", "method"])
@@ -147,7 +173,8 @@ def _source(folder):
     made = made.get("joint", {}) | made
     commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
     run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
-    return f"{run}, {made['date']}, {made['processor']}."
+    where = made["processor"] if made["device"] == "cpu" else made["device"]
+    return f"{run}, {made['date']}, {where}."
 
 
 def organs_table():
@@ -235,6 +262,8 @@ TABLES = {
         "story": story_table,
         "volumes": volumes_table,
         "heart": heart_table,
+        "heart_gpu": partial(heart_table, "acdc_gpu"),
+        "sweep": sweep_table,
         "organs": organs_table,
         "unseen": unseen_table,
         "coverage": coverage_table,

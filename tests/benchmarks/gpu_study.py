@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segcal_lite import report
 from segcal_lite.experiments import open_experiment
 from segcal_lite.experiments.case_scores import ScoredCase
-from segcal_lite.runs.folders import read_json, write_json
+from segcal_lite.runs.folders import provenance, read_json, write_json, write_table
 from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.groups import train_group
 
 LOSSES = ("ce", "dice")
+SCALINGS = ("temperature", "vector_scaling")
 SECONDS_TO_START_SCORING = 45  # processes, models with dropout, tables
 SECONDS_TO_SCORE_A_PAIR = 3  # a member of each loss on all test cases, on 16 cores
 
@@ -60,6 +62,21 @@ def train(experiment, members, arguments, until=float("inf")):
     print(f"{n_new} models in {seconds:.0f} s, {seconds / max(1, n_new):.1f} s each", flush=True)
 
 
+def write_summaries(table, folder):
+    """Means over patients with their intervals: of calibration, segmentation, and the sweep."""
+    known = table[table.method.isin(["baseline", "mc_dropout", "ensemble", *SCALINGS])]
+    calibration = known[known.metric.isin(["nll", "brier", "ece", "mce"]) & known.segment.isna()]
+    segmentation = known[known.metric.isin(["dice", "hd95_mm"]) & ~known.method.isin(SCALINGS)]
+    sweep = table[table.method == "sweep"]
+    for name, rows, by in (
+        ("calibration_summary", calibration, ["loss", "method", "region", "metric"]),
+        ("segmentation_summary", segmentation, ["loss", "method", "segment", "metric"]),
+        ("sweep_summary", sweep, ["loss", "n_members", "region", "metric"]),
+    ):
+        summary = report.summarise(rows, by=by, member="member")
+        write_table(folder / f"{name}.csv", summary.round(6))
+
+
 def write_results(experiment, folder, arguments):
     """Score a pool, and write its table, its sums and its histories."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +84,7 @@ def write_results(experiment, folder, arguments):
     table.drop(columns=["task", "data"]).to_csv(
         folder / "scores.csv.gz", index=False, float_format="%.6g"
     )
+    write_summaries(table, folder)
     arrays = {}
     for loss in LOSSES:
         scoring = experiment.scoring(loss)
@@ -82,7 +100,7 @@ def write_results(experiment, folder, arguments):
         row |= {"epochs": len(history), "best_epoch": int(history.validation_dice.idxmax())}
         rows.append(row | {"best_validation_dice": history.validation_dice.max()})
     pd.DataFrame(rows).to_csv(folder / "training.csv", index=False)
-    record = read_json(experiment.out / "run.json") | read_json(experiment.out / "provenance.json")
+    record = read_json(experiment.out / "run.json") | provenance(experiment.device)
     if arguments.commit:
         record["commit"] = arguments.commit
     sizes = experiment.profile.ensemble_sizes

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import hypothesis
@@ -28,6 +30,18 @@ hypothesis.settings.load_profile("untimed")
 # A shell's background job ignores Ctrl-C, and so would the processes whose Ctrl-C is tested.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _connect(self, address, connect=socket.socket.connect):
+    """Connect to this machine; any other is refused, since no test needs a network."""
+    is_local = self.family not in (socket.AF_INET, socket.AF_INET6) or (
+        address[0] == "localhost" or ip_address(address[0]).is_loopback
+    )
+    assert is_local, f"a test connects to {address}"
+    return connect(self, address)
+
+
+socket.socket.connect = _connect
 
 
 def write_discs(folder, n_cases=6, shape=(24, 24, 3), seed=0):

@@ -11,6 +11,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from segcal_lite.data.prepared import read_prepared
+from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.losses import training_loss
 from segcal_lite.training import groups
 from segcal_lite.training.checkpoints import is_finished, read_history
@@ -205,3 +206,9 @@ def test_after_its_time_a_group_begins_no_further_member(prepared, settings, tmp
     assert sum(member.finished for member in members) == 2
     train_group(members, prepared[2], "cpu")
     assert all(member.finished for member in members)
+
+
+def test_another_precision_is_refused(prepared, settings):
+    for make in (settings, lambda **chosen: get_profile("smoke", prepared[0], **chosen)):
+        with pytest.raises(ValueError, match="precision: found 'float16', expected one of"):
+            make(precision="float16")

@@ -4,11 +4,16 @@ from contextlib import contextmanager
 
 import torch
 
-from .._checks import check_choice
+from .._checks import check_choice, wrong_input
 
 
 def choose_device(device="auto"):
     """Return the torch device: ``"auto"`` takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
 
     Examples
     --------
@@ -16,11 +21,15 @@ def choose_device(device="auto"):
     device(type='cpu')
     """
     check_choice("device", str(device).split(":")[0], ("auto", "cpu", "cuda", "mps"))
-    if str(device) != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if str(device) == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    chosen = torch.device(device)
+    n_there = {"cuda": has_cuda and torch.cuda.device_count(), "mps": has_mps, "cpu": 1}
+    if (chosen.index or 0) >= n_there[chosen.type]:
+        expected = "a device that PyTorch finds here; 'auto' takes one"
+        raise wrong_input("device", repr(str(device)), expected)
+    return chosen
 
 
 def memory_layout(n_dims):

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from .._checks import wrong_input
 
@@ -25,7 +25,8 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
     *("detector", "rival", "layer", "trial", "unseen"),
     *("notebook", "claim", "verdict", "why"),
-    *("commit", "date", "torch", "python", "processor", "statistic", "sizes"),
+    *("commit", "date", "torch", "python", "device", "processor", "statistic", "sizes"),
+    *("size", "way"),
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
 )
 
@@ -257,6 +258,19 @@ def run_lock(folder, name=".lock"):
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / name):
         yield
+
+
+def lock_if_free(folder, seconds=0.05):
+    """Return the lock of `folder`, held, or None if another holds it for all of some seconds.
+
+    Who holds other locks takes one in this way: two that wait for each other would wait for ever.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / ".lock").acquire(timeout=seconds)
+    except Timeout:
+        return None
 
 
 def enter_run(out, name, identity, device):

@@ -1,11 +1,12 @@
 """Trainings that can be interrupted: what those on slices and on blocks share, and their files.
 
-After each evaluation all state goes into one safetensors file, whole or not at all.
+After an evaluation all state goes into one safetensors file, whole or not at all: after each one,
+or on CUDA, where an epoch is shorter than the writing, after some seconds.
 """
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,15 +21,15 @@ from ..losses import training_loss
 from ..runs.devices import choose_device, memory_layout, reproducible
 from ..runs.folders import (
     check_same_settings,
+    lock_if_free,
     read_json,
     read_table,
-    run_lock,
     write_json,
     write_table,
     written_aside,
 )
 
-SECONDS_BETWEEN_CHECKPOINTS = {"cpu": 0, "mps": 0, "cuda": 20}  # there an epoch is shorter than one
+SECONDS_BETWEEN_CHECKPOINTS = {"cpu": 0, "mps": 0, "cuda": 20}  # what a kill costs there at most
 
 
 def train_to_the_end(folder, settings, device, begin, report=None):
@@ -40,18 +41,20 @@ def train_to_the_end(folder, settings, device, begin, report=None):
     device = choose_device(device)
     with reproducible(device):
         for _ in turns_of_training(folder, settings, device, begin, report):
-            pass  # nobody else waits for a turn
+            pass  # nobody else wants a turn
     return read_history(folder)
 
 
 def turns_of_training(folder, settings, device, begin, report=None):
-    """Train one model, an evaluation a turn: yields the `Training` when that of one is under way.
+    """Train one model, an evaluation a turn: yields when that of one is under way.
 
-    On a GPU that is before it is done, so that others can hand theirs in meanwhile. The block
-    around all turns is `reproducible`.
+    On a GPU that is before it is done, so that others can hand theirs in meanwhile. A turn is also
+    a look whether another still holds the folder. The block around all turns is `reproducible`.
     """
     folder = Path(folder)
-    with run_lock(folder):
+    while (lock := lock_if_free(folder)) is None:
+        yield
+    with lock:
         check_settings(folder, settings)
         write_json(folder / "config.json", asdict(settings))
         if is_finished(folder):
@@ -59,7 +62,7 @@ def turns_of_training(folder, settings, device, begin, report=None):
         training = begin(folder, device)
         while not training.finished:
             training.start()
-            yield training
+            yield
             row = training.advance()
             if report:
                 report(row)
@@ -147,7 +150,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = self.model(images)
         return training_loss(
-            logits,
+            logits.float(),  # a sigmoid of bfloat16 keeps two or three digits
             labels,
             self.settings.loss,
             epsilon=self.settings.dice_epsilon,
@@ -247,8 +250,9 @@ def history_so_far(folder):
     """Return the rows of a finished model's history, or of one that is training; else none."""
     if is_finished(folder):
         return read_history(folder).to_dict("records")
-    path = Path(folder) / "state.json"
-    return read_json(path)["history"] if path.exists() else []
+    with suppress(FileNotFoundError):  # none yet, or the training ended a moment ago
+        return read_json(Path(folder) / "state.json")["history"]
+    return []
 
 
 def read_weights(folder):

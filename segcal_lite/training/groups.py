@@ -65,15 +65,17 @@ def _train_side_by_side(lanes):
 def _lane(queue, cases, device, compiled, until):
     """Train members of the queue one after another, those of one kind in the same memory."""
     before = None
+
+    def begin(folder, device):
+        nonlocal before
+        before = SliceTraining(folder, cases, member.settings, device, before, compiled)
+        return before
+
     while queue and time.monotonic() < until:
         member = _next_of(queue, before)
-        same = before if before and _kind(before) == _kind(member) else None
-
-        def begin(folder, device, settings=member.settings, same=same):
-            return SliceTraining(folder, cases, settings, device, same, compiled)
-
-        for before in turns_of_training(member.folder, member.settings, device, begin):
-            yield before
+        if before and _kind(before) != _kind(member):
+            before = None  # its memory is free before the next takes its own
+        yield from turns_of_training(member.folder, member.settings, device, begin)
 
 
 def _next_of(queue, before):

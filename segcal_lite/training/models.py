@@ -5,11 +5,14 @@ from typing import ClassVar
 
 import torch
 
+from .._checks import check_choice
 from ..losses import n_outputs
 from ..runs.devices import choose_device, memory_layout
 from ..runs.folders import as_tuples, read_json
 from ..unet import ResidualUNet, UNet
 from .checkpoints import check_finished, read_weights
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 def load_model(folder, device="auto"):
@@ -115,6 +118,9 @@ class TrainingSettings(ModelSettings):
     early_stopping_patience: int
     regions: tuple = ()
     precision: str = "float32"
+
+    def __post_init__(self):
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):

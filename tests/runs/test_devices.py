@@ -14,7 +14,19 @@ def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has=has_cuda: has)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda has=has_mps: has)
         assert choose_device("auto").type == expected
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device: found 'cuda:2', expected a device that PyTorch"):
+        choose_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "mps", torch.device("cuda")):
+        with pytest.raises(ValueError, match="device: found"):
+            choose_device(name)
 
 
 def test_an_unknown_device_is_refused():

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -54,6 +55,18 @@ def test_workers_are_fewer_where_memory_is_short(monkeypatch):
     assert processes.count_workers(1) == 1
     Memory.available = 0
     assert processes.count_workers(10) == 1
+
+
+def test_processes_that_share_a_gpu_fit_into_its_memory(monkeypatch):
+    free = 2.5 * processes.WORKER_BYTES_ON_GPU
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(processes.psutil, "virtual_memory", lambda: SimpleNamespace(available=1e12))
+    monkeypatch.setattr(processes.torch.cuda, "mem_get_info", lambda device: (free, 1e12))
+    assert processes.count_workers(10, "cuda") == 2
+    assert processes.count_workers(1, torch.device("cuda:0")) == 1
+    assert processes.count_workers(10, "mps") == 1
+    free = 0
+    assert processes.count_workers(10, "cuda") == 1
 
 
 def test_the_next_block_finds_the_same_processes():

@@ -1,12 +1,18 @@
+import gc
 import json
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
+from segcal_lite.data.prepared import read_prepared
+from segcal_lite.experiments.profiles import get_profile
+from segcal_lite.losses import training_loss
 from segcal_lite.training import groups
 from segcal_lite.training.checkpoints import is_finished, read_history
 from segcal_lite.training.groups import train_group
@@ -67,6 +73,54 @@ def test_a_member_that_takes_over_starts_as_a_new_one(prepared, settings, tmp_pa
     assert [before is None for before in taken] == [True, False, False, True, True]
 
 
+def test_the_memory_of_one_kind_is_free_before_another_takes_its_own(
+    prepared, settings, tmp_path, monkeypatch
+):
+    made, alive = [], []
+
+    class Watched(SliceTraining):
+        def __init__(self, *arguments):
+            alive.append(sum(training() is not None for training in made))
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(groups, "SliceTraining", Watched)
+    gc.disable()  # memory of a GPU cannot wait for it
+    try:
+        train_group(group_of(settings, tmp_path, n_epochs=1), prepared[2], "cpu")
+    finally:
+        gc.enable()
+    assert alive == [0, 1, 1, 0, 0]  # three of one kind, then two that are each of their own
+    assert not any(training() for training in made)
+
+
+def test_a_member_that_another_process_trains_holds_up_nobody(
+    prepared, settings, tmp_path, monkeypatch
+):
+    members, real = group_of(settings, tmp_path, n_epochs=1), SliceTraining.start
+    members[0].folder.mkdir()
+    elsewhere, started = FileLock(members[0].folder / ".lock"), []
+
+    def start(self):
+        started.append(self.folder)
+        if len(started) == len(members) - 1:
+            elsewhere.release()
+        real(self)
+
+    monkeypatch.setattr(SliceTraining, "start", start)
+    with elsewhere:
+        train_group(members, prepared[2], "cpu", n_lanes=2)
+    assert started[-1] == members[0].folder
+    assert all(member.finished for member in members)
+
+
+def test_a_member_named_twice_is_trained_once(prepared, settings, tmp_path):
+    member, other = group_of(settings, tmp_path, n_epochs=1)[:2]
+    train_group([member, member, other], prepared[2], "cpu", n_lanes=3)
+    assert member.finished
+    assert other.finished
+
+
 @pytest.mark.parametrize("n_turns", [1, 3, 7])
 def test_an_interrupted_group_goes_on_to_the_same_bits(
     n_turns, prepared, settings, tmp_path, monkeypatch
@@ -123,6 +177,18 @@ def test_bfloat16_trains_near_float32_and_is_used_in_float32(prepared, settings,
     assert first[0] == pytest.approx(first[1], rel=0.02)
 
 
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice"])
+def test_the_loss_of_bfloat16_logits_is_that_of_float32(loss, prepared, settings, tmp_path):
+    chosen = settings(loss, precision="bfloat16")
+    training = SliceTraining(tmp_path, read_prepared(prepared[2]), chosen, "cpu")
+    images, labels = training.training_slices.images, training.training_slices.labels.long()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = training.model(images)
+    assert logits.dtype == torch.bfloat16
+    expected = training_loss(logits.float(), labels, loss, **training.class_weights)
+    assert torch.equal(training.loss_of(images, labels, training.class_weights), expected)
+
+
 def test_settings_without_a_precision_are_of_float32(prepared, settings, tmp_path):
     train_model(tmp_path, prepared[2], settings("ce"), "cpu")
     stored = json.loads((tmp_path / "config.json").read_text())
@@ -140,3 +206,9 @@ def test_after_its_time_a_group_begins_no_further_member(prepared, settings, tmp
     assert sum(member.finished for member in members) == 2
     train_group(members, prepared[2], "cpu")
     assert all(member.finished for member in members)
+
+
+def test_another_precision_is_refused(prepared, settings):
+    for make in (settings, lambda **chosen: get_profile("smoke", prepared[0], **chosen)):
+        with pytest.raises(ValueError, match="precision: found 'float16', expected one of"):
+            make(precision="float16")

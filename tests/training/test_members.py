@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from segcal_lite.training import groups
-from segcal_lite.training.checkpoints import turns_of_training
+from segcal_lite.training import checkpoints, groups
+from segcal_lite.training.checkpoints import history_so_far, turns_of_training
 from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.on_slices import train_model
 
@@ -61,3 +61,15 @@ def test_finished_members_are_read_and_not_trained(prepared, settings, tmp_path,
         with ThreadPoolExecutor(1) as executor:
             train_members(members, prepared[2], executor, "cpu", lambda line: None)
     assert trained == [member.folder for member in members]
+
+
+def test_a_training_that_ends_while_one_asks_how_far_it_is_has_no_rows_yet(tmp_path, monkeypatch):
+    (tmp_path / "state.json").write_text('{"history": [{"epoch": 0}]}')
+    assert history_so_far(tmp_path) == [{"epoch": 0}]
+
+    def ends(folder):
+        (tmp_path / "state.json").unlink()
+        return False  # it was not when it was asked
+
+    monkeypatch.setattr(checkpoints, "is_finished", ends)
+    assert history_so_far(tmp_path) == []

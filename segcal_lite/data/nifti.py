@@ -66,8 +66,8 @@ def _kind_of(path, start):
 
     nibabel knows many formats, whose readers raise all kinds of errors.
     """
-    is_packed = start.startswith(GZIP)
-    if path.name.lower().endswith((".nii", ".nii.gz")) and is_packed != (path.suffix == ".gz"):
+    name, is_packed = path.name.lower(), start.startswith(GZIP)
+    if name.endswith((".nii", ".nii.gz")) and is_packed != name.endswith(".gz"):
         found, ending = ("gzip", ".nii.gz") if is_packed else ("no gzip", ".nii")
         expected = f"a whole NIfTI file, which is called {ending} if it is {found}"
         raise wrong_input(path, f"{found} under this name", expected)

@@ -260,7 +260,7 @@ def test_names_that_yaml_takes_for_numbers_are_refused(tmp_path, entry, key, fou
         read_sets(tmp_path / "sets.yaml")
 
 
-@pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b", '"a\\ud800"', "a" * 201])
+@pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b", "a" * 201])
 def test_names_that_cannot_be_folders_of_plans_are_refused(tmp_path, name):
     (tmp_path / "sets.yaml").write_text(f"{name}: {{data: x}}")
     with pytest.raises(ValueError, match="sets.yaml, set: found .* expected a"):

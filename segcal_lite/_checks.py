@@ -1,8 +1,13 @@
 """One wording for wrong input: what it is, what was found, what was expected."""
 
+import re
+import reprlib
+
 import numpy as np
 
 SHEAR_ERROR = 0.01  # relative: a shear of 1.1 degrees bends distances by so much
+LARGEST_MM = 1000  # of a voxel side; more is a wrong unit
+LONGEST_PART = 2000  # letters of a sentence that what was found may take
 MOST_NAMED = 10  # names in a note; the others are counted
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
 
@@ -15,7 +20,18 @@ def wrong_input(what, found, expected):
     >>> str(wrong_input("n_bins", 0, "an integer of at least 1"))
     'n_bins: found 0, expected an integer of at least 1.'
     """
+    found = str(found)
+    if len(found) > LONGEST_PART:
+        found = f"{found[:LONGEST_PART]} ... ({len(found)} letters)"
     return ValueError(f"{what}: found {found}, expected {expected}.")
+
+
+def shown(value):
+    """Return how Python writes a value, the inner parts of a long or deep one left out."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxdict = 3, 20, 20
+    short.maxstring = short.maxother = 200
+    return short.repr(value)
 
 
 def check_choice(name, value, choices):
@@ -28,9 +44,19 @@ def check_choice(name, value, choices):
 def check_text(name, value):
     """Return `value` if it is text; what came as a number may have been written otherwise."""
     if not isinstance(value, str):
-        found = f"{value} of type {type(value).__name__}"
+        written = shown(value) if isinstance(value, (list, dict)) else value
+        found = f"{written} of type {type(value).__name__}"
         raise wrong_input(name, found, "a text: put it in quotes")
-    return value
+    return check_letters(name, value)
+
+
+def check_letters(name, text):
+    """Return `text` if a file can hold it: JSON and YAML can write half a letter alone."""
+    half = re.search("[\ud800-\udfff]", text)
+    if half:
+        found = repr(text[max(0, half.start() - 20) : half.end()])
+        raise wrong_input(name, found, "whole letters, as UTF-8 has them")
+    return text
 
 
 def check_count(name, value, minimum=1):
@@ -49,10 +75,12 @@ def check_finite(name, array):
 
 
 def check_spacing(spacing_mm, n_dims):
-    """Return `spacing_mm` as a float64 array of `n_dims` positive numbers."""
+    """Return `spacing_mm` as a float64 array of `n_dims` positive numbers up to `LARGEST_MM`."""
     spacing_mm = np.asarray(spacing_mm, dtype=np.float64)
-    if spacing_mm.shape != (n_dims,) or not np.all(np.isfinite(spacing_mm) & (spacing_mm > 0)):
-        raise wrong_input("spacing_mm", spacing_mm.tolist(), f"{n_dims} positive numbers")
+    fits = np.all((spacing_mm > 0) & (spacing_mm <= LARGEST_MM))
+    if spacing_mm.shape != (n_dims,) or not fits:
+        expected = f"{n_dims} positive numbers up to {LARGEST_MM}"
+        raise wrong_input("spacing_mm", spacing_mm.tolist(), expected)
     return spacing_mm
 
 

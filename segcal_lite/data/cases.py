@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import IGNORED, check_choice, check_finite, named, wrong_input
+from .._checks import IGNORED, check_choice, check_finite, named, shown, wrong_input
 from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
@@ -192,7 +192,7 @@ def _classes(dataset, label):
         raise wrong_input(label.path, f"{dataset.ignore_value} (ignore) only", f"some of {values}")
     unknown = np.unique(label.data[~ignored & ~np.isin(label.data, values)]).tolist()
     if unknown:
-        raise wrong_input(label.path, f"label values {unknown}", f"only {values}")
+        raise wrong_input(label.path, f"label values {shown(unknown)}", f"only {shown(values)}")
     labels = np.searchsorted(values, label.data).astype(np.int16)
     labels[ignored] = IGNORED
     return labels

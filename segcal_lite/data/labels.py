@@ -14,9 +14,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from .._checks import IGNORED, wrong_input
+from .._checks import IGNORED, shown, wrong_input
 from ..runs.folders import as_json_values, read_json, write_json
-from .volumes import read_label
+from .volumes import LARGEST_LABEL, read_label
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_label_names(path, labels, region_order=None):
     values_of = _values_by_name(what, labels)
     ignore_value = _take_ignored(what, values_of)
     if len(values_of) < 2:
-        raise wrong_input(what, repr(labels), "background and at least one segment")
+        raise wrong_input(what, shown(labels), "background and at least one segment")
     stored = sorted(value for values in values_of.values() for value in values)
     has_regions = any(len(values) > 1 for values in values_of.values())
     repeated = len(set(stored)) < len(stored) and not has_regions
@@ -62,11 +62,12 @@ def read_label_names(path, labels, region_order=None):
         segments = tuple(sorted(foreground, key=foreground.get))
         return LabelNames(segments, label_values, ignore_value=ignore_value)
     order = _check_order(f"{path}, regions_class_order", foreground, region_order)
+    class_of = {value: k for k, value in enumerate(label_values)}
     return LabelNames(
         segments=tuple(foreground),
         label_values=label_values,
-        regions=tuple(tuple(map(label_values.index, values)) for values in foreground.values()),
-        region_order=tuple(map(label_values.index, order)),
+        regions=tuple(tuple(map(class_of.get, values)) for values in foreground.values()),
+        region_order=tuple(map(class_of.get, order)),
         ignore_value=ignore_value,
     )
 
@@ -74,19 +75,27 @@ def read_label_names(path, labels, region_order=None):
 def _values_by_name(what, labels):
     """Return the values of each name, rising, from either form."""
     if not isinstance(labels, dict) or not labels:
-        raise wrong_input(what, repr(labels), "background and at least one segment")
+        raise wrong_input(what, shown(labels), "background and at least one segment")
     inverted = all(key.isdecimal() for key in labels)
-    pairs = [(name, int(key)) for key, name in labels.items()] if inverted else labels.items()
+    pairs = [(name, _number(key)) for key, name in labels.items()] if inverted else labels.items()
     values_of = {}
     for name, value in pairs:
         values = value if isinstance(value, list) else [value]
-        whole = values and all(type(each) is int and each >= 0 for each in values)
+        whole = values and all(type(v) is int and 0 <= v <= LARGEST_LABEL for v in values)
         if not (whole and isinstance(name, str) and name):
-            raise wrong_input(what, f"{name!r}: {value!r}", "names with integers of at least 0")
+            expected = f"names with integers of at least 0, at most {LARGEST_LABEL}"
+            raise wrong_input(what, f"{shown(name)}: {shown(value)}", expected)
         if name in values_of:
             raise wrong_input(what, f"the name {name!r} twice", "each name once")
         values_of[name] = tuple(sorted(set(values)))
+        if name.lower() == "background" and values_of[name] != (0,):
+            raise wrong_input(what, f"{name!r}: {value!r}", "0 for the background")
     return values_of
+
+
+def _number(digits):
+    """Return the number that digits write, however many; one of over ten is as good as another."""
+    return int(digits.lstrip("0")[:10] or 0)
 
 
 def _take_ignored(what, values_of):
@@ -105,11 +114,10 @@ def _check_order(what, regions, order):
     """Return the value that each region leaves, after checking that each shows in the end."""
     expected = f"one value for each of {', '.join(regions)}, larger regions first"
     if not isinstance(order, list) or len(order) != len(regions):
-        raise wrong_input(what, repr(order), expected)
-    values = list(regions.values())
-    for number, (name, left) in enumerate(zip(regions, order, strict=True)):
-        overwritten = any(left in later for later in values[number + 1 :])
-        if type(left) is not int or left not in values[number] or overwritten:
+        raise wrong_input(what, shown(order), expected)
+    last = {value: name for name, values in regions.items() for value in values}
+    for name, left in zip(regions, order, strict=True):
+        if type(left) is not int or last.get(left) != name:
             expected = "a value of that region which no later one has"
             raise wrong_input(what, f"{left!r} for {name}", expected)
     return order

@@ -9,10 +9,11 @@ name never leads out of the folder; only ``dataset``, nnU-Net's list of paths, m
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .._checks import check_choice, check_count, wrong_input
+from .._checks import check_choice, check_count, check_letters, shown, wrong_input
 from . import other_formats
 from .labels import read_label_names
 from .splits import check_name, check_unique
@@ -67,18 +68,20 @@ def read_description(folder):
 
 def _read_json(path):
     """Return the object in `path`; a key that is given twice is an error, not overwritten."""
+    twice = []
 
     def unique(pairs):
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise wrong_input(path, f"the key {key!r} twice", "each key once")
+        twice.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
         return dict(pairs)
 
     try:
         fields = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        written = json.dumps(fields, ensure_ascii=False)
+    except (ValueError, RecursionError) as error:  # the first also for numbers of 5,000 digits
         raise wrong_input(path, f"unreadable text ({error})", "a JSON object") from error
+    if twice:
+        raise wrong_input(path, f"the key {twice[0]!r} twice", "each key once")
+    check_letters(path, written)
     if not isinstance(fields, dict):
         raise wrong_input(path, f"a {type(fields).__name__}", "a JSON object")
     return fields
@@ -91,7 +94,7 @@ def _channels(path, fields):
     numbered = isinstance(names, dict) and set(names) == {str(i) for i in range(len(names))}
     if not (names and numbered and all(isinstance(name, str) and name for name in names.values())):
         expected = 'channels by number, such as {"0": "T1", "1": "FLAIR"}'
-        raise wrong_input(f"{path}, {key}", repr(names), expected)
+        raise wrong_input(f"{path}, {key}", shown(names), expected)
     return tuple(names[str(i)] for i in range(len(names)))
 
 
@@ -106,7 +109,7 @@ def _training_list(path, training, file_ending):
         parts = [PurePosixPath(item).parts for item in pair if isinstance(item, str)]
         name = parts[0][-1] if parts and parts[0] else ""
         if parts != [(below, name) for below in FOLDERS] or not _ends(name, file_ending):
-            raise wrong_input(f"{path}, training", repr(entry), expected)
+            raise wrong_input(f"{path}, training", shown(entry), expected)
         cases.append(check_name(f"{path}, training", name[: -len(file_ending)]))
     check_unique(f"{path}, training", cases)
     return tuple(cases)
@@ -120,14 +123,14 @@ def _listed_files(path, listed):
     what, images, labels = f"{path}, dataset", {}, {}
     expected = 'cases such as "a": {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
     if not isinstance(listed, dict) or not listed:
-        raise wrong_input(what, repr(listed), expected)
+        raise wrong_input(what, shown(listed), expected)
     for case, files in listed.items():
         check_name(what, case)
         given = files if isinstance(files, dict) else {}
         channels = given.get("images")
         named = [given.get("label"), *(channels if isinstance(channels, list) else [None])]
         if not all(isinstance(name, str) and _ends(name, FILE_ENDINGS) for name in named):
-            raise wrong_input(f"{what}, {case}", repr(files), f"{expected} ({FILE_ENDINGS})")
+            raise wrong_input(f"{what}, {case}", shown(files), f"{expected} ({FILE_ENDINGS})")
         expanded = [path.parent / os.path.expandvars(name) for name in named]
         labels[case], *channels = [Path(os.path.normpath(each)) for each in expanded]
         images[case] = dict(enumerate(channels))

@@ -64,8 +64,9 @@ def read_other(path, spacing_mm=None):
     if path.suffix.lower() in PICTURES:
         data = _picture_voxels(path, sitk.GetArrayFromImage(image), image.GetDimension(), n_bits)
         return data, _picture_affine(path, data.shape[-1], spacing_mm)
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        found = f"{image.GetDimension()} dimensions"
+    n_numbers = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() != 3 or n_numbers != 1:
+        found = f"{image.GetDimension()} dimensions, {n_numbers} numbers a voxel"
         raise wrong_input(path, found, "three dimensions, one number a voxel")
     has_sizes = _check_header(path)
     sizes_mm = image.GetSpacing() if has_sizes else _asked_for(path, spacing_mm)

@@ -22,6 +22,7 @@ from .._checks import (
 )
 from ..runs.folders import as_tuples
 
+MOST_VOXELS = 2**31  # of a prepared grid; a millimetre too small by far would ask for more
 SLICE_RATIO = 1.5  # an axis this much coarser than both others is the one slices were taken along
 INTENSITY_RULES = ("percentiles", "hounsfield", "standard_deviation")
 HOUNSFIELD_WINDOW = (-1000.0, 1000.0)  # paper B maps it to [0, 1]
@@ -107,9 +108,11 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
     kept_mm = np.equal(asked_mm, None) | (shape[axes] == 1)
     asked_mm = check_spacing(np.where(kept_mm, turned_mm, asked_mm), 3)
     new_mm = np.where(np.abs(asked_mm / turned_mm - 1) < SAME_SPACING, turned_mm, asked_mm)
-    resampled = np.maximum(1, np.rint(shape[axes] * turned_mm / new_mm)).astype(int)
+    resampled = np.maximum(1, np.rint(shape[axes] * turned_mm / new_mm))
+    resampled = _check_grid(f"spacing_mm {new_mm.tolist()}", resampled).astype(int)
     kept = () if crop_size is None else tuple(crop_size)
     prepared = np.array([check_count("crop_size", n) for n in (*kept, *resampled[len(kept) :])])
+    _check_grid(f"crop_size {crop_size}", prepared)
     return Preprocessing(
         native_shape=tuple(shape.tolist()),
         native_affine=as_tuples(np.asarray(affine, dtype=np.float64).tolist()),
@@ -122,6 +125,14 @@ def plan_preprocessing(shape, affine, spacing_mm=None, crop_size=None, slice_axi
         crop_start=tuple(((resampled - prepared) // 2).tolist()),
         prepared_shape=tuple(prepared.tolist()),
     )
+
+
+def _check_grid(what, shape):
+    """Return `shape` if an array of it may fit into memory."""
+    if np.prod(shape, dtype=np.float64) > MOST_VOXELS:
+        found = " x ".join(f"{n:.10g}" for n in shape)
+        raise wrong_input(what, f"{found} voxels", f"at most {MOST_VOXELS}")
+    return shape
 
 
 def clear_slice_axis(sizes_mm):

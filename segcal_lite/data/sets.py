@@ -16,12 +16,21 @@ In place of a file a folder will do: each dataset in it is a set, if it has one 
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from .._checks import check_choice, check_spacing, check_text, named, wrong_input
+from .._checks import (
+    check_choice,
+    check_count,
+    check_spacing,
+    check_text,
+    named,
+    shown,
+    wrong_input,
+)
 from ..runs.folders import read_json, resolve_path, text_digest, write_json
 from .cases import Dataset, Selection, case_names, check_leave_out
 from .datasets import read_dataset
@@ -31,7 +40,7 @@ from .prepared import prepare_dataset
 from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import MODALITIES, SPLIT, Task, organ_task
 
-TEXTS = ("data", "channel", "modality", "foreground", "domains")  # a name, or a list of names
+TEXTS = ("data", "channel", "modality")
 LISTS = {  # keys whose value is a list
     "foreground": "a list of segments",
     "domains": "a list of domains",
@@ -55,9 +64,9 @@ class UniqueKeys(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         """Return a dict, as YAML's own method."""
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        n_times = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, n in n_times.items():
+            if n > 1:
                 raise yaml.YAMLError(f"the key {key!r} twice")
         return super().construct_mapping(node, deep)
 
@@ -144,24 +153,41 @@ def _read_yaml(path):
         raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
     try:
         entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise wrong_input(path, f"text that is no YAML ({error})", "one entry a set") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # numbers of 5,000 digits, too
+        cause = " ".join(str(error).split())
+        raise wrong_input(path, f"text that is no YAML ({cause})", "one entry a set") from error
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise wrong_input(path, "no table of sets", "one entry a set, each with data: FOLDER")
     for name, entry in entries.items():
-        unknown = [key for key in entry if key not in KEYS]
-        if unknown or "data" not in entry:
-            found = f"keys {list(entry)}"
-            raise wrong_input(f"{path}, set {name}", found, f"data and some of {list(KEYS[1:])}")
-        for key, expected in LISTS.items():
-            value = entry.get(key, [])
-            if not isinstance(value, list) or (key in entry and not value):
-                raise wrong_input(f"{path}, set {name}, {key}", repr(value), expected)
-        for key in TEXTS:
-            value = entry.get(key, [])
-            for text in value if isinstance(value, list) else [value]:
-                check_text(f"{path}, set {name}, {key}", text)
+        _check_entry(f"{path}, set {name}", entry)
     return entries
+
+
+def _check_entry(where, entry):
+    """Refuse unknown keys, and values of another kind than their key has."""
+    unknown = [key for key in entry if key not in KEYS]
+    if unknown or "data" not in entry:
+        expected = f"data and some of {list(KEYS[1:])}"
+        raise wrong_input(where, f"keys {shown(list(entry))}", expected)
+    for key in TEXTS:
+        check_text(f"{where}, {key}", entry.get(key, ""))
+    for key in LISTS.keys() & entry.keys():
+        value, what = entry[key], f"{where}, {key}"
+        if not isinstance(value, list) or not value:
+            raise wrong_input(what, shown(value), LISTS[key])
+        if key in ("foreground", "domains"):
+            names = [check_text(what, name) for name in value]
+            if len(set(names)) < len(names):
+                raise wrong_input(what, shown(value), "each name once")
+        elif len(value) != 3 or not all(type(size) in (int, float) for size in value):
+            raise wrong_input(what, shown(value), LISTS[key])
+    for size in entry.get("crop_size", ()):
+        check_count(f"{where}, crop_size", size)
+    if "spacing_mm" in entry:
+        try:
+            check_spacing(entry["spacing_mm"], 3)
+        except ValueError as error:
+            raise ValueError(f"{where}, {error}") from error
 
 
 def _read_set(path, name, entry, seed, leave_out):
@@ -184,10 +210,6 @@ def _read_set(path, name, entry, seed, leave_out):
     modality = entry.get("modality", "CT" if channel.upper() == "CT" else "MR")
     check_choice(f"{where}, modality", modality, tuple(MODALITIES))
     spacing_mm = tuple(entry.get("spacing_mm") or median_spacing(survey(dataset)))
-    try:
-        check_spacing(spacing_mm, 3)
-    except ValueError as error:
-        raise ValueError(f"{where}, {error}") from error
     crop_size = entry.get("crop_size")
     numbers = [dataset.segments.index(segment) for segment in foreground]
     regions = dataset.regions or [(1 + number,) for number in range(len(dataset.segments))]

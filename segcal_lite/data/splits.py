@@ -8,6 +8,7 @@ one.
 import csv
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ OTHER_NAMES = {  # of splits, as people write them in tables, in small or capita
 
 # What Windows takes for a device, whatever its ending.
 DEVICES = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+
+LONGEST_NAME = 200  # bytes; systems take 255, with what is put before a name and behind it
 
 # Without a task: B keeps 30 % for testing; one patient in seven of the rest validates (ours).
 DEFAULT_COUNTS = (60, 10, 30)
@@ -112,11 +115,15 @@ def check_name(what, name):
     Traceback (most recent call last):
     ValueError: case: found '../patient001', expected a plain name without separators or '..'.
     """
-    plain = isinstance(name, str) and re.fullmatch(r"[^./\\:\s][^/\\:\x00-\x1f]*", name)
+    pattern = r"[^./\\:\s\x00-\x1f\ud800-\udfff][^/\\:\x00-\x1f\ud800-\udfff]*"
+    plain = isinstance(name, str) and re.fullmatch(pattern, name)
     if not plain or ".." in name:
         raise wrong_input(what, repr(name), "a plain name without separators or '..'")
     if name.endswith((".", " ")) or re.fullmatch(DEVICES, name):
         raise wrong_input(what, repr(name), "a name that every system can write as it is")
+    if len(name.encode()) > LONGEST_NAME:
+        found = f"{name[:20]!r}... of {len(name.encode())} bytes"
+        raise wrong_input(what, found, f"at most {LONGEST_NAME}")
     return name
 
 
@@ -139,9 +146,10 @@ def check_unique(what, names):
 
     Where upper and lower case do not tell files apart, the second would be taken for the first.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    n_times = Counter(names)
+    twice = sorted(name for name, n in n_times.items() if n > 1)
     if twice:
-        raise wrong_input(what, f"{twice[0]} {names.count(twice[0])} times", "each case once")
+        raise wrong_input(what, f"{twice[0]} {n_times[twice[0]]} times", "each case once")
     first = {}
     for name in names:
         same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
@@ -239,11 +247,13 @@ def join_patients(patient_of, groups):
     >>> join_patients({"a": "p", "b": "q", "c": "q", "d": "r"}, [("a", "b")])
     {'a': 'p', 'b': 'p', 'c': 'p', 'd': 'r'}
     """
+    first_of, patients_of = {}, {}  # of patients who were joined, and of the first of them
     for group in groups:
-        joined = {patient_of[name] for name in group}
-        first = min(joined)
-        patient_of = {name: first if p in joined else p for name, p in patient_of.items()}
-    return patient_of
+        firsts = {first_of.get(patient_of[name], patient_of[name]) for name in group}
+        joined = set().union(*(patients_of.pop(first, {first}) for first in firsts))
+        patients_of[min(firsts)] = joined
+        first_of |= dict.fromkeys(joined, min(firsts))
+    return {name: first_of.get(patient, patient) for name, patient in patient_of.items()}
 
 
 def keep_together(rows, groups):

@@ -1,12 +1,11 @@
 """Volumes with a geometry that can be trusted, and boxes around their foreground.
 
-NIfTI is read here, MetaImage, NRRD and pictures by `other_formats`; what is written is NIfTI.
+NIfTI is read by `nifti`, MetaImage, NRRD and pictures by `other_formats`; what is written is NIfTI.
 Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel indices to mm.
 """
 
 import re
 import warnings
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,24 @@ import numpy as np
 from .._checks import check_count, check_finite, check_right_angles, check_spacing, wrong_input
 from ..runs.folders import written_aside
 from . import other_formats
+from .nifti import PLACE_TOLERANCE, corner_shifts, read_nifti, resolve_affine, same_sizes
 
-SIZE_TOLERANCE = 0.01  # relative: voxel sizes that differ by less are rounded, no contradiction
-PLACE_TOLERANCE = 0.1  # of the smallest voxel side: corners this far apart are at one place
+__all__ = [
+    "Volume",
+    "check_same_grid",
+    "doubt_lines",
+    "doubts_reported",
+    "foreground_box",
+    "read_label",
+    "read_volume",
+    "resolve_affine",
+    "write_volume",
+]
+
+LABEL_ROUNDING = 1e-5  # relative: labels stored as scaled numbers come back as 0.9999999998
+LARGEST_LABEL = 2**16 - 1  # what 16 bits hold
+POINTERS = {b"version https://git-lfs": "git lfs pull", b"/annex/objects/": "git annex get"}
 LABEL_SHIFT = 0.5  # voxels: a label shifted by less still marks the voxels that it was drawn on
-UNREADABLE = (
-    *(OSError, EOFError, zlib.error, ValueError),
-    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,97 +61,6 @@ class Volume:
     def grid_shape(self):
         """Number of voxels along X, Y, Z."""
         return self.data.shape[-3:]
-
-
-def resolve_affine(affine, pixdim_mm, path):
-    """Return the affine in force, its voxel sizes checked against the header's ``pixdim``.
-
-    The norms of the affine's columns and `pixdim_mm` both state the voxel size. Where they differ
-    by more than 1 %, one rule decides: three sizes of exactly 1 are what software leaves when it
-    was told nothing, so the side with other sizes wins, with a warning. A unit sform beside a
-    real ``pixdim`` (the official ACDC files) keeps directions and origin and takes the sizes of
-    ``pixdim``; a unit ``pixdim`` is overruled by the affine. Two real sizes are an error: nobody
-    can tell a stale ``pixdim`` from an sform that leads to a template of another scale, and the
-    wrong guess would bend every distance in mm without a trace.
-
-    Parameters
-    ----------
-    affine, pixdim_mm, path : array (4, 4), sequence of three float, str or Path
-        The affine is the sform if its code is set, else the qform; the path is for messages.
-
-    Returns
-    -------
-    ndarray (4, 4), float64
-
-    Raises
-    ------
-    ValueError
-        `pixdim_mm` not positive, a singular affine, or two contradictory real sizes.
-
-    Examples
-    --------
-    >>> with warnings.catch_warnings(action="ignore"):
-    ...     resolved = resolve_affine(np.diag([-1.0, -1, 1, 1]), (1.5, 1.5, 10), "heart.nii.gz")
-    >>> resolved.diagonal().tolist()
-    [-1.5, -1.5, 10.0, 1.0]
-    """
-    affine = np.array(affine, dtype=np.float64)
-    pixdim_mm = np.asarray(pixdim_mm, dtype=np.float64)
-    if not np.all(np.isfinite(pixdim_mm) & (pixdim_mm > 0)):
-        raise wrong_input(path, f"pixdim {pixdim_mm.tolist()}", "positive voxel sizes in mm")
-    sizes_mm = nib.affines.voxel_sizes(affine)
-    regular = np.all(np.isfinite(affine)) and np.all(sizes_mm > 0)
-    if not regular or abs(np.linalg.det(affine[:3, :3] / sizes_mm)) < 1e-3:
-        raise wrong_input(path, f"singular affine {affine.tolist()}", "an invertible one")
-    if _same_sizes(sizes_mm, pixdim_mm):
-        return affine
-    found = f"voxel sizes {sizes_mm.tolist()} in the affine and {pixdim_mm.tolist()} in pixdim"
-    if np.allclose(sizes_mm, 1, rtol=0, atol=1e-5):
-        affine[:3, :3] *= pixdim_mm / sizes_mm
-        winner = "pixdim"
-    elif np.all(pixdim_mm == 1):
-        winner = "the affine"
-    else:
-        raise wrong_input(path, found, "sizes that agree within 1 %")
-    warnings.warn(f"{path}: found {found}; those of {winner} are used.", stacklevel=3)
-    return affine
-
-
-def _same_sizes(sizes_mm, other_mm):
-    """Whether voxel sizes agree but for rounding."""
-    return np.allclose(sizes_mm, other_mm, rtol=SIZE_TOLERANCE, atol=0)
-
-
-def _check_header(image, header, path):
-    """Refuse types and units that are not real numbers in mm; warn if no orientation is set."""
-    if not isinstance(image, nib.AnalyzeImage):  # NIfTI's older form, and the root of its classes
-        raise wrong_input(path, type(image).__name__, "a NIfTI file")
-    if image.get_data_dtype().kind not in "iuf":
-        raise wrong_input(path, f"voxels of type {image.get_data_dtype()}", "real numbers")
-    is_nifti = "sform_code" in header
-    if is_nifti and header["xyzt_units"] & 7 not in (0, 2):
-        raise wrong_input(path, "a length unit other than mm", "mm")
-    if not is_nifti or (header["sform_code"] <= 0 and header["qform_code"] <= 0):
-        axes = ", ".join(nib.aff2axcodes(image.affine))
-        warnings.warn(f"{path}: no orientation is set; axes are taken as {axes}.", stacklevel=4)
-
-
-def _check_qform(image, affine, path):
-    """Warn if the qform has other directions or another origin than the sform in force."""
-    header = image.header
-    if "sform_code" not in header or header["sform_code"] <= 0 or header["qform_code"] <= 0:
-        return
-    try:
-        qform, sizes_mm = header.get_qform(), nib.affines.voxel_sizes(affine)
-    except UNREADABLE:
-        warnings.warn(f"{path}: the qform is no rotation; the sform is in force.", stacklevel=4)
-        return
-    qform[:3, :3] *= sizes_mm / nib.affines.voxel_sizes(qform)  # sizes: `resolve_affine`
-    shifts_mm = np.linalg.norm(_corner_shifts(affine, qform, image.shape[:3])[0], axis=0)
-    if shifts_mm.max() > PLACE_TOLERANCE * sizes_mm.min():
-        apart = f"sform and qform place voxels up to {shifts_mm.max():.3g} mm apart"
-        others = "the sform is in force, while other programs may take the qform"
-        warnings.warn(f"{path}: {apart}; {others}.", stacklevel=4)
 
 
 def read_volume(path, spacing_mm=None):
@@ -178,53 +96,65 @@ def read_volume(path, spacing_mm=None):
     if spacing_mm is not None:
         spacing_mm = check_spacing(spacing_mm, 3)
     is_other = path.suffix.lower() in other_formats.ENDINGS
-    data, affine = other_formats.read_other(path, spacing_mm) if is_other else _read_nifti(path)
-    if data.size == 0:
-        raise wrong_input(path, f"shape {data.shape}", "voxels")
-    data = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
-    volume = Volume(check_finite(path, data), affine, path)
-    if spacing_mm is not None and not _same_sizes(volume.spacing_mm, spacing_mm):
+    start = _first_bytes(path, "a whole volume" if is_other else "a whole NIfTI file")
+    try:
+        if is_other:
+            data, affine = other_formats.read_other(path, spacing_mm)
+        else:
+            data, affine = read_nifti(path, start)
+        if data.size == 0:
+            raise wrong_input(path, f"shape {data.shape}", "voxels")
+        data = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+        volume = Volume(check_finite(path, data), affine, path)
+    except MemoryError as error:
+        raise wrong_input(path, "too little memory for its voxels", "more, or less") from error
+    if spacing_mm is not None and not same_sizes(volume.spacing_mm, spacing_mm):
         expected = f"{spacing_mm.tolist()}, which spacing_mm says"
         raise wrong_input(path, f"voxel sizes {list(volume.spacing_mm)}", expected)
     return volume
 
 
-def _read_nifti(path):
-    """Return voxels (X, Y, Z) or (C, X, Y, Z) and the affine in force."""
+def _first_bytes(path, expected):
+    """Return how a file begins; one that is not there, empty, or merely points elsewhere, is told.
+
+    A checkout without the large files of Git LFS or git-annex leaves a line of text in their place.
+    """
     try:
-        image = nib.load(path, mmap=False)
-        data = np.asarray(image.dataobj)
-        files = image.file_map  # of .hdr and .img, or twice the same
-        with nib.openers.ImageOpener(files.get("header", files["image"]).filename) as opener:
-            # nibabel mends bad voxel sizes as it loads: only the unchecked header shows them.
-            header = type(image.header).from_fileobj(opener, check=False)
-            while opener.read(2**24):  # the checksum of a gzip file stands behind the last voxel
-                pass
-    except UNREADABLE as error:
-        raise wrong_input(path, type(error).__name__, "a whole NIfTI file") from error
-    _check_header(image, header, path)
-    affine = resolve_affine(image.affine, header["pixdim"][1:4], path)
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim not in (3, 4):
-        raise wrong_input(path, f"shape {data.shape}", "three or four dimensions with voxels")
-    _check_qform(image, affine, path)
-    return np.moveaxis(data, 3, 0) if data.ndim == 4 else data, affine
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise wrong_input(path, (error.strerror or str(error)).lower(), expected) from error
+    if not start:
+        raise wrong_input(path, "an empty file", expected)
+    for pointer, command in POINTERS.items():
+        if start.startswith(pointer):
+            raise wrong_input(path, "a pointer to a file", f"the file itself: {command}")
+    return start
 
 
 def read_label(path, spacing_mm=None):
     """Read a label map: as `read_volume`, whole numbers from 0 on, uint8 if they fit, else int32.
 
-    Floats that are whole numbers are accepted; fractions, negative values and a fourth dimension
-    raise a ``ValueError``.
+    Floats are rounded where they are whole numbers but for `LABEL_ROUNDING`, as scaling leaves
+    them; fractions, negative values, values above `LARGEST_LABEL` and a fourth dimension raise a
+    ``ValueError``.
     """
     volume = read_volume(path, spacing_mm)
     if volume.data.ndim != 3:
         raise wrong_input(path, f"shape {volume.data.shape}", "labels of three dimensions")
-    if np.any(volume.data != np.rint(volume.data)) or volume.data.min() < 0:
-        raise wrong_input(path, "fractions or negative numbers", "labels 0, 1, 2, ...")
-    dtype = np.uint8 if volume.data.max() <= 255 else np.int32
-    return Volume(volume.data.astype(dtype), volume.affine, volume.path)
+    whole = volume.data
+    if whole.dtype.kind == "f":
+        whole = np.rint(whole)
+    wrong = whole < 0
+    if whole is not volume.data:
+        wrong |= np.abs(volume.data - whole) > LABEL_ROUNDING * np.maximum(whole, 1)
+    if wrong.any():
+        found = f"fractions or negative numbers such as {volume.data[wrong][0]:.10g}"
+        raise wrong_input(path, found, "labels 0, 1, 2, ...")
+    if whole.max() > LARGEST_LABEL:
+        raise wrong_input(path, f"the value {whole.max():.10g}", f"labels up to {LARGEST_LABEL}")
+    dtype = np.uint8 if whole.max() <= 255 else np.int32
+    return Volume(whole.astype(dtype), volume.affine, volume.path)
 
 
 @contextmanager
@@ -284,13 +214,6 @@ def write_volume(path, data, affine):
         nib.save(image, partial)
 
 
-def _corner_shifts(affine_a, affine_b, shape):
-    """Return how far corners of grid b lie from those of a, in mm and in voxels of a: (3, 8)."""
-    corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(shape)[:, None] - 1)
-    shifts_mm = (affine_b - affine_a)[:3] @ np.vstack([corners, np.ones(8)])
-    return shifts_mm, np.linalg.solve(affine_a[:3, :3], shifts_mm)
-
-
 def check_same_grid(volume_a, volume_b, largest_shift=0.0):
     """Raise a ``ValueError`` unless shapes agree and corners do within a tenth of a voxel.
 
@@ -301,7 +224,7 @@ def check_same_grid(volume_a, volume_b, largest_shift=0.0):
     if volume_a.grid_shape != volume_b.grid_shape:
         raise wrong_input(both, f"{volume_a.grid_shape} and {volume_b.grid_shape}", "one shape")
     near_mm = PLACE_TOLERANCE * min(volume_a.spacing_mm)
-    shifts_mm, shifts = _corner_shifts(volume_a.affine, volume_b.affine, volume_a.grid_shape)
+    shifts_mm, shifts = corner_shifts(volume_a.affine, volume_b.affine, volume_a.grid_shape)
     worst_mm = float(np.linalg.norm(shifts_mm, axis=0).max())
     if worst_mm <= near_mm:
         return

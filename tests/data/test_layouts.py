@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ def change(key, value):
         (change("labels", {"a": 1, "b": 2}), r"found values \[1, 2\], expected 0 for the back"),
         (change("labels", {"background": 0, "a": 1, "b": 1}), "each value once"),
         (change("labels", {"0": "a", "1": "b", "01": "c"}), "each value once"),
+        (
+            change("labels", {"background": 1, "ring": 0}),
+            "'background': 1, expected 0 for the back",
+        ),
+        (change("labels", {"0": "ring", "1": "Background"}), "'Background': 1, expected 0 for"),
+        (change("labels", {"background": 0, "a": 65536}), "'a': 65536, expected .* at most 65535"),
+        (change("labels", {"0": "background", "9" * 5000: "a"}), "found 'a': 9999999999, expected"),
+        ('{"numTraining": ' + "9" * 5000 + "}", "found unreadable text .*5000 digits"),
+        ("[" * 100_000, "found unreadable text .*recursion"),
+        ('{"labels": {"a\\ud800": 1}}', r"found '.*a\\ud800', expected whole letters"),
+        (change("labels", [[[[[[1] * 99]]]]]), r"labels: found \[\[\[\[...\]\]\]\], expected back"),
         (MSD | {"training": ["imagesTr/a.nii.gz"]}, "training: found 'imagesTr/a.nii.gz', exp"),
         (MSD | {"training": {"a": 1}}, "training: found {'a': 1}, expected images"),
         (MSD | {"training": MSD["training"][:1] * 2}, "training: found b 2 times"),
@@ -246,3 +258,13 @@ def test_the_announced_number(tmp_path):
     assert read_description(tmp_path).n_announced is None
     write_json(tmp_path, NNUNET | {"numTraining": 7})
     assert read_description(tmp_path).n_announced == 7
+
+
+def test_many_labels_are_read_at_once(tmp_path):
+    labels = {f"a{value}": [value, value + 1] for value in range(1, 30_000)}
+    fields = change("labels", {"background": 0} | labels)
+    fields["regions_class_order"] = list(range(1, 30_000))
+    write_json(tmp_path, fields)
+    started = time.monotonic()
+    assert len(read_description(tmp_path).regions) == 29_999
+    assert time.monotonic() - started < 5  # the square of 30,000 took minutes

@@ -184,7 +184,8 @@ def test_damaged_and_missing(tmp_path, name):
 def test_several_numbers_a_voxel_are_refused(tmp_path):
     image = sitk.GetImageFromArray(np.zeros((2, 3, 4, 3), np.uint8), isVector=True)
     sitk.WriteImage(image, str(tmp_path / "a.mha"))
-    with pytest.raises(ValueError, match="expected three dimensions, one number a voxel"):
+    found, expected = "3 dimensions, 3 numbers a voxel", "three dimensions, one number a voxel"
+    with pytest.raises(ValueError, match=f"found {found}, expected {expected}"):
         read_volume(tmp_path / "a.mha")
 
 

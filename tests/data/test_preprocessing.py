@@ -595,3 +595,10 @@ def test_unannotated_voxels_are_resampled_as_a_class_and_win_ties():
     assert found.ravel().tolist() == [-1, 1, -1, -1]  # halves: -1|1, 1|2, -1|-1, -1|2
     whole = plan_preprocessing(labels.shape, np.eye(4))
     assert np.array_equal(prepare_label(labels, whole), labels)
+
+
+def test_a_grid_that_no_memory_holds_is_refused():
+    with pytest.raises(ValueError, match=r"spacing_mm \[1e-09, .*: found 1e\+11 x .* voxels, exp"):
+        plan_preprocessing((100, 100, 100), np.eye(4), (1e-9, 1e-9, 1e-9))
+    with pytest.raises(ValueError, match=r"crop_size .*: found 100000 x 100000 x 100 voxels"):
+        plan_preprocessing((100, 100, 100), np.eye(4), None, (100_000, 100_000))

@@ -195,6 +195,18 @@ def test_folders_whose_names_cannot_be_sets_are_refused(folder, name):
         ({"channel": "T1", "foreground": []}, r"set mine, foreground: found \[\], expected a list"),
         ({"channel": "T1", "domains": None}, "set mine, domains: found None, expected a list"),
         ({"data": "/nowhere"}, "nowhere: found no such folder"),
+        ({"data": ["x"]}, r"set mine, data: found \['x'\] of type list, expected a text"),
+        ({"channel": ["T1"]}, r"set mine, channel: found \['T1'\] of type list, expected a text"),
+        ({"modality": {"a": 1}}, "set mine, modality: found {'a': 1} of type dict, expected"),
+        ({"channel": "T1", "foreground": ["a", "a"]}, "foreground: found .*, expected each name"),
+        ({"channel": "T1", "domains": ["here", "here"]}, "domains: found .*, expected each name"),
+        ({"spacing_mm": [1e6, 1e6, 1e6]}, "set mine, spacing_mm: found .* numbers up to 1000"),
+        ({"spacing_mm": ["1e6", 1, 1]}, "set mine, spacing_mm: found .*, expected a list of three"),
+        ({"spacing_mm": [1, 1]}, "set mine, spacing_mm: found .*, expected a list of three"),
+        ({"spacing_mm": [True, 1, 1]}, "set mine, spacing_mm: found .*, expected a list of three"),
+        ({"crop_size": [96, 96]}, "set mine, crop_size: found .*, expected a list of three"),
+        ({"crop_size": [96, 96, 0]}, "set mine, crop_size: found 0, expected an integer of at"),
+        ({"crop_size": [96, 96, 1.5]}, "set mine, crop_size: found 1.5, expected an integer"),
     ],
 )
 def test_wrong_entries_are_refused_by_name(folder, entry, message):
@@ -212,6 +224,9 @@ def test_wrong_entries_are_refused_by_name(folder, entry, message):
         ("a: {data: x}\na: {data: y}", "found text that is no YAML .the key 'a' twice"),
         ("a: {data: x}\nA: {data: y}", "found 'a' and 'A', expected names that differ by more"),
         ("a: {data: x, data: y}", "found text that is no YAML .the key 'data' twice"),
+        ("[" * 5000, "found text that is no YAML .maximum recursion depth"),
+        (f"a: {{data: {'9' * 5000}}}", "found text that is no YAML .*5000 digits"),
+        ("? [a]\n: {data: x}", "found text that is no YAML .* found unhashable key"),
     ],
 )
 def test_files_that_are_none_are_refused(tmp_path, text, message):
@@ -245,8 +260,25 @@ def test_names_that_yaml_takes_for_numbers_are_refused(tmp_path, entry, key, fou
         read_sets(tmp_path / "sets.yaml")
 
 
-@pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b"])
+@pytest.mark.parametrize("name", ["1", "a+b", "a-then-b", "../up", "a/b", "a" * 201])
 def test_names_that_cannot_be_folders_of_plans_are_refused(tmp_path, name):
     (tmp_path / "sets.yaml").write_text(f"{name}: {{data: x}}")
     with pytest.raises(ValueError, match="sets.yaml, set: found .* expected a"):
         read_sets(tmp_path / "sets.yaml")
+
+
+def test_halves_of_letters_and_lists_of_lists_are_told_in_short(tmp_path):
+    path = tmp_path / "sets.yaml"
+    path.write_text('a: {data: "x\\ud800"}')
+    with pytest.raises(ValueError, match=r"set a, data: found 'x\\ud800', expected whole letters"):
+        read_sets(path)
+    lists = ["a0: &a0 {data: x}"]
+    lists += [f"a{n}: {{data: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    path.write_text("\n".join(lists))  # 9 to the power of 11, written out
+    with pytest.raises(ValueError) as error:
+        read_sets(path)
+    assert "set a1, data: found [{'data': 'x'}, " in str(error.value)
+    path.write_text("\n".join([*lists, "z: *a11"]).replace("{data: &a1 ", "&a1 ["))
+    with pytest.raises(ValueError) as error:
+        read_sets(path)
+    assert len(str(error.value)) < 3000

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from segcal_lite.data.splits import (
     check_name,
     check_splits,
     check_unique,
+    join_patients,
     read_case_table,
     split_by_patient,
     split_counts,
@@ -236,3 +239,31 @@ def test_wrong_case_table(tmp_path, text, message):
     (tmp_path / "cases.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         read_case_table(tmp_path)
+
+
+def test_names_that_fit_no_file_are_refused():
+    assert check_name("case", "\u00e9" * 100) == "\u00e9" * 100
+    with pytest.raises(ValueError, match="case: found .* of 202 bytes, expected at most 200"):
+        check_name("case", "\u00e9" * 101)
+    for name in ("\ud800", "a\udcff"):
+        with pytest.raises(ValueError, match="expected a plain name"):
+            check_name("case", name)
+
+
+def test_duplicates_among_many_are_found_at_once():
+    names = [f"case{number}" for number in range(200_000)]
+    pairs = [(f"case{n}", f"case{n + 1}") for n in range(0, 200_000, 2)]
+    started = time.monotonic()
+    check_unique("cases", names)
+    with pytest.raises(ValueError, match="found case7 2 times"):
+        check_unique("cases", [*names, "case7"])
+    assert len(set(join_patients({name: name for name in names}, pairs).values())) == 100_000
+    assert time.monotonic() - started < 10  # the square of 200,000 took hours
+
+
+def test_patients_are_joined_through_each_other():
+    patient_of = {"a": "p", "b": "q", "c": "q", "d": "r", "e": "o", "f": "s"}
+    groups = [("a", "b"), ("c", "d"), ("d", "e")]
+    joined = {"a": "o", "b": "o", "c": "o", "d": "o", "e": "o", "f": "s"}
+    assert join_patients(patient_of, groups) == joined
+    assert join_patients(patient_of, groups[::-1]) == joined

@@ -1,3 +1,4 @@
+import gzip
 import struct
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segcal_lite.data import volumes
+from segcal_lite.data import nifti, volumes
 from segcal_lite.data.preprocessing import plan_preprocessing
 from segcal_lite.data.volumes import (
     LABEL_SHIFT,
@@ -29,6 +30,7 @@ ROTATION = np.array(
 )
 OBLIQUE = nib.affines.from_matvec(ROTATION @ np.diag([-0.75, 1.25, 6.0]), [10, -20, 30])
 PIXDIM, XYZT_UNITS, QFORM_CODE, QUATERNION, SROW = 76, 123, 252, 256, 280  # bytes of the header
+SIZEOF_HDR, DIM, VOX_OFFSET, SCL_SLOPE = 0, 40, 108, 112
 
 
 def counting(shape, dtype="int16"):
@@ -166,6 +168,126 @@ def test_another_image_format_is_refused(tmp_path):
     nib.save(nib.MGHImage(np.zeros((3, 3, 3), "f4"), np.eye(4)), path)
     with pytest.raises(ValueError, match="MGHImage, expected a NIfTI file"):
         read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.mnc", "Minc1Image"),
+        ("a.PAR", "PARRECImage"),
+        ("a.HEAD", "AFNIImage"),
+        ("a.gii", "GiftiImage"),
+    ],
+)
+def test_formats_that_nibabel_knows_are_no_nifti(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"CDF\x01" + bytes(200))
+    with pytest.raises(ValueError, match=f"{name}: found {kind}, expected a NIfTI file"):
+        read_volume(tmp_path / name)
+
+
+def test_surfaces_in_a_nifti_file_are_no_volume(tmp_path):
+    time = nib.cifti2.SeriesAxis(0, 1, 3)
+    voxels = nib.cifti2.BrainModelAxis.from_mask(np.ones((2, 2, 2)), "thalamus_left", np.eye(4))
+    path = tmp_path / "a.dtseries.nii"
+    nib.save(nib.Cifti2Image(np.zeros((3, 8), "f4"), (time, voxels)), path)
+    with pytest.raises(ValueError, match="a.dtseries.nii: found Cifti2Image, expected a NIfTI"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.nii.gz", b"", "found an empty file, expected a whole NIfTI file"),
+        ("a.nrrd", b"", "found an empty file, expected a whole volume"),
+        ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "git lfs pull"),
+        ("a.mha", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "git lfs pull"),
+        ("a.nii", b"/annex/objects/MD5E-s1--4d.nii", "found a pointer .* git annex get"),
+    ],
+)
+def test_files_without_a_volume_are_told_apart(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+        read_volume(tmp_path / name)
+
+
+def test_a_name_must_say_whether_a_file_is_compressed(tmp_path):
+    save(tmp_path / "a.nii", counting((4, 3, 2)))
+    (tmp_path / "a.nii").rename(tmp_path / "b.nii.gz")
+    with pytest.raises(ValueError, match=r"b.nii.gz: found no gzip .* called .nii if it is no"):
+        read_volume(tmp_path / "b.nii.gz")
+    save(tmp_path / "c.nii.gz", counting((4, 3, 2)))
+    (tmp_path / "c.nii.gz").rename(tmp_path / "d.nii")
+    with pytest.raises(ValueError, match=r"d.nii: found gzip .* called .nii.gz if it is gzip"):
+        read_volume(tmp_path / "d.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("shape", [(2000,) * 3, (32767,) * 7])
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path, suffix, shape):
+    dims = [len(shape), *shape, *[1] * (7 - len(shape))]
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={DIM: ("<8h", *dims)})
+    if suffix == ".nii.gz":
+        (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    message = f"a{suffix}: found .* bytes for {shape[0]} x .* voxels of int16, expected a whole"
+    with pytest.raises(ValueError, match=message):
+        read_volume(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("offset", "patch", "message"),
+    [
+        (VOX_OFFSET, ("<f", np.inf), "found a damaged file .cannot convert float infinity"),
+        (VOX_OFFSET, ("<f", np.nan), "found a damaged file .cannot convert float NaN"),
+        (VOX_OFFSET, ("<f", 1e9), "found 400 bytes for 4 x 3 x 2 voxels"),
+        (SIZEOF_HDR, ("<i", 12345), "found sizeof_hdr 12345, expected 348"),
+        (SCL_SLOPE, ("<2f", np.inf, 0), "found scl_slope inf, expected a finite number"),
+        (SCL_SLOPE, ("<2f", -np.inf, 0), "found scl_slope -inf, expected a finite number"),
+        (SCL_SLOPE, ("<2f", 1, np.inf), "found a damaged file .Valid slope but invalid"),
+    ],
+)
+def test_numbers_of_a_header_that_make_no_sense(tmp_path, offset, patch, message):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={offset: patch})
+    with pytest.raises(ValueError, match=f"a.nii: {message}") as error:
+        read_volume(path)
+    only_sentence(error, path)
+
+
+@pytest.mark.parametrize("slope", [0, np.nan])
+def test_a_slope_that_says_nothing_is_none(tmp_path, slope):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={SCL_SLOPE: ("<2f", slope, 0)})
+    np.testing.assert_array_equal(read_volume(path).data, counting((4, 3, 2)))
+
+
+def test_what_stands_behind_the_voxels_is_read_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(nifti, "LONGEST_TAIL", 1000)
+    volume = save(tmp_path / "a.nii", counting((4, 3, 2))).read_bytes()
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(volume + bytes(1000)))
+    np.testing.assert_array_equal(read_volume(path).data, counting((4, 3, 2)))
+    path.write_bytes(gzip.compress(volume + bytes(1001)))
+    with pytest.raises(ValueError, match="a.nii.gz: found over 1000 bytes behind the last voxel"):
+        read_volume(path)
+
+
+def test_the_checksum_of_a_packed_pair_is_that_of_its_voxels(tmp_path):
+    nib.save(nib.Nifti1Pair(counting((4, 3, 2)), OBLIQUE), tmp_path / "a.img.gz")
+    raw = bytearray((tmp_path / "a.img.gz").read_bytes())
+    raw[-8] ^= 0xFF  # of the checksum
+    (tmp_path / "a.img.gz").write_bytes(raw)
+    with pytest.raises(ValueError, match="a.img.gz: found a damaged file .CRC check failed"):
+        read_volume(tmp_path / "a.img.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mha"])
+def test_too_little_memory_is_one_sentence(tmp_path, monkeypatch, name):
+    def greedy(*arguments):
+        raise MemoryError
+
+    (tmp_path / name).write_bytes(b"something")
+    monkeypatch.setattr(volumes, "read_nifti", greedy)
+    monkeypatch.setattr(volumes.other_formats, "read_other", greedy)
+    with pytest.raises(ValueError, match=f"{name}: found too little memory for its voxels"):
+        read_volume(tmp_path / name)
 
 
 def test_nan_and_inf_are_counted(tmp_path):
@@ -470,6 +592,30 @@ def test_wrong_labels(tmp_path, value):
     labels = np.zeros((3, 3, 3), "f4")
     labels[1, 1, 1] = value
     with pytest.raises(ValueError, match="a.nii: found fractions or negative"):
+        read_label(save(tmp_path / "a.nii", labels))
+
+
+def test_labels_stored_as_scaled_numbers_are_rounded(tmp_path):
+    stored = counting((3, 3, 3), "f8") % 9 - 2e-10
+    label = read_label(save(tmp_path / "a.nii", stored))
+    assert label.data.dtype == np.uint8
+    np.testing.assert_array_equal(label.data, counting((3, 3, 3)) % 9)
+
+
+def test_a_fraction_is_named(tmp_path):
+    labels = np.zeros((3, 3, 3), "f4")
+    labels[1, 1] = 1, 1.5, 0.25
+    with pytest.raises(ValueError, match="fractions or negative numbers such as 1.5, expected"):
+        read_label(save(tmp_path / "a.nii", labels))
+
+
+@pytest.mark.parametrize("value", [65536, 3e9, 1e300])
+def test_labels_that_no_segmentation_has(tmp_path, value):
+    labels = np.zeros((3, 3, 3))
+    labels[1, 1, 1] = 65535
+    assert read_label(save(tmp_path / "a.nii", labels)).data.max() == 65535
+    labels[1, 1, 1] = value
+    with pytest.raises(ValueError, match="a.nii: found the value .*, expected labels up to 65535"):
         read_label(save(tmp_path / "a.nii", labels))
 
 

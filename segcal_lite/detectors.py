@@ -10,7 +10,7 @@ made: if they separate the sets as well as the spectral signature does, the sets
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from ._checks import check_finite, wrong_input
+from ._checks import check_finite, check_vectors, wrong_input
 from .spectral import leave_one_out_oodm, oodm, threshold_of_scores
 
 
@@ -151,10 +151,7 @@ class IntensityDetector(NearestReferenceDetector):
 
     def _compared(self, moments):
         """Return the standardised moments."""
-        moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
-        if moments.ndim not in (1, 2) or moments.shape[-1] != self._centre.size:
-            length = self._centre.size
-            raise wrong_input("moments", f"shape {moments.shape}", f"({length},) or (n, {length})")
+        moments = check_vectors("moments", moments, self._centre.size)
         return (moments - self._centre) / self._spread
 
 
@@ -247,12 +244,7 @@ class MahalanobisDetector(Detector):
     def score(self, features):
         """Return the distance of one case as a float, or of n as (n,)."""
         self._check_fitted()
-        features = check_finite("features", np.asarray(features, dtype=np.float64))
-        length = self._means.shape[1]
-        if features.ndim not in (1, 2) or features.shape[-1] != length:
-            raise wrong_input(
-                "features", f"shape {features.shape}", f"({length},) or (n, {length})"
-            )
+        features = check_vectors("features", features, self._means.shape[1])
         scores = _nearest_mean(features, self._means, self._precision)
         return float(scores) if features.ndim == 1 else scores
 

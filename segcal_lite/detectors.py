@@ -100,17 +100,7 @@ class SpectralDetector(NearestReferenceDetector):
 
 
 class VoxelCountDetector(NearestReferenceDetector):
-    """Score: distance in log(number of voxels) to the nearest training case. A trivial control.
-
-    `fit` takes the voxel counts of the training images, shape (R,), and `score` one count or
-    several, (n,). It knows nothing but the size of the grid; where all images share one grid every
-    score is 0 and nothing is flagged.
-
-    Examples
-    --------
-    >>> VoxelCountDetector().fit([1000, 1100, 1210]).is_ood([1050, 4000]).tolist()
-    [False, True]
-    """
+    """Score: distance in log(number of voxels), (R,), to the nearest training case. A control."""
 
     def _compared(self, voxel_counts):
         """Return log(counts) with an axis for the single feature."""
@@ -125,19 +115,7 @@ class VoxelCountDetector(NearestReferenceDetector):
 
 
 class IntensityDetector(NearestReferenceDetector):
-    """Score: distance in mean and standard deviation of the intensities. A trivial control.
-
-    `fit` takes the `intensity_moments` of the training images, shape (R, 2 C), and `score` those of
-    one image, (2 C,), or several, (n, 2 C). Each moment is centred and divided by its standard
-    deviation over the training images. A moment that does not vary there (as the deviation of
-    images that were divided by it) is centred only: its spread would be rounding noise.
-
-    Examples
-    --------
-    >>> train = [[0.40, 0.10], [0.42, 0.12], [0.44, 0.11]]
-    >>> IntensityDetector().fit(train).is_ood([[0.43, 0.11], [0.43, 0.30]]).tolist()
-    [False, True]
-    """
+    """Score: distance in standardised `intensity_moments`, (R, 2 C), to the nearest. A control."""
 
     def fit(self, moments):
         """Learn centre and spread of each moment, then keep the reference; return self."""
@@ -145,6 +123,7 @@ class IntensityDetector(NearestReferenceDetector):
         if moments.ndim != 2 or moments.shape[0] < 2:
             raise wrong_input("moments", f"shape {moments.shape}", "(R, 2 C) with R >= 2 images")
         spread = moments.std(axis=0)
+        # Of a moment that images were divided by it is rounding noise, and left alone.
         varies = spread > 1e-6 * np.abs(moments).max(initial=0)
         self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
         return super().fit(moments)

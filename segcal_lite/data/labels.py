@@ -141,7 +141,7 @@ def region_probs(probs, regions):
 
 
 def exclusive_classes(predicted, region_order):
-    """Return the classes (*S) that `region_order` gives the last of the predicted regions (R, *S)."""
+    """Return the class that `region_order` gives each voxel's last region, (*S) from (R, *S)."""
     if len(predicted) != len(region_order):
         raise wrong_input("region_order", f"{len(region_order)} classes", f"{len(predicted)}")
     classes = np.zeros(np.shape(predicted)[1:], dtype=np.int16)

@@ -4,8 +4,8 @@ import numpy as np
 
 SHEAR_ERROR = 0.01  # relative: a shear of 1.1 degrees bends distances by so much
 MOST_NAMED = 10  # names in a note; the others are counted
-ROUNDING = 1e-4  # by which float32 probabilities that were averaged may exceed 1, and sums miss it
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
+ROUNDING = 1e-4  # by which float32 probabilities that were averaged may exceed 1, and sums miss it
 
 
 def wrong_input(what, found, expected):
@@ -49,26 +49,6 @@ def check_finite(name, array):
     return array
 
 
-def check_vectors(name, vectors, length):
-    """Return one vector, shape (length,), or several, (n, length), as finite float64."""
-    vectors = check_finite(name, np.asarray(vectors, dtype=np.float64))
-    if vectors.ndim not in (1, 2) or vectors.shape[-1] != length:
-        raise wrong_input(name, f"shape {vectors.shape}", f"({length},) or (n, {length})")
-    return vectors
-
-
-def check_columns(table, keys, values):
-    """Refuse a table that lacks a column, or has two rows with the same `keys`."""
-    columns = [*keys, *values]
-    missing = [repr(column) for column in columns if column not in table]
-    if missing:
-        raise wrong_input("table", f"no column {', '.join(missing)}", f"columns {columns}")
-    n_repeated = int(table.duplicated(keys).sum()) if keys else 0
-    if n_repeated:
-        expected = f"one row for each {', '.join(keys)}"
-        raise wrong_input("table", f"{n_repeated} repeated rows", expected)
-
-
 def check_spacing(spacing_mm, n_dims):
     """Return `spacing_mm` as a float64 array of `n_dims` positive numbers."""
     spacing_mm = np.asarray(spacing_mm, dtype=np.float64)
@@ -99,6 +79,26 @@ def check_label_range(labels, n_classes, lowest=0):
     if found[0] < lowest or found[1] >= n_classes:
         expected = f"{lowest} to {n_classes - 1}"
         raise wrong_input("labels", f"values from {found[0]} to {found[1]}", expected)
+
+
+def check_vectors(name, vectors, length):
+    """Return one vector, shape (length,), or several, (n, length), as finite float64."""
+    vectors = check_finite(name, np.asarray(vectors, dtype=np.float64))
+    if vectors.ndim not in (1, 2) or vectors.shape[-1] != length:
+        raise wrong_input(name, f"shape {vectors.shape}", f"({length},) or (n, {length})")
+    return vectors
+
+
+def check_columns(table, keys, values):
+    """Refuse a table that lacks a column, or has two rows with the same `keys`."""
+    columns = [*keys, *values]
+    missing = [repr(column) for column in columns if column not in table]
+    if missing:
+        raise wrong_input("table", f"no column {', '.join(missing)}", f"columns {columns}")
+    n_repeated = int(table.duplicated(keys).sum()) if keys else 0
+    if n_repeated:
+        expected = f"one row for each {', '.join(keys)}"
+        raise wrong_input("table", f"{n_repeated} repeated rows", expected)
 
 
 def check_prob_range(name, probs):

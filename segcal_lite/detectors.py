@@ -123,7 +123,7 @@ class IntensityDetector(NearestReferenceDetector):
         if moments.ndim != 2 or moments.shape[0] < 2:
             raise wrong_input("moments", f"shape {moments.shape}", "(R, 2 C) with R >= 2 images")
         spread = moments.std(axis=0)
-        # Of a moment that images were divided by it is rounding noise, and left alone.
+        # Rounding noise where images were divided by that moment, which is then centred only.
         varies = spread > 1e-6 * np.abs(moments).max(initial=0)
         self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
         return super().fit(moments)

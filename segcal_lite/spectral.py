@@ -220,7 +220,7 @@ def threshold_of_scores(training_scores, c=2.5):
     if scores.ndim != 1 or scores.size == 0:
         raise wrong_input("training_scores", f"shape {scores.shape}", "(R,) with R >= 1")
     check_finite("c", c)
-    # The paper does not say which standard deviation it uses: this is the population's, by R.
+    # The paper does not say which standard deviation it uses: this is the population's (by R).
     return float(scores.mean() + c * scores.std())
 
 

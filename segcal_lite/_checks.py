@@ -10,6 +10,7 @@ LARGEST_MM = 1000  # of a voxel side; more is a wrong unit
 LONGEST_PART = 2000  # letters of a sentence that what was found may take
 MOST_NAMED = 10  # names in a note; the others are counted
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
+ROUNDING = 1e-4  # by which float32 probabilities that were averaged may exceed 1, and sums miss it
 
 
 def wrong_input(what, found, expected):
@@ -108,6 +109,35 @@ def check_label_range(labels, n_classes, lowest=0):
         raise wrong_input("labels", f"values from {found[0]} to {found[1]}", expected)
 
 
+def check_vectors(name, vectors, length):
+    """Return one vector, shape (length,), or several, (n, length), as finite float64."""
+    vectors = check_finite(name, np.asarray(vectors, dtype=np.float64))
+    if vectors.ndim not in (1, 2) or vectors.shape[-1] != length:
+        raise wrong_input(name, f"shape {vectors.shape}", f"({length},) or (n, {length})")
+    return vectors
+
+
+def check_columns(table, keys, values):
+    """Refuse a table that lacks a column, or has two rows with the same `keys`."""
+    columns = [*keys, *values]
+    missing = [repr(column) for column in columns if column not in table]
+    if missing:
+        raise wrong_input("table", f"no column {', '.join(missing)}", f"columns {columns}")
+    n_repeated = int(table.duplicated(keys).sum()) if keys else 0
+    if n_repeated:
+        expected = f"one row for each {', '.join(keys)}"
+        raise wrong_input("table", f"{n_repeated} repeated rows", expected)
+
+
+def check_prob_range(name, probs):
+    """Refuse probabilities, an array or a tensor, outside [0, 1] by more than rounding."""
+    if 0 in probs.shape:
+        return
+    lowest, highest = float(probs.min()), float(probs.max())
+    if lowest < 0 or highest > 1 + ROUNDING:
+        raise wrong_input(name, f"values from {lowest:g} to {highest:g}", "values in [0, 1]")
+
+
 def check_labels_and_maps(labels, name, maps):
     """Return (labels, maps): integers of shape (*S), a finite number for each class, (K, *S)."""
     labels, maps = np.asarray(labels), np.asarray(maps)
@@ -125,20 +155,15 @@ def check_labels_and_maps(labels, name, maps):
     return labels, maps
 
 
-def check_labels_and_probs(labels, probs, atol=1e-4):
-    """Return (labels, probs) as `check_labels_and_maps`, the probabilities normalised.
-
-    The sum over classes may miss 1 by `atol`: float32 probabilities that were averaged do so.
-    """
+def check_labels_and_probs(labels, probs):
+    """Return (labels, probs) as `check_labels_and_maps`, the probabilities normalised."""
     labels, probs = check_labels_and_maps(labels, "probs", probs)
     if not np.issubdtype(probs.dtype, np.floating):
         raise wrong_input("probs", f"dtype {probs.dtype}", "floating point")
     if labels.size:
-        if probs.min() < 0 or probs.max() > 1 + atol:
-            found = f"values from {probs.min():g} to {probs.max():g}"
-            raise wrong_input("probs", found, "values in [0, 1]")
+        check_prob_range("probs", probs)
         worst = float(np.abs(probs.sum(axis=0, dtype=np.float64) - 1).max())
-        if worst > atol:
+        if worst > ROUNDING:
             raise wrong_input("probs", f"class sums that miss 1 by {worst:g}", "sums of 1")
     return labels, probs
 

@@ -10,7 +10,7 @@ made: if they separate the sets as well as the spectral signature does, the sets
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from ._checks import check_finite, wrong_input
+from ._checks import check_finite, check_vectors, wrong_input
 from .spectral import leave_one_out_oodm, oodm, threshold_of_scores
 
 
@@ -100,17 +100,7 @@ class SpectralDetector(NearestReferenceDetector):
 
 
 class VoxelCountDetector(NearestReferenceDetector):
-    """Score: distance in log(number of voxels) to the nearest training case. A trivial control.
-
-    `fit` takes the voxel counts of the training images, shape (R,), and `score` one count or
-    several, (n,). It knows nothing but the size of the grid; where all images share one grid every
-    score is 0 and nothing is flagged.
-
-    Examples
-    --------
-    >>> VoxelCountDetector().fit([1000, 1100, 1210]).is_ood([1050, 4000]).tolist()
-    [False, True]
-    """
+    """Score: distance in log(number of voxels), (R,), to the nearest training case. A control."""
 
     def _compared(self, voxel_counts):
         """Return log(counts) with an axis for the single feature."""
@@ -125,19 +115,7 @@ class VoxelCountDetector(NearestReferenceDetector):
 
 
 class IntensityDetector(NearestReferenceDetector):
-    """Score: distance in mean and standard deviation of the intensities. A trivial control.
-
-    `fit` takes the `intensity_moments` of the training images, shape (R, 2 C), and `score` those of
-    one image, (2 C,), or several, (n, 2 C). Each moment is centred and divided by its standard
-    deviation over the training images. A moment that does not vary there (as the deviation of
-    images that were divided by it) is centred only: its spread would be rounding noise.
-
-    Examples
-    --------
-    >>> train = [[0.40, 0.10], [0.42, 0.12], [0.44, 0.11]]
-    >>> IntensityDetector().fit(train).is_ood([[0.43, 0.11], [0.43, 0.30]]).tolist()
-    [False, True]
-    """
+    """Score: distance in standardised `intensity_moments`, (R, 2 C), to the nearest. A control."""
 
     def fit(self, moments):
         """Learn centre and spread of each moment, then keep the reference; return self."""
@@ -145,16 +123,14 @@ class IntensityDetector(NearestReferenceDetector):
         if moments.ndim != 2 or moments.shape[0] < 2:
             raise wrong_input("moments", f"shape {moments.shape}", "(R, 2 C) with R >= 2 images")
         spread = moments.std(axis=0)
+        # Rounding noise where images were divided by that moment, which is then centred only.
         varies = spread > 1e-6 * np.abs(moments).max(initial=0)
         self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
         return super().fit(moments)
 
     def _compared(self, moments):
         """Return the standardised moments."""
-        moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
-        if moments.ndim not in (1, 2) or moments.shape[-1] != self._centre.size:
-            length = self._centre.size
-            raise wrong_input("moments", f"shape {moments.shape}", f"({length},) or (n, {length})")
+        moments = check_vectors("moments", moments, self._centre.size)
         return (moments - self._centre) / self._spread
 
 
@@ -247,12 +223,7 @@ class MahalanobisDetector(Detector):
     def score(self, features):
         """Return the distance of one case as a float, or of n as (n,)."""
         self._check_fitted()
-        features = check_finite("features", np.asarray(features, dtype=np.float64))
-        length = self._means.shape[1]
-        if features.ndim not in (1, 2) or features.shape[-1] != length:
-            raise wrong_input(
-                "features", f"shape {features.shape}", f"({length},) or (n, {length})"
-            )
+        features = check_vectors("features", features, self._means.shape[1])
         scores = _nearest_mean(features, self._means, self._precision)
         return float(scores) if features.ndim == 1 else scores
 

@@ -14,7 +14,13 @@ Probabilities that rounding put above 1 (by 0.0001 at most) count as 1: no entro
 import numpy as np
 from scipy.special import entr  # entr(p) = -p ln p, and 0 at p = 0
 
-from ._checks import check_count, check_finite, check_labels_and_probs, wrong_input
+from ._checks import (
+    check_count,
+    check_finite,
+    check_labels_and_probs,
+    check_prob_range,
+    wrong_input,
+)
 
 
 def _check_probs(probs):
@@ -78,8 +84,7 @@ def binary_entropy(prob):
     array([0.    , 0.6931, 0.3251])
     """
     prob = check_finite("prob", np.asarray(prob, dtype=np.float64))
-    if prob.size and not (prob.min() >= 0 and prob.max() <= 1 + 1e-4):
-        raise wrong_input("prob", f"{prob.min():g} to {prob.max():g}", "values in [0, 1]")
+    check_prob_range("prob", prob)
     prob = np.minimum(prob, 1)
     return entr(prob) + entr(1 - prob)
 

@@ -15,7 +15,7 @@ import torch
 from ._checks import check_count, wrong_input
 from .losses import class_logits
 from .runs.devices import memory_layout
-from .spectral import RELATIVE_EPSILON, SpectrumSums
+from .spectral import SpectrumSums
 
 N_SLICES_AT_ONCE = 32
 DROPOUT_LAYERS = (
@@ -68,21 +68,7 @@ def predict_logits(model, image, loss, n_classes=None):
 
 
 def class_logits_of(model, images, loss, n_classes=None):
-    """Class logits of a mini-batch, the number of outputs checked where K is known.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        If it has the attributes ``n_label_classes`` and ``n_regions``, they say what its outputs
-        are: those of `segcal_lite.training.models.build_model` have.
-    images : tensor, shape (B, C, *S)
-    loss, n_classes
-        As in `predict_logits`.
-
-    Returns
-    -------
-    tensor, as `segcal_lite.losses.class_logits`
-    """
+    """Class logits of a mini-batch (B, C, *S), the number of outputs checked where K is known."""
     if n_classes is None:
         n_classes = getattr(model, "n_label_classes", None)
     return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
@@ -129,23 +115,7 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
 
 
 def stochastic_passes(model, predict, n_passes, seed):
-    """Yield what `predict` returns with dropout switched on, `n_passes` times.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With dropout layers: see `dropout_switched_on`.
-    predict : callable
-        Without arguments; returns the probabilities that `model` gives.
-    n_passes : int
-    seed : int
-        Of the dropout masks.
-
-    Yields
-    ------
-    array
-        Warns if the second is the first in every voxel: then the mean of the passes is one pass.
-    """
+    """Yield `n_passes` times what ``predict()`` returns with the dropout of `model` switched on."""
     check_count("n_passes", n_passes)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -163,11 +133,7 @@ def stochastic_passes(model, predict, n_passes, seed):
 
 @contextmanager
 def dropout_switched_on(model):
-    """Let only the dropout layers of `model` act as in training; batch normalisation does not.
-
-    All of PyTorch's kinds count, with a probability above 0. Dropout that ``forward`` calls as a
-    function is no layer: it cannot be seen, nor switched on.
-    """
+    """Let only the dropout layers of `model` act as in training; batch normalisation does not."""
     layers = [m for m in model.modules() if isinstance(m, DROPOUT_LAYERS) and m.p > 0]
     if not layers:
         found = "no dropout layer with p above 0 (dropout called as a function cannot be seen)"
@@ -181,9 +147,7 @@ def dropout_switched_on(model):
             layer.eval()
 
 
-def case_signatures(
-    model, cases, loss, relative_epsilon=RELATIVE_EPSILON, divide_by_sqrt_voxels=False
-):
+def case_signatures(model, cases, loss):
     """Spectral signatures of many cases, paper B, section III.D.
 
     Parameters
@@ -191,20 +155,13 @@ def case_signatures(
     model, loss
         As in `case_spectrum`.
     cases : list of PreparedCase
-    relative_epsilon, divide_by_sqrt_voxels
-        As in `segcal_lite.spectral.spectral_signature`.
 
     Returns
     -------
     array, float64, shape (n_cases, r)
         r is the number of channels; singular values in descending order.
     """
-    return np.stack(
-        [
-            case_spectrum(model, case, loss).signature(relative_epsilon, divide_by_sqrt_voxels)
-            for case in cases
-        ]
-    )
+    return np.stack([case_spectrum(model, case, loss).signature() for case in cases])
 
 
 def case_spectrum(model, case, loss):

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ._checks import IGNORED, check_choice, check_finite, check_label_range, wrong_input
+from ._checks import (
+    IGNORED,
+    check_choice,
+    check_finite,
+    check_label_range,
+    check_prob_range,
+    wrong_input,
+)
 
 LOSSES = ("ce", "dice", "ce_dice")
 
@@ -214,10 +221,7 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
     if check_values:
         n_classes = 2 if by_region else n_segments + 1
         _check_values("foreground_probs", foreground_probs, labels, n_classes)
-        if ((foreground_probs < 0) | (foreground_probs > 1 + 1e-4)).any():
-            lowest, highest = float(foreground_probs.min()), float(foreground_probs.max())
-            found = f"values from {lowest:g} to {highest:g}"
-            raise wrong_input("foreground_probs", found, "values in [0, 1]")
+        check_prob_range("foreground_probs", foreground_probs.detach())
     foreground_probs, known = _at_least_float32(foreground_probs), labels != IGNORED
     if by_region:
         indicator = labels == 1

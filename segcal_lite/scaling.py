@@ -17,29 +17,7 @@ LARGEST_SHIFT = 30.0  # and a class that validation lacks its shift
 
 
 def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
-    """Draw voxels without replacement, all of them if there are fewer.
-
-    Parameters
-    ----------
-    labels : int array, shape (N,)
-    logits : array, shape (K, N)
-    n_voxels, seed : int
-
-    Returns
-    -------
-    labels, logits : arrays, shapes (n,), (K, n)
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit.
-
-    Examples
-    --------
-    >>> labels, logits = sample_voxels(np.zeros(9, dtype=int), np.zeros((2, 9)), n_voxels=4)
-    >>> labels.shape, logits.shape
-    ((4,), (2, 4))
-    """
+    """Draw labels (n,) and logits (K, n) of voxels without replacement, all if there are fewer."""
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.ndim != 1 or logits.shape[1:] != labels.shape:
         found = f"shapes {labels.shape} and {logits.shape}"
@@ -103,15 +81,7 @@ def fit_vector_scaling(labels, logits):
 
 
 def scale_logits(logits, scale, shift=0.0):
-    """Return a z + b, float32, for `scale` and `shift` that are numbers or have shape (K,).
-
-    ValueError if they have another shape, or a value is NaN or infinite.
-
-    Examples
-    --------
-    >>> scale_logits(np.ones((2, 1)), [1.0, 2.0], [0.0, 0.5]).ravel().tolist()
-    [1.0, 2.5]
-    """
+    """Return a z + b, float32, for `scale` and `shift` that are numbers or have shape (K,)."""
     logits = check_finite("logits", np.asarray(logits))
     if logits.ndim < 1:
         raise wrong_input("logits", "a number", "(K, *S)")

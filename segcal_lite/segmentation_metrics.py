@@ -5,7 +5,7 @@ lies beyond the image counts as background. Distances run between voxel centres,
 slice given as a volume (X, Y, 1) is surface throughout, in MONAI too; given as (X, Y) its surface
 is its contour.
 
-Empty masks, one rule for every metric (:func:`empty_mask_case` lets a caller count them):
+Empty masks, one rule for every metric:
 
 ============  ====  =======================================================================
 empty         Dice  HD95 and ASSD
@@ -111,10 +111,8 @@ def average_symmetric_surface_distance(mask_gt, mask_pred, spacing_mm):
 
     Parameters
     ----------
-    mask_gt, mask_pred : array_like of bool or 0/1, shape (*S), two or three axes
-        Ground truth and predicted segment.
-    spacing_mm : sequence of float
-        Voxel size along each axis.
+    mask_gt, mask_pred, spacing_mm
+        As in `hausdorff95`.
 
     Returns
     -------
@@ -135,27 +133,13 @@ def average_symmetric_surface_distance(mask_gt, mask_pred, spacing_mm):
 
 
 def surface_metrics(mask_gt, mask_pred, spacing_mm, percentile_of="larger"):
-    """Return HD95 and ASSD from one pass over the surfaces, which is what they cost.
-
-    Parameters
-    ----------
-    mask_gt, mask_pred, spacing_mm, percentile_of
-        As in `hausdorff95`; empty masks and errors as there.
-
-    Returns
-    -------
-    SurfaceMetrics
-        ``hd95_mm`` and ``assd_mm``, floats.
-
-    Examples
-    --------
-    >>> surface_metrics([[1, 0, 0]], [[0, 1, 1]], spacing_mm=(1.0, 1.5))
-    SurfaceMetrics(hd95_mm=2.925, assd_mm=2.0)
-    """
+    """Return HD95 and ASSD from one pass over the surfaces, which is what they cost."""
     check_choice("percentile_of", percentile_of, ("larger", "pooled"))
-    empty_distance_mm = _distance_for_empty_masks(mask_gt, mask_pred, spacing_mm)
-    if empty_distance_mm is not None:
-        return SurfaceMetrics(empty_distance_mm, empty_distance_mm)
+    mask_gt, mask_pred, spacing_mm = _check_masks_and_spacing(mask_gt, mask_pred, spacing_mm)
+    n_empty = sum(not mask.any() for mask in (mask_gt, mask_pred))
+    if n_empty:
+        distance_mm = 0.0 if n_empty == 2 else float(np.linalg.norm(mask_gt.shape * spacing_mm))
+        return SurfaceMetrics(distance_mm, distance_mm)
     directed_mm = surface_distances(mask_gt, mask_pred, spacing_mm)
     pooled_mm = np.concatenate(directed_mm)
     samples = [pooled_mm] if percentile_of == "pooled" else directed_mm
@@ -164,31 +148,7 @@ def surface_metrics(mask_gt, mask_pred, spacing_mm, percentile_of="larger"):
 
 
 def surface_distances(mask_gt, mask_pred, spacing_mm):
-    """Return how far each surface voxel lies from the other mask's surface, in both directions.
-
-    Parameters
-    ----------
-    mask_gt, mask_pred : array_like of bool or 0/1, shape (*S), two or three axes
-        Ground truth and predicted segment; neither may be empty.
-    spacing_mm : sequence of float
-        Voxel size along each axis.
-
-    Returns
-    -------
-    gt_to_pred_mm, pred_to_gt_mm : numpy.ndarray of float64
-        One distance for each surface voxel of the ground truth, and of the prediction.
-
-    Raises
-    ------
-    ValueError
-        If a mask is empty, or masks or spacing do not fit.
-
-    Examples
-    --------
-    >>> gt_to_pred_mm, pred_to_gt_mm = surface_distances([[1, 0, 0]], [[0, 1, 1]], (1.0, 1.5))
-    >>> gt_to_pred_mm.tolist(), pred_to_gt_mm.tolist()
-    ([1.5], [1.5, 3.0])
-    """
+    """Return how far voxels of the true, then of the predicted surface lie from the other one."""
     mask_gt, mask_pred, spacing_mm = _check_masks_and_spacing(mask_gt, mask_pred, spacing_mm)
     for name, mask in (("mask_gt", mask_gt), ("mask_pred", mask_pred)):
         if not mask.any():
@@ -201,48 +161,9 @@ def surface_distances(mask_gt, mask_pred, spacing_mm):
     return to_pred_mm[surface_gt], to_gt_mm[surface_pred]
 
 
-def empty_mask_case(mask_gt, mask_pred):
-    """Name which of the masks are empty, for callers that count such cases.
-
-    Parameters
-    ----------
-    mask_gt, mask_pred : array_like of bool or 0/1, shape (*S)
-        Ground truth and predicted segment.
-
-    Returns
-    -------
-    str
-        ``"neither"``, ``"both"``, ``"gt"`` (only the ground truth is empty) or ``"pred"``.
-
-    Raises
-    ------
-    ValueError
-        If a mask holds other values than 0 and 1, or the shapes differ.
-
-    Examples
-    --------
-    >>> empty_mask_case([[0, 0]], [[0, 1]])
-    'gt'
-    """
-    mask_gt, mask_pred = _check_masks(mask_gt, mask_pred)
-    if mask_gt.any():
-        return "neither" if mask_pred.any() else "pred"
-    return "gt" if mask_pred.any() else "both"
-
-
 def _surface(mask):
     """Return the foreground voxels with a background voxel, or the border, across a face."""
     return mask & ~ndimage.binary_erosion(mask)
-
-
-def _distance_for_empty_masks(mask_gt, mask_pred, spacing_mm):
-    """Return the distance that the rule for empty masks gives, None if neither is empty."""
-    mask_gt, mask_pred, spacing_mm = _check_masks_and_spacing(mask_gt, mask_pred, spacing_mm)
-    if mask_gt.any() and mask_pred.any():
-        return None
-    if mask_gt.any() or mask_pred.any():
-        return float(np.linalg.norm(mask_gt.shape * spacing_mm))
-    return 0.0
 
 
 def _check_masks_and_spacing(mask_gt, mask_pred, spacing_mm):

@@ -76,23 +76,9 @@ def _blended(predictor, model, image, block_size, overlap):
 def predict_with_features(
     model, layers, image, loss, receive, block_size=BLOCK_SIZE, overlap=OVERLAP, n_classes=None
 ):
-    """`predict_volume`, and on the way the features of some layers as by `stream_features`.
+    """`predict_volume` that hands on, in the same pass, the features of `layers`, by name.
 
-    One pass through the network serves both.
-
-    Parameters
-    ----------
-    model, image, loss, block_size, overlap, n_classes
-        As in `predict_volume`.
-    layers : dict of torch.nn.Module
-        By name.
-    receive : callable
-        Called with the name of a layer, the place of a block's voxels, and their features.
-
-    Returns
-    -------
-    array, float32, shape (K, X, Y, Z)
-        The class probabilities.
+    `receive` is called with a name and what `stream_features` yields.
     """
     if getattr(model, "n_regions", 0):
         raise wrong_input("model", "overlapping regions", "classes that exclude each other")
@@ -164,10 +150,7 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
 
 
 def _places(shape, block_size, overlap):
-    """Return start and owned slice of each block along the axes, and the padding before them.
-
-    Blocks come in the order of MONAI's sliding window, and small volumes are padded as there.
-    """
+    """Return start and owned slice of each block, in MONAI's order, and its padding before them."""
     axes = list(zip(shape, block_size, strict=True))
     places = product(*(owned_ranges(side, block, overlap) for side, block in axes))
     return list(places), [max(0, block - side) // 2 for side, block in axes]
@@ -203,30 +186,7 @@ def _steps(shape, block_size):
 
 
 def named_layer(model, name):
-    """Return the part of a network called `name`; ``last_features`` is B's choice.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    name : str
-        As in ``model.named_modules()``, such as ``decoder.2``, or a property of the model.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer.
-
-    Examples
-    --------
-    >>> from segcal_lite.unet import ResidualUNet
-    >>> model = ResidualUNet(1, 1, n_features=2)
-    >>> named_layer(model, "decoder.3") is named_layer(model, "last_features")
-    True
-    """
+    """Return the module of a network called `name`, or its property: ``last_features`` is B's."""
     layers = dict(model.named_modules())
     found = layers.get(name) or getattr(model, name, None)
     if not isinstance(found, torch.nn.Module):

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from segcal_lite._checks import check_count, check_finite, wrong_input
+from ._checks import check_count, check_finite, check_vectors, wrong_input
 
 # Float32 features carry rounding noise of about 1e-7 of the largest singular value, so what
 # lies below this fraction of it is noise and not a property of the image.
@@ -157,10 +157,7 @@ def oodm(signature, reference):
     0.5
     """
     reference = _reference(reference, minimum=1)
-    signature = check_finite("signature", np.asarray(signature, dtype=np.float64))
-    if signature.ndim not in (1, 2) or signature.shape[-1] != reference.shape[1]:
-        length = reference.shape[1]
-        raise wrong_input("signature", f"shape {signature.shape}", f"({length},) or (n, {length})")
+    signature = check_vectors("signature", signature, reference.shape[1])
     nearest = cdist(np.atleast_2d(signature), reference).min(axis=1)
     return float(nearest[0]) if signature.ndim == 1 else nearest
 
@@ -218,20 +215,12 @@ def ood_threshold(reference, c=2.5):
 
 
 def threshold_of_scores(training_scores, c=2.5):
-    """Return mean + c std of the scores that any detector gives to its training cases (Eq. 2).
-
-    Takes at least one finite score, shape (R,), and returns a float. The paper does not say which
-    standard deviation it uses: this is the population's (divided by R).
-
-    Examples
-    --------
-    >>> threshold_of_scores([1.0, 3.0], c=2)
-    4.0
-    """
+    """Return mean + c std of the scores (R,) that any detector gives to its training cases."""
     scores = check_finite("training_scores", np.asarray(training_scores, dtype=np.float64))
     if scores.ndim != 1 or scores.size == 0:
         raise wrong_input("training_scores", f"shape {scores.shape}", "(R,) with R >= 1")
-    check_finite("c", np.asarray(c, dtype=np.float64))
+    check_finite("c", c)
+    # The paper does not say which standard deviation it uses: this is the population's (by R).
     return float(scores.mean() + c * scores.std())
 
 

@@ -146,27 +146,7 @@ def percentile_interval(values, n_resamples=100, level=0.95, seed=0):
 
 
 def bootstrap_counts(n_cases, n_resamples, seed=0):
-    """Return how often each patient occurs in each bootstrap resample.
-
-    Sums over patients are resampled as ``counts @ sums``, without touching a voxel again.
-
-    Parameters
-    ----------
-    n_cases, n_resamples : int
-        Number of patients and of resamples, at least 1.
-    seed : int or numpy.random.Generator
-        Equal seeds draw equal patients.
-
-    Returns
-    -------
-    numpy.ndarray of int, shape (n_resamples, n_cases)
-        Multinomial counts; every row sums to `n_cases`.
-
-    Examples
-    --------
-    >>> bootstrap_counts(n_cases=4, n_resamples=3).sum(axis=1).tolist()
-    [4, 4, 4]
-    """
+    """Return how often each resample draws each patient (n_resamples, n_cases), multinomially."""
     n_cases, n_resamples = check_count("n_cases", n_cases), check_count("n_resamples", n_resamples)
     drawn = np.random.default_rng(seed).integers(n_cases, size=(n_resamples, n_cases))
     drawn += n_cases * np.arange(n_resamples)[:, None]
@@ -329,17 +309,11 @@ def interval_of_difference(first, second, correlation=0.0):
     return float(difference), float(lo), float(difference + arm(hi_a - value_a, value_b - lo_b))
 
 
-class _Studentised(NamedTuple):
-    """A mean, its standard error and degrees of freedom, and the true means by each resample."""
-
-    mean: float
-    error: float
-    freedom: float
-    true_means: np.ndarray  # (n_resamples,), sorted: mean - pivot * error
-
-
 def _studentised(values, n_resamples, seed):
-    """Resample (n_members, n_cases) by members and cases; one member: by cases alone."""
+    """Return mean, standard error, degrees of freedom and the true means by each resample, sorted.
+
+    The values (n_members, n_cases) are drawn by members and by cases; one member: by cases alone.
+    """
     n_members, n_cases = values.shape
     mean = values.mean()
     deviations = values - mean
@@ -349,12 +323,12 @@ def _studentised(values, n_resamples, seed):
     of_cases, of_members = (float(variance[0]) for variance in observed)
     error = np.sqrt(of_cases + of_members)
     if error == 0:
-        return _Studentised(values.flat[0], 0.0, n_cases - 1, np.full(n_resamples, values.flat[0]))
+        return values.flat[0], 0.0, n_cases - 1, np.full(n_resamples, values.flat[0])
     errors = np.maximum(np.sqrt(sum(variances)), SMALLEST_SPREAD * error)
     true_means = np.sort(mean - means / errors * error)
     true_means[np.abs(true_means) <= ROUNDING * np.abs(mean)] = 0.0  # zero but for rounding
     shares = of_cases**2 / (n_cases - 1) + of_members**2 / max(n_members - 1, 1)
-    return _Studentised(mean, error, error**4 / shares, true_means)
+    return mean, error, error**4 / shares, true_means
 
 
 def _resampled(deviations, case_counts, member_counts):
@@ -401,10 +375,9 @@ def _crossed_counts(shape, n_resamples, seed):
 
 
 def check_level(level):
-    """Return `level` if it is the coverage of an interval."""
+    """Refuse a `level` that is no coverage of an interval."""
     if not 0 < level < 1:
         raise wrong_input("level", level, "a number between 0 and 1")
-    return level
 
 
 def _percentile_bounds(values, level):

@@ -16,6 +16,7 @@ from torch import nn
 
 from ._checks import check_choice, check_count, wrong_input
 
+N_DROPOUT_BLOCKS = 3
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMALISATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -76,9 +77,8 @@ class UNet(_EncoderDecoder):
     widths : tuple of int
         Channels of the encoder's blocks, outermost first.
     dropout : float
-        Probability in the `n_dropout_blocks` inner-most blocks of encoder and of decoder, behind
-        each block as in Bayesian SegNet; 0 builds none.
-    n_dropout_blocks : int
+        Probability in the three inner-most blocks of encoder and of decoder, behind each block as
+        in Bayesian SegNet; 0 builds none.
     n_dims : {2, 3}
 
     Notes
@@ -98,17 +98,9 @@ class UNet(_EncoderDecoder):
     torch.Size([4, 2, 32, 48])
     """
 
-    def __init__(
-        self,
-        n_channels,
-        n_outputs,
-        widths=(8, 16, 32, 64, 128),
-        dropout=0.0,
-        n_dropout_blocks=3,
-        n_dims=2,
-    ):
+    def __init__(self, n_channels, n_outputs, widths=(8, 16, 32, 64, 128), dropout=0.0, n_dims=2):
         check_choice("n_dims", n_dims, (2, 3))
-        n_without = len(widths) - n_dropout_blocks
+        n_without = len(widths) - N_DROPOUT_BLOCKS
         rates = [dropout if i >= n_without else 0.0 for i in range(len(widths))]
         super().__init__(
             n_dims,
@@ -230,20 +222,7 @@ class ResidualUNet(_EncoderDecoder):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them.
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Channels before and after. Where they differ, a 1 x 1 x 1 convolution fits the skip.
-    dropout : float
-        Probability of the layer behind each convolution; 0 adds none.
-
-    Examples
-    --------
-    >>> ResidualBlock(1, 14)(torch.zeros(1, 1, 8, 8, 8)).shape
-    torch.Size([1, 14, 8, 8, 8])
-    """
+    """Two 3 x 3 x 3 convolutions with instance normalisation, and a short skip round them."""
 
     def __init__(self, n_in, n_out, dropout=0.0):
         super().__init__()

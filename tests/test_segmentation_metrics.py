@@ -9,7 +9,6 @@ from hypothesis.extra import numpy as hnp
 from segcal_lite.segmentation_metrics import (
     average_symmetric_surface_distance,
     dice_coefficient,
-    empty_mask_case,
     hausdorff95,
     surface_distances,
 )
@@ -140,13 +139,12 @@ def test_empty_masks(percentile_of):
     empty, mask = np.zeros((3, 4, 12), dtype=bool), np.zeros((3, 4, 12), dtype=bool)
     mask[1, 1, 5] = True
     spacing_mm = (1.0, 1.0, 1.0)
-    for pair, case, dice, distance_mm in [
-        ((empty, empty), "both", 1.0, 0.0),
-        ((empty, mask), "gt", 0.0, 13.0),
-        ((mask, empty), "pred", 0.0, 13.0),
-        ((mask, mask), "neither", 1.0, 0.0),
+    for pair, dice, distance_mm in [
+        ((empty, empty), 1.0, 0.0),
+        ((empty, mask), 0.0, 13.0),
+        ((mask, empty), 0.0, 13.0),
+        ((mask, mask), 1.0, 0.0),
     ]:
-        assert empty_mask_case(*pair) == case
         assert dice_coefficient(*pair) == dice
         assert hausdorff95(*pair, spacing_mm, percentile_of) == distance_mm
         assert average_symmetric_surface_distance(*pair, spacing_mm) == distance_mm
@@ -171,7 +169,6 @@ def test_surface_distances_refuses_an_empty_mask(empty_one):
 
 def test_masks_without_voxels_are_both_empty():
     nothing = np.zeros((0, 4), dtype=bool)
-    assert empty_mask_case(nothing, nothing) == "both"
     assert dice_coefficient(nothing, nothing) == 1.0
     assert hausdorff95(nothing, nothing, (1.0, 1.0)) == 0.0
 
@@ -346,14 +343,13 @@ def test_zero_one_masks_of_any_dtype_agree(dtype):
     assert cast == _all_metrics(mask_gt, mask_pred, spacing_mm)
 
 
-@pytest.mark.parametrize("metric", [dice_coefficient, empty_mask_case])
 @pytest.mark.parametrize("value", [2, -1, 0.5, np.nan])
-def test_refuses_values_other_than_zero_and_one(metric, value):
+def test_refuses_values_other_than_zero_and_one(value):
     good, bad = np.ones((2, 2)), np.full((2, 2), value)
     with pytest.raises(ValueError, match="^mask_gt: found values other than 0 and 1"):
-        metric(bad, good)
+        dice_coefficient(bad, good)
     with pytest.raises(ValueError, match="^mask_pred: found values other than 0 and 1"):
-        metric(good, bad)
+        dice_coefficient(good, bad)
 
 
 @metrics_with_spacing

@@ -40,7 +40,8 @@ def common_slice_axis(extents):
     """
     sizes_mm = np.array([extent.thicknesses_mm for extent in extents])
     axis = clear_slice_axis(np.median(sizes_mm, axis=0))
-    others = [e.case.name for e, s in zip(extents, sizes_mm, strict=True) if _differs(s, axis)]
+    axes = map(clear_slice_axis, sizes_mm)
+    others = [e.case.name for e, own in zip(extents, axes, strict=True) if own != axis]
     if not others:
         return axis, []
     plane = ("sagittal", "coronal", "axial")[axis]
@@ -50,16 +51,8 @@ def common_slice_axis(extents):
     ]
 
 
-def _differs(sizes_mm, axis):
-    """Whether a volume by itself would be cut along another axis."""
-    return clear_slice_axis(sizes_mm) != axis
-
-
 def median_spacing(extents, axis=None):
-    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001.
-
-    Slices lie along `axis`, by default `common_slice_axis`.
-    """
+    """Return the median voxel size along each prepared axis in mm, rounded to 0.0001."""
     axis = common_slice_axis(extents)[0] if axis is None else axis
     turned = [np.append(np.delete(e.sizes_mm, axis), e.sizes_mm[axis]) for e in extents]
     return np.round(np.median(turned, axis=0), 4).tolist()
@@ -132,12 +125,12 @@ def _needed_mm(extent, axis, margin_mm):
     return np.minimum(2 * halves_mm, np.multiply(record.turned_shape, record.turned_spacing_mm))
 
 
-def enough_crop(task, n_axes, extents, axis, multiple=16):
-    """Return the smallest crop of `n_axes` multiples that holds the foreground of all cases."""
+def enough_crop(task, n_axes, extents, axis):
+    """Return the smallest crop, in multiples of 16, that holds the foreground of all cases."""
     needs_mm = [_needed_mm(e, axis, task.box_dilation_mm) for e in extents if e.boxes]
     sizes_mm = _settled_spacing(task, extents, axis)[:n_axes]
     n_voxels = np.max(needs_mm, axis=0)[:n_axes] / sizes_mm
-    return tuple(int(multiple * np.ceil(n / multiple)) for n in n_voxels)
+    return tuple(int(16 * np.ceil(n / 16)) for n in n_voxels)
 
 
 def cut_shares(extents, segments, task, crop_size, axis):
@@ -193,14 +186,7 @@ def _holds(outer, inner):
 
 
 def describe_cut(cut):
-    """Say of each segment what share `cut_shares` has found cut away, if any; the worst first.
-
-    Examples
-    --------
-    >>> rows = [("a", "ring", 0.0), ("b", "ring", 0.25), ("a", "core", 0.0)]
-    >>> describe_cut(pd.DataFrame(rows, columns=["case", "segment", "cut"]))
-    ['the crop cuts away 12.5 % of ring on average, at most 25.0 % (b)']
-    """
+    """Say of each segment what share `cut_shares` has found cut away, if any; the worst first."""
     lines = []
     means = cut.groupby("segment", sort=False).cut.mean()
     for name in means[means > 0].sort_values(ascending=False).index:
@@ -233,19 +219,7 @@ class Grid:
 
 
 def settle_grid(dataset, task, crop_size, selection=None, extents=None):
-    """Settle along which axis a dataset is cut into slices, and see what its crop cuts away.
-
-    Parameters
-    ----------
-    dataset, task, crop_size, selection
-        As in `segcal_lite.data.prepared.prepare_dataset`.
-    extents : list of segcal_lite.data.labels.Extent, optional
-        Of `survey`, if they are at hand.
-
-    Returns
-    -------
-    Grid
-    """
+    """Return the `Grid` of a dataset; `extents` are those of `survey`, if they are at hand."""
     extents = extents or survey(dataset, selection)
     axis, notes = common_slice_axis(extents)
     cut = cut_shares(extents, segment_values(dataset, selection), task, crop_size, axis)

@@ -31,20 +31,10 @@ class LabelNames:
 
 
 def read_label_names(path, labels, region_order=None):
-    """Read the fields ``labels`` and ``regions_class_order`` of the file at `path` as `LabelNames`.
+    """Return the `LabelNames` of ``labels`` and ``regions_class_order`` in the file at `path`.
 
-    Names with one value each, as a number or a list, are classes. One name with several values
-    makes all of them regions, which need an order: the value that each leaves in a label map where
-    no later region is. What does not fit is a ``ValueError`` that names the file and the field.
-
-    Examples
-    --------
-    >>> read_label_names("dataset.json", {"background": 0, "far": 5, "near": [1]}).segments
-    ('near', 'far')
-    >>> labels = {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "ignore": 5}
-    >>> names = read_label_names("dataset.json", labels, [1, 2])
-    >>> names.label_values, names.regions, names.region_order, names.ignore_value
-    ((0, 1, 2, 4), ((1, 2, 3), (2, 3)), (1, 2), 5)
+    One name with several values makes all of them regions, which need an order: the value that
+    each leaves in a label map where no later region is.
     """
     what = f"{path}, labels"
     values_of = _values_by_name(what, labels)
@@ -153,27 +143,13 @@ def region_labels(labels, regions):
 
 
 def region_probs(probs, regions):
-    """Return (2, R, *S): outside and inside of each region, from class probabilities (K, *S).
-
-    Examples
-    --------
-    >>> region_probs(np.array([[0.5], [0.25], [0.25]]), ((1, 2), (2,)))[1].tolist()
-    [[0.5], [0.25]]
-    """
+    """Return (2, R, *S): outside and inside of each region, from class probabilities (K, *S)."""
     inside = np.stack([probs[list(classes)].sum(axis=0) for classes in regions]).clip(max=1)
     return np.stack([1 - inside, inside])
 
 
 def exclusive_classes(predicted, region_order):
-    """Return the one class of each voxel, int16 (*S), that predictions of regions (R, *S) leave.
-
-    It is `region_order`'s of the last region that is predicted (nnU-Net's ``regions_class_order``).
-
-    Examples
-    --------
-    >>> exclusive_classes(np.array([[0, 1, 1], [0, 0, 1]]), (1, 3)).tolist()
-    [0, 1, 3]
-    """
+    """Return the class that `region_order` gives each voxel's last region, (*S) from (R, *S)."""
     if len(predicted) != len(region_order):
         raise wrong_input("region_order", f"{len(region_order)} classes", f"{len(predicted)}")
     classes = np.zeros(np.shape(predicted)[1:], dtype=np.int16)

@@ -47,16 +47,7 @@ LISTS = {  # keys whose value is a list
     "spacing_mm": "a list of three numbers",
     "crop_size": "a list of three numbers",
 }
-KEYS = (
-    "data",
-    "channel",
-    "foreground",
-    "modality",
-    "spacing_mm",
-    "crop_size",
-    "cut_foreground",
-    "domains",
-)
+KEYS = ("data", "channel", "modality", *LISTS, "cut_foreground")
 
 
 class UniqueKeys(yaml.SafeLoader):

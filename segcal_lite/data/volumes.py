@@ -168,17 +168,7 @@ def doubts_reported(report):
 
 
 def doubt_lines(doubts, what="resolved"):
-    """Return one line for each kind of warning, so that one that is frequent hides no other.
-
-    `doubts` are messages of `read_volume` and `check_same_grid`, `what` says what headers were.
-
-    Examples
-    --------
-    >>> for line in doubt_lines(["a.nii: 1 or 2 mm.", "b.nii: no axes.", "c.nii: 1 or 3 mm."]):
-    ...     print(line)
-    2 headers were resolved, the first: a.nii: 1 or 2 mm.
-    1 headers were resolved, the first: b.nii: no axes.
-    """
+    """Return one line for each kind of warning, so that one that is frequent hides no other."""
     kinds = {}
     for doubt in doubts:
         sentence = doubt.rpartition(": ")[2]

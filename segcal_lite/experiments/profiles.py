@@ -20,61 +20,27 @@ COUNTS = (  # settings of at least 1
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of a task is done. Values without a remark in `PROFILES` are the papers'.
-
-    Attributes
-    ----------
-    name : str
-    crop_size : tuple of two or three int
-        Size of the model's input, multiples of 16: in plane for a network of slices, in all
-        directions for one of volumes.
-    n_epochs, early_stopping_patience : int
-        Longest training; epochs without a better validation Dice after which it ends (A names an
-        early-stopping policy without its patience).
-    batch_size : int
-    learning_rate, plateau_factor, plateau_patience, plateau_gain : float, float, int, float
-        Adam's first rate; it is multiplied by the factor when validation Dice has not gained
-        `plateau_gain` in `plateau_patience` epochs (A: a factor between 0.5 and 0.8).
-    widths : tuple of int
-        Channels of the encoder's blocks.
-    dropout : float
-        Probability in the models for MC dropout.
-    dice_epsilon : float
-        Smoothing of Eq. 2, in pixels; A prints no value.
-    n_members : int
-        Pool of independently trained models for each loss.
-    ensemble_sizes : tuple of int
-        The M of the sweep; the pool holds at least twice the largest.
-    n_resamples : int
-        Ensembles drawn from the pool for each M.
-    n_dropout_models, n_passes : int
-        Models trained for MC dropout (A leaves their number open); stochastic passes.
-    n_bins : int
-        Bins of the reliability diagrams; A and B print none.
-    precision : {"float32", "bfloat16"}
-        What networks compute in while they are trained: see `TrainingSettings`. Only where asked
-        for is it not float32.
-    """
+    """How much of a task is done. Values without a remark, in `PROFILES` too, are the papers'."""
 
     name: str
-    crop_size: tuple
-    n_epochs: int
-    early_stopping_patience: int
+    crop_size: tuple  # of the model's input, multiples of 16: in plane, or of whole volumes
+    n_epochs: int  # at most
+    early_stopping_patience: int  # epochs without a better validation Dice; A names no number
     batch_size: int
-    n_members: int
-    ensemble_sizes: tuple
-    n_resamples: int
-    n_dropout_models: int
-    learning_rate: float = 0.005
-    plateau_factor: float = 0.5
-    plateau_patience: int = 10
+    n_members: int  # pool of independently trained models for each loss
+    ensemble_sizes: tuple  # the M of the sweep; the pool holds at least twice the largest
+    n_resamples: int  # ensembles drawn from the pool for each M
+    n_dropout_models: int  # trained for MC dropout; A leaves their number open
+    learning_rate: float = 0.005  # Adam's first
+    plateau_factor: float = 0.5  # of the rate where Dice stays on a plateau; A: from 0.5 to 0.8
+    plateau_patience: int = 10  # epochs in which validation Dice gains less than
     plateau_gain: float = 0.001
-    widths: tuple = (8, 16, 32, 64, 128)
-    dropout: float = 0.5
-    dice_epsilon: float = 1.0
-    n_passes: int = 50
-    n_bins: int = 10
-    precision: str = "float32"
+    widths: tuple = (8, 16, 32, 64, 128)  # channels of the encoder's blocks
+    dropout: float = 0.5  # probability in the models for MC dropout
+    dice_epsilon: float = 1.0  # smoothing of Eq. 2, in pixels; A prints no value
+    n_passes: int = 50  # stochastic ones
+    n_bins: int = 10  # of the reliability diagrams; A and B print none
+    precision: str = "float32"  # of a training; "bfloat16" only where asked for
 
 
 CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
@@ -140,54 +106,26 @@ WHOLE_VOLUMES = {  # what differs where a sample is a volume: fewer in an epoch,
 
 @dataclass(frozen=True)
 class VolumeProfile:
-    """How much is done in 3D. Values without a remark in `VOLUME_PROFILES` are B's or its default.
-
-    Attributes
-    ----------
-    name : str
-    block_side, overlap : int
-        Voxels of a cubic block; voxels that neighbouring blocks share at inference.
-    n_features, n_stages : int
-        Channels of the first stage, and so length of the signature; stages of the network.
-    batch_size : int
-        Blocks of a mini-batch; B prints none.
-    learning_rate, rate_factor, fine_tuning_factor : float
-        Adam's first rate; its factor after an evaluation without a smaller loss; the factor of the
-        first rate in every further stage of a chain.
-    evaluate_every, n_flat_to_stop : int
-        Iterations between two evaluations; consecutive ones without a smaller loss that end it.
-    n_evaluations : int
-        Most evaluations of a model of one set; one of n sets may have n times as many, so that all
-        look at a set about equally often. B has no such bound.
-    n_validation_blocks : int
-        Blocks a set whose loss is evaluated, the same every time; B does not say which loss it is.
-    noise, foreground_share : float
-        As in `random_blocks.block_transform`; B prints no noise level, draws positions at random.
-    dropout, n_passes : float, int
-        Of the detector by uncertainty, which has its own model.
-    dice_epsilon : float
-        Smoothing of the Dice loss, in voxels; B prints none.
-    n_bins : int
-    """
+    """How much is done in 3D. Values without a remark, in `VOLUME_PROFILES` too, are B's."""
 
     name: str
-    block_side: int = 96
-    overlap: int = 24
-    n_features: int = 14
-    n_stages: int = 5
-    batch_size: int = 2
-    learning_rate: float = 1e-4
-    rate_factor: float = 0.9
-    fine_tuning_factor: float = 0.5
-    evaluate_every: int = 2000
-    n_flat_to_stop: int = 2
-    n_evaluations: int = 1000
-    n_validation_blocks: int = 16
-    noise: float = 0.05
-    foreground_share: float = 0.0
-    dropout: float = 0.1
-    n_passes: int = 10
-    dice_epsilon: float = 1.0
+    block_side: int = 96  # voxels of a cubic block
+    overlap: int = 24  # voxels that neighbouring blocks share at inference
+    n_features: int = 14  # channels of the first stage, and so length of the signature
+    n_stages: int = 5  # of the network; ours
+    batch_size: int = 2  # blocks of a mini-batch; B prints none
+    learning_rate: float = 1e-4  # Adam's first
+    rate_factor: float = 0.9  # of the rate after an evaluation without a smaller loss
+    fine_tuning_factor: float = 0.5  # of the first rate in every further stage of a chain
+    evaluate_every: int = 2000  # iterations
+    n_flat_to_stop: int = 2  # consecutive evaluations without a smaller loss
+    n_evaluations: int = 1000  # at most, n times as many for n sets; B has no such bound
+    n_validation_blocks: int = 16  # a set, always the same; B does not say which loss it evaluates
+    noise: float = 0.05  # of `random_blocks.block_transform`; B prints no level
+    foreground_share: float = 0.0  # as in `random_blocks.block_transform`
+    dropout: float = 0.1  # of the detector by uncertainty, which has its own model
+    n_passes: int = 10  # of that model
+    dice_epsilon: float = 1.0  # smoothing of the Dice loss, in voxels; B prints none
     n_bins: int = 10
 
 
@@ -220,14 +158,7 @@ VOLUME_PROFILES = {
 
 
 def task_for_profile(task, profile):
-    """Return the task on the voxels that a profile has time for.
-
-    Examples
-    --------
-    >>> from segcal_lite.data.tasks import TASKS
-    >>> task_for_profile(TASKS["prostate_3d"], "smoke").spacing_mm
-    (3.0, 3.0, 3.0)
-    """
+    """Return the task on the voxels that a profile has time for."""
     size_mm = COARSER_MM.get((profile, task.name))
     if size_mm is None:
         return task
@@ -284,18 +215,7 @@ def get_profile(name, task, **overrides):
 
 
 def get_volume_profile(name, **overrides):
-    """Return the `VolumeProfile` called `name`.
-
-    Parameters
-    ----------
-    name, **overrides
-        As in `get_profile`, fields of `VolumeProfile`; so are the errors.
-
-    Examples
-    --------
-    >>> get_volume_profile("paper", n_features=None).n_features
-    14
-    """
+    """Return the `VolumeProfile` called `name`, with overrides and errors as in `get_profile`."""
     settings = VOLUME_PROFILES[check_choice("profile", name, tuple(VOLUME_PROFILES))]
     given = _given(VolumeProfile, overrides)
     profile = _checked_counts(replace(VolumeProfile(name, **settings), **given))
@@ -327,13 +247,11 @@ def _checked_counts(profile):
 
 
 def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
-    """Settle on which voxels, crop and slices a dataset is worked on: task, profile and grid.
+    """Return task, profile and grid of a dataset; `extents` are from `survey`, if at hand.
 
     Voxels become so large that the crop holds the foreground of training and validation cases.
     Those of a named task stay as the paper has them where the crop cuts away next to nothing, and
-    always in the paper's profile; with `cut_foreground` all stay. Whether the crop cuts away too
-    much is for `segcal_lite.data.grids.check_cut`. `extents` are those of `labels.survey`, if at
-    hand.
+    always in the paper's profile; with `cut_foreground` all stay.
     """
     extents = extents or survey(dataset)
     known = task_for_profile(task_of(dataset, task, extents), profile)

@@ -125,14 +125,11 @@ def _calibration(targets, probs, segments, n_bins):
 
 
 def segmentation_scores(targets, predicted, spacing_mm, segments):
-    """Return, by segment, Dice, distances, the number of empty masks and of true voxels.
-
-    `targets` as in `score_probabilities`; `predicted` is the arg max of the class probabilities.
-    Distances on a single slice are in its plane, else every voxel would be surface.
-    """
+    """Return, by segment, Dice, distances, the number of empty masks and of true voxels."""
     scores = {}
     for k, segment in enumerate(segments, start=1):
         masks = segment_masks(targets, predicted, k)
+        # On a single slice distances are in its plane, else every voxel would be surface.
         surfaces = [mask[..., 0] for mask in masks] if masks[0].shape[-1] == 1 else masks
         distances = surface_metrics(*surfaces, spacing_mm[: surfaces[0].ndim])
         scores[segment] = {
@@ -145,11 +142,7 @@ def segmentation_scores(targets, predicted, spacing_mm, segments):
 
 
 def score_case(case, probs, segments, n_bins, region_order=(), segmentation=None):
-    """`score_probabilities` of a prepared case: Dice and distances are of the whole patient.
-
-    `probs` lack its padding. With a `region_order` the exclusive classes that overlapping segments
-    leave have a Dice as well.
-    """
+    """`score_probabilities` of a prepared case, without padding; masks are of the whole patient."""
     whole = case.regions["whole"]
     starts = [part.start for part in whole]
     regions = {

@@ -28,19 +28,12 @@ HIGH_FLOOR = 0.01  # of the largest singular value: what lies below belongs to c
 class Trial(NamedTuple):
     """One question: does a model notice sets that it was not trained on?
 
-    Attributes
-    ----------
-    plan : tuple
-        Of the model, from `segcal_lite.training.plans`.
-    unseen : tuple of str
-        Sets that the model was not trained on: all their cases are OOD.
-    with_rivals : bool
-        Whether two more networks are asked: the plan's twin with dropout, for the detector by
-        uncertainty, and the control with shuffled weights.
+    Its two rivals are the plan's twin with dropout, for the detector by uncertainty, and the
+    control with shuffled weights.
     """
 
-    plan: tuple
-    unseen: tuple
+    plan: tuple  # of the model, from `segcal_lite.training.plans`
+    unseen: tuple  # names of sets, all of whose cases are OOD
     with_rivals: bool = True
 
     def parts(self):
@@ -132,16 +125,18 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     trials : dict of Trial
         By title.
     layers : tuple of str
-        As in `describe_cases`.
+        Those other than the last, which the detectors use, add their singular values (n, C).
     report : callable
 
     Returns
     -------
     dict of (training, inside, outside)
-        By title; each as from `describe_cases`.
+        By title; each a dict of ndarray with a row a case: ``set`` and ``case``, what
+        `describe_scores` returns, and the rows of the other `segcal_lite.detection.DETECTORS`;
+        without rivals none for ``uncertainty`` and ``spectral_shuffled``.
     """
     requests = {
-        (title, part): _requests(experiment, trial.plan, *part, trial.with_rivals, layers)
+        (title, part): _requests(experiment, trial, *part, layers)
         for title, trial in trials.items()
         for part in trial.parts()
     }
@@ -153,39 +148,8 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     return described
 
 
-def describe_cases(
-    experiment, plan, names, split=None, with_rivals=True, layers=(LAST,), report=print
-):
-    """Return what the detectors look at, for every case of some sets.
-
-    Parameters
-    ----------
-    experiment : segcal_lite.experiments.many_sets.JointExperiment
-    plan : tuple
-        Of the model, from `segcal_lite.training.plans`; it is trained when missing.
-    names : sequence of str
-        Of sets.
-    split : str, optional
-        ``None`` takes all cases.
-    with_rivals : bool
-        As in `Trial`.
-    layers : tuple of str
-        Those other than the last, which the detectors use, add their singular values (n, C).
-    report : callable
-
-    Returns
-    -------
-    dict of ndarray
-        ``set`` and ``case``, shape (n,), what `describe_scores` returns, and the rows of the other
-        `segcal_lite.detection.DETECTORS`; without rivals none for ``uncertainty`` and
-        ``spectral_shuffled``.
-    """
-    requests = _requests(experiment, plan, names, split, with_rivals, layers)
-    return _describe(experiment, names, split, experiment.score(requests, report), layers)
-
-
 def _describe(experiment, names, split, found, layers):
-    """What `describe_cases` returns, from the scores that its requests found."""
+    """Return a part of what `describe_trials` does, from the scores that its requests found."""
     plain, *rivals = (
         [score for scores in found[k : k + len(names)] for score in scores]
         for k in range(0, len(found), len(names))
@@ -244,14 +208,14 @@ def _raised_signatures(spectra):
         return np.array([signature_of_spectrum(s, relative_epsilon=HIGH_FLOOR) for s in spectra])
 
 
-def _requests(experiment, plan, names, split, with_rivals, layers):
-    """What `describe_cases` asks for: by kind of scoring, then by set."""
+def _requests(experiment, trial, names, split, layers):
+    """What a part of a trial asks for: by kind of scoring, then by set."""
     others = tuple(layer for layer in layers if layer != LAST)
     kinds = [(False, experiment.scoring((*others, LAST)))]
-    if with_rivals:
+    if trial.with_rivals:
         kinds += [(False, experiment.scoring((LAST,), SHUFFLE_SEED)), (True, experiment.scoring())]
     return [
-        ScoreRequest(plan, dropout, name, split, scoring)
+        ScoreRequest(trial.plan, dropout, name, split, scoring)
         for dropout, scoring in kinds
         for name in names
     ]

@@ -9,7 +9,7 @@ import matplotlib.patheffects as patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .._checks import check_finite, check_spacing, wrong_input
+from .._checks import check_finite, check_prob_range, check_spacing, wrong_input
 
 PROBABILITY_MAP = "plasma"  # lightness rises evenly: readable in grey and by the colour-blind
 MASKED_UP_TO = 0.001  # paper A leaves such probabilities uncoloured (caption of Fig. 1)
@@ -224,9 +224,7 @@ def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
 def _checked_probs(name, probs):
     """Return `probs` as float64, refusing values outside [0, 1] by more than rounding."""
     probs = np.asarray(probs, dtype=float)
-    if np.any((probs < 0) | (probs > 1 + 1e-4)):
-        found = f"values from {np.nanmin(probs):g} to {np.nanmax(probs):g}"
-        raise wrong_input(name, found, "probabilities in [0, 1]")
+    check_prob_range(name, probs[~np.isnan(probs)])
     return np.minimum(probs, 1)
 
 

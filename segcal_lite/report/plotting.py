@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from .._checks import check_choice, check_finite, wrong_input
+from .._checks import check_choice, check_columns, check_finite, wrong_input
 
 # One colour a name in all figures, told apart also by the colour-blind.
 METHODS = ["baseline", "ensemble", "mc_dropout", "temperature", "vector_scaling", "oracle"]
@@ -228,13 +228,10 @@ def plot_calibration_summary(table, metrics=("nll", "brier", "ece")):
 
 
 def _check_table(table, keys, values):
-    """Refuse a table that lacks a column, has no rows, or has two rows with the same `keys`."""
-    missing = [column for column in [*keys, *values] if column not in table]
-    if missing or table.empty:
-        found = f"no column {', '.join(missing)}" if missing else "no rows"
-        raise wrong_input("table", found, f"rows with the columns {', '.join([*keys, *values])}")
-    if keys and table.duplicated(keys).any():
-        raise wrong_input("table", "repeated rows", f"one row for each {', '.join(keys)}")
+    """Refuse a table that has no rows, or is wrong as `check_columns` says."""
+    check_columns(table, keys, values)
+    if table.empty:
+        raise wrong_input("table", "no rows", f"rows with the columns {[*keys, *values]}")
 
 
 def _finite(table, *columns):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .._checks import check_finite, wrong_input
+from .._checks import check_columns, check_finite, wrong_input
 from ..statistics import N_RESAMPLES, UNBOUNDED, case_interval, mean_interval, paired_p_value
 
 METRIC_BOUNDS = {  # the least and the largest value that a metric of the long tables can have
@@ -110,7 +110,7 @@ def summarise(
     units = [case] if member is None else [case, member]
     if not by:
         raise wrong_input("by", by, "at least one column")
-    _check_long_table(table, [*by, *units], value)
+    check_columns(table, [*by, *units], [value])
     rows = []
     for key, group in table.groupby(by, sort=False, dropna=False, observed=True):
         wide = group.set_index(units)[value]
@@ -126,13 +126,3 @@ def summarise(
             rows.append((*key, *interval, name, n_cases, len(wide) - n_cases))
     columns = [*by, "mean", "lo", "hi", "interval", "n_cases", "n_missing"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _check_long_table(table, keys, value):
-    """Refuse a long table that lacks a column or holds more than one row for the same keys."""
-    for column in [*keys, value]:
-        if column not in table.columns:
-            raise wrong_input("table", f"no column {column!r}", f"columns {[*keys, value]}")
-    n_repeated = int(table.duplicated(keys).sum())
-    if n_repeated:
-        raise wrong_input("table", f"{n_repeated} repeated rows", f"one row for each {keys}")

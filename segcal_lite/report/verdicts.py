@@ -195,11 +195,7 @@ def dice_of_present(scores):
 
 
 def verdicts_of_scores(scores, known_domains, n_validation):
-    """Return what the scores of one run allow to be concluded, a dict of texts.
-
-    Counts of cases, collapsed members by segment, and mean Dice in the domains of the training
-    cases; `scores` are `segcal_lite.experiments.one_dataset.Experiment.scores`.
-    """
+    """Return texts on the cases, collapsed members and mean Dice of an `Experiment.scores`."""
     few = no_conclusion(doubts(n_validation=n_validation))
     found = {"scalings and best epochs, by validation cases": few or f"{n_validation} cases"}
     for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
@@ -222,15 +218,7 @@ def verdicts_of_scores(scores, known_domains, n_validation):
 
 
 def collapsed_members(dice):
-    """Return a text for each member of a pool that has collapsed, by mean Dice on the same cases.
-
-    That is `COLLAPSED_DICE` or less, or below `COLLAPSED_SHARE` of the median.
-
-    Examples
-    --------
-    >>> collapsed_members({"seed 0": 0.86, "seed 1": 0.03, "seed 2": 0.84})
-    ['seed 1: Dice 0.03, median of the pool 0.84']
-    """
+    """Return a text for each member that has collapsed, by mean Dice on the same cases."""
     median = np.median(list(dice.values())) if dice else np.nan
     return [
         f"{name}: Dice {value:.2f}, median of the pool {median:.2f}"

@@ -76,15 +76,14 @@ def of_mean(values, truth, seed):
     """Intervals of a mean; p where patients alone are drawn."""
     mean, *package = statistics.mean_interval(values, N_RESAMPLES, seed=seed)
     table = np.atleast_2d(values)
-    resampled = statistics._studentised(table, N_RESAMPLES, seed)
-    error, freedom = resampled.error, resampled.freedom
+    _, error, freedom, true_means = statistics._studentised(table, N_RESAMPLES, seed)
     t = (mean - truth) / error if error else 0.0  # no spread: all differences are zero
     arm = error * stats.t.ppf(0.975, freedom)
-    pivots = np.sort(np.abs(mean - resampled.true_means))
-    below = min((resampled.true_means <= truth).mean(), (resampled.true_means >= truth).mean())
+    pivots = np.sort(np.abs(mean - true_means))
+    below = min((true_means <= truth).mean(), (true_means >= truth).mean())
     p_symmetric = (pivots >= abs(mean - truth)).mean()
     symmetric = pivots[round(0.95 * N_RESAMPLES)]
-    alone = np.quantile(resampled.true_means, (0.025, 0.975))
+    alone = np.quantile(true_means, (0.025, 0.975))
     p = np.nan
     if values.ndim == 1:
         p = statistics.paired_p_value(values, np.full(values.shape, truth), N_RESAMPLES, seed)

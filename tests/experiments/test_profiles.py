@@ -15,7 +15,7 @@ def test_profiles_fit_their_network_and_grid(name):
 
 
 def test_the_paper_profile_is_the_papers():
-    paper = get_volume_profile("paper")
+    paper = get_volume_profile("paper", n_features=None)  # as the profile says
     assert (paper.block_side, paper.overlap, paper.n_features) == (96, 24, 14)
     assert (paper.learning_rate, paper.rate_factor, paper.evaluate_every) == (1e-4, 0.9, 2000)
     assert (paper.n_flat_to_stop, paper.fine_tuning_factor) == (2, 0.5)

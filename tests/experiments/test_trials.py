@@ -10,7 +10,6 @@ from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.trials import (
     Trial,
     cases_by_role,
-    describe_cases,
     describe_trials,
     given_trials,
     hold_out_last,
@@ -27,8 +26,8 @@ def silent(line):
 
 @pytest.fixture(scope="module")
 def described(volumes):
-    parts = {"train": ["atrium"], "test": ["atrium"], None: ["liver_ct", "cp_younger"]}
-    return [describe_cases(volumes, PLAN, names, split, silent) for split, names in parts.items()]
+    trial = {"alone": Trial(PLAN, ("liver_ct", "cp_younger"))}
+    return describe_trials(volumes, trial, report=silent)["alone"]
 
 
 def test_every_detector_gets_a_row_a_case(volumes, described):
@@ -63,7 +62,7 @@ def test_a_trial_holds_whole_sets_out():
         Trial(plan, ()).parts()
 
 
-def test_trials_are_described_like_their_parts(volumes, described):
+def test_trials_side_by_side_are_described_as_each_alone(volumes, described):
     lines = []
     trials = {
         "whole": Trial(PLAN, ("liver_ct", "cp_younger")),

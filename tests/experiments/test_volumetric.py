@@ -105,6 +105,7 @@ def test_the_papers_grid_and_a_coarser_one_for_short_runs():
     assert task.spacing_mm == (1.0, 1.0, 1.0)
     assert get_profile("paper", task).crop_size == (112, 112, 112)
     assert task_for_profile(task, "paper") is task
+    assert task_for_profile(task, "smoke").spacing_mm == (3.0, 3.0, 3.0)
     for name in ("smoke", "laptop"):
         coarse, profile = task_for_profile(task, name), get_profile(name, task)
         field_mm = np.multiply(profile.crop_size, coarse.spacing_mm)

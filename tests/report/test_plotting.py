@@ -308,7 +308,7 @@ def test_single_size_single_subset_and_undefined_values():
     "table, message",
     [
         (pd.concat([sweep(), sweep()]), "one row for each loss, n_members, subset, metric"),
-        (sweep().drop(columns="loss"), "no column loss"),
+        (sweep().drop(columns="loss"), "no column 'loss'"),
         (sweep().iloc[:0], "no rows"),
         (sweep(metric="brier"), "metric: found 'nll', expected one of 'brier'"),
     ],
@@ -485,7 +485,7 @@ def test_a_shift_is_drawn_above_what_it_does_to_the_segmentation():
     _, bottom = plotting.plot_shift(table.assign(dice_lo=0.1, dice_hi=0.9)).axes
     band = bottom.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (0.1, 0.9)
-    with pytest.raises(ValueError, match="no column flagged"):
+    with pytest.raises(ValueError, match="no column 'flagged'"):
         plotting.plot_shift(table.drop(columns="flagged"))
 
 
@@ -513,7 +513,7 @@ def test_nll_against_eps_on_a_log_axis():
     assert texts == ["method", "baseline", "ensemble", "loss", "CE", "Dice"]
     with pytest.raises(ValueError, match="eps: found 0, expected values above 0"):
         plotting.plot_nll_against_eps(table.assign(eps=0))
-    with pytest.raises(ValueError, match="no column eps"):
+    with pytest.raises(ValueError, match="no column 'eps'"):
         plotting.plot_nll_against_eps(table.drop(columns="eps"))
 
 
@@ -561,7 +561,7 @@ def test_training_curves_without_validation_and_of_one_epoch():
     assert figure.axes[1].get_legend() is None
     figure = plotting.plot_training_curves(history().iloc[:1])
     assert len(figure.axes[1].lines) == 2
-    with pytest.raises(ValueError, match="no column learning_rate"):
+    with pytest.raises(ValueError, match="no column 'learning_rate'"):
         plotting.plot_training_curves(history().drop(columns="learning_rate"))
 
 

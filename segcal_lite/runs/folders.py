@@ -30,7 +30,7 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
     *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
-    *("detector", "rival", "layer", "trial", "unseen"),
+    *("detector", "rival", "layer", "trial", "unseen", "size", "way", "device"),
     *("notebook", "claim", "verdict", "why"),
     *("commit", "date", "torch", "python", "processor", "statistic", "sizes"),
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
@@ -89,7 +89,7 @@ def written_aside(path):
     """
     path = Path(path)
     make_folder(path.parent)
-    partial = path.with_name(f"{ASIDE}{_machine()}-{os.getpid()}-{path.name}")
+    partial = partial_path(path)
     is_nested = any(folder.name.startswith(ASIDE) for folder in path.parents)
     _remove(partial)  # of a killed process of this number
     try:
@@ -162,6 +162,11 @@ def _is_left_over(path):
         return time.time() - path.stat().st_mtime > SECONDS_OF_OTHERS
     except FileNotFoundError:  # it has its final name by now
         return False
+
+
+def partial_path(path):
+    """Where this process writes `path` aside: the name says which process of which machine."""
+    return path.with_name(f"{ASIDE}{_machine()}-{os.getpid()}-{path.name}")
 
 
 def _machine():

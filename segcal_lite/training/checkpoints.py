@@ -4,6 +4,7 @@ After each evaluation all state goes into one safetensors file, whole or not at 
 """
 
 import json
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from .._checks import wrong_input
 from ..losses import training_loss
@@ -22,6 +23,7 @@ from ..runs.folders import (
     check_same_settings,
     read_json,
     read_table,
+    remove_partial,
     run_lock,
     write_json,
     write_table,
@@ -53,9 +55,10 @@ def turns_of_training(folder, settings, device, begin, report=None):
     folder = Path(folder)
     with run_lock(folder):
         check_settings(folder, settings)
-        write_json(folder / "config.json", asdict(settings))
         if is_finished(folder):
             return
+        remove_partial(folder)
+        write_json(folder / "config.json", asdict(settings))
         training = begin(folder, device)
         while not training.finished:
             training.start()
@@ -65,10 +68,8 @@ def turns_of_training(folder, settings, device, begin, report=None):
                 report(row)
         history = pd.DataFrame(training.numbers["history"])
         write_table(folder / "history.csv", history, sealed=True)
-        with written_aside(folder / "weights.safetensors") as partial:
-            save_file(training.best_weights, partial)
-        for name in ("checkpoint.safetensors", "state.json"):
-            (folder / name).unlink(missing_ok=True)
+        _write_tensors(folder / "weights.safetensors", training.best_weights)
+        remove_checkpoint(folder)
 
 
 class Training:
@@ -98,9 +99,15 @@ class Training:
             for tensor in state.values():
                 tensor.zero_()
         if (self.folder / "checkpoint.safetensors").exists():
-            self.best_weights, self.numbers = load_checkpoint(
-                self.folder, self.model, self.optimiser
-            )
+            self.best_weights, stored = load_checkpoint(self.folder, self.model, self.optimiser)
+            if {k: type(v) for k, v in stored.items()} != {
+                k: type(v) for k, v in self.numbers.items()
+            }:
+                path = self.folder / "checkpoint.safetensors"
+                raise wrong_input(
+                    path, "numbers of another kind", f"{list(self.numbers)}; remove it"
+                )
+            self.numbers = stored
         self.rate = self.numbers["learning_rate"]
 
     @property
@@ -173,21 +180,41 @@ def save_checkpoint(folder, model, optimiser, best_weights, numbers):
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with written_aside(folder / "checkpoint.safetensors") as partial:
-        save_file(tensors, partial, metadata={"numbers": json.dumps(numbers)})  # float64 exactly
+    metadata = {"numbers": json.dumps(numbers)}  # float64 exactly
+    _write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
     write_json(folder / "state.json", numbers)
+
+
+def _write_tensors(path, tensors, metadata=None):
+    """Write a safetensors file, whole or not at all; `save_file` would hide it from all others."""
+    with written_aside(path) as partial:
+        partial.write_bytes(save(tensors, metadata))
+
+
+def remove_checkpoint(folder):
+    """Remove what a finished training needs no more, if it is there and may be removed."""
+    for path in (folder / "checkpoint.safetensors", folder / "state.json"):
+        if path.exists() and os.access(folder, os.W_OK):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder, model, optimiser):
     """Put a checkpoint back into `model` and `optimiser`; return best weights and numbers."""
     groups, path = {"model": {}, "best": {}, "adam": {}}, folder / "checkpoint.safetensors"
-    with _named_if_damaged(path, path), safe_open(path, framework="pt") as file:
-        numbers = json.loads(file.metadata()["numbers"])
-        for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
-            group, name = key.split(".", 1)
-            groups[group][name] = file.get_tensor(key)
+    weights, expected = optimiser.param_groups[0]["params"], model.state_dict()
+    with _named_if_damaged(path, path):
+        with safe_open(path, framework="pt") as file:
+            numbers = json.loads(file.metadata()["numbers"])
+            for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
+                group, name = key.split(".", 1)
+                groups[group][name] = file.get_tensor(key)
+        check_fit(groups["model"], expected)
+        check_fit(groups["best"], expected if numbers["history"] else {})
+        for key, tensor in groups["adam"].items():
+            index, _ = key.split(".")
+            if tensor.shape not in ((), weights[int(index)].shape):
+                raise ValueError(f"adam.{key} of shape {tuple(tensor.shape)}")
     model.load_state_dict(groups["model"])
-    weights = optimiser.param_groups[0]["params"]
     for key, tensor in groups["adam"].items():
         index, name = key.split(".")
         weight = weights[int(index)]
@@ -226,6 +253,16 @@ def check_settings(folder, settings):
         raise wrong_input(folder, found, "both; remove the folder to train the model again")
 
 
+def check_fit(tensors, expected):
+    """Raise unless tensors by name have the names, shapes and types of those expected."""
+    if tensors.keys() != expected.keys():
+        raise ValueError(f"{min(tensors.keys() ^ expected.keys())} is in one network only")
+    for name, tensor in tensors.items():
+        found, wanted = ((t.dtype, tuple(t.shape)) for t in (tensor, expected[name]))
+        if found != wanted:
+            raise ValueError(f"{name} is {found}, in the network {wanted}")
+
+
 def is_finished(folder):
     """Return whether a folder holds a finished model: its weights are written last."""
     return (Path(folder) / "weights.safetensors").exists()
@@ -248,21 +285,23 @@ def history_so_far(folder):
     if is_finished(folder):
         return read_history(folder).to_dict("records")
     path = Path(folder) / "state.json"
-    return read_json(path)["history"] if path.exists() else []
+    return read_json(path, shape={"history": list})["history"] if path.exists() else []
 
 
-def read_weights(folder):
-    """Return the weights of a finished model, a dict of tensors; damaged ones are named."""
+def load_weights(folder, model):
+    """Give a network the weights of a finished model; damaged ones, or of another, are named."""
     path = check_finished(folder) / "weights.safetensors"
     with _named_if_damaged(path, folder):
-        return load_file(path)
+        weights = load_file(path)
+        check_fit(weights, model.state_dict())
+    model.load_state_dict(weights)
 
 
 @contextmanager
 def _named_if_damaged(path, remove):
-    """Name a file of tensors that is cut short, and what to remove to have it made again."""
+    """Name a file of tensors that is damaged, and what to remove to have it made again."""
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
         expected = f"a whole file; remove {remove} to train again"
         raise wrong_input(path, f"a damaged file ({error})", expected) from error

@@ -7,7 +7,6 @@ Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel in
 import re
 import warnings
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,16 +224,6 @@ def read_label(path, spacing_mm=None):
         raise wrong_input(path, "fractions or negative numbers", "labels 0, 1, 2, ...")
     dtype = np.uint8 if volume.data.max() <= 255 else np.int32
     return Volume(volume.data.astype(dtype), volume.affine, volume.path)
-
-
-@contextmanager
-def doubts_reported(report):
-    """Hold back what a block warns of headers; where it ends well, `report` the `doubt_lines`."""
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always")
-        yield
-    for line in doubt_lines([str(doubt.message) for doubt in doubts]):
-        report(line)
 
 
 def doubt_lines(doubts, what="resolved"):

@@ -24,7 +24,7 @@ from segcal_lite.data.splits import SPLITS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
 from segcal_lite.experiments.profiles import PROFILES, settle
-from segcal_lite.runs.processes import spawned_processes
+from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .convert.face import WORKERS, count, said_in_one_sentence
 
@@ -141,10 +141,11 @@ def check_cases(dataset, workers=1):
     """
     names = [case.name for case in dataset.cases]
     check = partial(_counts, dataset)
-    if workers == 1 or len(names) < 2:
+    workers = count_workers(min(workers, len(names)))
+    if workers == 1:
         outcomes = list(map(check, dataset.cases))
     else:
-        with spawned_processes(min(workers, len(names))) as executor:
+        with spawned_processes(workers) as executor:
             outcomes = list(executor.map(check, dataset.cases))
     for line in doubt_lines([doubt for _, doubts in outcomes for doubt in doubts]):
         print(line)

@@ -9,6 +9,7 @@ SHEAR_ERROR = 0.01  # relative: a shear of 1.1 degrees bends distances by so muc
 LARGEST_MM = 1000  # of a voxel side; more is a wrong unit
 LONGEST_PART = 2000  # letters of a sentence that what was found may take
 MOST_NAMED = 10  # names in a note; the others are counted
+LARGEST_SEED = 2**32 - 1
 IGNORED = -1  # in prepared labels: a voxel that nobody annotated, left out of losses and scores
 ROUNDING = 1e-4  # by which float32 probabilities that were averaged may exceed 1, and sums miss it
 
@@ -65,6 +66,26 @@ def check_count(name, value, minimum=1):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise wrong_input(name, repr(value), f"an integer of at least {minimum}")
     return int(value)
+
+
+def check_number(name, value, least=0.0, most=np.inf):
+    """Return `value` as a finite ``float`` from `least` to `most`."""
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not is_number or not (np.isfinite(value) and least <= value <= most):
+        expected = (
+            f"a number from {least:g} to {most:g}"
+            if np.isfinite(most)
+            else (f"a number of at least {least:g}")
+        )
+        raise wrong_input(name, repr(value), expected)
+    return float(value)
+
+
+def check_seed(seed):
+    """Return a run's seed; its members count on from 1000 times as much, in 64 bits."""
+    if check_count("seed", seed, 0) > LARGEST_SEED:
+        raise wrong_input("seed", seed, f"an integer from 0 to {LARGEST_SEED}")
+    return seed
 
 
 def check_finite(name, array):

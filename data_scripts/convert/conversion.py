@@ -10,7 +10,7 @@ from dataclasses import replace
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import check_unique
 from segcal_lite.runs.folders import check_same_settings, run_lock, write_json
-from segcal_lite.runs.processes import spawned_processes
+from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
 from .report import write_tables
@@ -131,11 +131,12 @@ def _changed(case, record):
 
 def _outcomes(found, read, dest, waiting, workers):
     """Yield for each waiting case its name, and what went wrong, if anything."""
-    if workers == 1 or len(waiting) < 2:
+    workers = count_workers(min(workers, len(waiting)))
+    if workers == 1:
         for case in waiting:
             yield case.name, _try_case(read, case, found, dest)
         return
-    with spawned_processes(min(workers, len(waiting))) as executor:
+    with spawned_processes(workers) as executor:
         futures = {executor.submit(_try_case, read, c, found, dest): c.name for c in waiting}
         for future in as_completed(futures):
             yield futures[future], future.result()

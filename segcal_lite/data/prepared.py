@@ -1,5 +1,6 @@
 """Prepared cases on disk, memory-mapped: written once, read by every model and notebook."""
 
+import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ from .preprocessing import (
     undo_crop,
     valid_box,
 )
-from .volumes import doubts_reported, foreground_box, read_volume
+from .volumes import doubt_lines, foreground_box, read_volume
 
 REPORT_EVERY = 50
 LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
@@ -167,8 +168,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
         Receives a folder a case, ``cases.csv``, ``cut.csv``, ``grid.json`` and ``settings.json``.
         A case whose folder has its final name is complete and is kept.
     report : callable
-        Receives lines of text: how far it is, how many headers had to be resolved, what the crop
-        cuts away, and how many cases hold no foreground.
+        Receives lines of text: how far it is, and at each opening what the crop cuts away, how many
+        headers had to be resolved, and how many cases hold no foreground.
     selection : segcal_lite.data.cases.Selection, optional
         The channel and the organ that are kept of a larger dataset.
     grid : segcal_lite.data.grids.Grid, optional
@@ -206,39 +207,41 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             report(note)
         remove_partial(folder)
         waiting = [case for case in dataset.cases if not (folder / case.name).exists()]
-        with doubts_reported(report):
-            for number, case in enumerate(waiting, start=1):
-                _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
-                if number % REPORT_EVERY == 0 or number == len(waiting):
-                    report(f"prepared {number} of {len(waiting)} cases")
-        is_new = waiting or not (folder / "cases.csv").exists()
-        if is_new:
-            _count_empty(dataset, folder, report)
-        rows = [(case.name, case.domain, case.split) for case in dataset.cases]
-        table = pd.DataFrame(rows, columns=["case", "domain", "split"])
-        write_table(folder / "cases.csv", table, sealed=True)
-        cases = read_prepared(folder)
-        if is_new:
-            lost = lost_segments(cases, grid.cut, list(segment_values(dataset, selection)))
-            write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *lost)))))
-            for note in lost:
+        for number, case in enumerate(waiting, start=1):
+            _prepare_case(dataset, case, task, crop_size, folder, selection, grid.slice_axis)
+            if number % REPORT_EVERY == 0 or number == len(waiting):
+                report(f"prepared {number} of {len(waiting)} cases")
+        if waiting or not (folder / "cases.csv").exists():
+            rows = [(case.name, case.domain, case.split) for case in dataset.cases]
+            cases = _cases(folder, rows)
+            found = _notes(dataset, cases, grid.cut, list(segment_values(dataset, selection)))
+            for note in (note for note in found if note not in grid.notes):
                 report(note)
-    return cases
+            write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *found)))))
+            table = pd.DataFrame(rows, columns=["case", "domain", "split"])
+            write_table(folder / "cases.csv", table, sealed=True)
+    return read_prepared(folder)
 
 
-def _count_empty(dataset, folder, report):
-    """Say how many of the prepared cases hold no foreground; refuse if none does."""
-    paths = [folder / case.name / "labels.npy" for case in dataset.cases]
-    n_empty = sum(not (np.load(path, mmap_mode="r") > 0).any() for path in paths)
-    if n_empty == len(paths):
+def _notes(dataset, cases, cut, segments):
+    """Lines on all prepared cases, in however many attempts: headers, and foreground that is not.
+
+    Refuses cases of which none holds any foreground.
+    """
+    files = (case.folder / "doubts.json" for case in cases)  # earlier versions kept none
+    doubts = [doubt for file in files if file.exists() for doubt in read_json(file, shape=list)]
+    n_empty = sum(not (case.labels > 0).any() for case in cases)
+    if n_empty == len(cases):
         raise wrong_input(dataset.folder, f"no foreground in {n_empty} cases", "some in one")
-    if n_empty:
-        report(f"{n_empty} of {len(paths)} cases hold no foreground")
+    empty = [f"{n_empty} of {len(cases)} cases hold no foreground"] if n_empty else []
+    return [*doubt_lines(doubts), *empty, *lost_segments(cases, cut, segments)]
 
 
 def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
     """Write the arrays of one case aside, then give their folder its name."""
-    image, labels, affine = load_case(dataset, case)
+    with warnings.catch_warnings(record=True) as doubts:  # about headers
+        warnings.simplefilter("always")
+        image, labels, affine = load_case(dataset, case)
     if selection is not None:
         image, labels = selection.of(image, labels)
     record = plan_preprocessing(labels.shape, affine, task.spacing_mm, crop_size, slice_axis)
@@ -259,6 +262,7 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", np.ascontiguousarray(np.moveaxis(array, -1, 0)))
         write_json(partial / "record.json", record.to_json())
+        write_json(partial / "doubts.json", [str(doubt.message) for doubt in doubts])
 
 
 def read_prepared(folder):
@@ -266,12 +270,18 @@ def read_prepared(folder):
     folder = Path(folder)
     if not (folder / "cases.csv").exists():
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
-    task = read_json(folder / "settings.json")["task"]
+    table = read_table(folder / "cases.csv", sealed=True)
+    return _cases(folder, table[["case", "domain", "split"]].itertuples(index=False))
+
+
+def _cases(folder, rows):
+    """Return the `PreparedCase` of each name, domain and split."""
+    task = read_json(folder / "settings.json", shape={"task": dict})["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
     overlapping = tuple(map(tuple, task.get("regions", ())))
     return [
-        PreparedCase(row.case, row.domain, row.split, folder / row.case, dilation, overlapping)
-        for row in read_table(folder / "cases.csv", sealed=True).itertuples()
+        PreparedCase(name, domain, split, folder / name, dilation, overlapping)
+        for name, domain, split in rows
     ]
 
 

@@ -34,7 +34,7 @@ from .._checks import (
 from ..runs.folders import read_json, resolve_path, text_digest, write_json
 from .cases import Dataset, Selection, case_names, check_leave_out
 from .datasets import read_dataset
-from .grids import median_spacing, settle_grid
+from .grids import median_spacing, read_grid, settle_grid
 from .labels import survey
 from .prepared import prepare_dataset
 from .splits import check_name, check_unique, read_case_table, split_by_patient
@@ -248,14 +248,18 @@ def _check_patients(path, sets):
 
 def prepare_set(folder, source):
     """Bring every case of a set to the model's grid, and keep what was done as a fingerprint."""
-    lines, grid = [], None
+    grid = None
     if source.cut_foreground and not (folder / "prepared" / "settings.json").exists():
         grid = settle_grid(source.dataset, source.task, source.crop_size, source.selection)
     what = source.dataset, source.task, source.crop_size
-    prepare_dataset(*what, folder / "prepared", lines.append, source.selection, grid)
+    prepare_dataset(*what, folder / "prepared", _untold, source.selection, grid)
     if (folder / "fingerprint.json").exists():
         return
-    notes = [line for line in lines if not line.startswith("prepared ")]  # no news: how far it is
-    write_json(folder / "notes.json", [*source.dataset.notes, *notes])
+    notes = [*source.dataset.notes, *read_grid(folder / "prepared").notes]
+    write_json(folder / "notes.json", notes)
     facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
     write_json(folder / "fingerprint.json", text_digest(facts, 16))
+
+
+def _untold(line):
+    """Say nothing: whoever opens the run is told the notes."""

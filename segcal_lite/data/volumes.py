@@ -6,7 +6,6 @@ Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel in
 
 import re
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,16 +154,6 @@ def read_label(path, spacing_mm=None):
         raise wrong_input(path, f"the value {whole.max():.10g}", f"labels up to {LARGEST_LABEL}")
     dtype = np.uint8 if whole.max() <= 255 else np.int32
     return Volume(whole.astype(dtype), volume.affine, volume.path)
-
-
-@contextmanager
-def doubts_reported(report):
-    """Hold back what a block warns of headers; where it ends well, `report` the `doubt_lines`."""
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always")
-        yield
-    for line in doubt_lines([str(doubt.message) for doubt in doubts]):
-        report(line)
 
 
 def doubt_lines(doubts, what="resolved"):

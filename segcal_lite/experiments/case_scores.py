@@ -15,12 +15,27 @@ from zipfile import is_zipfile
 import numpy as np
 import pandas as pd
 
+from .._checks import check_number, wrong_input
 from ..data.labels import annotated, binary_problems
 from ..data.prepared import read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import is_sealed, read_json, text_digest, write_json, write_table, written_aside
-from ..scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
+from ..runs.folders import (
+    is_sealed,
+    make_folder,
+    read_json,
+    text_digest,
+    write_json,
+    write_table,
+    written_aside,
+)
+from ..scaling import (
+    LARGEST_SCALE,
+    fit_temperature,
+    fit_vector_scaling,
+    sample_voxels,
+    scale_logits,
+)
 from ..training.models import load_model
 from .scores import score_case
 
@@ -89,6 +104,24 @@ def fit_member_scalings(folder, prepared_folder, device):
     write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
 
 
+def read_scaling(folder, n_classes):
+    """Return the scalings of a member as `fit_scalings` gave them; damaged ones are named."""
+    path = Path(folder) / "scaling.json"
+    scaling = read_json(path, shape={"temperature": float, "scale": list, "shift": list})
+    lowest = {"temperature": 1 / LARGEST_SCALE, "scale": 1 / LARGEST_SCALE, "shift": -np.inf}
+    try:
+        for name, least in lowest.items():
+            values = scaling[name] if name != "temperature" else [scaling[name]] * n_classes
+            if len(values) != n_classes:
+                raise wrong_input(name, f"{len(values)} numbers", f"{n_classes}")
+            for value in values:
+                check_number(name, value, least)
+    except ValueError as error:
+        expected = "that of a fit; remove it and run again"
+        raise wrong_input(path, f"no scaling ({error})", expected) from error
+    return scaling
+
+
 def score_cases(scoring, prepared_folder, names, device):
     """Score the cases called `names` that have no scores yet: the second unit of work.
 
@@ -99,7 +132,7 @@ def score_cases(scoring, prepared_folder, names, device):
     if not waiting:
         return names
     members = [
-        (*load_model(folder, device), read_json(folder / "scaling.json"))
+        (*load_model(folder, device), read_scaling(folder, scoring.n_classes))
         for folder in scoring.members
     ]
     dropout_models = [load_model(folder, device) for folder in scoring.dropout_members]
@@ -129,10 +162,9 @@ def fit_scalings(model, loss, cases):
 def _score_case(scoring, case, members, dropout_models):
     """Write the sums, the sweep and, last, the rows of one case."""
     rows, sums, found = [], {}, None
-    with TemporaryFile() as file:
+    with TemporaryFile(dir=make_folder(scoring.folder)) as file:  # the run's disk is large enough
         shape = (len(members), scoring.n_classes, *case.targets.shape)
-        member_probs = np.memmap(file, np.float32, "w+", shape=shape)
-        methods = _methods(scoring, case, members, dropout_models, member_probs)
+        methods = _methods(scoring, case, members, dropout_models, file, shape)
         for method, member, n_members, probs in methods:
             # a temperature leaves the arg max, and so the masks, of the baseline before it
             known = found.segmentation if method == "temperature" else None
@@ -144,8 +176,7 @@ def _score_case(scoring, case, members, dropout_models):
             rows += [labelled | row for row in found.rows]
             for region, of_region in found.sums.items():
                 sums[sums_key(method, member, region)] = of_region.as_vector()
-        rows += _sweep_rows(scoring, case, member_probs)
-        del member_probs  # some systems cannot delete a file that is still mapped
+        rows += _sweep_rows(scoring, case, _mapped(file, shape))
     _write_scores(scoring, case, rows, sums)
 
 
@@ -153,25 +184,37 @@ def _write_scores(scoring, case, rows, sums):
     """Write one case's sums and then its rows, whose presence says complete."""
     scored = ScoredCase(scoring, case.name)
     of_case = {"loss": scoring.loss, "domain": case.domain, "case": case.name}
-    scoring.folder.mkdir(parents=True, exist_ok=True)
     with written_aside(scored.path(".npz")) as partial:
         np.savez(partial, **sums)
     write_table(scored.path(".csv"), pd.DataFrame([of_case | row for row in rows]), sealed=True)
 
 
-def _methods(scoring, case, members, dropout_models, member_probs):
+def _mapped(file, shape):
+    """Map the members' probabilities (M, K, *S), all of which are written.
+
+    Written through a map they would end the process, without a word, on a disk that is full.
+    """
+    return np.memmap(file, np.float32, "r", shape=shape)
+
+
+def _methods(scoring, case, members, dropout_models, file, shape):
     """Yield method, member's index, number of members and probabilities, one at a time.
 
-    Fills `member_probs` (M, K, *S) with the baseline's.
+    Writes the baseline's (M, K, *S) to `file`.
     """
     for index, (model, settings, scaling) in enumerate(members):
         logits = predict_logits(model, case.image, settings.loss)
-        member_probs[index] = probs = softmax(logits)
+        probs = softmax(logits)
+        try:
+            file.write(probs)
+            file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(scoring.folder)) from error
         yield "baseline", index, 1, probs
         yield "temperature", index, 1, softmax(logits / np.float32(scaling["temperature"]))
         scaled = scale_logits(logits, scaling["scale"], scaling["shift"])
         yield "vector_scaling", index, 1, softmax(scaled)
-    yield "ensemble", 0, len(members), mean_probability(member_probs).astype(np.float32)
+    yield "ensemble", 0, len(members), mean_probability(_mapped(file, shape)).astype(np.float32)
     for index, (model, settings) in enumerate(dropout_models):
         seed = scoring.seed + index
         passes = mc_dropout_passes(model, case.image, settings.loss, scoring.n_passes, seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._checks import check_choice, named
+from .._checks import check_choice, check_seed, named
 from ..data.cases import check_leave_out
 from ..data.prepared import read_prepared
 from ..data.sets import prepare_set, read_sets
@@ -24,11 +24,11 @@ from ..runs.folders import (
 )
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from ..training.checkpoints import check_settings, history_so_far, is_finished
+from ..training.checkpoints import check_settings, history_so_far, is_finished, remove_checkpoint
 from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
-from .profiles import VolumeProfile, get_volume_profile
+from .profiles import VolumeProfile, check_counts, get_volume_profile
 from .volume_scores import ScoreRequest, VolumeScoring, read_scores, score_volumes
 
 NETWORK = "resunet3d"
@@ -95,7 +95,9 @@ class JointExperiment:
         waiting = {}
         for key in sorted(wanted, key=lambda key: -len(key[0][-1])):
             check_settings(self.folder(*key), self.settings(*key))
-            if not is_finished(self.folder(*key)):
+            if is_finished(self.folder(*key)):
+                remove_checkpoint(self.folder(*key))
+            else:
                 waiting[key] = wanted[key]
         if len(waiting) < len(wanted):
             report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
@@ -271,10 +273,15 @@ def open_joint_experiment(
     ValueError
         If the folder holds a run of other settings, or the data are wrong.
     """
+    check_seed(seed)
     out, device = resolve_path(out), str(choose_device(device))
+    check_choice("cut_foreground", cut_foreground, (True, False))
     settled, left_out = get_volume_profile(profile, **scale), check_leave_out(leave_out)
     sources = read_sets(resolve_path(data), seed, left_out)
-    given = {"crop_size": crop_size and tuple(crop_size), "cut_foreground": cut_foreground}
+    given = {
+        "crop_size": crop_size and check_counts("crop_size", crop_size),
+        "cut_foreground": cut_foreground,
+    }
     given = {key: value for key, value in given.items() if value}
     names = tuple(check_choice("set", name, tuple(sources)) for name in sets or sources)
     sources = {name: replace(sources[name], **given) for name in names}
@@ -292,8 +299,10 @@ def open_joint_experiment(
     for name in set(names) - set(missing):
         prepare_set(folders[name], sources[name])  # refuses other settings
     for name, folder in folders.items():
-        for note in read_json(folder / "notes.json"):
+        for note in read_json(folder / "notes.json", shape=list):
             report(f"{name}: {note}")
     cases = {name: read_prepared(folder / "prepared") for name, folder in folders.items()}
-    fingerprints = {name: read_json(folders[name] / "fingerprint.json") for name in names}
+    fingerprints = {
+        name: read_json(folders[name] / "fingerprint.json", shape=str) for name in names
+    }
     return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints)

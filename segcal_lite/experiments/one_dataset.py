@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice
+from .._checks import check_choice, check_seed
 from ..calibration import CalibrationSums
 from ..data.cases import check_leave_out
 from ..data.datasets import read_dataset
@@ -27,7 +27,7 @@ from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
 from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, sums_key
-from .profiles import Profile, settle
+from .profiles import PROFILES, Profile, given_settings, settle
 
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
 
@@ -227,7 +227,11 @@ def open_experiment(
         If the folder holds a run of other settings, the data are wrong, or the crop cuts away too
         much of them.
     """
+    check_seed(seed)
     out, folder, device = resolve_path(out), resolve_path(data), str(choose_device(device))
+    check_choice("profile", profile, tuple(PROFILES))
+    given_settings(Profile, scale)
+    check_choice("cut_foreground", cut_foreground, (True, False))
     dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
     extents = stored_survey(out / "survey.json", dataset)
     known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)

@@ -6,7 +6,7 @@ volumes; `VolumeProfile` is of paper B's, which see random blocks.
 
 from dataclasses import dataclass, fields, replace
 
-from .._checks import check_choice, check_count, wrong_input
+from .._checks import check_choice, check_count, check_number, wrong_input
 from ..data.datasets import task_of
 from ..data.grids import fit_to_crop, settle_grid
 from ..data.labels import survey
@@ -14,8 +14,16 @@ from ..data.labels import survey
 COUNTS = (  # settings of at least 1
     *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
     *("block_side", "n_features", "evaluate_every", "n_flat_to_stop"),
-    *("n_evaluations", "n_validation_blocks"),
+    *("n_evaluations", "n_validation_blocks", "early_stopping_patience", "plateau_patience"),
 )
+SMALLEST_RATE = 1e-12
+NUMBERS = {  # settings between two numbers
+    **dict.fromkeys(("plateau_factor", "rate_factor"), (SMALLEST_RATE, 1)),
+    **dict.fromkeys(("learning_rate", "fine_tuning_factor"), (SMALLEST_RATE, float("inf"))),
+    **dict.fromkeys(("dropout", "foreground_share"), (0, 1)),
+    **dict.fromkeys(("plateau_gain", "dice_epsilon", "noise"), (0, float("inf"))),
+}
+LISTS = ("crop_size", "widths", "ensemble_sizes")  # of integers of at least 1
 
 
 @dataclass(frozen=True)
@@ -193,20 +201,22 @@ def get_profile(name, task, **overrides):
     """
     crops = CROP_SIZES[check_choice("profile", name, tuple(PROFILES))]
     settings = {"crop_size": crops.get(task.name, crops["other"]), "batch_size": task.batch_size}
-    given = _given(Profile, overrides)
+    given = given_settings(Profile, overrides)
     settings |= PROFILES[name]
     if len(given.get("crop_size", settings["crop_size"])) == 3:
         settings |= WHOLE_VOLUMES[name]
-    profile = _checked_counts(Profile(name=name, **(settings | given)))
+    profile = Profile(name=name, **(settings | given))
     if "ensemble_sizes" not in given:  # at most half of the pool
         largest = max(1, profile.n_members // 2)
         sizes = tuple(m for m in profile.ensemble_sizes if m <= largest)
         profile = replace(profile, ensemble_sizes=sizes)
-    check_choice("precision", profile.precision, ("float32", "bfloat16"))
     multiple = 2 ** (len(profile.widths) - 1)
     if len(profile.crop_size) not in (2, 3) or any(s % multiple for s in profile.crop_size):
         expected = f"two or three multiples of {multiple}"
         raise wrong_input("crop_size", profile.crop_size, expected)
+    if profile.batch_size == 1 and set(profile.crop_size) == {multiple}:
+        expected = f"at least 2 where crop_size is {profile.crop_size}: batch normalisation"
+        raise wrong_input("batch_size", 1, expected)
     largest = max(profile.ensemble_sizes)
     if largest > 1 and 2 * largest > profile.n_members:
         expected = f"at most half of n_members = {profile.n_members}"
@@ -217,8 +227,8 @@ def get_profile(name, task, **overrides):
 def get_volume_profile(name, **overrides):
     """Return the `VolumeProfile` called `name`, with overrides and errors as in `get_profile`."""
     settings = VOLUME_PROFILES[check_choice("profile", name, tuple(VOLUME_PROFILES))]
-    given = _given(VolumeProfile, overrides)
-    profile = _checked_counts(replace(VolumeProfile(name, **settings), **given))
+    given = given_settings(VolumeProfile, overrides)
+    profile = replace(VolumeProfile(name, **settings), **given)
     multiple = 2 ** (check_count("n_stages", profile.n_stages, 4) - 1)
     if profile.block_side % multiple or profile.block_side == multiple:
         expected = f"a multiple of {multiple}, at least {2 * multiple}"
@@ -229,21 +239,32 @@ def get_volume_profile(name, **overrides):
     return profile
 
 
-def _given(kind, overrides):
-    """The overrides that say something, lists as tuples; names that a profile lacks are refused."""
+def given_settings(kind, overrides):
+    """Return the overrides of a kind of profile that say something, lists as tuples.
+
+    Names that it lacks, and values of another type or out of range, are a ``ValueError``.
+    """
     known = tuple(sorted({field.name for field in fields(kind)} - {"name"}))
     for key in overrides:
         check_choice("profile setting", key, known)
     given = {key: value for key, value in overrides.items() if value is not None}
-    return given | {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+    for name, value in given.items():
+        if name in LISTS:
+            given[name] = check_counts(name, value)
+        elif name in NUMBERS:
+            check_number(name, value, *NUMBERS[name])
+        elif name == "precision":
+            check_choice(name, value, ("float32", "bfloat16"))
+        else:
+            check_count(name, value, 1 if name in COUNTS else 0)
+    return given
 
 
-def _checked_counts(profile):
-    """Return the profile, or refuse a count below 1."""
-    for name in COUNTS:
-        if hasattr(profile, name):
-            check_count(name, getattr(profile, name))
-    return profile
+def check_counts(name, values):
+    """Return a list of integers of at least 1 as a tuple."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise wrong_input(name, repr(values), "a list of integers of at least 1")
+    return tuple(check_count(name, value) for value in values)
 
 
 def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):

@@ -137,4 +137,4 @@ def shuffle_weights(model, seed):
 
 def read_scores(out, names):
     """Return what `score_volumes` left, a dict a case in the order of `names`."""
-    return [read_json(Path(out) / f"{name}.json") for name in names]
+    return [read_json(Path(out) / f"{name}.json", shape={"metrics": dict}) for name in names]

@@ -3,8 +3,9 @@
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 
-from .._checks import check_choice, wrong_input
+from .._checks import check_choice
 
 
 def choose_device(device="auto"):
@@ -13,23 +14,19 @@ def choose_device(device="auto"):
     Raises
     ------
     ValueError
-        If there is no such device here.
+        Naming what PyTorch finds on this machine, for anything else.
 
     Examples
     --------
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    check_choice("device", str(device).split(":")[0], ("auto", "cpu", "cuda", "mps"))
-    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if str(device) == "auto":
-        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
-    chosen = torch.device(device)
-    n_there = {"cuda": has_cuda and torch.cuda.device_count(), "mps": has_mps, "cpu": 1}
-    if (chosen.index or 0) >= n_there[chosen.type]:
-        expected = "a device that PyTorch finds here; 'auto' takes one"
-        raise wrong_input("device", repr(str(device)), expected)
-    return chosen
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cuda", *(f"cuda:{number}" for number in range(n_gpus))] if n_gpus else []
+    there += ["mps", "mps:0"] if torch.backends.mps.is_available() else []
+    there += ["cpu", "cpu:0"]
+    check_choice("device", str(device), ("auto", *there))
+    return torch.device(there[0] if str(device) == "auto" else device)
 
 
 def memory_layout(n_dims):
@@ -50,13 +47,15 @@ def memory_layout(n_dims):
 def reproducible(device):
     """Let a block give the same bits each time on the CPU, and leave the global state alone.
 
-    Sums over pixels depend on how many threads share them: the block runs on one. Members train
-    side by side instead. On a GPU the seeds are kept too, but its sums may differ in the last bits.
+    Sums over pixels depend on how many threads share them: the block runs on one, as a process of
+    `segcal_lite.runs.processes` does. Members train side by side instead. On a GPU the seeds are
+    kept too, but its sums may differ in the last bits.
     """
-    n_threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    n_threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), threadpool_limits(1 if on_cpu else None):
         try:
-            if device.type == "cpu":
+            if on_cpu:
                 torch.set_num_threads(1)
             yield
         finally:

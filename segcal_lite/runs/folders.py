@@ -4,21 +4,28 @@ A file with its final name is complete: everything is written aside and renamed.
 settings are refused by name, and a lock lets two processes on one folder take turns.
 """
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
+import time
+import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from .._checks import wrong_input
 
 ASIDE = ".partial-"  # begins the name of what is not whole yet
+SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
+NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it looks like a number
     *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
@@ -82,8 +89,8 @@ def written_aside(path):
     ['note.txt']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
+    make_folder(path.parent)
+    partial = partial_path(path)
     is_nested = any(folder.name.startswith(ASIDE) for folder in path.parents)
     _remove(partial)  # of a killed process of this number
     try:
@@ -116,10 +123,56 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def make_folder(path):
+    """Make a folder and those above it, or find it; one that cannot be made is named."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in NO_WRITING:
+            raise
+        expected = "a place where you may write: name another folder"
+        raise wrong_input(
+            path, f"no folder, and none can be made ({error.strerror})", expected
+        ) from error
+    return path
+
+
 def remove_partial(folder):
-    """Remove what a killed process has left in `folder` half written."""
+    """Remove what a killed process has left in `folder` half written; its lock is held."""
     for path in Path(folder).glob(f"{ASIDE}*"):
         _remove(path)
+
+
+def remove_left_over(folder):
+    """Remove what killed processes have left half written in `folder`, at every depth.
+
+    What a process of this machine is writing stays, and for an hour what another may be writing.
+    """
+    if os.access(folder, os.W_OK):
+        for path in filter(_is_left_over, list(Path(folder).rglob(f"{ASIDE}*"))):
+            _remove(path)
+
+
+def _is_left_over(path):
+    """Whether the process that began to write `path` is gone, as its name and its age tell."""
+    machine, number = (*path.name.removeprefix(ASIDE).split("-"), "")[:2]
+    if machine == _machine() and number.isdecimal():
+        return not psutil.pid_exists(int(number))
+    try:
+        return time.time() - path.stat().st_mtime > SECONDS_OF_OTHERS
+    except FileNotFoundError:  # it has its final name by now
+        return False
+
+
+def partial_path(path):
+    """Where this process writes `path` aside: the name says which process of which machine."""
+    return path.with_name(f"{ASIDE}{_machine()}-{os.getpid()}-{path.name}")
+
+
+def _machine():
+    """Short name of this machine: numbers of processes tell them apart on one only."""
+    return text_digest(platform.node(), 4)
 
 
 def write_text(path, text):
@@ -138,13 +191,25 @@ def _plain(value):
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def read_json(path, remove=None):
-    """Read a JSON file; one that is broken or cut short is named, and what to `remove` for it."""
+def read_json(path, remove=None, shape=object):
+    """Read a JSON file; one that is damaged is named, and what to `remove` for it.
+
+    `shape` is the type of what it holds, or the types of the fields that it has to have, a dict.
+    """
+    advice = f"if a run has made it, remove {remove or 'it'} and run again"
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        expected = f"a whole JSON file; if a run has made it, remove {remove or 'it'} and run again"
-        raise wrong_input(path, f"text that is no JSON ({error})", expected) from error
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        found = f"text that is no JSON ({error})"
+        raise wrong_input(path, found, f"a whole JSON file; {advice}") from error
+    of_fields = shape if isinstance(shape, dict) else {}
+    if not isinstance(content, dict if of_fields else shape):
+        expected = "a table" if of_fields else f"one of type {shape.__name__}"
+        raise wrong_input(path, f"JSON of type {type(content).__name__}", f"{expected}; {advice}")
+    wrong = [name for name, kind in of_fields.items() if not isinstance(content.get(name), kind)]
+    if wrong:
+        raise wrong_input(path, f"no {wrong[0]}, or of another type", f"it; {advice}")
+    return content
 
 
 def write_table(path, table, sealed=False):
@@ -239,7 +304,7 @@ def check_same_settings(path, settings, later_fields=()):
 
     `later_fields`, a dict, says what older files, which lack some field, mean.
     """
-    stored, wanted = dict(later_fields) | read_json(path), as_json_values(settings)
+    stored, wanted = dict(later_fields) | read_json(path, shape=dict), as_json_values(settings)
     absent = "nothing"
     different = [
         f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
@@ -253,33 +318,56 @@ def check_same_settings(path, settings, later_fields=()):
 
 @contextmanager
 def run_lock(folder, name=".lock"):
-    """Hold the lock of `folder`; a second process waits for its turn."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / name):
+    """Hold the lock of `folder`; a second process waits for its turn.
+
+    Who may not write there reads without it; where the disk has no locks, a warning says so.
+    """
+    lock = _acquired(folder, name)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def lock_if_free(folder, seconds=0.05):
-    """Return the lock of `folder`, held, or None if another holds it for all of some seconds.
+    """Return the lock of `folder`, held till its release, or None if another holds it for seconds.
 
     Who holds other locks takes one in this way: two that wait for each other would wait for ever.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        return FileLock(folder / ".lock").acquire(timeout=seconds)
+        return _acquired(folder, ".lock", seconds)
     except Timeout:
         return None
+
+
+def _acquired(folder, name, seconds=-1):
+    """Return a lock that is held, or that does not count where no one can write or lock."""
+    lock = FileLock(make_folder(folder) / name)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            told = f"{folder}: found a disk without locks ({error.strerror}); go on without"
+            warnings.warn(f"{told}: let no second process work in it.", stacklevel=4)
+        elif error.errno not in NO_WRITING:
+            raise
+        elif os.access(folder, os.W_OK):
+            expected = "one that you may write, as its folder: ask its owner"
+            raise wrong_input(folder / name, "the lock of another user", expected) from error
+    return lock
 
 
 def enter_run(out, name, identity, device):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
     The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
-    goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them.
+    goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them. What
+    killed processes have left half written is removed.
     """
     with run_lock(out):
+        remove_left_over(out)
         if (out / name).exists():
             check_same_settings(out / name, identity)
         else:
@@ -323,9 +411,9 @@ def record_provenance(path, device):
     """Write `provenance` to `path`; in a run that goes on at another commit, add that one."""
     made = provenance(device)
     if path.exists():
-        stored = read_json(path)
+        stored = read_json(path, shape={"commit": str})
         later = stored.get("later_commits", [])
-        if made["commit"] in (stored["commit"], *later):
+        if made["commit"] in (stored["commit"], *later) or not os.access(path.parent, os.W_OK):
             return
         made = stored | {"later_commits": [*later, made["commit"]]}
     write_json(path, made)

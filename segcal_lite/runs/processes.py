@@ -7,7 +7,10 @@ most of it imports, so they are kept a while for the next piece of work.
 import multiprocessing
 import os
 import signal
+import sys
+import warnings
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -18,10 +21,14 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
+from .._checks import wrong_input
+from .limits import free_memory, n_cores
+
 WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 WORKER_BYTES_ON_GPU = 3 * 2**30  # PyTorch's context, a network and what it has at a time
 SECONDS_BETWEEN_REPORTS = 30
 SECONDS_KEPT = 120
+NO_GUARD = 78  # exit code of a process that began its parent's script anew
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _kept, _lock = [], RLock()  # at most one pool; it is not here while a block uses it
 
@@ -53,19 +60,31 @@ class _Pool:
 def count_workers(n_tasks, device="cpu"):
     """Processes that cores, free memory and the number of tasks allow, at least 1.
 
-    Those that share a GPU need memory of it as well; with Apple's MPS it is 1.
+    A container's limits count, not what its machine has. Those that share a GPU need memory of it
+    as well; with Apple's MPS it is 1, as where the system has no semaphores, which a warning says.
     """
-    if str(device).startswith("mps"):
+    if str(device).startswith("mps") or n_tasks < 2:
         return 1
     if str(device).startswith("cuda"):
         free_on_gpu, _ = torch.cuda.mem_get_info(device)
         n_tasks = min(n_tasks, int(free_on_gpu // WORKER_BYTES_ON_GPU))
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    free = psutil.virtual_memory().available
+    free = free_memory()
     for process in [process for pool in _kept for process in pool.processes()]:
         with suppress(psutil.Error):
             free += psutil.Process(process.pid).memory_info().rss  # its place is free, too
-    return max(1, min(n_cores, int(free // WORKER_BYTES), n_tasks))
+    n_workers = max(1, min(n_cores(), int(free // WORKER_BYTES), n_tasks))
+    return n_workers if n_workers == 1 or _has_semaphores() else 1
+
+
+def _has_semaphores():
+    """Whether processes can share work here; if not, a warning says so."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        told = f"processes: found no semaphores ({error}), so all work is done in one process"
+        warnings.warn(f"{told}; a container needs /dev/shm for more.", stacklevel=3)
+        return False
+    return True
 
 
 @contextmanager
@@ -76,19 +95,42 @@ def spawned_processes(n_workers):
     processes; they never outlive this one. They are kept a while for the next block that wants as
     many, with the code they imported: call `stop_processes` after a reload.
 
+    Raises
+    ------
+    BrokenProcessPool
+        If a process died, with what to do about it.
+
     Examples
     --------
     >>> with spawned_processes(1) as executor:
     ...     executor.submit(pow, 2, 3).result()
     8
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(NO_GUARD)  # this process reads its parent's script, and has come to here
     pool = _take(n_workers)
     try:
         yield pool.executor
+    except BrokenProcessPool:
+        raise BrokenProcessPool(_why_broken(pool)) from None
     except BaseException:
         pool.stop()
         raise
     _leave(pool)
+
+
+def _why_broken(pool):
+    """Stop a pool of which a process has died; return a sentence that says what to do."""
+    processes = pool.processes()
+    pool.stop()
+    codes = {process.exitcode for process in processes} - {0, -signal.SIGTERM}
+    if NO_GUARD in codes:
+        found = "a script that each of them begins anew, as it has no main guard"
+        expected = 'all work in a function main(), and below it: if __name__ == "__main__": main()'
+    else:
+        found = f"one that died, exit code {', '.join(map(str, sorted(codes))) or 'unknown'}"
+        expected = "all to live: -9 often means that memory ran out, then close other programs"
+    return str(wrong_input("processes", found, expected))
 
 
 def stop_processes():

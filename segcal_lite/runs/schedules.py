@@ -5,6 +5,9 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, nullcontext
 from threading import Event, Thread
 
+import torch
+
+from .devices import reproducible
 from .processes import SECONDS_BETWEEN_REPORTS, spawned_processes
 
 
@@ -19,7 +22,8 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, 
     before : dict, optional
         Key of the job that has to be done first; a key that is no job counts as done.
     n_workers : int
-        Spawned processes of one thread each; with 1 the jobs run here, one after another.
+        Spawned processes of one thread each; with 1 the jobs run here, one after another and also
+        in one thread, so that their results are the same bits.
     finished : callable, optional
         Called with the key of a job that is done and the seconds since the start.
     under_way : callable, optional
@@ -52,7 +56,7 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, 
         while waiting:
             key = ready()[0]
             work, *arguments = waiting.pop(key)
-            with _told_meanwhile(under_way, key):
+            with _told_meanwhile(under_way, key), reproducible(torch.device("cpu")):
                 result = work(*arguments)
             finish(key, result)
         return results

@@ -5,8 +5,9 @@ or on CUDA, where an epoch is shorter than the writing, after some seconds.
 """
 
 import json
+import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from .._checks import wrong_input
 from ..losses import training_loss
@@ -24,6 +25,7 @@ from ..runs.folders import (
     lock_if_free,
     read_json,
     read_table,
+    remove_partial,
     write_json,
     write_table,
     written_aside,
@@ -54,11 +56,13 @@ def turns_of_training(folder, settings, device, begin, report=None):
     folder = Path(folder)
     while (lock := lock_if_free(folder)) is None:
         yield
-    with lock:
+    with ExitStack() as stack:
+        stack.callback(lock.release)
         check_settings(folder, settings)
-        write_json(folder / "config.json", asdict(settings))
         if is_finished(folder):
             return
+        remove_partial(folder)
+        write_json(folder / "config.json", asdict(settings))
         training = begin(folder, device)
         while not training.finished:
             training.start()
@@ -68,10 +72,8 @@ def turns_of_training(folder, settings, device, begin, report=None):
                 report(row)
         history = pd.DataFrame(training.numbers["history"])
         write_table(folder / "history.csv", history, sealed=True)
-        with written_aside(folder / "weights.safetensors") as partial:
-            save_file(training.best_weights, partial)
-        for name in ("checkpoint.safetensors", "state.json"):
-            (folder / name).unlink(missing_ok=True)
+        _write_tensors(folder / "weights.safetensors", training.best_weights)
+        remove_checkpoint(folder)
 
 
 class Training:
@@ -101,9 +103,15 @@ class Training:
             for tensor in state.values():
                 tensor.zero_()
         if (self.folder / "checkpoint.safetensors").exists():
-            self.best_weights, self.numbers = load_checkpoint(
-                self.folder, self.model, self.optimiser
-            )
+            self.best_weights, stored = load_checkpoint(self.folder, self.model, self.optimiser)
+            if {k: type(v) for k, v in stored.items()} != {
+                k: type(v) for k, v in self.numbers.items()
+            }:
+                path = self.folder / "checkpoint.safetensors"
+                raise wrong_input(
+                    path, "numbers of another kind", f"{list(self.numbers)}; remove it"
+                )
+            self.numbers = stored
         self.rate = self.numbers["learning_rate"]
 
     @property
@@ -176,21 +184,41 @@ def save_checkpoint(folder, model, optimiser, best_weights, numbers):
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with written_aside(folder / "checkpoint.safetensors") as partial:
-        save_file(tensors, partial, metadata={"numbers": json.dumps(numbers)})  # float64 exactly
+    metadata = {"numbers": json.dumps(numbers)}  # float64 exactly
+    _write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
     write_json(folder / "state.json", numbers)
+
+
+def _write_tensors(path, tensors, metadata=None):
+    """Write a safetensors file, whole or not at all; `save_file` would hide it from all others."""
+    with written_aside(path) as partial:
+        partial.write_bytes(save(tensors, metadata))
+
+
+def remove_checkpoint(folder):
+    """Remove what a finished training needs no more, if it is there and may be removed."""
+    for path in (folder / "checkpoint.safetensors", folder / "state.json"):
+        if path.exists() and os.access(folder, os.W_OK):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder, model, optimiser):
     """Put a checkpoint back into `model` and `optimiser`; return best weights and numbers."""
     groups, path = {"model": {}, "best": {}, "adam": {}}, folder / "checkpoint.safetensors"
-    with _named_if_damaged(path, path), safe_open(path, framework="pt") as file:
-        numbers = json.loads(file.metadata()["numbers"])
-        for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
-            group, name = key.split(".", 1)
-            groups[group][name] = file.get_tensor(key)
+    weights, expected = optimiser.param_groups[0]["params"], model.state_dict()
+    with _named_if_damaged(path, path):
+        with safe_open(path, framework="pt") as file:
+            numbers = json.loads(file.metadata()["numbers"])
+            for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
+                group, name = key.split(".", 1)
+                groups[group][name] = file.get_tensor(key)
+        check_fit(groups["model"], expected)
+        check_fit(groups["best"], expected if numbers["history"] else {})
+        for key, tensor in groups["adam"].items():
+            index, _ = key.split(".")
+            if tensor.shape not in ((), weights[int(index)].shape):
+                raise ValueError(f"adam.{key} of shape {tuple(tensor.shape)}")
     model.load_state_dict(groups["model"])
-    weights = optimiser.param_groups[0]["params"]
     for key, tensor in groups["adam"].items():
         index, name = key.split(".")
         weight = weights[int(index)]
@@ -229,6 +257,16 @@ def check_settings(folder, settings):
         raise wrong_input(folder, found, "both; remove the folder to train the model again")
 
 
+def check_fit(tensors, expected):
+    """Raise unless tensors by name have the names, shapes and types of those expected."""
+    if tensors.keys() != expected.keys():
+        raise ValueError(f"{min(tensors.keys() ^ expected.keys())} is in one network only")
+    for name, tensor in tensors.items():
+        found, wanted = ((t.dtype, tuple(t.shape)) for t in (tensor, expected[name]))
+        if found != wanted:
+            raise ValueError(f"{name} is {found}, in the network {wanted}")
+
+
 def is_finished(folder):
     """Return whether a folder holds a finished model: its weights are written last."""
     return (Path(folder) / "weights.safetensors").exists()
@@ -251,22 +289,24 @@ def history_so_far(folder):
     if is_finished(folder):
         return read_history(folder).to_dict("records")
     with suppress(FileNotFoundError):  # none yet, or the training ended a moment ago
-        return read_json(Path(folder) / "state.json")["history"]
+        return read_json(Path(folder) / "state.json", shape={"history": list})["history"]
     return []
 
 
-def read_weights(folder):
-    """Return the weights of a finished model, a dict of tensors; damaged ones are named."""
+def load_weights(folder, model):
+    """Give a network the weights of a finished model; damaged ones, or of another, are named."""
     path = check_finished(folder) / "weights.safetensors"
     with _named_if_damaged(path, folder):
-        return load_file(path)
+        weights = load_file(path)
+        check_fit(weights, model.state_dict())
+    model.load_state_dict(weights)
 
 
 @contextmanager
 def _named_if_damaged(path, remove):
-    """Name a file of tensors that is cut short, and what to remove to have it made again."""
+    """Name a file of tensors that is damaged, and what to remove to have it made again."""
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:
         expected = f"a whole file; remove {remove} to train again"
         raise wrong_input(path, f"a damaged file ({error})", expected) from error

@@ -10,7 +10,13 @@ from pathlib import Path
 from ..runs.devices import choose_device
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from .checkpoints import check_settings, history_so_far, is_finished, read_history
+from .checkpoints import (
+    check_settings,
+    history_so_far,
+    is_finished,
+    read_history,
+    remove_checkpoint,
+)
 from .groups import train_group
 from .models import TrainingSettings
 
@@ -61,6 +67,8 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     waiting = [member for member in members if not member.finished]
     for member in members:
         check_settings(member.folder, member.settings)
+        if member.finished:
+            remove_checkpoint(member.folder)
     if len(waiting) < len(members):
         report(f"{len(members) - len(waiting)} of {len(members)} models were trained before")
     if not waiting:

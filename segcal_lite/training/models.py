@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import torch
 
-from .._checks import check_choice
+from .._checks import check_choice, wrong_input
 from ..losses import n_outputs
 from ..runs.devices import choose_device, memory_layout
 from ..runs.folders import as_tuples, read_json
 from ..unet import ResidualUNet, UNet
-from .checkpoints import check_finished, read_weights
+from .checkpoints import check_finished, load_weights
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -34,14 +34,19 @@ def load_model(folder, device="auto"):
     Raises
     ------
     ValueError
-        If the folder holds no finished model.
+        If the folder holds no finished model, or one of its files is damaged.
     """
     folder = check_finished(folder)
-    stored = read_json(folder / "config.json")
+    stored = read_json(folder / "config.json", shape=dict)
     kind = BlockSettings if "plan" in stored else TrainingSettings
-    settings = kind(**{name: as_tuples(value) for name, value in stored.items()})
-    model = build_model(settings)
-    model.load_state_dict(read_weights(folder))
+    try:
+        settings = kind(**{name: as_tuples(value) for name, value in stored.items()})
+        model = build_model(settings)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        found = f"settings that make no network ({error})"
+        expected = f"what a training wrote; remove {folder} to train again"
+        raise wrong_input(folder / "config.json", found, expected) from error
+    load_weights(folder, model)
     model = model.to(choose_device(device), memory_format=memory_layout(model.n_dims))
     return model.eval(), settings
 
@@ -141,6 +146,11 @@ class TrainingSettings(ModelSettings):
             dice_weights=task.dice_weights,
             regions=task.regions,
         )
+
+    @property
+    def least_in_batch(self):
+        """Samples that batch normalisation needs: two where the inmost map is a single voxel."""
+        return 2 if all(side == 2 ** (len(self.widths) - 1) for side in self.crop_size) else 1
 
     def network(self, n_outputs):
         """Return a `UNet` of these settings, its weights drawn from PyTorch's generator."""

@@ -12,7 +12,7 @@ import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
 from ..losses import class_logits, soft_dice_loss
-from .checkpoints import Training, copy_weights, read_weights, train_to_the_end
+from .checkpoints import Training, copy_weights, load_weights, train_to_the_end
 from .models import build_model
 from .plans import set_probabilities
 from .random_blocks import block_transform, draw_block
@@ -60,7 +60,7 @@ class BlockTraining(Training):
     def __init__(self, folder, cases_by_set, settings, start, device):
         model = build_model(settings)
         if start is not None:
-            model.load_state_dict(read_weights(start))
+            load_weights(start, model)
         super().__init__(folder, settings, device, model)
         self.begin(copy_weights(model), settings.first_rate, best_loss=np.inf)
         self.images = {name: self._images(cases_by_set, name, "train") for name in settings.sets}

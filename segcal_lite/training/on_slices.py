@@ -8,7 +8,7 @@ epoch alone, so that a checkpoint after each epoch holds everything.
 import numpy as np
 import torch
 
-from .._checks import IGNORED, check_label_range
+from .._checks import IGNORED, check_label_range, wrong_input
 from ..data.prepared import load_slices, read_prepared
 from ..losses import class_logits, inverse_frequency_weights
 from ..runs.devices import memory_layout
@@ -68,6 +68,7 @@ class SliceTraining(Training):
             self.validation_slices = load_slices(cases, "validation", device, model.n_dims)
             for slices in (self.training_slices, self.validation_slices):
                 check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
+            self._check_batches()
             self.class_weights, self.recorded = self._class_weights(device), None
             if compiled:
                 self.loss_of = compiled_for(settings.batch_size, self.loss_of)
@@ -77,6 +78,17 @@ class SliceTraining(Training):
             for name in ("training_slices", "validation_slices", "class_weights", "recorded"):
                 setattr(self, name, getattr(before, name))
         self.begin(weights, settings.learning_rate, best_dice=-1.0, plateau_dice=-1.0)
+
+    def _check_batches(self):
+        """Raise where no mini-batch has the variance that batch normalisation divides by."""
+        settings = self.settings
+        n_together = min(settings.batch_size, len(self.training_slices.labels))
+        if n_together < settings.least_in_batch:
+            found = f"a mini-batch of {n_together} at crop_size {settings.crop_size}"
+            expected = (
+                "two samples or more, or a larger crop_size: the inmost map is a single voxel"
+            )
+            raise wrong_input("batch_size and training cases", found, expected)
 
     def _class_weights(self, device):
         """Weights of Eq. 1 over all pixels of training and validation, and of Eq. 2."""
@@ -135,7 +147,7 @@ class SliceTraining(Training):
         """One pass over the slices in an order and the validation; return what waits for them."""
         slices = self.training_slices
         order, total = order.to(self.device), torch.zeros((), device=self.device)
-        for indices in order.split(self.settings.batch_size):
+        for indices in mini_batches(order, self.settings.batch_size, self.settings.least_in_batch):
             images, labels = slices.images[indices], slices.labels[indices].long()
             if self.settings.augment:
                 images, labels = augment_slices(images, labels)
@@ -156,6 +168,20 @@ class SliceTraining(Training):
             if numbers["n_flat"] >= self.settings.plateau_patience:
                 numbers["n_flat"] = 0
                 self.rate *= self.settings.plateau_factor
+
+
+def mini_batches(order, batch_size, least=1):
+    """Split an order of samples; a last mini-batch of fewer than `least` joins the one before it.
+
+    Examples
+    --------
+    >>> [len(part) for part in mini_batches(torch.arange(5), batch_size=2, least=2)]
+    [2, 3]
+    """
+    parts = order.split(batch_size)
+    if len(parts[-1]) < least and len(parts) > 1:
+        parts = (*parts[:-2], torch.cat(parts[-2:]))
+    return parts
 
 
 def validation_dice(model, slices, settings):

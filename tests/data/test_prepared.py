@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from segcal_lite._checks import IGNORED
+from segcal_lite.data import prepared as module
 from segcal_lite.data.datasets import read_dataset
+from segcal_lite.data.grids import read_grid
 from segcal_lite.data.prepared import load_slices, prepare_dataset, read_prepared
 
 
@@ -128,9 +131,9 @@ def test_single_slices_are_prepared_for_2d_and_refused_for_3d(prepared, discs, t
             prepare_dataset(dataset, task, crop_size, tmp_path / f"3d{number}", silent)
 
 
-def test_two_kinds_of_doubtful_headers_are_two_lines(prepared, discs, tmp_path):
-    task, profile, _, _ = prepared
-    folder = shutil.copytree(discs, tmp_path / "copy")
+def doubtful(discs, folder):
+    """The discs, three of whose headers are of two doubtful kinds."""
+    shutil.copytree(discs, folder)
     for name in ("labelsTr/disc1", "labelsTr/disc2", "imagesTr/disc0_0000"):
         volume = nib.load(folder / f"{name}.nii.gz")
         moved = volume.affine + np.diag([0.0, 0, 0, 0.5])[[3, 0, 1, 2]]
@@ -138,7 +141,12 @@ def test_two_kinds_of_doubtful_headers_are_two_lines(prepared, discs, tmp_path):
         if "labels" in name:
             volume.set_sform(moved, code=1)
         nib.save(volume, folder / f"{name}.nii.gz")
-    lines = []
+    return folder
+
+
+def test_two_kinds_of_doubtful_headers_are_two_lines(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder, lines = doubtful(discs, tmp_path / "copy"), []
     prepare_dataset(read_dataset(folder), task, profile.crop_size, tmp_path / "out", lines.append)
     told = [line for line in lines if "headers were resolved" in line]
     assert len(told) == 2
@@ -146,6 +154,37 @@ def test_two_kinds_of_doubtful_headers_are_two_lines(prepared, discs, tmp_path):
     assert "sform and qform place voxels up to 0.5 mm apart" in told[0]
     assert told[1].startswith("2 headers")
     assert "disc1.nii.gz: moved against its image by 0.5 mm" in told[1]
+
+
+@pytest.mark.parametrize("work", ["load_case", "write_grid", "write_table"])
+@pytest.mark.parametrize("n_calls", [0, 1, 2])
+def test_an_interrupted_preparation_says_what_a_whole_one_would(
+    prepared, discs, tmp_path, monkeypatch, work, n_calls
+):
+    task, profile, _, _ = prepared
+    folder, real, calls = doubtful(discs, tmp_path / "copy"), getattr(module, work), []
+    empty_labels(folder, ["disc3"])
+
+    def prepare(out):
+        lines = []
+        prepare_dataset(read_dataset(folder), task, profile.crop_size, out, lines.append)
+        return [line for line in lines if not line.startswith("prepared ")]
+
+    whole = prepare(tmp_path / "whole")
+    assert len(whole) == 3  # two kinds of headers, and no foreground
+
+    def interrupted(*arguments, **options):
+        if len(calls) == n_calls:
+            monkeypatch.setattr(module, work, real)
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, work, interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        prepare(tmp_path / "parts")
+    assert prepare(tmp_path / "parts") == prepare(tmp_path / "parts") == whole
+    assert read_grid(tmp_path / "parts").notes == tuple(whole)
 
 
 def test_settings_are_json_for_people(prepared):
@@ -176,7 +215,8 @@ def test_cases_without_foreground_are_counted(prepared, discs, tmp_path):
         cases = prepare_dataset(
             read_dataset(folder), task, profile.crop_size, tmp_path / "prepared", lines.append
         )
-    assert lines == ["prepared 6 of 6 cases", "2 of 6 cases hold no foreground"]
+    told = "2 of 6 cases hold no foreground"
+    assert lines == ["prepared 6 of 6 cases", told, told]  # at each opening
     assert [bool(case.labels.any()) for case in cases] == [True, False, True, True, False, True]
 
 

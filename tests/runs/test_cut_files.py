@@ -11,8 +11,8 @@ from segcal_lite.experiments.case_scores import score_cases
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.volume_scores import read_scores
 from segcal_lite.runs.folders import read_json, write_json
-from segcal_lite.training.checkpoints import load_checkpoint, read_history, read_weights
-from segcal_lite.training.models import load_model
+from segcal_lite.training.checkpoints import load_checkpoint, load_weights, read_history
+from segcal_lite.training.models import build_model, load_model
 from segcal_lite.training.on_slices import SliceTraining, train_model
 
 TINY = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "n_resamples": 2, "widths": (4, 8)}
@@ -91,7 +91,11 @@ def test_files_of_a_model(run):
     check_every_cut(folder / "history.csv", train_again, folder)
     check_every_cut(folder / "history.csv", lambda: read_history(folder), folder)
     check_every_cut(folder / "weights.safetensors", lambda: load_model(folder, "cpu"), folder)
-    check_every_cut(folder / "weights.safetensors", lambda: read_weights(folder), folder)
+    check_every_cut(
+        folder / "weights.safetensors",
+        lambda: load_weights(folder, build_model(member.settings)),
+        folder,
+    )
     check_every_cut(folder / "config.json", train_again)
     check_every_cut(folder / "config.json", lambda: load_model(folder, "cpu"))
 

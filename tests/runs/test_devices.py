@@ -1,46 +1,58 @@
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from segcal_lite.runs.devices import choose_device, reproducible
 from segcal_lite.training.on_slices import augment_slices
 
 
-def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch):
-    for has_cuda, has_mps, expected in (
-        (True, True, "cuda"),
-        (False, True, "mps"),
-        (False, False, "cpu"),
-    ):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda has=has_cuda: has)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda has=has_mps: has)
-        assert choose_device("auto").type == expected
+@pytest.fixture
+def machine(monkeypatch):
+    """Return what lets PyTorch find so many CUDA devices, and MPS or not."""
+
+    def make(n_cuda, has_mps):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+
+    return make
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+@pytest.mark.parametrize(
+    ("n_cuda", "has_mps", "expected"), [(2, True, "cuda"), (0, True, "mps"), (0, False, "cpu")]
+)
+def test_auto_prefers_cuda_then_mps_then_cpu(machine, n_cuda, has_mps, expected):
+    machine(n_cuda, has_mps)
+    assert choose_device("auto").type == expected
+    assert (
+        choose_device(expected) == choose_device(torch.device(expected)) == torch.device(expected)
+    )
+
+
+def test_a_device_by_number(machine):
+    machine(2, False)
     assert choose_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="device: found 'cuda:2', expected a device that PyTorch"):
+    with pytest.raises(ValueError, match="found 'cuda:2', expected one of 'auto', 'cuda', "):
         choose_device("cuda:2")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for name in ("cuda", "mps", torch.device("cuda")):
-        with pytest.raises(ValueError, match="device: found"):
-            choose_device(name)
 
 
-def test_an_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="device: found 'tpu', expected one of 'auto'"):
-        choose_device("tpu")
+@pytest.mark.parametrize("name", ["tpu", "cuda", "cuda:0", "mps", "auto:0", "cpu:1", "", None])
+def test_a_device_that_is_not_there_is_refused(machine, name):
+    machine(0, False)
+    with pytest.raises(ValueError, match="device: found .*, expected one of 'auto', 'cpu'"):
+        choose_device(name)
 
 
 def test_the_state_outside_is_left_alone():
     n_threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    of_libraries = threadpool_info()
     with reproducible(torch.device("cpu")):
         assert torch.get_num_threads() == 1
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
         torch.manual_seed(5)
         torch.rand(3)
     assert torch.get_num_threads() == n_threads
+    assert threadpool_info() == of_libraries
     assert torch.equal(torch.random.get_rng_state(), state)
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -176,7 +177,7 @@ def calls(monkeypatch):
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
 def test_what_has_its_name_is_on_the_disk(tmp_path, calls):
     runs.write_json(tmp_path / "a.json", {})
-    partial = f".partial-{os.getpid()}-a.json"
+    partial = runs.partial_path(tmp_path / "a.json").name
     assert calls == [("flush", partial), ("rename", "a.json"), ("flush", tmp_path.name)]
     del calls[:]
     with runs.written_aside(tmp_path / "case") as folder:
@@ -184,7 +185,7 @@ def test_what_has_its_name_is_on_the_disk(tmp_path, calls):
         (folder / "below" / "image.npy").touch()
         runs.write_json(folder / "record.json", {})  # flushed once, with the folder
     assert calls.pop(0) == ("rename", "record.json")
-    partial = f".partial-{os.getpid()}-case"
+    partial = runs.partial_path(tmp_path / "case").name
     inside = {("flush", name) for name in ("below", "image.npy", "record.json", partial)}
     assert set(calls[:4]) == inside
     assert calls[4:] == [("rename", "case"), ("flush", tmp_path.name)]
@@ -220,7 +221,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
         (folder / "image.npy").touch()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    left = tmp_path / f".partial-{os.getpid()}-case"
+    left = runs.partial_path(tmp_path / "case")
     left.mkdir()
     (left / "old.npy").touch()  # of a killed process that had this number
     with runs.written_aside(tmp_path / "case") as folder:
@@ -258,6 +259,114 @@ def test_killed_before_the_rename_nothing_counts(tmp_path, name):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert all(path.name.startswith(".partial-") for path in tmp_path.iterdir())
     assert any(tmp_path.iterdir())  # it was written, but not renamed
+    runs.enter_run(tmp_path, "run.json", {}, "cpu")  # the next opening sweeps it
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json", "provenance.json"}
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    names = {
+        "mine": runs.partial_path(tmp_path / "below" / "a.json").name,
+        "of another": f".partial-{runs._machine()}-{os.getppid()}-a.json",
+        "of another machine": ".partial-0abc-1-a.json",
+        "of an earlier version": ".partial-999999999-a.json",
+        "of nobody": f".partial-{runs._machine()}-999999999-a.json",
+    }
+    for name in names.values():
+        (tmp_path / "below" / name).mkdir(parents=True)
+        (tmp_path / "below" / name / "image.npy").touch()
+
+    def left():
+        return {kind for kind, name in names.items() if (tmp_path / "below" / name).exists()}
+
+    runs.remove_left_over(tmp_path)
+    assert left() == names.keys() - {"of nobody"}
+    for name in names.values():
+        if (tmp_path / "below" / name).exists():
+            os.utime(tmp_path / "below" / name, (0, 0))  # nobody has touched it for an hour
+    runs.remove_left_over(tmp_path)
+    assert left() == {"mine", "of another"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_named_and_used(tmp_path, monkeypatch, number):
+    def refuse(lock):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
+    told = f"^{tmp_path}: found a disk without locks .*no second"
+    with pytest.warns(UserWarning, match=told), runs.run_lock(tmp_path):
+        runs.write_json(tmp_path / "a.json", {})
+    assert runs.read_json(tmp_path / "a.json") == {}
+
+
+@pytest.fixture
+def of_another(tmp_path, monkeypatch):
+    """A folder that this user may read and not write, also where that is root."""
+    runs.enter_run(tmp_path, "run.json", {"seed": 0}, "cpu")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    return tmp_path
+
+
+def test_a_run_of_another_user_can_be_entered(of_another, monkeypatch):
+    made = runs.provenance()
+    monkeypatch.setattr(runs, "provenance", lambda device: made | {"commit": "another"})
+    runs.enter_run(of_another, "run.json", {"seed": 0}, "cpu")
+    with pytest.raises(ValueError, match=r"seed = 0 \(now 1\)"):
+        runs.enter_run(of_another, "run.json", {"seed": 1}, "cpu")
+
+
+def test_a_lock_of_another_user_in_a_shared_folder_is_named(of_another, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    lock = re.escape(str(of_another / ".lock"))
+    with pytest.raises(ValueError, match=f"^{lock}: found the lock of another user, expected"):
+        runs.enter_run(of_another, "run.json", {"seed": 0}, "cpu")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    told = (
+        "found no folder, and none can be made \\(Read-only file system\\), expected a place where"
+    )
+    for use in (runs.run_lock, lambda out: runs.written_aside(out / "a.csv")):
+        with pytest.raises(ValueError, match=f"^{tmp_path / 'out'}: {told}"), use(tmp_path / "out"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("content", "shape", "found"),
+    [
+        ("[]", dict, "JSON of type list, expected one of type dict"),
+        ("3", {"commit": str}, "JSON of type int, expected a table"),
+        ('{"commit": 5}', {"commit": str}, "no commit, or of another type"),
+        ("{}", {"history": list}, "no history, or of another type"),
+        ("7" * 5000, dict, "text that is no JSON"),
+        ("[" * 100_000, list, "text that is no JSON"),
+        ('"\\ud800"', list, "JSON of type str, expected one of type list"),
+    ],
+)
+def test_json_of_another_shape_is_named(tmp_path, content, shape, found):
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"^{path}: found {found}.*remove it and run again"):
+        runs.read_json(path, shape=shape)
+
+
+def test_settings_of_another_shape_are_named(tmp_path):
+    (tmp_path / "run.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="run.json: found JSON of type list"):
+        runs.check_same_settings(tmp_path / "run.json", {})
+    (tmp_path / "provenance.json").write_text("{}")
+    with pytest.raises(ValueError, match="provenance.json: found no commit"):
+        runs.record_provenance(tmp_path / "provenance.json", "cpu")
 
 
 def test_relative_paths_start_at_the_project_root_wherever_the_kernel_does(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
+from concurrent.futures.process import BrokenProcessPool
 
 import psutil
 import pytest
@@ -46,27 +46,71 @@ def test_each_process_computes_in_one_thread():
 
 
 def test_workers_are_fewer_where_memory_is_short(monkeypatch):
-    class Memory:
-        available = 2.5 * processes.WORKER_BYTES
-
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(processes.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(processes, "n_cores", lambda: 8)
+    monkeypatch.setattr(processes, "free_memory", lambda: 2.5 * processes.WORKER_BYTES)
     assert processes.count_workers(10) == 2
-    assert processes.count_workers(1) == 1
-    Memory.available = 0
+    assert processes.count_workers(1) == processes.count_workers(0) == 1
+    monkeypatch.setattr(processes, "free_memory", lambda: 0)
     assert processes.count_workers(10) == 1
 
 
 def test_processes_that_share_a_gpu_fit_into_its_memory(monkeypatch):
     free = 2.5 * processes.WORKER_BYTES_ON_GPU
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(processes.psutil, "virtual_memory", lambda: SimpleNamespace(available=1e12))
+    monkeypatch.setattr(processes, "n_cores", lambda: 8)
+    monkeypatch.setattr(processes, "free_memory", lambda: 1e12)
     monkeypatch.setattr(processes.torch.cuda, "mem_get_info", lambda device: (free, 1e12))
     assert processes.count_workers(10, "cuda") == 2
     assert processes.count_workers(1, torch.device("cuda:0")) == 1
     assert processes.count_workers(10, "mps") == 1
     free = 0
     assert processes.count_workers(10, "cuda") == 1
+
+
+def test_one_process_works_on_mps(monkeypatch):
+    monkeypatch.setattr(processes, "n_cores", lambda: 8)
+    monkeypatch.setattr(processes, "free_memory", lambda: 8 * processes.WORKER_BYTES)
+    assert processes.count_workers(10, "mps") == processes.count_workers(10, "mps:0") == 1
+    assert processes.count_workers(10) == 8
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ImportError("sem_open")])
+def test_without_semaphores_one_process_does_all_and_says_so(monkeypatch, error):
+    """A container without /dev/shm, or a system without `sem_open`."""
+
+    def refuse(context):
+        raise error
+
+    monkeypatch.setattr(processes, "n_cores", lambda: 8)
+    monkeypatch.setattr(processes, "free_memory", lambda: 8 * processes.WORKER_BYTES)
+    monkeypatch.setattr(multiprocessing.context.BaseContext, "Lock", refuse)
+    with pytest.warns(UserWarning, match="found no semaphores .*, so all work is done in one proc"):
+        assert processes.count_workers(10) == 1
+
+
+NO_GUARD = """
+from segcal_lite.runs.schedules import run_in_order
+print("begun")
+run_in_order({k: (pow, 2, k) for k in range(2)}, n_workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_what_to_do(tmp_path):
+    (tmp_path / "script.py").write_text(NO_GUARD)
+    command = [sys.executable, tmp_path / "script.py"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stdout.count("begun") > 1  # the processes read it, too
+    assert found.stderr.count("Traceback") == 1  # and end there without one
+    last = found.stderr.splitlines()[-1]
+    assert "as it has no main guard, expected all work in a function main(), and below" in last
+
+
+def test_a_process_that_dies_is_an_error_with_its_exit_code():
+    told = "found one that died, exit code 7, expected all to live: -9 often means that memory"
+    with pytest.raises(BrokenProcessPool, match=told), spawned_processes(1) as executor:
+        executor.submit(os._exit, 7).result()
+    assert not multiprocessing.active_children()
 
 
 def test_the_next_block_finds_the_same_processes():
@@ -129,15 +173,11 @@ def test_libraries_that_come_later_keep_to_one_thread():
 
 
 def test_the_memory_of_processes_that_wait_counts_as_free(monkeypatch):
-    class Memory:
-        available = 1.5 * processes.WORKER_BYTES
-
     with spawned_processes(1) as executor:
         executor.submit(pow, 2, 3).result()
-    monkeypatch.setattr(processes.psutil, "virtual_memory", Memory)
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: range(4), raising=False)
+    monkeypatch.setattr(processes, "free_memory", lambda: 150 * 2**20)
+    monkeypatch.setattr(processes, "n_cores", lambda: 4)
     monkeypatch.setattr(processes, "WORKER_BYTES", 100 * 2**20)
-    Memory.available = 150 * 2**20
     assert processes.count_workers(4) > 1
     stop_processes()
     assert processes.count_workers(4) == 1

@@ -16,6 +16,10 @@ EXTRAS = {  # packages that a command needs beside the usual ones
 }
 PROFILES = ("smoke", "laptop", "paper")
 PHANTOMS = "phantoms"
+STOPPED = (
+    "stopped: nothing runs on in the background, what is finished is kept, and the same command "
+    "goes on from there"
+)
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -37,8 +41,7 @@ def said_in_one_sentence(action):
     try:
         return action()
     except KeyboardInterrupt:
-        ended = "stopped, and nothing goes on; what is finished stays, and the same command goes on"
-        print(f"\n{ended} from there", file=sys.stderr)
+        print(f"\n{STOPPED}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         with tempfile.NamedTemporaryFile(
@@ -58,12 +61,15 @@ def _parser():
     _add_hippocampus(
         commands.add_parser("hippocampus", help="download MSD Task04, convert, run the notebooks")
     )
-    commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
+    lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")
+    lab.add_argument("--no-browser", action="store_true", help="print the address only")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
     commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
-    publish.add_argument("run", type=_path)
+    publish.add_argument("run", type=_source)
     publish.add_argument("name")
     stored = commands.add_parser("store-outputs", help="take the checked outputs from a run folder")
     _add_out(stored, "runs/demo")
@@ -131,7 +137,9 @@ def _path(text):
 
 
 def _source(text):
-    """A path of data, or the word for the built-in ones."""
+    """A path that is there, or the word for the built-in data."""
+    if text != PHANTOMS and not Path(_path(text)).exists():
+        raise argparse.ArgumentTypeError(f"found no file or folder {_path(text)}")
     return text if text == PHANTOMS else _path(text)
 
 

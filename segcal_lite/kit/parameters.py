@@ -94,10 +94,12 @@ def check_values(values):
     for name in [name for name in values if name in RULES]:
         value, (may_be_absent, is_right, expected) = values[name], RULES[name]
         if name == "crop_size" and "volumes" in values:
-            is_right, expected = _is_crop(3, 16), f"three multiples of 16, {IN_YAML}"
+            is_right, expected = _is_crop(3, 16), "three multiples of 16"
         if name == "crop_size" and "sets" in values:
-            is_right, expected = _is_crop(3, 1), f"three integers of at least 1, {IN_YAML}"
+            is_right, expected = _is_crop(3, 1), "three integers of at least 1"
         if not (is_right(value) or (may_be_absent and value is None)):
+            if isinstance(value, str) and name not in TEXTS:
+                expected += ": papermill's option -y, or a YAML file, gives more than text"
             raise wrong_input(f"parameter {name!r}", repr(value), expected)
 
 
@@ -142,10 +144,10 @@ def _is_crop(n, multiple):
     return is_right
 
 
-IN_YAML = "by papermill's option -y or from a YAML file"
+TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device")
 NAME = _is_name, "text, by papermill's option -r, or in quotes in a YAML file"
 COUNT = True, _is_integer, "an integer of at least 1"
-MIX = True, _is_mix, f"a list of at least two sets, each as text, {IN_YAML}"
+MIX = True, _is_mix, "a list of at least two sets, each as text"
 RULES = {  # for each parameter: may it be None, what tells whether a value is right, in words
     "data": (False, *NAME),
     "volumes": (False, *NAME),
@@ -164,19 +166,19 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
         lambda value: isinstance(value, str) and re.fullmatch(DEVICES, value),
         "'auto', 'cpu', 'cuda', 'cuda:0' or another number, or 'mps'",
     ),
-    "leave_out": (True, _is_list_of_names, f"a list of names, each as text, {IN_YAML}"),
+    "leave_out": (True, _is_list_of_names, "a list of names, each as text"),
     "joint_sets": MIX,
     "chain_sets": MIX,
     "trials": (
         True,
         _is_trials,
-        f'{{"title": {{"known": [sets], "unseen": [sets]}}}} with names as text, {IN_YAML}',
+        '{"title": {"known": [sets], "unseen": [sets]}} with names as text',
     ),
     "n_epochs": COUNT,
     "n_members": COUNT,
     "n_evaluations": COUNT,
     "n_flat_to_stop": COUNT,
-    "crop_size": (True, _is_crop(2, 16), f"two multiples of 16, {IN_YAML}"),
+    "crop_size": (True, _is_crop(2, 16), "two multiples of 16"),
     "cut_foreground": (False, lambda value: isinstance(value, bool), "True or False"),
 }
 

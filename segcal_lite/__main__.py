@@ -1,10 +1,12 @@
 """``python -m segcal_lite COMMAND``: what the Makefile calls, the same on every system."""
 
 import argparse
-import subprocess
 import sys
+import tempfile
+import traceback
+from pathlib import Path
 
-from .kit.environment import ensure_environment
+from .kit.environment import check_python, ensure_environment, run_to_its_end
 
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
@@ -12,17 +14,83 @@ EXTRAS = {  # packages that a command needs beside the usual ones
     "test-slow": ("data", "test", "slow"),
     "hippocampus": ("data",),
 }
+PROFILES = ("smoke", "laptop", "paper")
+PHANTOMS = "phantoms"
+STOPPED = (
+    "stopped: nothing runs on in the background, what is finished is kept, and the same command "
+    "goes on from there"
+)
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 def main(arguments=None):
     """Read the command line, go over to the project's environment, run the command."""
+    check_python()
+    chosen = _parser().parse_args(arguments)
+    python = ensure_environment(EXTRAS.get(chosen.command, ()))
+    if str(python) != sys.executable:
+        return run_to_its_end([python, "-m", "segcal_lite", *(arguments or sys.argv[1:])])
+    from .kit import commands as implementation  # needs the installed packages
+
+    options = {key: value for key, value in vars(chosen).items() if key != "command"}
+    return getattr(implementation, chosen.command.replace("-", "_"))(**options)
+
+
+def said_in_one_sentence(action):
+    """Return the exit status of `action`; what goes wrong is a sentence, its traceback a file."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print(f"\n{STOPPED}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="segcal_lite-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exc(file=file)
+        print(str(error) or repr(error), file=sys.stderr)
+        print(f"(traceback: {file.name})", file=sys.stderr)
+        return 1
+
+
+def _parser():
+    """The command line's reader; a default that is a path starts from the project root."""
     parser = argparse.ArgumentParser(prog="python -m segcal_lite", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="run the notebooks and gather a page of results")
-    demo.add_argument("--data", default="phantoms", help="a dataset's folder (default: phantoms)")
+    _add_demo(commands.add_parser("demo", help="run the notebooks and gather a page of results"))
+    _add_hippocampus(
+        commands.add_parser("hippocampus", help="download MSD Task04, convert, run the notebooks")
+    )
+    lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
+    lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")
+    lab.add_argument("--no-browser", action="store_true", help="print the address only")
+    commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
+    commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
+    commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
+    publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
+    publish.add_argument("run", type=_source)
+    publish.add_argument("name")
+    stored = commands.add_parser("store-outputs", help="take the checked outputs from a run folder")
+    _add_out(stored, "runs/demo")
+    copies = commands.add_parser("copies", help="notebooks for students and for instructors")
+    _add_out(copies, "runs/copies")
+    seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
+    seeds.add_argument("--seeds", type=_seed, nargs="+", required=True)
+    stories = ("story", "story_volumes")
+    seeds.add_argument("--tables", nargs="+", choices=stories, default=stories)
+    _add_out(seeds, "runs/story")
+    return parser
+
+
+def _add_demo(demo):
+    """Options of the notebooks' run on any data."""
+    data = "a dataset's folder (default: phantoms)"
+    demo.add_argument("--data", type=_source, default=PHANTOMS, help=data)
     demo.add_argument("--task", help="such as heart (default: as the data say; of phantoms heart)")
-    demo.add_argument("--sets", help="a file of sets, or a folder of datasets (notebooks 07, 08)")
-    demo.add_argument("--volumes", help="a dataset with one organ (notebook 06)")
+    sets = "a file of sets, or a folder of datasets (notebooks 07, 08)"
+    demo.add_argument("--sets", type=_source, help=sets)
+    demo.add_argument("--volumes", type=_source, help="a dataset with one organ (notebook 06)")
     leave_out = "cases, and sets, to go on without"
     demo.add_argument("--leave-out", nargs="+", metavar="NAME", help=leave_out)
     crop = "two multiples of 16: pixels that the 2D networks see (default: as the profile says)"
@@ -31,47 +99,56 @@ def main(arguments=None):
     demo.add_argument("--volumes-crop-size", nargs=3, type=int, metavar="N", help=volume)
     cut = "keep the voxels, even if a crop then cuts away more than 1 %% of a segment"
     demo.add_argument("--cut-foreground", action="store_true", help=cut)
-    demo.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
-    demo.add_argument("--out", default="runs/demo", help="run folder")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
-    real = commands.add_parser(
-        "hippocampus", help="download MSD Task04, convert, run the notebooks"
-    )
-    real.add_argument("--profile", default="smoke", choices=("smoke", "laptop"))
-    real.add_argument("--source", default="data/sources", help="folder for the download")
-    real.add_argument("--data", default="data/Hippocampus", help="folder for the converted cases")
-    real.add_argument("--out", default="runs/hippocampus", help="run folder")
-    real.add_argument("--seed", type=int, default=0)
-    real.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    _add_run(demo, "runs/demo", PROFILES)
+
+
+def _add_hippocampus(real):
+    """Options of the download, and of the notebooks' run on it."""
+    folders = {
+        "--source": ("data/sources", "the download"),
+        "--data": ("data/Hippocampus", "cases"),
+    }
+    for name, (default, what) in folders.items():
+        real.add_argument(name, type=_path, default=Path(default), help=f"folder for {what}")
+    _add_run(real, "runs/hippocampus", PROFILES[:2])
     real.add_argument("--mirror", help="another address of the archive")
     real.add_argument("--checksum", help="of the mirror's archive, if it was packed anew")
-    commands.add_parser("lab", help="open JupyterLab on the notebooks")
-    commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
-    commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
-    commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
-    publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
-    publish.add_argument("run")
-    publish.add_argument("name")
-    stored = commands.add_parser("store-outputs", help="take the checked outputs from a run folder")
-    stored.add_argument("--out", default="runs/demo")
-    copies = commands.add_parser("copies", help="notebooks for students and for instructors")
-    copies.add_argument("--out", default="runs/copies")
-    seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
-    seeds.add_argument("--seeds", type=int, nargs="+", required=True)
-    stories = ("story", "story_volumes")
-    seeds.add_argument("--tables", nargs="+", choices=stories, default=stories)
-    seeds.add_argument("--out", default="runs/story")
-    chosen = parser.parse_args(arguments)
-    python = ensure_environment(EXTRAS.get(chosen.command, ()))
-    if str(python) != sys.executable:
-        again = [str(python), "-m", "segcal_lite", *(arguments or sys.argv[1:])]
-        return subprocess.run(again, check=False).returncode
-    from .kit import commands as implementation  # needs the installed packages
 
-    options = {key: value for key, value in vars(chosen).items() if key != "command"}
-    return getattr(implementation, chosen.command.replace("-", "_"))(**options)
+
+def _add_run(parser, out, profiles):
+    """What every run of the notebooks is asked for."""
+    parser.add_argument("--profile", default="smoke", choices=profiles)
+    _add_out(parser, out)
+    parser.add_argument("--seed", type=_seed, default=0)
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+
+
+def _add_out(parser, default):
+    """Where a command writes, or finds what notebooks wrote."""
+    of_the_run = f"folder of the run (default: {default} of the project)"
+    parser.add_argument("--out", type=_path, default=Path(default), help=of_the_run)
+
+
+def _path(text):
+    """A path of the command line, which starts from the current folder: absolute."""
+    if not text:
+        raise argparse.ArgumentTypeError("found nothing, expected a path")
+    return str(Path(text).expanduser().absolute())
+
+
+def _source(text):
+    """A path that is there, or the word for the built-in data."""
+    if text != PHANTOMS and not Path(_path(text)).exists():
+        raise argparse.ArgumentTypeError(f"found no file or folder {_path(text)}")
+    return text if text == PHANTOMS else _path(text)
+
+
+def _seed(text):
+    """A seed of the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer of at least 0")
+    return int(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(said_in_one_sentence(main))

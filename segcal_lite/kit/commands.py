@@ -3,17 +3,28 @@
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from .._checks import named, wrong_input
+from .._checks import check_choice, named, wrong_input
 from ..data.cases import case_names, check_leave_out
-from ..data.sets import names_in_sets
-from ..runs.folders import project_root, provenance, resolve_path, write_table
+from ..data.sets import names_in_sets, read_sets
+from ..data.tasks import TASKS
+from ..runs.devices import choose_device
+from ..runs.folders import (
+    is_sealed,
+    project_root,
+    provenance,
+    resolve_path,
+    write_json,
+    write_table,
+)
+from ..runs.schedules import run_in_order
 from . import index_page, notebook_sources, pages, published
-from .environment import KERNEL
-from .story import tell_detection_story, tell_story, with_other_seeds
+from .environment import KERNEL, run_to_its_end
+from .parameters import check_values
 
 NOTEBOOKS = (
     "01_preprocessing",
@@ -25,6 +36,7 @@ NOTEBOOKS = (
     "07_joint_training",
     "08_ood_volumes",
 )
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
     "06_volumetric": "volumes",
     "07_joint_training": "sets",
@@ -53,35 +65,104 @@ def demo(
     """
     folder = resolve_path(out)
     default = "phantoms" if str(data) == "phantoms" else None
-    others = {"sets": sets or default, "volumes": volumes or default}
-    absent = left_out_of({"data": str(data)} | others, leave_out)
+    sources = {"data": str(data), "sets": sets or default, "volumes": volumes or default}
+    absent = left_out_of(sources, leave_out)
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
     common["cut_foreground"] = cut_foreground
-    names = [name for name in NOTEBOOKS if others.get(OTHER_DATA.get(name), "phantoms")]
-    print(f"first: {names[0]} (1 of {len(names)})", flush=True)
-    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
-        written = []
-        for number, name in enumerate(names, start=1):
-            kind = OTHER_DATA.get(name, "data")
-            own = {kind: str(others.get(kind, data)), "leave_out": absent[kind]}
-            if kind == "data":
-                own |= {"task": task, "crop_size": crop_size, **scale}
-            if kind == "volumes":
-                own["crop_size"] = volumes_crop_size
-            executed = folder / "notebooks" / f"{name}.ipynb"
-            source = project_root() / "notebooks" / executed.name
-            started = time.monotonic()
-            pages.execute_notebook(source, executed, common | own, kernel_name())
-            _report_progress(number, names, time.monotonic() - started)
-            written.append(executor.submit(pages.write_page, executed, names))
-        for page in written:
-            page.result()  # raises what went wrong in its thread
-    index = index_page.write_index(folder, names)
+    own = {kind: {kind: sources[kind], "leave_out": absent[kind]} for kind in sources}
+    own["data"] |= {"task": task, "crop_size": crop_size, **scale}
+    own["volumes"] |= {"crop_size": volumes_crop_size}
+    kinds = {name: OTHER_DATA.get(name, "data") for name in NOTEBOOKS}
+    given = {name: common | own[kind] for name, kind in kinds.items() if sources[kind]}
+    for parameters in given.values():
+        check_values(parameters)
+    if task is not None:
+        check_choice("task", task, tuple(TASKS))
+    choose_device(device)
+    if not _are_fit(_data_to_check(sources, absent, task, folder, seed)):
+        return 1
+    _run_notebooks(given, folder)
+    index = index_page.write_index(folder, list(given))
     print(f"done: open {index}", flush=True)
     return 0
 
 
-def _report_progress(number, names, seconds):
+def _data_to_check(sources, absent, task, folder, seed):
+    """Options of ``data_scripts.check`` for each folder whose cases are not all prepared yet."""
+    options = {}
+    for kind, place in (("data", folder), ("volumes", folder / "volumetric")):
+        if sources[kind] not in (None, "phantoms") and not _is_prepared(place):
+            named_task = ["--task", task] if kind == "data" and task else []
+            options.setdefault(resolve_path(sources[kind]), [named_task, absent[kind]])
+    if sources["sets"] not in (None, "phantoms"):
+        leave_out = absent["sets"] or []
+        for name, source in read_sets(resolve_path(sources["sets"]), seed, leave_out).items():
+            if not _is_prepared(folder / "sets" / name):
+                place = source.dataset.folder
+                of_it = [case for case in case_names(place) if case in leave_out]
+                options.setdefault(place, [[], of_it])
+    return {
+        place: [str(place), *named_task, *(["--leave-out", *names] if names else [])]
+        for place, (named_task, names) in options.items()
+    }
+
+
+def _is_prepared(folder):
+    """Whether every case of a part of a run was read before."""
+    return is_sealed(folder / "prepared" / "cases.csv")
+
+
+def _are_fit(options):
+    """Open every volume of some folders, as notebooks will; print which do not fit."""
+
+    def check(folder):
+        print(f"checking {folder}", flush=True)
+        command = [sys.executable, "-m", "data_scripts.check", *options[folder]]
+        return subprocess.run(
+            command, cwd=project_root(), capture_output=True, text=True, errors="replace"
+        )
+
+    def under_way(folders):
+        print(*(f"  still checking {folder}" for folder in folders), sep="\n", flush=True)
+
+    jobs = {folder: (check, folder) for folder in options}
+    checked = run_in_order(jobs, under_way=under_way).values()
+    for done in checked:
+        if done.returncode:
+            lines = (done.stdout + done.stderr).splitlines()
+            print(*(line for line in lines if ": fit (" not in line), sep="\n", flush=True)
+    return not any(done.returncode for done in checked)
+
+
+def _run_notebooks(given, folder):
+    """Execute notebooks by name with the parameters given to each, and write their pages."""
+    names = list(given)
+    print(f"first: {names[0]} (1 of {len(names)})", flush=True)
+    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
+        written = []
+        for number, (name, parameters) in enumerate(given.items(), start=1):
+            executed = folder / "notebooks" / f"{name}.ipynb"
+            _run_notebook(
+                executed, parameters, lambda seconds, n=number: _report(n, names, seconds)
+            )
+            written.append(executor.submit(pages.write_page, executed, names))
+        for page in written:
+            page.result()  # raises what went wrong in its thread
+
+
+def _run_notebook(executed, parameters, finished):
+    """Execute one notebook; now and then say which line it has printed last."""
+    printed = pages.LastLine()
+    source = project_root() / "notebooks" / executed.name
+    job = pages.execute_notebook, source, executed, parameters, kernel_name(), printed
+    run_in_order(
+        {executed.stem: job},
+        finished=lambda name, seconds: finished(seconds),
+        under_way=lambda names: print(f"  {names[0]}: {printed.line}", flush=True),
+    )
+
+
+def _report(number, names, seconds):
     """Say how long notebook `number` of `names` took, and what is next."""
     n = len(names)
     following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
@@ -133,9 +214,17 @@ def kernel_name():
     return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
 
 
-def lab():
-    """Open JupyterLab on the notebooks."""
-    return _python("-m", "jupyter", "lab", "--notebook-dir", str(project_root()), "notebooks")
+def lab(port=None, allow_root=False, no_browser=False):
+    """Open JupyterLab on the notebooks; README, data and runs are beside them in its browser."""
+    options = ["--LabApp.default_url=/lab/tree/notebooks"]
+    options += [f"--ServerApp.root_dir={project_root()}"]
+    options += [f"--ServerApp.port={port}"] if port else []
+    options += ["--allow-root"] if allow_root else []
+    options += ["--no-browser"] if no_browser else []
+    with TemporaryDirectory() as folder:
+        write_json(Path(folder) / "labconfig" / "default_setting_overrides.json", NO_NEWS)
+        places = filter(None, (folder, os.environ.get("JUPYTER_CONFIG_PATH")))
+        return _python("-m", "jupyterlab", *options, JUPYTER_CONFIG_PATH=os.pathsep.join(places))
 
 
 def copies(out):
@@ -190,8 +279,7 @@ def test_slow():
 def _python(*arguments, **environment):
     """Run this Python from the project root and return its exit status."""
     command = [sys.executable, *arguments]
-    environment = os.environ | environment
-    return subprocess.run(command, cwd=project_root(), env=environment, check=False).returncode
+    return run_to_its_end(command, cwd=project_root(), env=os.environ | environment)
 
 
 def story(seeds, tables, out):
@@ -199,6 +287,8 @@ def story(seeds, tables, out):
 
     Rows of other seeds stay as they are: each row carries the commit that made it.
     """
+    from .story import tell_detection_story, tell_story, with_other_seeds  # they load MONAI
+
     made, holds = provenance("cpu"), True
     for name in tables:
         tell = {"story": tell_story, "story_volumes": tell_detection_story}[name]

@@ -1,10 +1,11 @@
 """The project's own ``.venv`` with pinned packages and its own Jupyter kernel.
 
-Runs before anything is installed: the standard library only.
+Runs before anything is installed: the standard library only, and words that an old Python reads.
 """
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -13,6 +14,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "segcal_lite"
+OLDEST = 3, 11  # Python, as pyproject.toml says
+
+
+def check_python():
+    """Refuse an old Python before it makes or fills anything."""
+    if sys.version_info[:2] < OLDEST:
+        found = f"{_dotted(sys.version_info)} ({sys.executable})"
+        example = "make demo PYTHON=python3.12"
+        raise ValueError(f"Python: found {found}, expected {_dotted(OLDEST)} or newer: {example}.")
+
+
+def _dotted(version):
+    """The first two numbers of a version, as people write them."""
+    return ".".join(map(str, version[:2]))
+
+
+def run_to_its_end(command, **options):
+    """Run a command and return its exit status; Ctrl-C, which it gets too, is its own affair.
+
+    `subprocess.run` would kill it a quarter of a second later, before it has ended what it began.
+    """
+    with subprocess.Popen(command, **options) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def ensure_environment(extras=()):
@@ -28,10 +56,27 @@ def ensure_environment(extras=()):
         return Path(sys.executable)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / f"installed-{'-'.join(extras) or 'base'}-{_pins()}"
-    if not stamp.exists():
+    if not stamp.exists() or not python.exists() or _is_foreign(folder):
         _install(folder, python, extras)
-        stamp.touch()
+        stamp.write_text(str(ROOT), encoding="utf-8")
     return python
+
+
+def _is_foreign(folder):
+    """Whether an environment is of an older Python, or was made for a checkout elsewhere."""
+    settings = folder / "pyvenv.cfg"
+    text = settings.read_text(encoding="utf-8") if settings.exists() else ""
+    made_by = re.search(r"^version(?:_info)? *= *(\d+)\.(\d+)", text, re.MULTILINE)
+    if not made_by or tuple(map(int, made_by.groups())) < OLDEST:
+        return True
+    places = {stamp.read_text(encoding="utf-8") for stamp in folder.glob("installed-*")}
+    return bool(places - {"", str(ROOT)})  # empty: made before stamps named their place
+
+
+def _has_pip(python):
+    """Whether an environment's Python is there and has pip, which one left half made has not."""
+    ask = [python, "-m", "pip", "--version"]
+    return python.exists() and subprocess.run(ask, capture_output=True, check=False).returncode == 0
 
 
 def _is_installed():
@@ -53,12 +98,11 @@ def _pins():
 def _install(folder, python, extras):
     """Make the environment and its kernel; a second call goes on where the first one stopped."""
     print(f"setting up {folder} (once; some minutes)", flush=True)
-    if not python.exists():
-        venv.create(folder, with_pip=True)
+    if _is_foreign(folder) or not _has_pip(python):
+        venv.create(folder, with_pip=True, clear=True)
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", ROOT / "constraints.txt", "-e", target], check=True)
     kernel = ["-m", "ipykernel", "install", "--prefix", folder, "--name", KERNEL]
-    kernel += ["--display-name", "segcal_lite", *("--env", "OMP_WAIT_POLICY", "PASSIVE")]
-    # Threads that wait actively make small networks three times slower beside any other program.
+    kernel += ["--display-name", "segcal_lite"]
     subprocess.run([python, *kernel], check=True, stdout=subprocess.DEVNULL)

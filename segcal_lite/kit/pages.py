@@ -2,11 +2,11 @@
 
 import base64
 import logging
-import sys
 from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -19,23 +19,50 @@ QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 
 
-def execute_notebook(source, target, parameters, kernel):
+class LastLine:
+    """A file that keeps the last line written to it: what a notebook has printed last."""
+
+    def __init__(self):
+        self.line = "no line yet"
+
+    def write(self, text):
+        """Take what a cell prints."""
+        self.line = next(filter(str.strip, reversed(text.splitlines())), self.line)
+
+    def flush(self):
+        """Nothing waits."""
+
+
+def execute_notebook(source, target, parameters, kernel, printed):
     """Execute a notebook with papermill; what is at `target` is complete.
 
-    An execution that fails raises papermill's error, and is left beside as ``failed-<name>``.
+    An execution that fails is a ``RuntimeError`` of one sentence; it is left beside, with its
+    traceback, as ``failed-<name>``. What cells print goes to the file `printed`, too.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tells of the cell that Ctrl-C ended
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = target.with_name(f"failed-{target.name}")
-    papermill.execute_notebook(
-        source,
-        failed,
-        parameters=parameters,
-        kernel_name=kernel,
-        progress_bar={"leave": False} if sys.stderr.isatty() else False,
-        cwd=source.parent,
-        extra_arguments=QUIET,
-    )
+    try:
+        papermill.execute_notebook(
+            source,
+            failed,
+            parameters=parameters,
+            kernel_name=kernel,
+            progress_bar=False,
+            stdout_file=printed,
+            cwd=source.parent,
+            extra_arguments=QUIET,
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from error
+        said = error.evalue if error.ename == "ValueError" else f"{error.ename}: {error.evalue}"
+        where = f"{source.name}, cell In [{error.exec_count}]"
+        raise RuntimeError(f"{where}: {said}\n(as far as it came: {failed})") from error
+    except DeadKernelError as error:
+        found = "the kernel died, perhaps for lack of memory"
+        raise RuntimeError(f"{source.name}: {found}\n(as far as it came: {failed})") from error
     failed.replace(target)
 
 

@@ -1,74 +1,186 @@
-"""Parameters of a notebook: refuse unknown names, which papermill only warns about."""
+"""Parameters of a notebook: names, types and ranges, checked once before anything is made."""
 
 import ast
 import os
+import re
 from pathlib import Path
 
 from .._checks import wrong_input
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
-NAMES = (  # parameters that are names or paths, or hold some
-    *("data", "ood_data", "volumes", "sets", "task", "out"),
-    *("joint_sets", "chain_sets", "trials", "leave_out"),
-)
+PROFILES = ("smoke", "laptop", "paper")
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+LARGEST_SEED = 2**32 - 1  # members count on from 1000 times the seed, and PyTorch takes 64 bits
 
 
-def check_injected(history):
-    r"""Refuse injected parameters that the notebook does not declare.
+def check_parameters(history, values):
+    r"""Refuse parameters that the notebook does not declare, or that cannot be what was meant.
 
     Parameters
     ----------
     history : list of str
         Sources of the cells that ran so far: ``In`` in a notebook.
+    values : dict
+        What is to be checked, by name: ``globals()`` in a notebook.
 
     Returns
     -------
     list of str
-        Names that were injected.
+        Names of the parameters that papermill injected.
 
     Raises
     ------
     ValueError
-        If a name was injected that the cell before the injected one does not assign, or a number
-        where a name is meant: papermill makes 2 of ``-p data 002``.
+        If a name was injected that the cell before the injected one does not assign, or as
+        `check_values`.
 
     Examples
     --------
-    >>> check_injected(["seed = 0", "# Parameters\nseed = 1"])
-    ['seed']
-    >>> check_injected(["seed = 0", "# Parameters\nsead = 1"])
+    >>> check_parameters(["profile = 'smoke'", "# Parameters\nprofile = 'paper'"], {})
+    ['profile']
+    >>> check_parameters(["profile = 'smoke'", "# Parameters\nprofil = 'paper'"], {})
     Traceback (most recent call last):
     ...
-    ValueError: parameter 'sead': found in the injected cell, expected one of 'seed'.
+    ValueError: parameter 'profil': found in the injected cell, expected one of 'profile'.
     """
-    at = [index for index, source in enumerate(history) if source.startswith(INJECTED)]
-    if not at:
-        return []
-    declared, injected = (_assigned(history[index]) for index in (at[-1] - 1, at[-1]))
-    for name, value in injected.items():
+    assigned = list(map(_assigned, history))
+    injections = [at for at, source in enumerate(history) if source.startswith(INJECTED)]
+    injected = assigned[injections[-1]] if injections else []
+    if injections:
+        declared = assigned[injections[-1] - 1]
+    else:  # every notebook declares a profile
+        declared = next((names for names in reversed(assigned) if "profile" in names), [])
+    for name in injected:
         if name not in declared:
             expected = "one of " + ", ".join(map(repr, declared))
             raise wrong_input(f"parameter {name!r}", "in the injected cell", expected)
-        if name in NAMES and not all(map(_may_be_name, ast.walk(value))):
-            expected = "text, given by papermill's option -r, or in quotes in a YAML file"
-            raise wrong_input(f"parameter {name!r}", ast.unparse(value), expected)
-    return list(injected)
+    check_values({name: values[name] for name in declared if name in values})
+    return injected
 
 
 def _assigned(source):
-    """Syntax trees of the values that plain assignments give, by name."""
-    return {
-        target.id: statement.value
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-    }
+    """Names that a cell's plain assignments give; none in a cell that is no Python alone."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return []
+    targets = [each for s in statements if isinstance(s, ast.Assign) for each in s.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def _may_be_name(node):
-    """Whether a part of a value is no number: papermill writes infinity as ``float('inf')``."""
-    is_other = isinstance(node, ast.Constant) and not isinstance(node.value, str | None)
-    return not (is_other or isinstance(node, ast.Call))
+def check_values(values):
+    """Refuse parameters of wrong type or range, by name: the same ones in every notebook.
+
+    Parameters
+    ----------
+    values : dict
+        A crop has two sides; where there are ``volumes`` or ``sets`` it has three. Names without
+        a rule, which somebody added to a notebook, pass.
+
+    Raises
+    ------
+    ValueError
+        Naming the first that is wrong, say a number where a name is meant, as papermill makes of
+        ``-p data 002``, or text where a list is, as it makes of ``-p crop_size "[32, 32]"``.
+
+    Examples
+    --------
+    >>> check_values({"data": "phantoms", "crop_size": [64, 48], "n_epochs": None})
+    >>> check_values({"n_epochs": 2.5})
+    Traceback (most recent call last):
+    ...
+    ValueError: parameter 'n_epochs': found 2.5, expected an integer of at least 1.
+    """
+    for name in [name for name in values if name in RULES]:
+        value, (may_be_absent, is_right, expected) = values[name], RULES[name]
+        if name == "crop_size" and "volumes" in values:
+            is_right, expected = _is_crop(3, 16), "three multiples of 16"
+        if name == "crop_size" and "sets" in values:
+            is_right, expected = _is_crop(3, 1), "three integers of at least 1"
+        if not (is_right(value) or (may_be_absent and value is None)):
+            if isinstance(value, str) and name not in TEXTS:
+                expected += ": papermill's option -y, or a YAML file, gives more than text"
+            raise wrong_input(f"parameter {name!r}", repr(value), expected)
+
+
+def _is_name(value):
+    """Whether a value is text, or a path, that is not empty."""
+    return isinstance(value, str | os.PathLike) and bool(str(value).strip())
+
+
+def _is_list_of_names(value):
+    """Whether a value is a list of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_mix(value):
+    """Whether a value is a list of texts, two or more."""
+    return _is_list_of_names(value) and len(value) >= 2
+
+
+def _is_trials(value):
+    """Whether a value is a table of trials as `given_trials` takes it."""
+    return isinstance(value, dict) and all(
+        _is_name(title)
+        and isinstance(trial, dict)
+        and all(_is_list_of_names(trial.get(key)) for key in ("known", "unseen"))
+        for title, trial in value.items()
+    )
+
+
+def _is_integer(value, minimum=1, maximum=None):
+    """Whether a value is an integer in a range; True and 2.0 are none."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return is_integer and value >= minimum and (maximum is None or value <= maximum)
+
+
+def _is_crop(n, multiple):
+    """Return what tells whether a value is `n` sides, each a multiple of `multiple`."""
+
+    def is_right(value):
+        is_list = isinstance(value, list | tuple) and len(value) == n
+        return is_list and all(_is_integer(side) and side % multiple == 0 for side in value)
+
+    return is_right
+
+
+TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device")
+NAME = _is_name, "text, by papermill's option -r, or in quotes in a YAML file"
+COUNT = True, _is_integer, "an integer of at least 1"
+MIX = True, _is_mix, "a list of at least two sets, each as text"
+RULES = {  # for each parameter: may it be None, what tells whether a value is right, in words
+    "data": (False, *NAME),
+    "volumes": (False, *NAME),
+    "sets": (False, *NAME),
+    "ood_data": (True, *NAME),
+    "task": (True, *NAME),
+    "out": (True, *NAME),
+    "profile": (False, PROFILES.__contains__, "one of " + ", ".join(map(repr, PROFILES))),
+    "seed": (
+        False,
+        lambda value: _is_integer(value, 0, LARGEST_SEED),
+        f"an integer from 0 to {LARGEST_SEED}",
+    ),
+    "device": (
+        False,
+        lambda value: isinstance(value, str) and re.fullmatch(DEVICES, value),
+        "'auto', 'cpu', 'cuda', 'cuda:0' or another number, or 'mps'",
+    ),
+    "leave_out": (True, _is_list_of_names, "a list of names, each as text"),
+    "joint_sets": MIX,
+    "chain_sets": MIX,
+    "trials": (
+        True,
+        _is_trials,
+        '{"title": {"known": [sets], "unseen": [sets]}} with names as text',
+    ),
+    "n_epochs": COUNT,
+    "n_members": COUNT,
+    "n_evaluations": COUNT,
+    "n_flat_to_stop": COUNT,
+    "crop_size": (True, _is_crop(2, 16), "two multiples of 16"),
+    "cut_foreground": (False, lambda value: isinstance(value, bool), "True or False"),
+}
 
 
 def choose_out(out, data, task, profile):

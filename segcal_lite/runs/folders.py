@@ -44,8 +44,13 @@ def project_root():
     JupyterLab, nbconvert and papermill start kernels in different folders; this is the same for
     all of them.
     """
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return _checkout() or Path.cwd()
+
+
+def _checkout():
+    """The checkout that this code lies in, or ``None`` where the package is installed without."""
+    folder = Path(__file__).resolve().parents[2]
+    return folder if (folder / "pyproject.toml").exists() else None
 
 
 def resolve_path(path):
@@ -376,7 +381,7 @@ def enter_run(out, name, identity, device):
 
 
 def name_in_run(data, out):
-    """Return how a run calls its data: as given, or by their place in the run folder.
+    """Return how a run calls its data: by their place in the run folder or project, else as given.
 
     Examples
     --------
@@ -384,27 +389,38 @@ def name_in_run(data, out):
     ('data/ACDC', 'phantoms')
     """
     path, out = resolve_path(data), resolve_path(out)
-    return path.relative_to(out).as_posix() if path.is_relative_to(out) else str(data)
+    known = [folder for folder in (out, _checkout()) if folder and path.is_relative_to(folder)]
+    return path.relative_to(known[0]).as_posix() if known else str(data)
 
 
 def provenance(device="cpu"):
     """Return when, from which commit, with what and on what a result was made, a dict of texts."""
     import torch
 
-    try:
-        describe = ["git", "-C", project_root(), "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "no git checkout"
     on_gpu = str(device).startswith("cuda")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit,
+        "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
     }
+
+
+def _commit():
+    """Commit of this code: git is asked about the checkout alone, not about a folder around it."""
+    root = _checkout()
+    if root is None or not (root / ".git").exists():
+        return "no git checkout"
+    git = ["git", "--git-dir", root / ".git", "--work-tree", root]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12"]
+    alone = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        done = subprocess.run(describe, capture_output=True, text=True, check=True, env=alone)
+    except (OSError, subprocess.CalledProcessError):
+        return "no git checkout"
+    return done.stdout.strip()
 
 
 def record_provenance(path, device):

@@ -1,10 +1,21 @@
-"""What the demo hands to each notebook."""
+"""What the demo hands to each notebook, what it refuses before, and what JupyterLab is given."""
 
+import json
+import os
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
 import pytest
 from conftest import write_dataset
 
 from segcal_lite import __main__
 from segcal_lite.kit import commands
+from segcal_lite.runs import schedules
+from segcal_lite.runs.folders import write_table
+
+SOURCES = {"data": "a", "volumes": "b", "sets": "raw"}
 
 
 @pytest.fixture
@@ -12,12 +23,13 @@ def handed(monkeypatch, tmp_path):
     """Run a command line without executing notebooks; return the parameters of each."""
     parameters = {}
 
-    def execute(source, executed, given, kernel):
+    def execute(source, executed, given, kernel, printed):
         parameters[source.stem] = given
 
     monkeypatch.setattr(commands.pages, "execute_notebook", execute)
     monkeypatch.setattr(commands.pages, "write_page", lambda path, names: None)
     monkeypatch.setattr(commands.index_page, "write_index", lambda folder, names: folder)
+    monkeypatch.setattr(commands, "_data_to_check", lambda *arguments: {})
     monkeypatch.setattr(__main__, "ensure_environment", lambda extras: __main__.sys.executable)
 
     def run(*arguments):
@@ -92,3 +104,122 @@ def test_crops_go_to_the_networks_they_are_for(handed):
     assert given["06_volumetric"]["crop_size"] == [32, 32, 16]
     assert "crop_size" not in given["07_joint_training"]
     assert {parameters["cut_foreground"] for parameters in given.values()} == {True}
+
+
+def test_a_notebook_that_takes_long_says_its_last_line(handed, monkeypatch, capsys):
+    def execute(source, executed, given, kernel, printed):
+        printed.write("training 14 models\n3/14 dice 2: Dice 0.81\n")
+        printed.write("\n")
+        if source.stem == "02_training":
+            time.sleep(0.3)
+
+    monkeypatch.setattr(commands.pages, "execute_notebook", execute)
+    monkeypatch.setattr(schedules, "SECONDS_BETWEEN_REPORTS", 0.2)
+    handed()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line[0] == " "] == ["  02_training: 3/14 dice 2: Dice 0.81"]
+
+
+def notebook(folder, *cells):
+    source = folder / "notebook.ipynb"
+    cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("raise ValueError('seed: found 1')", r"notebook\.ipynb, cell In \[2\]: seed: found 1\n"),
+        ("[][1]", r"notebook\.ipynb, cell In \[2\]: IndexError: list index out of range\n"),
+        ("import os; os._exit(1)", r"notebook\.ipynb: the kernel died, perhaps for lack of memory"),
+    ],
+)
+def test_a_notebook_that_fails_is_one_sentence_and_is_kept(cell, said, tmp_path):
+    source, printed = notebook(tmp_path, "print('a line')", cell), commands.pages.LastLine()
+    target = tmp_path / "out" / "notebook.ipynb"
+    with pytest.raises(RuntimeError, match=rf"^{said}") as raised:
+        commands.pages.execute_notebook(source, target, {}, "python3", printed)
+    assert str(raised.value).endswith(
+        f"(as far as it came: {target.with_name('failed-notebook.ipynb')})"
+    )
+    assert str(raised.value).count("\n") == 1
+    assert not target.exists()
+    assert target.with_name("failed-notebook.ipynb").exists()
+    assert printed.line == "a line"
+
+
+def test_data_are_checked_once_before_their_cases_are_prepared(tmp_path):
+    for name in ("a", "b", "raw/b", "raw/c"):
+        write_dataset(tmp_path / name, channels=("T1",))
+    sources = {key: str(tmp_path / name) for key, name in SOURCES.items()}
+    absent = {"data": ["c3"], "volumes": None, "sets": ["c", "c4"]}
+    out = tmp_path / "out"
+    given = sources, absent, "heart", out, 0
+    found = {
+        place.relative_to(tmp_path).as_posix(): options[1:]
+        for place, options in commands._data_to_check(*given).items()
+    }
+    assert found == {
+        "a": ["--task", "heart", "--leave-out", "c3"],
+        "b": [],
+        "raw/b": ["--leave-out", "c4"],
+    }
+    for place in (out, out / "sets" / "b"):
+        write_table(place / "prepared" / "cases.csv", pd.DataFrame({"case": ["c1"]}), sealed=True)
+    assert [place.name for place in commands._data_to_check(*given)] == ["b"]
+    phantoms = dict.fromkeys(sources, "phantoms")
+    assert commands._data_to_check(phantoms, absent, None, out, 0) == {}
+
+
+@pytest.mark.slow
+def test_one_bad_case_ends_the_demo_before_a_kernel_starts(tmp_path, capfd):
+    write_dataset(tmp_path / "a")
+    assert commands._are_fit({tmp_path / "a": [str(tmp_path / "a")]})
+    assert "fit" not in capfd.readouterr().out
+    (tmp_path / "a" / "labelsTr" / "c3.nii.gz").write_bytes(b"")
+    assert not commands._are_fit({tmp_path / "a": [str(tmp_path / "a")]})
+    said = capfd.readouterr().out
+    assert "c3: " in said
+    assert "c2: " not in said
+    assert "--leave-out c3" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--crop-size", "64", "40"], "^parameter 'crop_size': found .64, 40., expected two mult"),
+        (
+            ["--volumes-crop-size", "32", "32", "0"],
+            "^parameter 'crop_size': found .32, 32, 0., exp",
+        ),
+        (["--device", "gpu"], "^parameter 'device': found 'gpu', expected 'auto'"),
+        (["--task", "spine"], "^task: found 'spine', expected one of 'brain'"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_demo_before_anything_is_made(arguments, said, handed, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        handed(*arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lab_serves_the_project_and_opens_the_notebooks_without_news(monkeypatch):
+    started = []
+
+    def run(command, env, cwd):
+        (places, *_) = env["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+        config = Path(places) / "labconfig" / "default_setting_overrides.json"
+        started.append((command, json.loads(config.read_text()), env["JUPYTER_CONFIG_PATH"]))
+        return 0
+
+    monkeypatch.setattr(commands, "run_to_its_end", run)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/somebodys/own")
+    assert commands.lab() == 0
+    command, settings, places = started.pop()
+    assert f"--ServerApp.root_dir={commands.project_root()}" in command
+    assert "--LabApp.default_url=/lab/tree/notebooks" in command
+    assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false"}
+    assert places.endswith(f"{os.pathsep}/somebodys/own")
+    assert not {"--allow-root", "--no-browser"} & set(command)
+    commands.lab(port=9000, allow_root=True, no_browser=True)
+    assert started[0][0][-3:] == ["--ServerApp.port=9000", "--allow-root", "--no-browser"]

@@ -1,57 +1,171 @@
+"""What a notebook's guard lets through."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
+import yaml
 
-from segcal_lite.kit.parameters import check_injected, choose_out
+from segcal_lite import __main__
+from segcal_lite.experiments.profiles import PROFILES
+from segcal_lite.kit import parameters
+from segcal_lite.kit.parameters import RULES, check_parameters, check_values, choose_out
+from segcal_lite.runs.folders import project_root
+
+FOLDER = project_root() / "notebooks"
 
 
-def test_nothing_injected_nothing_checked():
-    assert check_injected(["", "data = 'phantoms'", "import numpy"]) == []
+def declared(name):
+    """Names and values of a notebook's parameters."""
+    cells = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
+    source = next(c.source for c in cells if "parameters" in c.metadata.get("tags", []))
+    return {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(source).body}
+
+
+def run(cells):
+    """Run cells as a kernel does and return what the guard behind them says."""
+    values = {}
+    for cell in cells:
+        exec(cell, values)
+    return check_parameters(["", *cells, "check_parameters(In, globals())"], values)
+
+
+def test_nothing_injected():
+    assert run(["profile = 'smoke'\ndata = 'phantoms'"]) == []
 
 
 def test_the_last_injection_counts_when_a_cell_ran_twice():
-    history = ["seed = 0", "# Parameters\nseed = 1", "x = 1", "seed = 0", "# Parameters\nseed = 2"]
-    assert check_injected(history) == ["seed"]
+    cells = ["seed = 0", "# Parameters\nseed = 1", "x = 1", "seed = 0", "# Parameters\nseed = 2"]
+    assert run(cells) == ["seed"]
 
 
-def test_later_variables_are_no_parameters():
-    assert check_injected(["seed = 0\nout = None", "# Parameters\nout = 'a'", "other = 3"]) == [
-        "out"
-    ]
+def test_later_variables_and_names_without_a_rule_are_no_parameters():
+    cells = ["profile = 'smoke'\nmine = object()", "seed = -1\ncrop_size = 'x'"]
+    assert run(cells) == []
+    assert run(["seed = 0\nout = None", "# Parameters\nout = 'a'", "other = 3"]) == ["out"]
+
+
+def test_cells_of_shell_and_magic_are_passed_by():
+    history = ["profile = 'smoke'\nseed = -1", "%matplotlib inline", "!ls"]
+    with pytest.raises(ValueError, match="^parameter 'seed': found -1, expected"):
+        check_parameters(history, {"profile": "smoke", "seed": -1})
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"parameter 'epochs': .* expected one of 'seed', 'out'"):
-        check_injected(["seed = 0\nout = None", "# Parameters\nepochs = 3"])
+        run(["seed = 0\nout = None", "# Parameters\nepochs = 3"])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.ipynb")))
+def test_every_parameter_has_a_rule_that_its_default_keeps(name):
+    assert declared(name).keys() <= RULES.keys()
+    check_values(declared(name))
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_files_of_parameters_pass(path):
+    given = yaml.safe_load(path.read_text())
+    check_values(({"sets": "phantoms"} if "sets" in given else {"data": "phantoms"}) | given)
+
+
+def test_profiles_are_the_same_everywhere():
+    assert tuple(PROFILES) == parameters.PROFILES == __main__.PROFILES
+
+
+WRONG = {
+    "data": [2024, 2e5, -1, float("nan"), True, None, "", " ", ["a"]],
+    "volumes": [2, None],
+    "sets": [float("inf"), None],
+    "ood_data": [2024, ""],
+    "task": [True, 4],
+    "out": [5, ""],
+    "profile": ["quick", "Smoke", None, 1, ["smoke"]],
+    "seed": ["x", "0", 1.5, 1.0, -1, True, None, 1e30, 2**32],
+    "device": ["gpu", "cuda:", "cuda:x", "CPU", None, 0],
+    "leave_out": ["c3", [3], ["a", None], 3],
+    "joint_sets": ["a", [1, 2], ["a"], [], 2],
+    "chain_sets": ["a, b", ["a"]],
+    "trials": [
+        "near",
+        {"near": {"known": ["a", 1], "unseen": ["b"]}},
+        {1: {"known": ["a"], "unseen": ["b"]}},
+        {"near": {"known": ["a"]}},
+        {"near": {"known": "a", "unseen": ["b"]}},
+        ["near"],
+    ],
+    "n_epochs": [0, -1, 2.5, 2.0, "3", True, [3]],
+    "n_members": [0, "2"],
+    "n_evaluations": [0, "2"],
+    "n_flat_to_stop": [0, "2"],
+    "crop_size": [
+        32,
+        "[32, 32]",
+        [0, 0],
+        [-32, 32],
+        [32],
+        [32, 32, 32],
+        [32, 40],
+        [32.0, 32],
+        "32",
+    ],
+    "cut_foreground": [1, "True", None, "false"],
+}
+
+
+def test_every_rule_is_tried():
+    assert WRONG.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in WRONG.items() for v in values])
+def test_a_wrong_value_is_refused_by_the_parameters_name(name, value):
+    """Papermill makes 2 of 002, a truth value of True, text of a list; what was meant is lost."""
+    found = re.escape(repr(value))
+    with pytest.raises(ValueError, match=rf"^parameter '{name}': found {found}, expected .+\.$"):
+        check_values({name: value})
+
+
+RIGHT = {
+    "data": ["002", Path("a")],
+    "out": [None, "a"],
+    "device": ["auto", "cpu", "cuda", "cuda:1", "mps"],
+    "seed": [0, 2**32 - 1],
+    "leave_out": [[], ["002"], ("a", "b")],
+    "joint_sets": [["a", "2"]],
+    "trials": [None, {}, {"1": {"known": ["a"], "unseen": ["2"]}}],
+    "n_epochs": [None, 1],
+    "crop_size": [None, [16, 160], (64, 64)],
+    "cut_foreground": [True],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in RIGHT.items() for v in values])
+def test_a_right_value_passes(name, value):
+    check_values({name: value})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("kind", "right", "wrong"),
     [
-        ("data", "2024"),
-        ("data", "2e5"),
-        ("data", "-1"),
-        ("sets", "float('nan')"),
-        ("task", "True"),
-        ("out", "5"),
-        ("trials", '{"near": {"known": ["a", 1], "unseen": ["b"]}}'),
-        ("trials", '{1: {"known": ["a"], "unseen": ["b"]}}'),
-        ("joint_sets", "[1, 2]"),
+        ("data", [32, 32], [32, 32, 32]),
+        ("volumes", [32, 32, 16], [32, 32]),
+        ("volumes", [32, 32, 32], [32, 32, 20]),
+        ("sets", [40, 41, 1], [40, 40, 0]),
+        ("sets", None, [40, 40]),
     ],
 )
-def test_a_number_is_no_name(name, value):
-    """Papermill makes 2 of 002 and a truth value of True; what was meant is lost."""
-    with pytest.raises(ValueError, match=f"^parameter '{name}': found .*, expected text, given by"):
-        check_injected([f"{name} = None\nseed = 0", f"# Parameters\n{name} = {value}"])
+def test_a_crop_has_as_many_sides_as_what_is_cropped(kind, right, wrong):
+    check_values({kind: "phantoms", "crop_size": right})
+    with pytest.raises(ValueError, match="^parameter 'crop_size': found"):
+        check_values({kind: "phantoms", "crop_size": wrong})
 
 
-def test_names_as_text_and_numbers_elsewhere_pass():
-    declared = "data = 'phantoms'\ntrials = None\nseed = 0\ncrop_size = None"
-    injected = "# Parameters\ndata = '002'\nseed = 3\ncrop_size = [1, 2, 3]\n"
-    trials = "trials = {'1': {'known': ['a'], 'unseen': ['2']}}"
-    assert check_injected([declared, injected + trials]) == ["data", "seed", "crop_size", "trials"]
-    assert check_injected([declared, "# Parameters\ndata = None\ntrials = None"]) == [
-        "data",
-        "trials",
-    ]
+def test_what_somebody_wrote_into_the_cell_is_checked_as_what_papermill_injects():
+    with pytest.raises(ValueError, match="'crop_size': found '32', expected two multiples of 16"):
+        run(["profile = 'smoke'\ncrop_size = str(32)"])
+    with pytest.raises(ValueError, match="'data': found 2, expected text, by papermill's option"):
+        run(["profile = 'smoke'\ndata = 'a'", "# Parameters\ndata = 2\n"])
 
 
 def test_the_run_folder(monkeypatch):

@@ -67,7 +67,7 @@ class TestNotebook:
         values = {s.targets[0].id: ast.literal_eval(s.value) for s in assignments}
         assert values.get("task") is None  # data say themselves what they show
         assert values["leave_out"] is None
-        assert "check_injected(In)" in cells[1].source
+        assert "check_parameters(In, globals())" in cells[1].source
 
     def test_every_checked_cell_stores_an_output(self, name):
         """nbval passes a checked cell without one."""
@@ -143,7 +143,9 @@ def test_a_wrong_answer_fails_the_check(name, right, wrong):
 def test_an_unknown_parameter_ends_in_one_sentence(name, tmp_path):
     """Plain papermill only warns: the guard refuses before anything is made."""
     source = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    at = next(i for i, cell in enumerate(source.cells) if "check_injected(In)" in cell.source)
+    at = next(
+        i for i, cell in enumerate(source.cells) if "check_parameters(In, globals())" in cell.source
+    )
     source.cells = source.cells[: at + 1]
     nbformat.write(source, tmp_path / "head.ipynb")
     with pytest.raises(papermill.PapermillExecutionError, match="parameter 'epochs': found"):

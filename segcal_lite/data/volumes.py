@@ -21,7 +21,6 @@ __all__ = [
     "Volume",
     "check_same_grid",
     "doubt_lines",
-    "doubts_reported",
     "foreground_box",
     "read_label",
     "read_volume",

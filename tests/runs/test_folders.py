@@ -289,7 +289,7 @@ def test_what_another_process_is_writing_stays(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_disk_without_locks_is_named_and_used(tmp_path, monkeypatch, number):
-    def refuse(lock):
+    def refuse(lock, timeout):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(runs.FileLock, "acquire", refuse)

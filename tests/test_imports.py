@@ -44,3 +44,20 @@ def test_a_rooms_face_hands_on_what_it_names_and_loads_it_when_asked(room):
 def test_the_command_line_tells_its_commands_before_anything_is_installed():
     loaded = loaded_by("import segcal_lite.kit.environment", (sys.executable, "-S"))
     assert "numpy" not in loaded and "lazy_loader" not in loaded
+
+
+NAMELESS = """
+import os, pwd
+for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")
+def test_a_user_without_name_and_home_gets_both():
+    """In a container that runs under any number; MONAI asks for the name when it is imported."""
+    asks = "import segcal_lite, getpass, pathlib\nassert getpass.getuser() and pathlib.Path.home()"
+    assert "segcal_lite" in loaded_by(NAMELESS + asks)

@@ -104,13 +104,7 @@ class Training:
                 tensor.zero_()
         if (self.folder / "checkpoint.safetensors").exists():
             self.best_weights, stored = load_checkpoint(self.folder, self.model, self.optimiser)
-            if {k: type(v) for k, v in stored.items()} != {
-                k: type(v) for k, v in self.numbers.items()
-            }:
-                path = self.folder / "checkpoint.safetensors"
-                raise wrong_input(
-                    path, "numbers of another kind", f"{list(self.numbers)}; remove it"
-                )
+            check_numbers(self.folder / "checkpoint.safetensors", stored, self.numbers)
             self.numbers = stored
         self.rate = self.numbers["learning_rate"]
 
@@ -214,10 +208,10 @@ def load_checkpoint(folder, model, optimiser):
                 groups[group][name] = file.get_tensor(key)
         check_fit(groups["model"], expected)
         check_fit(groups["best"], expected if numbers["history"] else {})
-        for key, tensor in groups["adam"].items():
-            index, _ = key.split(".")
-            if tensor.shape not in ((), weights[int(index)].shape):
-                raise ValueError(f"adam.{key} of shape {tuple(tensor.shape)}")
+        adams = {f"{k}.step": torch.zeros(()) for k in range(len(weights))}
+        for name in ("exp_avg", "exp_avg_sq"):
+            adams |= {f"{k}.{name}": weight for k, weight in enumerate(weights)}
+        check_fit(groups["adam"], adams)
     model.load_state_dict(groups["model"])
     for key, tensor in groups["adam"].items():
         index, name = key.split(".")
@@ -255,6 +249,14 @@ def check_settings(folder, settings):
     elif is_finished(folder):
         found = "weights without config.json"
         raise wrong_input(folder, found, "both; remove the folder to train the model again")
+
+
+def check_numbers(path, stored, expected):
+    """Refuse a checkpoint whose numbers have other names or types than those of a new training."""
+    types = [{name: type(value) for name, value in both.items()} for both in (stored, expected)]
+    if types[0] != types[1]:
+        wanted = f"{', '.join(expected)}; remove {path} to train again"
+        raise wrong_input(path, f"numbers {', '.join(stored)} or other types", wanted)
 
 
 def check_fit(tensors, expected):

@@ -1,4 +1,7 @@
+import errno
+import io
 import shutil
+import tempfile
 from dataclasses import replace
 
 import monai
@@ -429,3 +432,37 @@ def test_a_case_of_one_slice_trains_and_is_measured_in_its_plane(altered, settin
     assert value_of(table, metric="hd95_mm", **where) == pytest.approx(expected.hd95_mm)
     assert value_of(table, metric="assd_mm", **where) == pytest.approx(expected.assd_mm)
     assert np.isfinite(table[table.metric == "nll"].value).all()
+
+
+@pytest.fixture
+def alone(scored, prepared, tmp_path):
+    """The members of `scored` in another run folder, not scored yet."""
+    scoring, _, _ = scored
+    shutil.copytree(scoring.out / "models", tmp_path / "models")
+    members = {
+        name: tuple(tmp_path / path.relative_to(scoring.out) for path in getattr(scoring, name))
+        for name in ("members", "dropout_members")
+    }
+    return replace(scoring, out=tmp_path, **members)
+
+
+def test_probabilities_lie_on_the_disk_of_the_run(alone, scored, prepared, monkeypatch):
+    """A small TMPDIR would not hold those of a large pool; nothing of them stays."""
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    score_cases(alone, prepared[2], ["disc5"], "cpu")
+    assert sorted(p.name for p in alone.folder.iterdir()) == ["disc5.csv", "disc5.npz"]
+    pd.testing.assert_frame_equal(read_table(alone.folder / "disc5.csv"), scored[2])
+
+
+def test_a_disk_that_fills_up_is_an_error_that_names_the_folder(alone, prepared, monkeypatch):
+    class Full(io.BytesIO):
+        def __init__(self, dir):
+            super().__init__()
+
+        def write(self, probs):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluation, "TemporaryFile", Full)
+    with pytest.raises(OSError, match=f"No space left on device: '{alone.folder}'"):
+        score_cases(alone, prepared[2], ["disc5"], "cpu")
+    assert not list(alone.folder.iterdir())

@@ -8,6 +8,7 @@ import pytest
 
 from data_scripts.phantoms.write import write_phantoms
 from segcal_lite.data.tasks import TASKS
+from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import case_signatures, case_spectrum
 from segcal_lite.kit.story import story_row
@@ -268,3 +269,28 @@ def test_the_story_of_a_few_poor_cases_allows_no_conclusion(experiment, scores):
     assert row["verdict"].startswith("no conclusion: 2 test cases, at least 10 needed; mean Dice")
     for segment in experiment.task.segments:  # one epoch on two cases learns none of them
         assert f"({segment}), at least 0.5 needed" in row["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({"seed": seed}, "seed: found") for seed in ("x", 1.5, -1, True, 1e30, 10**30, None)),
+        ({"device": "cuda:99"}, "device: found 'cuda:99'"),
+        ({"profile": "tiny"}, "profile: found 'tiny'"),
+        ({"learning_rate": "x"}, "learning_rate: found 'x'"),
+        ({"crop_size": 32}, "crop_size: found 32"),
+        ({"n_members": 0}, "n_members: found 0"),
+        ({"epochs": 3}, "profile setting: found 'epochs'"),
+        ({"cut_foreground": "no"}, "cut_foreground: found 'no'"),
+        ({"leave_out": "disc1"}, "leave_out: found 'disc1'"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(discs, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        open_experiment(tmp_path / "run", discs, report=silent, **({"device": "cpu"} | changes))
+    assert not (tmp_path / "run").exists()
+    if "n_members" not in changes:  # which paper B has not
+        with pytest.raises(ValueError, match=message):
+            options = {"report": silent, "device": "cpu"} | changes
+            open_joint_experiment(tmp_path / "joint", discs.parent, **options)
+        assert not (tmp_path / "joint").exists()

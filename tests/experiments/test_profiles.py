@@ -1,8 +1,8 @@
 import pytest
 
 from data_scripts.phantoms.folders import AMOUNTS
-from segcal_lite.data.tasks import ORGAN_SETS, organ_task
-from segcal_lite.experiments.profiles import VOLUME_PROFILES, get_volume_profile
+from segcal_lite.data.tasks import ORGAN_SETS, TASKS, organ_task
+from segcal_lite.experiments.profiles import VOLUME_PROFILES, get_profile, get_volume_profile
 
 
 @pytest.mark.parametrize("name", VOLUME_PROFILES)
@@ -43,6 +43,17 @@ def test_intensities_follow_the_modality():
         ({"n_stages": 3}, "n_stages: found 3"),
         ({"n_evaluations": 0}, "n_evaluations: found 0"),
         ({"epochs": 3}, "profile setting: found 'epochs', expected one of"),
+        ({"learning_rate": "x"}, "learning_rate: found 'x', expected a number of at least"),
+        ({"learning_rate": 0}, "learning_rate: found 0, expected a number of at least"),
+        ({"learning_rate": True}, "learning_rate: found True"),
+        ({"rate_factor": 1.5}, "rate_factor: found 1.5, expected a number from 1e-12 to 1"),
+        ({"dropout": -0.1}, "dropout: found -0.1, expected a number from 0 to 1"),
+        ({"dice_epsilon": float("nan")}, "dice_epsilon: found nan, expected a number"),
+        ({"noise": float("inf")}, "noise: found inf"),
+        ({"foreground_share": [1]}, r"foreground_share: found \[1\]"),
+        ({"overlap": -1}, "overlap: found -1, expected an integer of at least 0"),
+        ({"overlap": 1.5}, "overlap: found 1.5"),
+        ({"block_side": "24"}, "block_side: found '24'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
@@ -50,3 +61,26 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
         get_volume_profile("smoke", **changes)
     with pytest.raises(ValueError, match="profile: found 'tiny'"):
         get_volume_profile("tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_size": 32}, "crop_size: found 32, expected a list of integers of at least 1"),
+        ({"crop_size": "[32, 32]"}, "crop_size: found '.32, 32.', expected a list"),
+        ({"crop_size": [0, 0]}, "crop_size: found 0, expected an integer of at least 1"),
+        ({"crop_size": (-32, 32)}, "crop_size: found -32"),
+        ({"crop_size": [32, 32.0]}, "crop_size: found 32.0"),
+        ({"crop_size": []}, r"crop_size: found \[\]"),
+        ({"widths": [4, "8"]}, "widths: found '8'"),
+        ({"ensemble_sizes": [True]}, "ensemble_sizes: found True"),
+        ({"plateau_factor": 0}, "plateau_factor: found 0, expected a number from 1e-12 to 1"),
+        ({"plateau_patience": 0}, "plateau_patience: found 0"),
+        ({"early_stopping_patience": -1}, "early_stopping_patience: found -1"),
+        ({"n_dropout_models": -1}, "n_dropout_models: found -1, expected an integer of at least 0"),
+        ({"precision": "float16"}, "precision: found 'float16', expected one of 'float32'"),
+    ],
+)
+def test_settings_of_papers_a_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        get_profile("smoke", TASKS["heart"], **changes)

@@ -1,13 +1,15 @@
 """Every kind of file of a run, cut short: it is named, with what to remove, or made again."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from segcal_lite.data.prepared import read_prepared
-from segcal_lite.experiments.case_scores import score_cases
+from segcal_lite.experiments.case_scores import read_scaling, score_cases
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.volume_scores import read_scores
 from segcal_lite.runs.folders import read_json, write_json
@@ -159,3 +161,115 @@ def test_scores_of_volumes_and_fingerprints(tmp_path):
     check_every_cut(tmp_path / "a.json", lambda: read_scores(tmp_path, ["a"]))
     write_json(tmp_path / "fingerprint.json", "0123456789abcdef")
     check_every_cut(tmp_path / "fingerprint.json", lambda: read_json(tmp_path / "fingerprint.json"))
+
+
+def refused(path, use, remove=None):
+    """Check that `use` names a file, and says what to remove."""
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: found ") as error:
+        use()
+    assert f"remove {remove or 'it'}" in str(error.value)
+
+
+def renamed(tensors):
+    tensors["other"] = tensors.pop(next(iter(tensors)))
+
+
+def longer(tensors):
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].repeat(2, *(1 for _ in tensors[name].shape[1:]))
+
+
+def doubled(tensors):
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].double()
+
+
+@pytest.mark.parametrize("change", [renamed, longer, doubled, dict.clear])
+def test_whole_files_of_other_tensors(run, tmp_path, change):
+    own, _ = run
+    (member,) = own.members("dice")
+    folder = shutil.copytree(member.folder, tmp_path / "copy")
+    weights = load_file(folder / "weights.safetensors")
+    change(weights)
+    save_file(weights, folder / "weights.safetensors")
+    refused(folder / "weights.safetensors", lambda: load_model(folder, "cpu"), folder)
+
+    training = SliceTraining(tmp_path, own.cases, member.settings, "cpu")
+    training.advance()
+    path = tmp_path / "checkpoint.safetensors"
+    whole = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    for group in ("model", "best", "adam"):
+        tensors = {name: t for name, t in whole.items() if name.startswith(f"{group}.")}
+        rest = {name: t for name, t in whole.items() if name not in tensors}
+        change(tensors)
+        save_file(rest | tensors, path, metadata)
+        refused(path, lambda: SliceTraining(tmp_path, own.cases, member.settings, "cpu"), path)
+
+
+@pytest.mark.parametrize(
+    "numbers", ["", "3", "[]", "{}", '{"history": 5}', "x", '{"history": [{"validation_dice": 1}]}']
+)
+def test_whole_checkpoints_of_other_numbers(run, tmp_path, numbers):
+    own, _ = run
+    (member,) = own.members("dice")
+    SliceTraining(tmp_path, own.cases, member.settings, "cpu").advance()
+    path = tmp_path / "checkpoint.safetensors"
+    whole = load_file(path)
+    for metadata in ({"numbers": numbers}, {"other": numbers}, None):
+        save_file(whole, path, metadata)
+        refused(path, lambda: SliceTraining(tmp_path, own.cases, member.settings, "cpu"), path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": -1.0},
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"temperature": None},
+        {"scale": [1.0]},
+        {"scale": [1.0, -1.0, 1.0]},
+        {"scale": 1.0},
+        {"shift": [0.0, 0.0, float("inf")]},
+        {"shift": [0.0, 0.0, "0"]},
+    ],
+)
+def test_scalings_that_no_fit_gives(run, tmp_path, change):
+    own, _ = run
+    (member,) = own.members("dice")
+    scaling = read_scaling(member.folder, 3)
+    assert scaling["temperature"] > 0
+    write_json(tmp_path / "scaling.json", scaling | change)
+    refused(tmp_path / "scaling.json", lambda: read_scaling(tmp_path, 3))
+
+
+@pytest.mark.parametrize(
+    "content", [[], 5, {}, {"plan": 3}, {"seed": "x"}, {"widths": [-1, 4]}, {"loss": "focal"}]
+)
+def test_settings_that_make_no_network(run, tmp_path, content):
+    own, _ = run
+    (member,) = own.members("dice")
+    folder = shutil.copytree(member.folder, tmp_path / "copy")
+    stored = read_json(folder / "config.json")
+    changed = {"seed", "widths", "loss"} & set(content if isinstance(content, dict) else ())
+    write_json(folder / "config.json", stored | content if changed else content)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(folder / 'config.json'))}: found "):
+        load_model(folder, "cpu")
+
+
+def test_json_of_another_shape_in_a_run_folder(run, discs, tmp_path):
+    own, _ = run
+    folder = shutil.copytree(own.out, tmp_path / "copy")
+    for name in ("run.json", "provenance.json", "prepared/settings.json"):
+        whole = (folder / name).read_text()
+        for content in ("[]", "5", '"text"', "null"):
+            (folder / name).write_text(content)
+            refused(folder / name, lambda: reopen(discs, folder))
+        (folder / name).write_text(whole)
+    reopen(discs, folder)
+    for content in ("[]", "{}", '{"metrics": 3}'):
+        (tmp_path / "a.json").write_text(content)
+        refused(tmp_path / "a.json", lambda: read_scores(tmp_path, ["a"]))

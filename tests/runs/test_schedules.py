@@ -4,6 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from segcal_lite.runs import schedules
 from segcal_lite.runs.schedules import run_in_order
@@ -63,3 +65,16 @@ def test_any_executor_will_do_also_for_one_job(tmp_path):
 
 def test_nothing_to_do():
     assert run_in_order({}, n_workers=2) == {}
+
+
+def n_threads():
+    return torch.get_num_threads(), {library["num_threads"] for library in threadpool_info()}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_jobs_compute_in_one_thread_wherever_they_run(n_jobs):
+    """A single job runs in this process: more threads would sum in another order."""
+    jobs = dict.fromkeys(range(n_jobs), (n_threads,))
+    before = n_threads()
+    assert list(run_in_order(jobs, n_workers=2).values()) == [(1, {1})] * n_jobs
+    assert n_threads() == before

@@ -8,6 +8,7 @@ import pytest
 
 from data_scripts.phantoms.write import write_phantoms
 from segcal_lite.data.tasks import TASKS
+from segcal_lite.experiments.case_scores import ScoredCase
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import case_signatures, case_spectrum
 from segcal_lite.kit.story import story_row
@@ -268,3 +269,15 @@ def test_the_story_of_a_few_poor_cases_allows_no_conclusion(experiment, scores):
     assert row["verdict"].startswith("no conclusion: 2 test cases, at least 10 needed; mean Dice")
     for segment in experiment.task.segments:  # one epoch on two cases learns none of them
         assert f"({segment}), at least 0.5 needed" in row["verdict"]
+
+
+def test_scoring_says_how_far_it_is(experiment, scores):
+    lines, case = [], experiment.split("test")[0].name
+    ScoredCase(experiment.scoring("dice"), case).path(".csv").unlink()
+    assert experiment.scores(report=lines.append).equals(scores)
+    at = lines.index("scoring 1 of 8 cases and losses")
+    assert lines[at + 1 : at + 4] == [
+        "  scalings of 1 of 2 models are fitted",
+        "  scalings of 2 of 2 models are fitted",
+        "  1 of 1 are scored",
+    ]

@@ -275,6 +275,10 @@ class Extent:
         axes = np.argsort(nib.io_orientation(self.affine)[:, 0])
         return np.where(np.array(self.shape)[axes] == 1, np.inf, self.sizes_mm)
 
+    def n_slices(self, axis):
+        """Slices across an axis: 0 from left to right, 1 to anterior, 2 to superior."""
+        return self.shape[np.argsort(nib.io_orientation(self.affine)[:, 0])[axis]]
+
 
 def segment_values(dataset, selection=None):
     """Return the stored label values of each segment, by its name, or of the selected organ."""

@@ -135,7 +135,7 @@ class Experiment:
             report(f"{len(cut)} scores are cut short, so made again; the first: {cut[0]}")
         if waiting:
             report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
-            self._score(waiting)
+            self._score(waiting, report)
         tables = [read_table(job.path(".csv"), sealed=True) for job in jobs]
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
@@ -153,7 +153,7 @@ class Experiment:
         known = {case.domain for case in self.split("train")}
         return verdicts_of_scores(scores, known, len(self.split("validation")))
 
-    def _score(self, jobs):
+    def _score(self, jobs, report):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""
         n_workers = count_workers(len(jobs), self.device)
         prepared, device, fits, chunks = self.prepared_folder, self.device, {}, {}
@@ -163,8 +163,18 @@ class Experiment:
             names = [job.name for job in jobs if job.scoring == scoring]
             for part in np.array_split(names, min(len(names), 2 * n_workers)):
                 chunks[scoring, part[0]] = score_cases, scoring, prepared, list(part), device
-        for work in (fits, chunks):
-            run_in_order(work, n_workers=n_workers)
+
+        fitted = []
+
+        def tell_fits(key, seconds=None):
+            fitted.extend([] if seconds is None else [key])
+            report(f"  scalings of {len(fitted)} of {len(fits)} models are fitted")
+
+        def tell_scores(*_):
+            report(f"  {sum(job.is_complete for job in jobs)} of {len(jobs)} are scored")
+
+        for work, told in ((fits, tell_fits), (chunks, tell_scores)):
+            run_in_order(work, n_workers=n_workers, finished=told, under_way=told)
 
     def sums(self, loss, method, member=0, region="box", cases=None):
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""

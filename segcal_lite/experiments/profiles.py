@@ -68,6 +68,7 @@ CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
     },
     "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
 }
+MOST_STEPS = 400  # of a training in the smoke profile, twice as many as phantoms take
 COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
     ("smoke", "prostate_3d"): 3.0,
     ("laptop", "prostate_3d"): 2.0,
@@ -284,4 +285,21 @@ def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=Fal
         known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
         grid = settle_grid(dataset, known, crop, extents=extents)
         grid = replace(grid, notes=(*notes, *grid.notes))
+    if profile == "smoke" and scale.get("n_epochs") is None:
+        settled, notes = _within_steps(settled, extents, grid.slice_axis)
+        grid = replace(grid, notes=(*grid.notes, *notes))
     return known, settled, grid
+
+
+def _within_steps(profile, extents, slice_axis):
+    """Take as few epochs as `MOST_STEPS` mini-batches allow, one at least; say so in a note."""
+    of_slices = len(profile.crop_size) == 2
+    training = [extent for extent in extents if extent.case.split == "train"]
+    n_samples = sum(extent.n_slices(slice_axis) if of_slices else 1 for extent in training)
+    steps = max(1, n_samples // profile.batch_size)
+    n_epochs = min(profile.n_epochs, max(1, MOST_STEPS // steps))
+    if n_epochs == profile.n_epochs:
+        return profile, []
+    note = f"{n_epochs} of the {profile.name} profile's {profile.n_epochs} epochs, for an epoch of "
+    note += f"these data has {steps} steps; n_epochs asks for more"
+    return replace(profile, n_epochs=n_epochs), [note]

@@ -57,7 +57,6 @@ def demo(
     crop_size=None,
     volumes_crop_size=None,
     cut_foreground=False,
-    **scale,
 ):
     """Run the notebooks in order on one run folder, then gather ``index.html``.
 
@@ -70,7 +69,7 @@ def demo(
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
     common["cut_foreground"] = cut_foreground
     own = {kind: {kind: sources[kind], "leave_out": absent[kind]} for kind in sources}
-    own["data"] |= {"task": task, "crop_size": crop_size, **scale}
+    own["data"] |= {"task": task, "crop_size": crop_size}
     own["volumes"] |= {"crop_size": volumes_crop_size}
     kinds = {name: OTHER_DATA.get(name, "data") for name in NOTEBOOKS}
     given = {name: common | own[kind] for name, kind in kinds.items() if sources[kind]}
@@ -191,11 +190,7 @@ def left_out_of(sources, leave_out):
 
 
 def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
-    """Download MSD's hippocampus, convert it, run the notebooks on it.
-
-    In the smoke profile one epoch does: its 156 training volumes give more steps than all epochs
-    on phantoms.
-    """
+    """Download MSD's hippocampus, convert it, run the notebooks on it."""
     dest = resolve_path(data)
     convert = ["-m", "data_scripts.msd", str(resolve_path(source)), str(dest), "--task", "4"]
     for option, value in (("--mirror", mirror), ("--checksum", checksum)):
@@ -203,8 +198,7 @@ def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
     code = _python(*convert, "--download")
     if code:
         return code
-    scale = {"n_epochs": 1} if profile == "smoke" else {}
-    return demo(dest, "hippocampus", profile, out, seed, device, **scale)
+    return demo(dest, "hippocampus", profile, out, seed, device)
 
 
 def kernel_name():

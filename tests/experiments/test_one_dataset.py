@@ -8,6 +8,7 @@ import pytest
 
 from data_scripts.phantoms.write import write_phantoms
 from segcal_lite.data.tasks import TASKS
+from segcal_lite.experiments.case_scores import ScoredCase
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import case_signatures, case_spectrum
@@ -294,3 +295,15 @@ def test_wrong_settings_are_refused_before_anything_is_written(discs, tmp_path, 
             options = {"report": silent, "device": "cpu"} | changes
             open_joint_experiment(tmp_path / "joint", discs.parent, **options)
         assert not (tmp_path / "joint").exists()
+
+
+def test_scoring_says_how_far_it_is(experiment, scores):
+    lines, case = [], experiment.split("test")[0].name
+    ScoredCase(experiment.scoring("dice"), case).path(".csv").unlink()
+    assert experiment.scores(report=lines.append).equals(scores)
+    at = lines.index("scoring 1 of 8 cases and losses")
+    assert lines[at + 1 : at + 4] == [
+        "  scalings of 1 of 2 models are fitted",
+        "  scalings of 2 of 2 models are fitted",
+        "  1 of 1 are scored",
+    ]

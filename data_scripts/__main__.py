@@ -7,6 +7,8 @@ from pathlib import Path
 
 from segcal_lite.kit.readmes import fill_readme, markdown_table
 
+from .convert.face import escape_other_letters
+
 SCRIPTS = (
     "phantoms",
     "brats2017",
@@ -74,6 +76,7 @@ def listing():
 
 def main(arguments=None):
     """Print the table, or fill the README's."""
+    escape_other_letters()
     parser = argparse.ArgumentParser(prog="python -m data_scripts", description=__doc__)
     parser.add_argument("--write-readme", action="store_true", help="fill data_scripts/README.md")
     if parser.parse_args(arguments).write_readme:

@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from segcal_lite._checks import wrong_input
+from segcal_lite._checks import named, wrong_input
 from segcal_lite.data.cases import check_case
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.grids import describe_cut
-from segcal_lite.data.labels import survey
+from segcal_lite.data.labels import segment_values, survey
 from segcal_lite.data.splits import SPLITS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
@@ -51,9 +51,9 @@ def main(arguments=None):
 
 def _check(folder, task, leave_out, workers):
     """Print the lines; return the exit status."""
-    unfit = {}
+    unfit = {}  # so far: cases without all their files
     dataset = read_dataset(folder, task=task, problems=unfit, leave_out=leave_out)
-    for line in describe(dataset, TASKS.get(task)):
+    for line in describe(dataset, len(unfit), TASKS.get(task)):
         print(line)
     found = check_cases(dataset, workers)
     unfit |= {name: result for name, result in found.items() if isinstance(result, str)}
@@ -61,7 +61,9 @@ def _check(folder, task, leave_out, workers):
     for name in sorted(unfit.keys() | fit.keys()):
         problem = unfit.get(name)
         print(f"  {name}: {problem or f'fit ({fit[name].domain}, {fit[name].split})'}")
-    for line in describe_crops(replace(dataset, cases=tuple(fit.values())), task) if fit else ():
+    good = replace(dataset, cases=tuple(fit.values()))
+    extents = survey(good) if fit else []
+    for line in describe_crops(good, task, extents) if fit else ():
         print(line)
     for line in count_voxels([found[name] for name in fit]):
         print(line)
@@ -69,18 +71,31 @@ def _check(folder, task, leave_out, workers):
     if absent:
         where = " and ".join(sorted(absent))
         print(f"no fit case in {where}: the notebooks cannot train on it")
+    unheld = unheld_segments(good, extents)
+    if unheld:
+        where = "no label for training or validation holds"
+        print(f"{where} {named(unheld)}: networks cannot learn it; take it out of the labels")
     print(f"{len(fit)} of {len(fit) + len(unfit)} cases are fit")
     if unfit and fit:
         names = shlex.join(sorted({*unfit, *(leave_out or ())}))
         print(f"to go on without the others, here and in the demo: --leave-out {names}")
-    return 1 if unfit else 0
+    return 1 if unfit or unheld else 0
 
 
-def describe(dataset, task):
+def unheld_segments(dataset, extents):
+    """Return the segments that no label for training or validation holds, if there is any."""
+    known = [extent for extent in extents if extent.case.split != "test"]
+    held = {value for extent in known for value in extent.boxes}
+    values = segment_values(dataset) if known else {}
+    return [name for name, of_segment in values.items() if held.isdisjoint(of_segment)]
+
+
+def describe(dataset, n_incomplete, task):
     """Return lines about channels, segments, domains, intensities and what was decided."""
+    incomplete = f", {n_incomplete} of them without all files" if n_incomplete else ""
     rule = f"by the rule of task {task.name}, {task.intensity_rule}" if task else WITHOUT_TASK
     return [
-        f"{dataset.name}: {len(dataset.cases)} cases",
+        f"{dataset.name}: {len(dataset.cases) + n_incomplete} cases{incomplete}",
         f"channels {', '.join(dataset.channels)}; segments {', '.join(dataset.segments)}",
         f"domains {', '.join(dataset.domains)}",
         f"intensities are scaled {rule}",
@@ -88,9 +103,9 @@ def describe(dataset, task):
     ]
 
 
-def describe_crops(dataset, task):
+def describe_crops(dataset, task, extents):
     """Return for each profile its crop and voxels in 2D, and what that cuts away."""
-    lines, extents = [], survey(dataset)
+    lines = []
     for name in PROFILES:
         known, profile, grid = settle(dataset, task, name, extents)
         crop = " x ".join(map(str, profile.crop_size))
@@ -160,6 +175,8 @@ def _counts(dataset, case):
             found = check_case(dataset, case)
         except (ValueError, OSError) as error:
             found = str(error)
+        except MemoryError:
+            found = f"{case.name}: found too little memory, expected enough for one case a worker."
     return found, [str(doubt.message) for doubt in doubts]
 
 

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -26,6 +27,24 @@ def wrong_input(what, found, expected):
     if len(found) > LONGEST_PART:
         found = f"{found[:LONGEST_PART]} ... ({len(found)} letters)"
     return ValueError(f"{what}: found {found}, expected {expected}.")
+
+
+@contextmanager
+def told_if_unreadable(path):
+    """Name the file or folder that the system does not let a block read."""
+    try:
+        yield
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise wrong_input(path, found, "what can be read") from error
+
+
+def is_file(path):
+    """Whether there is a file; a link that leads nowhere is wrong, not a file that is not there."""
+    with told_if_unreadable(path):
+        if path.is_symlink() and not path.exists():
+            raise wrong_input(path, "a link that leads nowhere", "a file")
+        return path.is_file()
 
 
 def shown(value):

@@ -18,7 +18,14 @@ from segcal_lite.runs.folders import read_json, write_json
 LARGEST_RATIO = 50  # unpacked bytes for each packed one; NIfTI and DICOM stay below 10
 FREE_BYTES = 2**27  # small archives may exceed the ratio up to here
 LARGEST_COUNT = 1_000_000
+LONGEST_HEADER = 2**20  # bytes of a long name, or of what else pax says of a member
+HEADER_BYTES = 2**28  # of all those of an archive, which stay in memory
+LONGEST_PART = 255  # bytes of a name between two separators, as systems take them
 ORIGIN = ".unpacked-from.json"
+LONG_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, OSError, NotImplementedError, RuntimeError),  # the last: an encrypted zip
@@ -62,7 +69,8 @@ def unpack(archive, folder):
     except DAMAGED as error:
         if getattr(error, "errno", None):  # of the system, such as a full disk
             raise
-        raise wrong_input(archive, f"a damaged archive ({error})", "a whole one") from error
+        cause = " ".join(str(error).split())
+        raise wrong_input(archive, f"a damaged archive ({cause})", "a whole one") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -80,16 +88,39 @@ def _unpack_members(archive, folder):
                 _write_member(archive, members.open(member), size, folder / name)
 
 
+class _TarHeader(tarfile.TarInfo):
+    """A header that is looked at before what follows it is read: a name can have gigabytes."""
+
+    def _proc_member(self, opened):  # where `tarfile` lets a subclass in
+        if self.type in LONG_HEADERS:
+            opened.header_bytes += self.size
+            if self.size > LONGEST_HEADER or opened.header_bytes > HEADER_BYTES:
+                both = f"{self.size} bytes, {opened.header_bytes} with those before it"
+                raise tarfile.ReadError(f"a header of {both}")
+        try:
+            return super()._proc_member(opened)
+        except ValueError as error:  # what pax says is no number
+            raise tarfile.ReadError(f"a header that makes no sense: {error}") from error
+
+
+class _TarFile(tarfile.TarFile):
+    tarinfo, header_bytes = _TarHeader, 0
+
+
 class _Tar:
     """The members of a tar archive."""
 
     def __init__(self, archive):
-        self.opened = tarfile.open(archive)  # noqa: SIM115 - closed by `unpack`
+        self.opened = _TarFile.open(archive)
 
     def __iter__(self):
         """Yield name, size and whether a member is a plain file or folder, as far as asked."""
         for member in self.opened:
-            yield member.name, member.size, member.isfile() or member.isdir()
+            is_plain = (member.isfile() and not member.issparse()) or member.isdir()
+            yield member.name, member.size, is_plain
+        self.opened.fileobj.seek(self.opened.offset)
+        if self.opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # taken for the end
+            raise tarfile.ReadError("a member without a whole header")
 
     def files(self):
         """Return name, size and member of each file."""
@@ -113,7 +144,7 @@ class _Zip:
             yield member.filename, member.file_size, kind in (0, 0o4, 0o10)
 
     def files(self):
-        return [(m.filename, m.file_size, m) for m in self.members if not m.is_dir()]
+        return [(m.filename, m.file_size, m) for m in self.members if not m.filename.endswith("/")]
 
     def open(self, member):
         return self.opened.open(member)
@@ -125,10 +156,15 @@ def _check_members(archive, members):
     total = 0
     for count, (name, size, plain) in enumerate(members, start=1):
         parts = PurePosixPath(name).parts
+        if any(len(part.encode(errors="surrogateescape")) > LONGEST_PART for part in parts):
+            found = f"the member {name[:20]!r}... of {len(name)} letters"
+            raise wrong_input(archive, found, f"names of at most {LONGEST_PART} bytes")
         if name.startswith("/") or ".." in parts or re.search(r"[\\:]", name):
             raise wrong_input(archive, f"the member {name!r}", "names that stay in the folder")
         if not plain:
-            raise wrong_input(archive, f"the member {name!r}", "files and folders, no links")
+            raise wrong_input(
+                archive, f"the member {name!r}", "files and folders, no links or sparse"
+            )
         total += size
         if total > allowed or count > LARGEST_COUNT:
             found = f"{total} bytes or more in {count} members"

@@ -67,6 +67,7 @@ def _run(script, source, dest, running, options):
 
 def said_in_one_sentence(action, *arguments, **options):
     """Call `action`; return its exit status, or print what went wrong and return another."""
+    escape_other_letters()
     try:
         return action(*arguments, **options)
     except (ValueError, OSError) as error:
@@ -78,6 +79,13 @@ def said_in_one_sentence(action, *arguments, **options):
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def escape_other_letters():
+    """Print letters that the terminal or file lacks by their number, rather than stop at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what stands in for them, as in notebooks, may not
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _unpacked(source, dry_run):

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import IGNORED, check_choice, check_finite, named, shown, wrong_input
+from .._checks import (
+    IGNORED,
+    check_choice,
+    check_finite,
+    named,
+    shown,
+    told_if_unreadable,
+    wrong_input,
+)
 from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
@@ -112,7 +120,8 @@ class Dataset:
                 is_inside = path.is_relative_to(self.folder)
                 name = path.relative_to(self.folder).as_posix() if is_inside else path.name
                 for file in (path, *companion_files(path)):
-                    facts.append([name, file.stat().st_size, file_digest(file)])
+                    with told_if_unreadable(file):
+                        facts.append([name, file.stat().st_size, file_digest(file)])
         return text_digest(json.dumps(facts), 16)
 
 

@@ -15,11 +15,12 @@ patient. What was decided so is logged and kept in `Dataset.notes`.
 """
 
 import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_choice, wrong_input
+from .._checks import check_choice, is_file, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
 from .grids import median_spacing
 from .labels import survey
@@ -103,7 +104,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     names = [check_name(f"{folder}, case", row["case"]) for row in rows]
     check_unique(f"{folder}, cases", names)
     files = [(images.get(name, {}), labels.get(name)) for name in names]
-    description, class_notes = _describe(folder, given, files, file_ending, task)
+    strict = problems is None
+    description, class_notes = _describe(folder, given, files, file_ending, task, strict)
     paths = [sorted(images.values()) for images, _ in files]
     rows, same_notes = keep_together(rows, same_images(dict(zip(names, paths, strict=True))))
     splits, split_notes = _assign_splits(rows, task, seed, split)
@@ -169,9 +171,9 @@ def _class_notes(description):
     return notes
 
 
-def _describe(folder, given, files, file_ending, task):
+def _describe(folder, given, files, file_ending, task, strict):
     """Return what ``dataset.json`` says, or else task or files, and notes on it."""
-    description = given or _derive_description(folder, files, file_ending, task)
+    description = given or _derive_description(folder, files, file_ending, task, strict)
     notes = [] if task is None else _check_task(task, description)
     if given is None:
         origin = "the files" if task is None else f"task {task.name}"
@@ -181,24 +183,39 @@ def _describe(folder, given, files, file_ending, task):
     return description, notes + _class_notes(description)
 
 
-def _derive_description(folder, files, file_ending, task):
-    """Return channels and segments of a folder without ``dataset.json``."""
+def _derive_description(folder, files, file_ending, task, strict):
+    """Return channels and segments of a folder without ``dataset.json``.
+
+    Volumes that cannot be read are passed over if not `strict`.
+    """
     if task is not None:
         values = tuple(range(task.n_classes))
         return Description(task.channels, task.segments, values, file_ending)
     numbers = {number for images, _ in files for number in images}
     if None in numbers or (numbers == {0} and file_ending in PICTURES):
-        path = next(images[n] for images, _ in files for n in (None, 0) if n in images)
-        data = read_volume(path).data
+        paths = [images[n] for images, _ in files for n in (None, 0) if n in images]
+        data = next(_voxels(read_volume, paths, strict), None)
+        data = read_volume(paths[0]).data if data is None else data
         numbers = range(data.shape[0] if data.ndim == 4 else 1)
     values = {0}
-    for _, label_path in files:
-        values.update(np.unique(read_label(label_path).data).tolist() if label_path else ())
+    for data in _voxels(read_label, [path for _, path in files if path], strict):
+        values.update(np.unique(data).tolist())
     if values == {0}:
         raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
     values = tuple(sorted(values))
     channels = tuple(f"channel {number}" for number in range(len(numbers)))
     return Description(channels, tuple(f"label {v}" for v in values[1:]), values, file_ending)
+
+
+def _voxels(read, paths, strict):
+    """Yield the arrays of volumes; what is wrong with one is told when its case is read."""
+    for path in paths:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                yield read(path).data
+        except ValueError:
+            if strict:
+                raise
 
 
 def _assign_splits(rows, task, seed, split):
@@ -233,7 +250,7 @@ def _make_case(folder, row, images, label_path, split, description):
         expected = f"{n_channels}, from 0000 on: {', '.join(description.channels)}"
         raise wrong_input(f"{where}, {name}", f"channels {numbers or 'none'}", expected)
     for path in (*images.values(), label_path):
-        if not path.is_file():
+        if not is_file(path):
             raise wrong_input(path, "no such file", f"a volume of {name}")
     posterior_path = folder / "posteriorsTr" / file_name
     return Case(
@@ -242,7 +259,7 @@ def _make_case(folder, row, images, label_path, split, description):
         label_path=label_path,
         domain=row.get("domain", "source"),
         split=split,
-        posterior_path=posterior_path if posterior_path.is_file() else None,
+        posterior_path=posterior_path if is_file(posterior_path) else None,
         patient=row.get("patient", name),
     )
 

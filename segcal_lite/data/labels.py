@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from .._checks import IGNORED, shown, wrong_input
+from .._checks import IGNORED, shown, told_if_unreadable, wrong_input
 from ..runs.folders import as_json_values, read_json, write_json
 from .volumes import LARGEST_LABEL, read_label
 
@@ -323,5 +323,6 @@ def stored_survey(path, dataset):
 
 def _state_of_file(path):
     """Return what changes when a file is written anew."""
-    state = path.stat()
+    with told_if_unreadable(path):
+        state = path.stat()
     return [str(path), state.st_size, state.st_mtime_ns]

@@ -13,7 +13,15 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .._checks import check_choice, check_count, check_letters, shown, wrong_input
+from .._checks import (
+    check_choice,
+    check_count,
+    check_letters,
+    is_file,
+    shown,
+    told_if_unreadable,
+    wrong_input,
+)
 from . import other_formats
 from .labels import read_label_names
 from .splits import check_name, check_unique
@@ -44,7 +52,7 @@ def read_description(folder):
     What does not fit is a ``ValueError`` that names the file and the field.
     """
     path = Path(folder) / "dataset.json"
-    if not path.is_file():
+    if not is_file(path):
         return None
     fields = _read_json(path)
     file_ending = fields.get("file_ending", FILE_ENDINGS[0])
@@ -77,7 +85,11 @@ def _read_json(path):
     try:
         fields = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
         written = json.dumps(fields, ensure_ascii=False)
-    except (ValueError, RecursionError) as error:  # the first also for numbers of 5,000 digits
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: 5,000 digits, too
         raise wrong_input(path, f"unreadable text ({error})", "a JSON object") from error
     if twice:
         raise wrong_input(path, f"the key {twice[0]!r} twice", "each key once")
@@ -180,7 +192,8 @@ def _names(folder, subfolder):
     path = Path(folder) / subfolder
     if not path.is_dir():
         raise wrong_input(path, "no such folder", "a folder with volumes")
-    return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    with told_if_unreadable(path):
+        return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
 
 
 def unread_files(folder, images, labels):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_spacing, wrong_input
+from .._checks import check_spacing, is_file, wrong_input
 
 METAIMAGE, NRRD, PICTURES = (".mha", ".mhd"), (".nrrd", ".nhdr"), (".png", ".tif", ".tiff")
 READERS = {  # by name: SimpleITK itself goes by the ending, and knows no .MHA
@@ -81,7 +81,7 @@ def companion_files(path):
     suffix = path.suffix.lower()
     if suffix == ".img":
         return (path.with_suffix(".hdr"),)
-    if suffix in PICTURES and _spacing_file(path).is_file():
+    if suffix in PICTURES and is_file(_spacing_file(path)):
         return (_spacing_file(path),)
     return voxel_files(path)
 
@@ -169,7 +169,7 @@ def _picture_voxels(path, array, n_dims, n_bits):
 def _picture_affine(path, n_pages, spacing_mm):
     """Return the affine of a picture from its JSON, the caller's voxel size, or 1 mm a pixel."""
     doubt, beside = "no orientation is set; axes are taken as R, P, S.", _spacing_file(path)
-    if beside.is_file():
+    if is_file(beside):
         sizes_mm = _read_spacing(beside)
     elif spacing_mm is not None:
         sizes_mm = spacing_mm
@@ -185,7 +185,7 @@ def _picture_affine(path, n_pages, spacing_mm):
 def _spacing_file(path):
     """Return the JSON that states a picture's voxel size: without the number of the channel."""
     own = path.with_suffix(".json")
-    return own if own.is_file() else own.with_name(re.sub(r"_[0-9]{4}\.json$", ".json", own.name))
+    return own if is_file(own) else own.with_name(re.sub(r"_[0-9]{4}\.json$", ".json", own.name))
 
 
 def _read_spacing(path):
@@ -193,6 +193,6 @@ def _read_spacing(path):
     try:
         sizes_mm = json.loads(path.read_text(encoding="utf-8"))["spacing"]
         return check_spacing(sizes_mm, 3)[::-1]
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         expected = '{"spacing": [z, y, x]} with three positive numbers in mm'
         raise wrong_input(path, "no such spacing", expected) from error

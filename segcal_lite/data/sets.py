@@ -27,6 +27,7 @@ from .._checks import (
     check_count,
     check_spacing,
     check_text,
+    is_file,
     named,
     shown,
     wrong_input,
@@ -140,11 +141,16 @@ def _is_dataset(folder):
 
 def _read_yaml(path):
     """Return the entries of a file, each a dict of known keys with ``data``."""
-    if not path.is_file():
+    if not is_file(path):
         raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
     try:
         entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # numbers of 5,000 digits, too
+    except (
+        OSError,
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # as there
         cause = " ".join(str(error).split())
         raise wrong_input(path, f"text that is no YAML ({cause})", "one entry a set") from error
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):

@@ -9,11 +9,12 @@ import csv
 import re
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_count, wrong_input
+from .._checks import check_count, is_file, wrong_input
 from ..runs.folders import file_digest
 
 SPLITS = ("train", "validation", "test")
@@ -166,13 +167,13 @@ def read_case_table(folder):
     ``ValueError`` that names file and line.
     """
     path = Path(folder) / "cases.csv"
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise wrong_input(path, f"unreadable text ({error})", "a table in UTF-8") from error
     header = lines[0][1] if lines else []
     columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
@@ -231,12 +232,15 @@ def _parts(group, paths_of, key):
     """Divide a group by the keys of its files; parts of one case are dropped."""
     parts = {}
     for name in group:
-        parts.setdefault(key(paths_of[name]), []).append(name)
+        with suppress(OSError):  # who opens the volume will say so
+            parts.setdefault(key(paths_of[name]), []).append(name)
     return [tuple(part) for part in parts.values() if len(part) > 1]
 
 
 def _has_bytes(path):
-    return path.is_file() and path.stat().st_size > 0
+    with suppress(OSError):
+        return path.is_file() and path.stat().st_size > 0
+    return False
 
 
 def join_patients(patient_of, groups):

@@ -12,7 +12,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from .._checks import check_count, check_finite, check_right_angles, check_spacing, wrong_input
+from .._checks import (
+    check_count,
+    check_finite,
+    check_right_angles,
+    check_spacing,
+    told_if_unreadable,
+    wrong_input,
+)
 from ..runs.folders import written_aside
 from . import other_formats
 from .nifti import PLACE_TOLERANCE, corner_shifts, read_nifti, resolve_affine, same_sizes
@@ -117,11 +124,8 @@ def _first_bytes(path, expected):
 
     A checkout without the large files of Git LFS or git-annex leaves a line of text in their place.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise wrong_input(path, (error.strerror or str(error)).lower(), expected) from error
+    with told_if_unreadable(path), path.open("rb") as file:
+        start = file.read(64)
     if not start:
         raise wrong_input(path, "an empty file", expected)
     for pointer, command in POINTERS.items():

@@ -265,6 +265,6 @@ def test_many_labels_are_read_at_once(tmp_path):
     fields = change("labels", {"background": 0} | labels)
     fields["regions_class_order"] = list(range(1, 30_000))
     write_json(tmp_path, fields)
-    started = time.monotonic()
+    started = time.process_time()
     assert len(read_description(tmp_path).regions) == 29_999
-    assert time.monotonic() - started < 5  # the square of 30,000 took minutes
+    assert time.process_time() - started < 10  # the square of 30,000 takes minutes

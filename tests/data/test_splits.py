@@ -251,14 +251,14 @@ def test_names_that_fit_no_file_are_refused():
 
 
 def test_duplicates_among_many_are_found_at_once():
-    names = [f"case{number}" for number in range(200_000)]
-    pairs = [(f"case{n}", f"case{n + 1}") for n in range(0, 200_000, 2)]
-    started = time.monotonic()
+    names = [f"case{number}" for number in range(40_000)]
+    pairs = [(f"case{n}", f"case{n + 1}") for n in range(0, 40_000, 2)]
+    started = time.process_time()
     check_unique("cases", names)
     with pytest.raises(ValueError, match="found case7 2 times"):
         check_unique("cases", [*names, "case7"])
-    assert len(set(join_patients({name: name for name in names}, pairs).values())) == 100_000
-    assert time.monotonic() - started < 10  # the square of 200,000 took hours
+    assert len(set(join_patients({name: name for name in names}, pairs).values())) == 20_000
+    assert time.process_time() - started < 10  # the square of 40,000 takes minutes
 
 
 def test_patients_are_joined_through_each_other():

@@ -1,5 +1,6 @@
 """Downloads from a server on loopback, and archives that are damaged or hostile."""
 
+import gzip
 import hashlib
 import io
 import socket
@@ -316,3 +317,65 @@ def test_a_good_archive_of_any_kind(tmp_path):
         out = unpack(write(tmp_path / name, content), tmp_path / f"{name}-out")
         found = {p.relative_to(out).as_posix() for p in out.rglob("[!.]*") if p.is_file()}
         assert found == {"Task/a.txt", "Task/sub/b.txt"}
+
+
+def header(name, kind, size=0):
+    info = link(name, "", kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+GOOD = header("Task/a", tarfile.REGTYPE, 1) + b"a".ljust(512, b"\0")
+END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+)
+@pytest.mark.parametrize("before", [b"", GOOD])
+def test_a_header_of_gigabytes_is_not_read(tmp_path, kind, before):
+    path = write(tmp_path / "a.tar.gz", gzip.compress(before + header("x", kind, 2**32) + END))
+    with pytest.raises(ValueError, match="found a damaged archive .*a header of 4294967296 bytes"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_long_headers_are_counted_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "HEADER_BYTES", 1000)
+    name = header("x", tarfile.GNUTYPE_LONGNAME, 400) + b"Task/a".ljust(512, b"\0")
+    unpack(write(tmp_path / "a.tar", 2 * (name + GOOD) + END), tmp_path / "out")
+    path = write(tmp_path / "b.tar", 3 * (name + GOOD) + END)
+    with pytest.raises(ValueError, match="a header of 400 bytes, 1200 with those before it"):
+        unpack(path, tmp_path / "more")
+
+
+def test_sparse_members_and_numbers_that_are_none_are_refused(tmp_path):
+    path = write(tmp_path / "a.tar", GOOD + header("x", tarfile.GNUTYPE_SPARSE) + END)
+    with pytest.raises(ValueError, match="found the member 'x', expected .* sparse"):
+        unpack(path, tmp_path / "out")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("x")
+        info.pax_headers = {"GNU.sparse.size": "9", "GNU.sparse.map": "a,b"}
+        tar.addfile(info)
+    with pytest.raises(ValueError, match="a damaged archive .*a header that makes no sense"):
+        unpack(write(tmp_path / "b.tar", packed.getvalue()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_header_that_is_damaged_does_not_end_an_archive(tmp_path):
+    content = bytearray(GOOD + GOOD + GOOD + END)
+    content[1024] ^= 0xFF
+    with pytest.raises(ValueError, match="a damaged archive .a member without a whole header"):
+        unpack(write(tmp_path / "a.tar", bytes(content)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_no_folder_takes_are_refused(tmp_path):
+    content = zip_of({"a" * 260: b"x"})
+    with pytest.raises(ValueError, match="found the member 'aaa.* of 260 letters, expected names"):
+        unpack(write(tmp_path / "a.zip", content), tmp_path / "out")
+    content = zip_of({"Task/a": b"x"}).replace(b"Task/a", b"\0ask/a")  # a name that ends at once
+    with pytest.raises(ValueError, match="b.zip: found the file '', expected files with names"):
+        unpack(write(tmp_path / "b.zip", content), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

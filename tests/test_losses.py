@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from segcal_lite.losses import (
+    LOSSES,
     class_logits,
     cross_entropy_loss,
     inverse_frequency_weights,
@@ -13,6 +14,7 @@ from segcal_lite.losses import (
     soft_dice_loss,
     training_loss,
 )
+from segcal_lite.report.plotting import LOSS_COLOURS
 from segcal_lite.unet import UNet
 
 
@@ -50,6 +52,16 @@ def test_dice_of_a_perfect_and_of_a_useless_prediction():
     perfect = torch.tensor([[[0.0, 1, 0, 0], [0, 0, 1, 1]]])
     assert float(soft_dice_loss(perfect, labels, epsilon=0.0)) == -1
     assert float(soft_dice_loss(torch.zeros(1, 2, 4), labels)) == 0
+
+
+def test_each_loss_is_another_and_has_a_colour():
+    torch.manual_seed(0)
+    labels, found = torch.randint(0, 3, (2, 5, 5)), set()
+    for loss in LOSSES:
+        logits = torch.linspace(-2, 2, 150).reshape(2, 3, 5, 5)[:, : n_outputs(loss, 3)]
+        found.add(round(float(training_loss(logits, labels, loss)), 6))
+    assert len(found) == len(LOSSES)
+    assert set(LOSS_COLOURS) == set(LOSSES)
 
 
 def test_ce_dice_is_the_sum_of_both_on_the_softmax():

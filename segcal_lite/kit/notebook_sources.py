@@ -56,6 +56,18 @@ def write_copies(folder, out):
     return written
 
 
+def _joined(outputs):
+    """Outputs with each text in one piece: in how many a kernel sends it is chance."""
+    joined = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            before["text"] += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def store_outputs(source, executed):
     """Put the outputs of an executed copy into a notebook's checked and kept cells; empty the rest.
 
@@ -70,7 +82,7 @@ def store_outputs(source, executed):
         raise wrong_input(executed, "other code", f"an execution of {source}")
     for count, (cell, executed_cell) in enumerate(zip(cells, ran, strict=True), start=1):
         cell.execution_count = count
-        cell.outputs = executed_cell.outputs if KEPT.intersection(tags(cell)) else []
+        cell.outputs = _joined(executed_cell.outputs) if KEPT.intersection(tags(cell)) else []
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count

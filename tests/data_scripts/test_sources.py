@@ -11,6 +11,7 @@ import numpy as np
 import official_layouts as official
 import pytest
 
+import data_scripts
 from data_scripts.chaos import by_number, classes_of
 from data_scripts.convert.face import run_script
 from segcal_lite.data.datasets import check_case, read_dataset, task_of
@@ -61,7 +62,9 @@ def check_all_fit(dataset):
     """Every case is what the notebooks accept, with the channels and segments of its task."""
     for case in dataset.cases:
         check_case(dataset, case)
-    task = task_of(dataset, json.loads((dataset.folder / "dataset.json").read_text())["task"])
+    task = task_of(
+        dataset, json.loads((dataset.folder / "dataset.json").read_text())["task"] or None
+    )
     assert (dataset.channels, dataset.segments) == (task.channels, task.segments)
     assert (dataset.folder / "contact_sheet.png").stat().st_size > 5000
 
@@ -356,6 +359,14 @@ def test_every_dataset_names_a_task_that_exists():
     for facts in all_facts():
         assert facts.task in ("", *TASKS)
         assert all((facts.title, facts.licence, facts.obtain, facts.organ, facts.size))
+
+
+def test_every_script_with_facts_is_in_the_table():
+    from data_scripts.__main__ import SCRIPTS
+
+    folder = Path(data_scripts.__file__).parent
+    found = [path.stem for path in folder.glob("*.py") if "\nFACTS = " in path.read_text()]
+    assert set(found) <= set(SCRIPTS)
 
 
 def test_the_readme_is_what_the_scripts_say(tmp_path):

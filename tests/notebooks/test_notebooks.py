@@ -204,6 +204,23 @@ def test_outputs_are_stored_for_checked_cells_only(tmp_path):
     assert [cell.execution_count for cell in stored.cells] == [1, 2, 3]
 
 
+def test_a_text_that_came_in_pieces_is_stored_as_one(tmp_path):
+    source = tmp_path / "source.ipynb"
+    notebook = notebook_of(("print(1)", "nbval-check-output"))
+    pieces = (("stdout", "1"), ("stdout", "\n"), ("stderr", "a"), ("stdout", "2"))
+    notebook.cells[0].outputs = [
+        nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces
+    ]
+    nbformat.write(notebook, source)
+    store_outputs(source, source)
+    stored = nbformat.read(source, as_version=4).cells[0].outputs
+    assert [(o.name, o.text) for o in stored] == [
+        ("stdout", "1\n"),
+        ("stderr", "a"),
+        ("stdout", "2"),
+    ]
+
+
 def test_a_checked_cell_without_output_is_refused(tmp_path):
     source = tmp_path / "source.ipynb"
     nbformat.write(notebook_of(("x = 1", "nbval-check-output")), source)

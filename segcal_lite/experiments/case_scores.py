@@ -6,6 +6,7 @@ so that neither memory nor what stays on disk grows with the number of members.
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -39,8 +40,9 @@ from ..scaling import (
 from ..training.models import load_model
 from .scores import score_case
 
-LAYOUT = 2  # of score files; where it changes, older ones are left alone and cases scored again
+LAYOUT = 3  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 128 * 2**20
+TRAINED = ("config.json", "history.csv")  # of a model's folder
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ class Scoring:
     seed: int  # of dropout masks and of drawn ensembles
     region_order: tuple = ()  # of overlapping regions, the class that each leaves
 
-    @property
+    @cached_property
     def folder(self):
-        """Other settings, other folder: scores are cheap beside the models they come from."""
+        """Other settings or other models, other folder: scores are cheap beside the models."""
         settings = asdict(self) | {"out": "", "layout": LAYOUT}
         for key in ("members", "dropout_members"):
-            settings[key] = [Path(path).relative_to(self.out).as_posix() for path in settings[key]]
+            settings[key] = [_identity(Path(path), self.out) for path in settings[key]]
         digest = text_digest(dumps(settings, sort_keys=True), 8)
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
@@ -72,6 +74,12 @@ class Scoring:
     def n_classes(self):
         """K of the probabilities: 2 where each segment is a problem of its own."""
         return 2 if self.region_order else len(self.segments) + 1
+
+
+def _identity(folder, out):
+    """Where a model lies, and a digest of how it was trained: one may be removed and made anew."""
+    trained = [path.read_text("utf-8") for name in TRAINED if (path := folder / name).exists()]
+    return [folder.relative_to(out).as_posix(), text_digest("".join(trained), 16)]
 
 
 class ScoredCase(NamedTuple):

@@ -5,12 +5,11 @@ import os
 import re
 from pathlib import Path
 
-from .._checks import wrong_input
+from .._checks import LARGEST_SEED, wrong_input
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
 PROFILES = ("smoke", "laptop", "paper")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
-LARGEST_SEED = 2**32 - 1  # members count on from 1000 times the seed, and PyTorch takes 64 bits
 
 
 def check_parameters(history, values):

@@ -121,9 +121,7 @@ def study(arguments):
     print(f"{n_trained} of each loss after {passed:.0f} s", flush=True)
     left = 60 * arguments.minutes - passed - SECONDS_TO_START_SCORING
     n_scored = max(2, min(n_trained, int(left / SECONDS_TO_SCORE_A_PAIR)))
-    write_results(
-        opened(arguments, n_scored), Path(arguments.results) / f"pool{n_scored}", arguments
-    )
+    write_results(opened(arguments, n_scored), Path(arguments.results), arguments)
     print(f"done after {time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -253,7 +253,7 @@ def test_other_settings_have_another_folder(scored, monkeypatch):
     assert replace(scoring, n_passes=4).folder != before
     assert replace(scoring, members=scoring.members[:1]).folder != before
     monkeypatch.setattr(evaluation, "LAYOUT", 1)  # scores without the temperature's masks
-    assert scoring.folder != before
+    assert replace(scoring).folder != before
 
 
 def score_altered(folder, out, settings, **task):
@@ -466,3 +466,16 @@ def test_a_disk_that_fills_up_is_an_error_that_names_the_folder(alone, prepared,
     with pytest.raises(OSError, match=f"No space left on device: '{alone.folder}'"):
         score_cases(alone, prepared[2], ["disc5"], "cpu")
     assert not list(alone.folder.iterdir())
+
+
+def test_a_model_that_was_trained_anew_has_other_scores(prepared, settings, tmp_path):
+    """Its folder and seed are the same: only its settings and history tell."""
+    member = tmp_path / "models" / "0"
+    options = {"segments": ("ring", "core"), "ensemble_sizes": (1,), "n_resamples": 1}
+    options |= {"out": tmp_path, "loss": "dice", "members": (member,), "dropout_members": ()}
+    folders = set()
+    for n_epochs in (1, 2, 1):
+        train_model(member, prepared[2], settings("dice", n_epochs=n_epochs), "cpu")
+        folders.add(Scoring(**options, n_passes=2, n_bins=10, seed=0).folder)
+        shutil.rmtree(member)
+    assert len(folders) == 2

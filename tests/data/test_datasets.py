@@ -703,3 +703,20 @@ def test_spacing_of_a_sagittal_acquisition_is_that_of_its_slices(discs, tmp_path
         turned = np.moveaxis(np.asarray(volume.dataobj), -1, 0)
         nib.save(nib.Nifti1Image(turned, np.diag([8.0, 2.0, 2.0, 1.0])), path)
     assert task_of(read_dataset(copy)).spacing_mm == (2.0, 2.0, None)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "cases.csv"])
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "nowhere")
+    with pytest.raises(ValueError, match=f"{name}: found a link that leads nowhere"):
+        read_dataset(folder)
+
+
+def test_a_file_that_went_away_is_named_by_the_fingerprint(folder):
+    dataset = read_dataset(folder)
+    path = dataset.cases[0].label_path
+    path.unlink()
+    path.symlink_to(folder / "nowhere")
+    with pytest.raises(ValueError, match=f"{path.name}: found no such file or directory"):
+        dataset.fingerprint()

@@ -1,6 +1,7 @@
 """What goes wrong with sources: named, the good cases kept, nothing half-written, and resumed."""
 
 import errno
+import io
 import json
 import os
 import shlex
@@ -878,3 +879,47 @@ def test_dataset_json_says_what_was_merged(tmp_path):
     assert description["labels"] == {"background": 0, "hippocampus": 1}
     assert description["labels_from"] == {"0": 0, "1": 1, "2": 1}
     assert "Anterior and Posterior are merged" in description["notes"][0]
+
+
+def test_check_names_a_segment_that_no_label_holds(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    for path in (folder / "labelsTr").iterdir():
+        label = nib.load(path)
+        if "disc5" not in path.name:  # which only tests
+            data = np.minimum(np.asarray(label.dataobj), 1)
+            nib.save(nib.Nifti1Image(data, label.affine), path)
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "6 of 6 cases are fit"
+    assert "no label for training or validation holds core: networks cannot" in lines[-2]
+
+
+def test_check_counts_the_same_cases_first_and_last(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    image = folder / "imagesTr/disc0_0000.nii.gz"
+    image.unlink()
+    image.symlink_to(tmp_path / "nowhere.nii.gz")
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("discs: 6 cases, 1 of them without all files\n")
+    assert "disc0_0000.nii.gz: found a link that leads nowhere, expected a file." in printed
+    assert "5 of 6 cases are fit" in printed
+
+
+def test_without_dataset_json_a_bad_label_is_one_case(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    (folder / "dataset.json").unlink()
+    (folder / "labelsTr/disc3.nii.gz").write_bytes(b"broken")
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "channels channel 0; segments label 1, label 2" in printed
+    assert "5 of 6 cases are fit" in printed
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(tmp_path, monkeypatch, discs):
+    folder = shutil.copytree(discs, tmp_path / "\u5fc3\u81df")
+    written = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert check.main([str(folder), "--workers", "1"]) == 0
+    written.flush()
+    assert written.buffer.getvalue().startswith(rb"\u5fc3\u81df: 6 cases")

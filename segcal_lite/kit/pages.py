@@ -33,11 +33,11 @@ class LastLine:
         """Nothing waits."""
 
 
-def execute_notebook(source, target, parameters, kernel, printed):
+def execute_notebook(source, target, parameters, kernel, printed=None):
     """Execute a notebook with papermill; what is at `target` is complete.
 
     An execution that fails is a ``RuntimeError`` of one sentence; it is left beside, with its
-    traceback, as ``failed-<name>``. What cells print goes to the file `printed`, too.
+    traceback, as ``failed-<name>``. What cells print goes to `printed`, too, an open file.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tells of the cell that Ctrl-C ended

@@ -178,9 +178,9 @@ def test_scored_volumes_are_kept(trained, tmp_path):
     prepared = trained.out / "sets" / "atrium" / "prepared"
     arguments = trained.folder(PLAN), prepared, names, tmp_path, trained.scoring()
     score_volumes(*arguments)
-    (tmp_path / f"{names[0]}.json").write_text('{"kept": true}')
+    (tmp_path / f"{names[0]}.json").write_text('{"metrics": {"kept": 1}}')
     score_volumes(*arguments)
-    assert read_scores(tmp_path, names)[0] == {"kept": True}
+    assert read_scores(tmp_path, names)[0] == {"metrics": {"kept": 1}}
 
 
 def test_shuffling_keeps_the_numbers_of_each_parameter_and_loses_their_order(loaded):

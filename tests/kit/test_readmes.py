@@ -161,6 +161,7 @@ def run_command(monkeypatch):
         signature = inspect.signature(getattr(commands, name))
         with monkeypatch.context() as patch:
             patch.setattr(commands, name, lambda **options: signature.bind(**options))
+            patch.setattr(__main__, "_source", str)  # the reader's own data are not here
             return __main__.main(words)
 
     return run

@@ -23,7 +23,8 @@ from segcal_lite.data.labels import segment_values, survey
 from segcal_lite.data.splits import SPLITS
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.data.volumes import doubt_lines
-from segcal_lite.experiments.profiles import PROFILES, settle
+from segcal_lite.experiments.profiles import PROFILES
+from segcal_lite.experiments.settled import settle
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .convert.face import WORKERS, count, said_in_one_sentence

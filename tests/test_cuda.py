@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.experiments.case_scores import Scoring, fit_member_scalings, score_cases
 from segcal_lite.inference import case_signatures, mc_dropout_passes, predict_case
-from segcal_lite.runs.folders import model_folder, read_table
+from segcal_lite.runs.folders import model_folder
+from segcal_lite.runs.tables import read_table
 from segcal_lite.sliding_window import predict_volume, predict_with_features
-from segcal_lite.training import checkpoints, on_slices
+from segcal_lite.training import loop, on_slices
 from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.groups import train_group
 from segcal_lite.training.members import Member
@@ -98,7 +99,7 @@ def test_the_learning_rate_falls_inside_a_recording(prepared, settings, tmp_path
 def test_an_interrupted_training_goes_on_as_a_whole_one(
     dropout, prepared, settings, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(checkpoints.SECONDS_BETWEEN_CHECKPOINTS, "cuda", 0)
+    monkeypatch.setitem(loop.SECONDS_BETWEEN_CHECKPOINTS, "cuda", 0)
     options = {"n_epochs": 6, "early_stopping_patience": 6, "learning_rate": 0.001}
     chosen = settings("dice", dropout=dropout, **options)
     whole = train_model(tmp_path / "whole", prepared[2], chosen, "cuda")

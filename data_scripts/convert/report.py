@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segcal_lite.data.volumes import doubt_lines
-from segcal_lite.runs.folders import as_json_values, write_figure, write_json, write_table
+from segcal_lite.runs.folders import as_json_values, write_figure, write_json
+from segcal_lite.runs.tables import write_table
 
 from .one_case import RECORDS
 

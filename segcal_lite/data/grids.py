@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .._checks import named, wrong_input
-from ..runs.folders import read_json, read_table, write_json, write_table
+from ..runs.folders import read_json, write_json
+from ..runs.tables import read_table, write_table
 from .labels import segment_masks, segment_values, survey
 from .preprocessing import clear_slice_axis, kept_native_voxels, plan_preprocessing
 from .volumes import read_label

@@ -13,13 +13,12 @@ from .._checks import wrong_input
 from ..runs.folders import (
     check_same_settings,
     read_json,
-    read_table,
     remove_partial,
     run_lock,
     write_json,
-    write_table,
     written_aside,
 )
+from ..runs.tables import read_table, write_table
 from .cases import load_case
 from .grids import check_cut, lost_segments, read_grid, settle_grid, write_grid
 from .labels import region_labels, region_probs, segment_masks, segment_values

@@ -21,15 +21,8 @@ from ..data.labels import annotated, binary_problems
 from ..data.prepared import read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import (
-    is_sealed,
-    make_folder,
-    read_json,
-    text_digest,
-    write_json,
-    write_table,
-    written_aside,
-)
+from ..runs.folders import make_folder, read_json, text_digest, write_json, written_aside
+from ..runs.tables import is_sealed, write_table
 from ..scaling import (
     LARGEST_SCALE,
     fit_temperature,

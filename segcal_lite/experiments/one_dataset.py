@@ -20,14 +20,16 @@ from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.devices import choose_device
-from ..runs.folders import enter_run, model_folder, name_in_run, read_table, resolve_path
+from ..runs.folders import enter_run, model_folder, name_in_run, resolve_path
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
+from ..runs.tables import read_table
 from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
 from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, sums_key
-from .profiles import PROFILES, Profile, given_settings, settle
+from .profiles import PROFILES, Profile, given_settings
+from .settled import settle
 
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
 

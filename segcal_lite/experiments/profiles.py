@@ -7,9 +7,6 @@ volumes; `VolumeProfile` is of paper B's, which see random blocks.
 from dataclasses import dataclass, fields, replace
 
 from .._checks import check_choice, check_count, check_number, wrong_input
-from ..data.datasets import task_of
-from ..data.grids import fit_to_crop, settle_grid
-from ..data.labels import survey
 
 COUNTS = (  # settings of at least 1
     *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
@@ -68,7 +65,6 @@ CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
     },
     "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
 }
-MOST_STEPS = 400  # of a training in the smoke profile, twice as many as phantoms take
 COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
     ("smoke", "prostate_3d"): 3.0,
     ("laptop", "prostate_3d"): 2.0,
@@ -266,40 +262,3 @@ def check_counts(name, values):
     if not isinstance(values, (list, tuple)) or not values:
         raise wrong_input(name, repr(values), "a list of integers of at least 1")
     return tuple(check_count(name, value) for value in values)
-
-
-def settle(dataset, task=None, profile="smoke", extents=None, cut_foreground=False, **scale):
-    """Return task, profile and grid of a dataset; `extents` are from `survey`, if at hand.
-
-    Voxels become so large that the crop holds the foreground of training and validation cases.
-    Those of a named task stay as the paper has them where the crop cuts away next to nothing, and
-    always in the paper's profile; with `cut_foreground` all stay.
-    """
-    extents = extents or survey(dataset)
-    known = task_for_profile(task_of(dataset, task, extents), profile)
-    settled = get_profile(profile, known, **scale)
-    crop = settled.crop_size
-    grid = settle_grid(dataset, known, crop, extents=extents)
-    as_the_paper = task is not None and (profile == "paper" or not grid.cuts_much)
-    if not cut_foreground and not as_the_paper:
-        known, notes = fit_to_crop(known, crop, extents, grid.slice_axis)
-        grid = settle_grid(dataset, known, crop, extents=extents)
-        grid = replace(grid, notes=(*notes, *grid.notes))
-    if profile == "smoke" and scale.get("n_epochs") is None:
-        settled, notes = _within_steps(settled, extents, grid.slice_axis)
-        grid = replace(grid, notes=(*grid.notes, *notes))
-    return known, settled, grid
-
-
-def _within_steps(profile, extents, slice_axis):
-    """Take as few epochs as `MOST_STEPS` mini-batches allow, one at least; say so in a note."""
-    of_slices = len(profile.crop_size) == 2
-    training = [extent for extent in extents if extent.case.split == "train"]
-    n_samples = sum(extent.n_slices(slice_axis) if of_slices else 1 for extent in training)
-    steps = max(1, n_samples // profile.batch_size)
-    n_epochs = min(profile.n_epochs, max(1, MOST_STEPS // steps))
-    if n_epochs == profile.n_epochs:
-        return profile, []
-    note = f"{n_epochs} of the {profile.name} profile's {profile.n_epochs} epochs, for an epoch of "
-    note += f"these data has {steps} steps; n_epochs asks for more"
-    return replace(profile, n_epochs=n_epochs), [note]

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from ..runs.folders import read_table
+from ..runs.tables import read_table
 
 
 class Chapter(NamedTuple):

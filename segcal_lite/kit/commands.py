@@ -13,15 +13,9 @@ from ..data.cases import case_names, check_leave_out
 from ..data.sets import names_in_sets, read_sets
 from ..data.tasks import TASKS
 from ..runs.devices import choose_device
-from ..runs.folders import (
-    is_sealed,
-    project_root,
-    provenance,
-    resolve_path,
-    write_json,
-    write_table,
-)
+from ..runs.folders import project_root, provenance, resolve_path, write_json
 from ..runs.schedules import run_in_order
+from ..runs.tables import is_sealed, write_table
 from . import index_page, notebook_sources, pages, published
 from .environment import KERNEL, run_to_its_end
 from .parameters import check_values

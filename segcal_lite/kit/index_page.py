@@ -8,7 +8,8 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader
 
 from ..report.verdicts import RULES, read_verdicts
-from ..runs.folders import read_json, read_table, write_text
+from ..runs.folders import read_json, write_text
+from ..runs.tables import read_table
 from .answers import CHAPTERS, answer
 from .pages import WEB, title_of
 

@@ -4,8 +4,19 @@ from functools import partial
 
 import pandas as pd
 
-from ..runs.folders import project_root, read_json, read_table
-from .readmes import interval, intervals, listed, markdown_table, or_dash, spread
+from ..runs.folders import project_root
+from ..runs.tables import read_table
+from .readmes import (
+    interval,
+    intervals,
+    listed,
+    made_by,
+    markdown_table,
+    or_dash,
+    read_long,
+    source_of,
+    spread,
+)
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
 COLUMNS = ("nll", "brier", "ece_percent")
@@ -73,7 +84,7 @@ def story_table():
             f"{row.spectral_n_source} + {row.spectral_n_shifted} cases",
         ]
         rows.append(cells)
-    return f"{markdown_table(header, rows)}\n{_made(story)}\n"
+    return f"{markdown_table(header, rows)}\n{made_by(story)}\n"
 
 
 def volumes_table():
@@ -89,16 +100,7 @@ def volumes_table():
         cells += [spread(rows.get(f"auc_{key}")) for key in keys]
         cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
         lines.append([*cells, f"{rows.flagged.mean():.0%}"])
-    return f"{markdown_table(header, lines)}\n{_made(story)}\n"
-
-
-def _made(story):
-    """Where a table of several seeds comes from."""
-    parts = []
-    for key, rows in story.groupby(["commit", "date", "torch", "processor"], sort=False):
-        seeds = ", ".join(map(str, rows.seed.unique()))
-        parts.append("Seeds {}: commit {}, {}, torch {}, {}.".format(seeds, *key))
-    return " ".join(parts)
+    return f"{markdown_table(header, lines)}\n{made_by(story)}\n"
 
 
 def heart_table(name="acdc"):
@@ -116,7 +118,7 @@ def heart_table(name="acdc"):
         scores = _scores_beside(ours.loc[key], paper.loc[key])
         rows.append([", ".join(key), *scores, listed(dice.loc[key]), listed(printed)])
     mean_dice = f"Mean Dice of the Dice ensemble: {dice.loc[('dice', 'ensemble')].mean():.3f}."
-    return f"{markdown_table(header, rows)}\n{mean_dice} {_source(folder / name)}\n"
+    return f"{markdown_table(header, rows)}\n{mean_dice} {source_of(folder / name)}\n"
 
 
 def sweep_table():
@@ -134,7 +136,7 @@ def sweep_table():
         for loss in ("ce", "dice")
     ]
     header = ["mean with its 95 % interval", *(f"M = {size}" for size in sizes)]
-    return f"{markdown_table(header, rows)}\n{_source(folder)}\n"
+    return f"{markdown_table(header, rows)}\n{source_of(folder)}\n"
 
 
 def _heart_numbers(folder, name="acdc"):
@@ -167,16 +169,6 @@ def _scores_beside(ours, printed):
     return cells
 
 
-def _source(folder):
-    """Where the numbers in a folder of results come from."""
-    made = read_json(folder / "provenance.json")
-    made = made.get("joint", {}) | made
-    commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
-    run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
-    where = made["processor"] if made["device"] == "cpu" else made["device"]
-    return f"{run}, {made['date']}, {where}."
-
-
 def organs_table():
     """Dice and ECE on every real set, by what the network was trained on (B, Tables II, III)."""
     folder = project_root() / "results" / "three_organs"
@@ -184,7 +176,7 @@ def organs_table():
         return NOT_RUN
     names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
     sets = names.loc["dice"].index
-    scores = _read_long(folder, "joint"), _read_long(folder, "transfer")
+    scores = read_long(folder, "joint"), read_long(folder, "transfer")
     scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
     rows = []
     for training in scores.index.unique("training"):
@@ -198,13 +190,7 @@ def organs_table():
                 change = names.loc[("dice", name)]
                 cells[-1] += f" ({change.difference:+.3f}; {change.lo:+.3f} to {change.hi:+.3f})"
         rows.append(cells)
-    return f"{markdown_table(['trained on', *sets], rows)}\n{_source(folder)}\n"
-
-
-def _read_long(folder, name):
-    """A long table of `publish`, compressed or not."""
-    path = folder / f"{name}.csv"
-    return read_table(path if path.exists() else folder / f"{name}.csv.gz")
+    return f"{markdown_table(['trained on', *sets], rows)}\n{source_of(folder)}\n"
 
 
 def unseen_table():
@@ -234,7 +220,7 @@ def unseen_table():
         ["rank correlation, OODM and Dice", *intervals(images[rank_correlation])],
         ["rank correlation, segment entropy and Dice", *intervals(rival[rank_correlation])],
     ]
-    return f"{markdown_table(['', *unseen.set], rows)}\n{_source(folder)}\n"
+    return f"{markdown_table(['', *unseen.set], rows)}\n{source_of(folder)}\n"
 
 
 def coverage_table():

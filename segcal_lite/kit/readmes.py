@@ -3,7 +3,8 @@
 import pandas as pd
 
 from .._checks import wrong_input
-from ..runs.folders import write_text
+from ..runs.folders import read_json, write_text
+from ..runs.tables import read_table
 
 
 def fill_readme(readme, tables):
@@ -70,3 +71,28 @@ def intervals(table):
 def or_dash(value):
     """A number with two digits, or a dash for none."""
     return "-" if pd.isna(value) else f"{value:.2f}"
+
+
+def made_by(story):
+    """Where a table of several seeds comes from."""
+    parts = []
+    for key, rows in story.groupby(["commit", "date", "torch", "processor"], sort=False):
+        seeds = ", ".join(map(str, rows.seed.unique()))
+        parts.append("Seeds {}: commit {}, {}, torch {}, {}.".format(seeds, *key))
+    return " ".join(parts)
+
+
+def source_of(folder):
+    """Where the numbers in a folder of results come from."""
+    made = read_json(folder / "provenance.json")
+    made = made.get("joint", {}) | made
+    commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
+    run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
+    where = made["processor"] if made["device"] == "cpu" else made["device"]
+    return f"{run}, {made['date']}, {where}."
+
+
+def read_long(folder, name):
+    """A long table of `publish`, compressed or not."""
+    path = folder / f"{name}.csv"
+    return read_table(path if path.exists() else folder / f"{name}.csv.gz")

@@ -20,7 +20,8 @@ from ..experiments.one_dataset import open_experiment
 from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ..inference import case_signatures
 from ..report.verdicts import doubts, no_conclusion
-from ..runs.folders import project_root, read_table
+from ..runs.folders import project_root
+from ..runs.tables import read_table
 from ..statistics import linear_regression, logit, paired_interval
 from ..training.models import load_model
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from .._checks import wrong_input
-from ..runs.folders import read_table, write_table
+from ..runs.tables import read_table, write_table
 
 LEAST_VALIDATION_CASES = 5  # what is fitted to or chosen on fewer follows single patients
 LEAST_TEST_CASES = 10  # the fewest for which the coverage of our intervals was measured

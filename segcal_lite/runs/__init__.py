@@ -9,12 +9,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "folders": [
             "project_root",
             "read_json",
-            "read_table",
             "resolve_path",
             "write_figure",
-            "write_table",
         ],
         "processes": ["count_workers"],
         "schedules": ["run_in_order"],
+        "tables": ["read_table", "write_table"],
     },
 )

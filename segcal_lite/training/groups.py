@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..data.prepared import read_prepared
 from ..runs.devices import choose_device, reproducible
-from .checkpoints import turns_of_training
+from .loop import turns_of_training
 from .on_slices import SliceTraining
 
 N_LANES = 3  # on CUDA: 0.82 of the time of one in bfloat16, 0.95 in float32 (benchmarks_gpu.csv)

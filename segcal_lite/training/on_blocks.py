@@ -12,7 +12,8 @@ import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
 from ..losses import class_logits, soft_dice_loss
-from .checkpoints import Training, copy_weights, load_weights, train_to_the_end
+from .checkpoints import copy_weights, load_weights
+from .loop import Training, train_to_the_end
 from .models import build_model
 from .plans import set_probabilities
 from .random_blocks import block_transform, draw_block

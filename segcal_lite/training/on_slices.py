@@ -12,7 +12,8 @@ from .._checks import IGNORED, check_label_range, wrong_input
 from ..data.prepared import load_slices, read_prepared
 from ..losses import class_logits, inverse_frequency_weights
 from ..runs.devices import memory_layout
-from .checkpoints import Training, copy_weights, train_to_the_end
+from .checkpoints import copy_weights
+from .loop import Training, train_to_the_end
 from .models import build_model
 from .recorded import RecordedEpoch, can_be_recorded, compiled_for
 

@@ -24,7 +24,7 @@ from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments import get_profile
 from segcal_lite.losses import training_loss
 from segcal_lite.runs.folders import provenance
-from segcal_lite.training import checkpoints, on_slices
+from segcal_lite.training import loop, on_slices
 from segcal_lite.training.models import TrainingSettings, build_model
 from segcal_lite.training.on_slices import SliceTraining
 from segcal_lite.training.recorded import RecordedEpoch
@@ -90,7 +90,7 @@ def build(name, cases, device, recorded=True, compiled=False, layout=None, **cha
 def in_layout(layout):
     """Let networks and mini-batches have another layout than channels last."""
     with ExitStack() as stack:
-        for module in (checkpoints, on_slices) if layout else ():
+        for module in (loop, on_slices) if layout else ():
             stack.enter_context(mock.patch.object(module, "memory_layout", lambda n_dims: layout))
         yield
 

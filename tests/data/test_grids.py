@@ -27,8 +27,8 @@ from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessin
 from segcal_lite.data.tasks import TASKS, Task
 from segcal_lite.experiments.case_scores import Scoring, _sweep_rows
 from segcal_lite.experiments.one_dataset import open_experiment
-from segcal_lite.experiments.profiles import settle
 from segcal_lite.experiments.scores import score_case
+from segcal_lite.experiments.settled import settle
 from segcal_lite.experiments.volume_scores import probability_metrics
 from segcal_lite.runs.folders import write_json
 

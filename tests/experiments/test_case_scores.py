@@ -25,7 +25,8 @@ from segcal_lite.experiments.case_scores import (
 )
 from segcal_lite.experiments.scores import score_probabilities
 from segcal_lite.inference import mc_dropout_passes, predict_case, predict_logits, softmax
-from segcal_lite.runs.folders import model_folder, read_json, read_table, write_json
+from segcal_lite.runs.folders import model_folder, read_json, write_json
+from segcal_lite.runs.tables import read_table
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
 from segcal_lite.training.models import TrainingSettings, load_model

@@ -13,7 +13,7 @@ from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.inference import case_signatures, case_spectrum
 from segcal_lite.kit.story import story_row
-from segcal_lite.runs.folders import write_table
+from segcal_lite.runs.tables import write_table
 from segcal_lite.spectral import spectral_signature
 from segcal_lite.training.checkpoints import read_history
 

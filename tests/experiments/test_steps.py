@@ -6,8 +6,8 @@ import pytest
 from conftest import write_discs
 
 from segcal_lite.data.datasets import read_dataset
-from segcal_lite.experiments import profiles
-from segcal_lite.experiments.profiles import settle
+from segcal_lite.experiments import settled
+from segcal_lite.experiments.settled import settle
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def discs(tmp_path_factory):
 
 @pytest.mark.parametrize(("most", "expected"), [(400, 6), (12, 6), (11, 5), (5, 2), (1, 1)])
 def test_epochs_are_as_many_as_steps_allow(most, expected, discs, monkeypatch):
-    monkeypatch.setattr(profiles, "MOST_STEPS", most)
+    monkeypatch.setattr(settled, "MOST_STEPS", most)
     _, profile, grid = settle(discs, crop_size=(32, 32))
     assert profile.n_epochs == expected
     notes = [note for note in grid.notes if "epochs" in note]
@@ -27,13 +27,13 @@ def test_epochs_are_as_many_as_steps_allow(most, expected, discs, monkeypatch):
 
 
 def test_epochs_asked_for_and_other_profiles_stay(discs, monkeypatch):
-    monkeypatch.setattr(profiles, "MOST_STEPS", 1)
+    monkeypatch.setattr(settled, "MOST_STEPS", 1)
     assert settle(discs, crop_size=(32, 32), n_epochs=5)[1].n_epochs == 5
     assert settle(discs, profile="laptop", crop_size=(32, 32))[1].n_epochs == 40
 
 
 def test_a_volume_is_one_sample(discs, monkeypatch):
-    monkeypatch.setattr(profiles, "MOST_STEPS", 5)  # 3 volumes in mini-batches of 2: 1 step
+    monkeypatch.setattr(settled, "MOST_STEPS", 5)  # 3 volumes in mini-batches of 2: 1 step
     assert settle(discs, crop_size=(32, 32, 16), cut_foreground=True)[1].n_epochs == 5
 
 

@@ -13,7 +13,7 @@ from conftest import write_dataset
 from segcal_lite import __main__
 from segcal_lite.kit import commands
 from segcal_lite.runs import schedules
-from segcal_lite.runs.folders import write_table
+from segcal_lite.runs.tables import write_table
 
 SOURCES = {"data": "a", "volumes": "b", "sets": "raw"}
 

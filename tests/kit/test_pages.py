@@ -13,7 +13,8 @@ from segcal_lite.kit.answers import CHAPTERS, answer
 from segcal_lite.kit.commands import NOTEBOOKS
 from segcal_lite.kit.formulas import to_mathml
 from segcal_lite.report.verdicts import RULES, read_verdicts, write_verdicts
-from segcal_lite.runs.folders import project_root, read_table, write_json, write_table
+from segcal_lite.runs.folders import project_root, write_json
+from segcal_lite.runs.tables import read_table, write_table
 
 FIRST = """# 03 A title
 

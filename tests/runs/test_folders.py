@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from segcal_lite.runs import folders as runs
+from segcal_lite.runs import tables
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -57,8 +58,8 @@ def test_a_broken_json_file_is_named(tmp_path):
 
 def test_tables_come_back_as_they_went(tmp_path):
     table = pd.DataFrame({"case": ["a", "b"], "value": [0.1, 1 / 3], "holds": [True, False]})
-    runs.write_table(tmp_path / "tables" / "scores.csv", table)
-    pd.testing.assert_frame_equal(runs.read_table(tmp_path / "tables" / "scores.csv"), table)
+    tables.write_table(tmp_path / "tables" / "scores.csv", table)
+    pd.testing.assert_frame_equal(tables.read_table(tmp_path / "tables" / "scores.csv"), table)
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
@@ -71,8 +72,8 @@ NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_names_stay_what_they_are(tmp_path, rows, sealed):
     table = pd.DataFrame(rows, columns=["case", "domain", "segment"]).assign(value=np.nan)
-    runs.write_table(tmp_path / "scores.csv", table, sealed)
-    found = runs.read_table(tmp_path / "scores.csv", sealed)
+    tables.write_table(tmp_path / "scores.csv", table, sealed)
+    found = tables.read_table(tmp_path / "scores.csv", sealed)
     assert list(zip(found.case, found.domain, strict=True)) == [row[:2] for row in rows]
     segments = [
         None if missing else text
@@ -84,7 +85,7 @@ def test_names_stay_what_they_are(tmp_path, rows, sealed):
 
 def test_an_empty_cell_is_missing_and_nothing_else_is(tmp_path):
     (tmp_path / "a.csv").write_text("segment,value\n,\nnan,1\nNA,inf\n", encoding="utf-8")
-    found = runs.read_table(tmp_path / "a.csv")
+    found = tables.read_table(tmp_path / "a.csv")
     assert found.segment.isna().tolist() == [True, False, False]
     assert found.value.isna().tolist() == [True, False, False]
     assert found.value[2] == np.inf
@@ -102,7 +103,7 @@ def test_every_column_of_names_in_the_published_tables_is_declared():
             )
             if not is_number.all() and not filled.str.contains(r" \(.* to .*\)").any():
                 texts.add(name)
-    assert texts - set(runs.TEXT_COLUMNS) == set()
+    assert texts - set(tables.TEXT_COLUMNS) == set()
     assert len(texts) > 20
 
 
@@ -128,33 +129,33 @@ TABLE = pd.DataFrame({"case": ["a", "b", "c"], "domain": ["x", "y", "x"], "value
 
 def test_a_sealed_table_shows_every_cut(tmp_path):
     path = tmp_path / "scores.csv"
-    runs.write_table(path, TABLE, sealed=True)
+    tables.write_table(path, TABLE, sealed=True)
     whole = path.read_bytes()
-    pd.testing.assert_frame_equal(runs.read_table(path, sealed=True), TABLE)
+    pd.testing.assert_frame_equal(tables.read_table(path, sealed=True), TABLE)
     pd.testing.assert_frame_equal(pd.read_csv(path), TABLE)  # others do not see the seal
     for n_bytes in range(len(whole)):
         path.write_bytes(whole[:n_bytes])
-        assert not runs.is_sealed(path)
+        assert not tables.is_sealed(path)
         with pytest.raises(
             ValueError, match=f"^{path}: found a table that was cut short, .*remove"
         ):
-            runs.read_table(path, sealed=True)
+            tables.read_table(path, sealed=True)
 
 
 def test_what_to_remove_is_said(tmp_path):
     (tmp_path / "history.csv").write_text("epoch\n0\n")
     with pytest.raises(ValueError, match=f"remove {tmp_path} and run again"):
-        runs.read_table(tmp_path / "history.csv", sealed=True, remove=tmp_path)
-    assert not runs.is_sealed(tmp_path / "absent.csv")
+        tables.read_table(tmp_path / "history.csv", sealed=True, remove=tmp_path)
+    assert not tables.is_sealed(tmp_path / "absent.csv")
     with pytest.raises(FileNotFoundError, match="absent.csv"):
-        runs.read_table(tmp_path / "absent.csv", sealed=True)
+        tables.read_table(tmp_path / "absent.csv", sealed=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"a\n1\n1,2\n", b"\xff\xfe\x00"])
 def test_a_file_that_is_no_table_is_named(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{tmp_path / 'a.csv'}: found no table"):
-        runs.read_table(tmp_path / "a.csv")
+        tables.read_table(tmp_path / "a.csv")
 
 
 @pytest.fixture
@@ -236,6 +237,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from segcal_lite.data import volumes
 from segcal_lite.runs import folders as runs
+from segcal_lite.runs import tables
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 out, rows = Path(sys.argv[1]), pd.DataFrame({"case": ["a"], "value": [1.0]})
 def folder(path):
@@ -243,7 +245,7 @@ def folder(path):
         partial.mkdir()
         np.save(partial / "image.npy", np.zeros(3))
 write = {
-    "a.csv": lambda path: runs.write_table(path, rows, sealed=True),
+    "a.csv": lambda path: tables.write_table(path, rows, sealed=True),
     "a.json": lambda path: runs.write_json(path, {}),
     "a.nii.gz": lambda path: volumes.write_volume(path, np.zeros((2, 2, 2), np.uint8), np.eye(4)),
     "case": folder,

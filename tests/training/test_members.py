@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from segcal_lite.training import checkpoints, groups
-from segcal_lite.training.checkpoints import history_so_far, turns_of_training
+from segcal_lite.training.checkpoints import history_so_far
+from segcal_lite.training.loop import turns_of_training
 from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.on_slices import train_model
 

@@ -38,7 +38,7 @@ def test_a_volume_is_one_sample(discs, monkeypatch):
 
 
 def test_slices_are_counted_across_the_axis_on_any_grid(discs):
-    extent = profiles.survey(discs)[0]
+    extent = settled.survey(discs)[0]
     turned = nib.as_closest_canonical(nib.load(extent.case.label_path)).affine
     swapped = type(extent)(extent.case, (3, 24, 20), turned[:, [2, 0, 1, 3]], {})
     assert [swapped.n_slices(axis) for axis in (0, 1, 2)] == [24, 20, 3]

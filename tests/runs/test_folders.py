@@ -118,7 +118,7 @@ def test_no_table_is_read_in_another_way():
         path.name: len(re.findall(r"read_csv|read_table\(.*sep=|pd\.read_", s))
         for path, s in sources.items()
     }
-    assert {name: count for name, count in calls.items() if count} == {"folders.py": 1}
+    assert {name: count for name, count in calls.items() if count} == {"tables.py": 1}
     for path in root.glob("data_scripts/**/*.py"):
         for call in re.findall(r"read_csv\(.*", path.read_text(encoding="utf-8")):
             assert "dtype=str, keep_default_na=False" in call, path

@@ -248,7 +248,14 @@ def write_grid(folder, grid):
 
 def read_grid(folder):
     """Return the `Grid` that `write_grid` has kept in `folder`."""
-    settled = read_json(Path(folder) / "grid.json")
+    path = Path(folder) / "grid.json"
+    settled = read_json(path, shape={"slice_axis": int, "notes": list})
+    if settled["slice_axis"] not in (0, 1, 2) or not all(
+        isinstance(n, str) for n in settled["notes"]
+    ):
+        raise wrong_input(
+            path, f"{settled}"[:200], f"an axis and notes; remove {path} and run again"
+        )
     cut = read_table(Path(folder) / "cut.csv", sealed=True)
     return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
 

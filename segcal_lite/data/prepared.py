@@ -269,7 +269,7 @@ def read_prepared(folder):
     folder = Path(folder)
     if not (folder / "cases.csv").exists():
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
-    table = read_table(folder / "cases.csv", sealed=True)
+    table = read_table(folder / "cases.csv", sealed=True, texts=("case", "domain", "split"))
     return _cases(folder, table[["case", "domain", "split"]].itertuples(index=False))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice, check_seed
+from .._checks import check_choice, check_seed, wrong_input
 from ..calibration import CalibrationSums
 from ..data.cases import check_leave_out
 from ..data.datasets import read_dataset
@@ -31,6 +31,8 @@ from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, 
 from .profiles import PROFILES, Profile, given_settings
 from .settled import settle
 
+NUMBERS = ("member", "n_members", "value")  # columns of scores, and the others
+TEXTS = ("loss", "domain", "case", "method", "region", "metric", "segment")
 SEEDS_PER_RUN = 1000  # members of two runs share no seed
 
 
@@ -130,6 +132,8 @@ class Experiment:
         """
         self.train(losses, report)
         names = [case.name for case in self.split("test")]
+        if not names:
+            raise wrong_input(self.prepared_folder, "no case in split 'test'", "at least one")
         jobs = [ScoredCase(self.scoring(loss), name) for loss in losses for name in names]
         waiting = [job for job in jobs if not job.is_complete]
         cut = [path for job in waiting if (path := job.path(".csv")).exists()]
@@ -138,7 +142,7 @@ class Experiment:
         if waiting:
             report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
             self._score(waiting, report)
-        tables = [read_table(job.path(".csv"), sealed=True) for job in jobs]
+        tables = [read_table(job.path(".csv"), True, None, NUMBERS, TEXTS) for job in jobs]
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)

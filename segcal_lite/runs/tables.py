@@ -42,7 +42,7 @@ def is_sealed(path):
     return path.is_file() and path.read_bytes().endswith(b"\n\n")
 
 
-def read_table(path, sealed=False, remove=None):
+def read_table(path, sealed=False, remove=None, numbers=(), texts=()):
     """Read a table of `write_table`: names stay text, whatever they look like.
 
     Parameters
@@ -53,6 +53,8 @@ def read_table(path, sealed=False, remove=None):
         Refuse a table that is not sealed: it was cut short.
     remove : path, optional
         What to remove so that the table is made again; default the file itself.
+    numbers, texts : sequence of str
+        Columns that it has to have, of numbers and of others.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def read_table(path, sealed=False, remove=None):
     Raises
     ------
     ValueError
-        Naming the file: no table, or one that was cut short.
+        Naming the file: no table, one that was cut short, or one that lacks what it has to have.
     FileNotFoundError
         If there is no such file.
 
@@ -86,6 +88,13 @@ def read_table(path, sealed=False, remove=None):
         raise wrong_input(path, "a table that was cut short", expected)
     names = dict.fromkeys(TEXT_COLUMNS, str)
     try:
-        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
     except ValueError as error:
         raise wrong_input(path, f"no table ({error})", "a CSV file with column names") from error
+    lacking = [name for name in (*numbers, *texts) if name not in table]
+    lacking += [name for name in numbers if name in table and table[name].dtype.kind not in "if"]
+    if lacking or ((numbers or texts) and table.empty):
+        found = f"no {lacking[0]}, or not in numbers" if lacking else "no row"
+        expected = f"a whole table; if a run has made it, remove {remove or 'it'} and run again"
+        raise wrong_input(path, found, expected)
+    return table

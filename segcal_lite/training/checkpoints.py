@@ -124,7 +124,10 @@ def check_finished(folder):
 
 def read_history(folder):
     """Return the history of a finished model: a row for each of its evaluations."""
-    return read_table(Path(folder) / "history.csv", sealed=True, remove=folder)
+    path, numbers = Path(folder) / "history.csv", ["learning_rate", "train_loss"]
+    history = read_table(path, sealed=True, remove=folder, numbers=numbers)
+    measured = [name for name in history if name.startswith("validation_")]
+    return read_table(path, True, folder, numbers=measured or ["validation_dice"])
 
 
 def history_so_far(folder):

@@ -1,6 +1,6 @@
 """Killed at any moment, a run goes on to the same bits: nothing lost, nothing trained twice.
 
-``SEGCAL_KILLS`` sets how often, by default 12 times.
+``SEGCAL_KILLS`` sets how often, by default 5 times.
 """
 
 import os
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
 ]
-N_KILLS = int(os.environ.get("SEGCAL_KILLS", "12"))
+N_KILLS = int(os.environ.get("SEGCAL_KILLS", "5"))
 RESULTS = ("weights.safetensors", "history.csv", "scaling.json")
 LEFT = (".partial-*", "checkpoint.safetensors", "state.json", ".data-*", "*.tmp")
 

@@ -91,12 +91,8 @@ def check_number(name, value, least=0.0, most=np.inf):
     """Return `value` as a finite ``float`` from `least` to `most`."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not is_number or not (np.isfinite(value) and least <= value <= most):
-        expected = (
-            f"a number from {least:g} to {most:g}"
-            if np.isfinite(most)
-            else (f"a number of at least {least:g}")
-        )
-        raise wrong_input(name, repr(value), expected)
+        bounds = f"from {least:g} to {most:g}" if np.isfinite(most) else f"of at least {least:g}"
+        raise wrong_input(name, repr(value), f"a number {bounds}")
     return float(value)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._checks import named, wrong_input
+from .._checks import named, shown, wrong_input
 from ..runs.folders import read_json, write_json
 from ..runs.tables import read_table, write_table
 from .labels import segment_masks, segment_values, survey
@@ -250,14 +250,11 @@ def read_grid(folder):
     """Return the `Grid` that `write_grid` has kept in `folder`."""
     path = Path(folder) / "grid.json"
     settled = read_json(path, shape={"slice_axis": int, "notes": list})
-    if settled["slice_axis"] not in (0, 1, 2) or not all(
-        isinstance(n, str) for n in settled["notes"]
-    ):
-        raise wrong_input(
-            path, f"{settled}"[:200], f"an axis and notes; remove {path} and run again"
-        )
-    cut = read_table(Path(folder) / "cut.csv", sealed=True)
-    return Grid(settled["slice_axis"], cut, tuple(settled["notes"]))
+    axis, notes = settled["slice_axis"], settled["notes"]
+    if axis not in (0, 1, 2) or not all(isinstance(note, str) for note in notes):
+        expected = "an axis and notes; if a run has made it, remove it and run again"
+        raise wrong_input(path, shown(settled), expected)
+    return Grid(axis, read_table(Path(folder) / "cut.csv", sealed=True), tuple(notes))
 
 
 def lost_segments(cases, cut, segments):

@@ -85,11 +85,7 @@ def _read_json(path):
     try:
         fields = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
         written = json.dumps(fields, ensure_ascii=False)
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: 5,000 digits, too
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: 5,000 digits, too
         raise wrong_input(path, f"unreadable text ({error})", "a JSON object") from error
     if twice:
         raise wrong_input(path, f"the key {twice[0]!r} twice", "each key once")

@@ -18,7 +18,7 @@ from ..runs.folders import (
     write_json,
     written_aside,
 )
-from ..runs.tables import read_table, write_table
+from ..runs.tables import check_columns, read_table, write_table
 from .cases import load_case
 from .grids import check_cut, lost_segments, read_grid, settle_grid, write_grid
 from .labels import region_labels, region_probs, segment_masks, segment_values
@@ -269,8 +269,9 @@ def read_prepared(folder):
     folder = Path(folder)
     if not (folder / "cases.csv").exists():
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
-    table = read_table(folder / "cases.csv", sealed=True, texts=("case", "domain", "split"))
-    return _cases(folder, table[["case", "domain", "split"]].itertuples(index=False))
+    table, columns = read_table(folder / "cases.csv", sealed=True), ["case", "domain", "split"]
+    check_columns(folder / "cases.csv", table, texts=columns)
+    return _cases(folder, table[columns].itertuples(index=False))
 
 
 def _cases(folder, rows):

@@ -145,12 +145,7 @@ def _read_yaml(path):
         raise wrong_input(path, "no such file or folder", "a file of sets, or a folder of datasets")
     try:
         entries = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except (
-        OSError,
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # as there
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
         raise wrong_input(path, f"text that is no YAML ({cause})", "one entry a set") from error
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):

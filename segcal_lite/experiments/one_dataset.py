@@ -23,7 +23,7 @@ from ..runs.devices import choose_device
 from ..runs.folders import enter_run, model_folder, name_in_run, resolve_path
 from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
-from ..runs.tables import read_table
+from ..runs.tables import check_columns, read_table
 from ..training.checkpoints import read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
@@ -130,11 +130,11 @@ class Experiment:
             Columns task, data, loss, domain, case, method, member, n_members, region, segment,
             metric, value.
         """
-        self.train(losses, report)
         names = [case.name for case in self.split("test")]
         if not names:
             raise wrong_input(self.prepared_folder, "no case in split 'test'", "at least one")
-        jobs = [ScoredCase(self.scoring(loss), name) for loss in losses for name in names]
+        self.train(losses, report)
+        jobs = [ScoredCase(scored, name) for scored in map(self.scoring, losses) for name in names]
         waiting = [job for job in jobs if not job.is_complete]
         cut = [path for job in waiting if (path := job.path(".csv")).exists()]
         if cut:
@@ -142,7 +142,8 @@ class Experiment:
         if waiting:
             report(f"scoring {len(waiting)} of {len(jobs)} cases and losses")
             self._score(waiting, report)
-        tables = [read_table(job.path(".csv"), True, None, NUMBERS, TEXTS) for job in jobs]
+        paths = [job.path(".csv") for job in jobs]
+        tables = [check_columns(p, read_table(p, sealed=True), NUMBERS, TEXTS) for p in paths]
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)
@@ -170,14 +171,15 @@ class Experiment:
             for part in np.array_split(names, min(len(names), 2 * n_workers)):
                 chunks[scoring, part[0]] = score_cases, scoring, prepared, list(part), device
 
-        fitted = []
+        fitted, left = [], list(jobs)
 
         def tell_fits(key, seconds=None):
             fitted.extend([] if seconds is None else [key])
             report(f"  scalings of {len(fitted)} of {len(fits)} models are fitted")
 
         def tell_scores(*_):
-            report(f"  {sum(job.is_complete for job in jobs)} of {len(jobs)} are scored")
+            left[:] = [job for job in left if not job.is_complete]
+            report(f"  {len(jobs) - len(left)} of {len(jobs)} are scored")
 
         for work, told in ((fits, tell_fits), (chunks, tell_scores)):
             run_in_order(work, n_workers=n_workers, finished=told, under_way=told)

@@ -7,6 +7,7 @@ volumes; `VolumeProfile` is of paper B's, which see random blocks.
 from dataclasses import dataclass, fields, replace
 
 from .._checks import check_choice, check_count, check_number, wrong_input
+from ..training.models import PRECISIONS
 
 COUNTS = (  # settings of at least 1
     *("n_epochs", "batch_size", "n_members", "n_resamples", "n_passes", "n_bins"),
@@ -251,7 +252,7 @@ def given_settings(kind, overrides):
         elif name in NUMBERS:
             check_number(name, value, *NUMBERS[name])
         elif name == "precision":
-            check_choice(name, value, ("float32", "bfloat16"))
+            check_choice(name, value, PRECISIONS)
         else:
             check_count(name, value, 1 if name in COUNTS else 0)
     return given

@@ -2,25 +2,22 @@
 
 from functools import partial
 
-import pandas as pd
-
 from ..runs.folders import project_root
 from ..runs.tables import read_table
 from .readmes import (
+    NOT_RUN,
     interval,
     intervals,
     listed,
     made_by,
     markdown_table,
-    or_dash,
-    read_long,
     source_of,
     spread,
 )
+from .volume_tables import longer_table, organs_table, unseen_table, volumes_table
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
 COLUMNS = ("nll", "brier", "ece_percent")
-NOT_RUN = "Not run yet: see `results/`.\n"
 
 
 def claims_table():
@@ -85,22 +82,6 @@ def story_table():
         ]
         rows.append(cells)
     return f"{markdown_table(header, rows)}\n{made_by(story)}\n"
-
-
-def volumes_table():
-    """AUC on each unseen set over several seeds as a Markdown table."""
-    story = read_table(project_root() / "results" / "story_volumes.csv")
-    shown = ("shuffled", "Mahalanobis", "uncertainty", "intensities", "voxels")
-    keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
-    header = ["trial", "unseen set", "spectral AUC, a seed each", "with a floor of 1 %"]
-    header += [*shown, "Dice known / unseen", "flagged"]
-    lines = []
-    for (trial, name), rows in story.groupby(["trial", "unseen"], sort=False):
-        cells = [trial, name, listed(rows.auc_spectral), listed(rows.auc_spectral_floor)]
-        cells += [spread(rows.get(f"auc_{key}")) for key in keys]
-        cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
-        lines.append([*cells, f"{rows.flagged.mean():.0%}"])
-    return f"{markdown_table(header, lines)}\n{made_by(story)}\n"
 
 
 def heart_table(name="acdc"):
@@ -169,60 +150,6 @@ def _scores_beside(ours, printed):
     return cells
 
 
-def organs_table():
-    """Dice and ECE on every real set, by what the network was trained on (B, Tables II, III)."""
-    folder = project_root() / "results" / "three_organs"
-    if not folder.exists():
-        return NOT_RUN
-    names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
-    sets = names.loc["dice"].index
-    scores = read_long(folder, "joint"), read_long(folder, "transfer")
-    scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
-    rows = []
-    for training in scores.index.unique("training"):
-        if training in (*sets, "+".join(sets)):
-            continue  # the dedicated and the joint network once more
-        cells = [training.replace("-then-", " > ")]
-        for name in sets:
-            dice, ece = (scores.loc[training, name, metric] for metric in ("dice", "ece_box"))
-            cells.append(f"{dice:.2f}, {100 * ece:.1f} %")
-            if training == "joint":
-                change = names.loc[("dice", name)]
-                cells[-1] += f" ({change.difference:+.3f}; {change.lo:+.3f} to {change.hi:+.3f})"
-        rows.append(cells)
-    return f"{markdown_table(['trained on', *sets], rows)}\n{source_of(folder)}\n"
-
-
-def unseen_table():
-    """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
-    folder = project_root() / "results" / "three_organs"
-    if not (folder / "ood_volumes_images.csv").exists():
-        return NOT_RUN
-    areas = read_table(folder / "ood_volumes.csv").set_index(["detector", "trial"])
-    failure = read_table(folder / "ood_volumes_failure.csv")
-    unseen = failure[~failure.known].set_index("trial")
-    rows = []
-    for detector in areas.index.unique("detector"):
-        of_detector = areas.loc[detector].loc[unseen.index, ["auc", "lo", "hi"]]
-        rows.append([f"AUC, {detector.replace('_', ' ')}", *intervals(of_detector)])
-    by_detector = read_table(folder / "ood_volumes_images.csv").groupby("detector")
-    images, rival = (
-        by_detector.get_group(name).set_index(["trial", "set"]).loc[unseen.set.items()]
-        for name in ("spectral", "segment_entropy")
-    )
-    rank_correlation = ["rho", "lo", "hi"]
-    rows += [
-        ["images", *unseen.n.astype(str)],
-        ["Dice there", *intervals(unseen[["dice", "lo", "hi"]])],
-        ["flagged at C = 2.5", *unseen.flagged.map("{:.0%}".format)],
-        ["Dice of the flagged", *images.dice_flagged.map(or_dash)],
-        ["Dice of those that pass", *images.dice_passing.map(or_dash)],
-        ["rank correlation, OODM and Dice", *intervals(images[rank_correlation])],
-        ["rank correlation, segment entropy and Dice", *intervals(rival[rank_correlation])],
-    ]
-    return f"{markdown_table(['', *unseen.set], rows)}\n{source_of(folder)}\n"
-
-
 def coverage_table():
     """How often intervals of 95 % hold the mean of simulated studies, ours and A's."""
     measured = read_table(project_root() / "results" / "coverage.csv")
@@ -251,6 +178,7 @@ TABLES = {
         "heart_gpu": partial(heart_table, "acdc_gpu"),
         "sweep": sweep_table,
         "organs": organs_table,
+        "longer": longer_table,
         "unseen": unseen_table,
         "coverage": coverage_table,
     },

@@ -6,6 +6,8 @@ from .._checks import wrong_input
 from ..runs.folders import read_json, write_text
 from ..runs.tables import read_table
 
+NOT_RUN = "Not run yet: see `results/`.\n"
+
 
 def fill_readme(readme, tables):
     """Rewrite the generated tables of a README; what people wrote stays as it is.

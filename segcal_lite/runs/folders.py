@@ -269,9 +269,7 @@ def _acquired(folder, name, seconds=-1):
     lock = FileLock(make_folder(folder) / name)
     try:
         lock.acquire(timeout=seconds)
-    except Timeout:
-        raise
-    except OSError as error:
+    except OSError as error:  # a `Timeout` too, which has no number
         if error.errno in NO_LOCKS:
             told = f"{folder}: found a disk without locks ({error.strerror}); go on without"
             warnings.warn(f"{told}: let no second process work in it.", stacklevel=4)

@@ -42,7 +42,7 @@ def is_sealed(path):
     return path.is_file() and path.read_bytes().endswith(b"\n\n")
 
 
-def read_table(path, sealed=False, remove=None, numbers=(), texts=()):
+def read_table(path, sealed=False, remove=None):
     """Read a table of `write_table`: names stay text, whatever they look like.
 
     Parameters
@@ -53,8 +53,6 @@ def read_table(path, sealed=False, remove=None, numbers=(), texts=()):
         Refuse a table that is not sealed: it was cut short.
     remove : path, optional
         What to remove so that the table is made again; default the file itself.
-    numbers, texts : sequence of str
-        Columns that it has to have, of numbers and of others.
 
     Returns
     -------
@@ -65,7 +63,7 @@ def read_table(path, sealed=False, remove=None, numbers=(), texts=()):
     Raises
     ------
     ValueError
-        Naming the file: no table, one that was cut short, or one that lacks what it has to have.
+        Naming the file: no table, or one that was cut short.
     FileNotFoundError
         If there is no such file.
 
@@ -88,12 +86,16 @@ def read_table(path, sealed=False, remove=None, numbers=(), texts=()):
         raise wrong_input(path, "a table that was cut short", expected)
     names = dict.fromkeys(TEXT_COLUMNS, str)
     try:
-        table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
     except ValueError as error:
         raise wrong_input(path, f"no table ({error})", "a CSV file with column names") from error
+
+
+def check_columns(path, table, numbers=(), texts=(), remove=None):
+    """Return a table that was read from `path` if it has rows and these columns, else name it."""
     lacking = [name for name in (*numbers, *texts) if name not in table]
     lacking += [name for name in numbers if name in table and table[name].dtype.kind not in "if"]
-    if lacking or ((numbers or texts) and table.empty):
+    if lacking or table.empty:
         found = f"no {lacking[0]}, or not in numbers" if lacking else "no row"
         expected = f"a whole table; if a run has made it, remove {remove or 'it'} and run again"
         raise wrong_input(path, found, expected)

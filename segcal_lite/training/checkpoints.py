@@ -11,13 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from .._checks import wrong_input
-from ..runs.folders import (
-    check_same_settings,
-    read_json,
-    write_json,
-    written_aside,
-)
-from ..runs.tables import read_table
+from ..runs.folders import check_same_settings, read_json, write_json, written_aside
+from ..runs.tables import check_columns, read_table
 
 
 def save_checkpoint(folder, model, optimiser, best_weights, numbers):
@@ -28,11 +23,11 @@ def save_checkpoint(folder, model, optimiser, best_weights, numbers):
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in state.items()}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     metadata = {"numbers": json.dumps(numbers)}  # float64 exactly
-    _write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
+    write_tensors(folder / "checkpoint.safetensors", tensors, metadata)
     write_json(folder / "state.json", numbers)
 
 
-def _write_tensors(path, tensors, metadata=None):
+def write_tensors(path, tensors, metadata=None):
     """Write a safetensors file, whole or not at all; `save_file` would hide it from all others."""
     with written_aside(path) as partial:
         partial.write_bytes(save(tensors, metadata))
@@ -66,11 +61,7 @@ def load_checkpoint(folder, model, optimiser):
         index, name = key.split(".")
         weight = weights[int(index)]
         # As the optimiser makes it: another layout may round the last bit otherwise.
-        empty = (
-            torch.zeros_like(weight)
-            if tensor.ndim
-            else torch.zeros_like(tensor, device=weight.device)
-        )
+        empty = torch.zeros_like(weight if tensor.ndim else tensor, device=weight.device)
         optimiser.state[weight].setdefault(name, empty).copy_(tensor)
     return {name: tensor.to(weights[0].device) for name, tensor in groups["best"].items()}, numbers
 
@@ -124,10 +115,10 @@ def check_finished(folder):
 
 def read_history(folder):
     """Return the history of a finished model: a row for each of its evaluations."""
-    path, numbers = Path(folder) / "history.csv", ["learning_rate", "train_loss"]
-    history = read_table(path, sealed=True, remove=folder, numbers=numbers)
-    measured = [name for name in history if name.startswith("validation_")]
-    return read_table(path, True, folder, numbers=measured or ["validation_dice"])
+    path = Path(folder) / "history.csv"
+    history = read_table(path, sealed=True, remove=folder)
+    measured = [name for name in history if name.startswith("validation_")] or ["validation_dice"]
+    return check_columns(path, history, ["learning_rate", "train_loss", *measured], remove=folder)
 
 
 def history_so_far(folder):

@@ -33,7 +33,7 @@ def train_group(members, prepared_folder, device, n_lanes=None, compiled=False, 
     n_lanes : int, optional
         How many are under way at a time: by default `N_LANES` on CUDA, else 1.
     compiled : bool
-        Compile what can be compiled: see `segcal_lite.training.recorded.compiled_for`.
+        Compile what is recorded, on CUDA: see `segcal_lite.training.recorded.compiled_for`.
     until : float
         A time of `time.monotonic` after which no further member is begun.
 

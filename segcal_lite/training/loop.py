@@ -19,7 +19,6 @@ from ..runs.devices import choose_device, memory_layout, reproducible
 from ..runs.folders import lock_if_free, remove_partial, write_json
 from ..runs.tables import write_table
 from .checkpoints import (
-    _write_tensors,
     check_numbers,
     check_settings,
     is_finished,
@@ -27,6 +26,7 @@ from .checkpoints import (
     read_history,
     remove_checkpoint,
     save_checkpoint,
+    write_tensors,
 )
 
 SECONDS_BETWEEN_CHECKPOINTS = {"cpu": 0, "mps": 0, "cuda": 20}  # what a kill costs there at most
@@ -70,7 +70,7 @@ def turns_of_training(folder, settings, device, begin, report=None):
                 report(row)
         history = pd.DataFrame(training.numbers["history"])
         write_table(folder / "history.csv", history, sealed=True)
-        _write_tensors(folder / "weights.safetensors", training.best_weights)
+        write_tensors(folder / "weights.safetensors", training.best_weights)
         remove_checkpoint(folder)
 
 

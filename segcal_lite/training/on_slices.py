@@ -71,9 +71,9 @@ class SliceTraining(Training):
                 check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
             self._check_batches()
             self.class_weights, self.recorded = self._class_weights(device), None
-            if compiled:
-                self.loss_of = compiled_for(settings.batch_size, self.loss_of)
             if can_be_recorded(settings, device):
+                if compiled:  # into the recording, which whoever takes over replays
+                    self.loss_of = compiled_for(settings.batch_size, self.loss_of)
                 self.recorded = RecordedEpoch(self._epoch, len(self.training_slices.labels), device)
         else:
             for name in ("training_slices", "validation_slices", "class_weights", "recorded"):
@@ -86,9 +86,7 @@ class SliceTraining(Training):
         n_together = min(settings.batch_size, len(self.training_slices.labels))
         if n_together < settings.least_in_batch:
             found = f"a mini-batch of {n_together} at crop_size {settings.crop_size}"
-            expected = (
-                "two samples or more, or a larger crop_size: the inmost map is a single voxel"
-            )
+            expected = "two samples or more, or a larger crop_size: the inmost map is one voxel"
             raise wrong_input("batch_size and training cases", found, expected)
 
     def _class_weights(self, device):

@@ -1,8 +1,9 @@
 """A whole small run: a conversion, members in two and in three dimensions, and their scores.
 
-Run in a process of its own: python tests/hostile/farm.py SOURCE DISCS SETS OUT.
+Run in a process of its own: python tests/hostile/farm.py SOURCE DISCS SETS SETTINGS OUT.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,20 +14,19 @@ from segcal_lite.training.plans import chain, joint
 
 TINY = {"n_epochs": 4, "n_members": 2, "n_passes": 2, "n_resamples": 2, "ensemble_sizes": (1,)}
 TINY |= {"widths": (4, 8), "crop_size": (32, 32), "device": "cpu"}
-TINY_VOLUMES = {"block_side": 16, "overlap": 4, "n_features": 2, "batch_size": 2}
-TINY_VOLUMES |= {"evaluate_every": 3, "n_evaluations": 2, "n_validation_blocks": 2, "n_passes": 2}
 
 
-def main(source, discs, sets, out):
+def main(source, discs, sets, settings, out):
     """Do all of it, or what is left of it."""
     if run_script("acdc", [str(source), str(out / "ACDC"), "--workers", "2"]):
         return 1
     open_experiment(out / "slices", discs, **TINY).scores()
     names = ("liver_ct", "atrium")
-    run = open_joint_experiment(out / "volumes", sets, names, device="cpu", **TINY_VOLUMES)
+    run = open_joint_experiment(out / "volumes", sets, names, device="cpu", **settings)
     run.metrics([joint(*names), chain(*names)], sets=names)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    *inputs, settings, out = sys.argv[1:]
+    sys.exit(main(*map(Path, inputs), json.loads(settings), Path(out)))

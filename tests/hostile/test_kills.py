@@ -3,6 +3,7 @@
 ``SEGCAL_KILLS`` sets how often, by default 5 times.
 """
 
+import json
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import official_layouts as official
 import psutil
 import pytest
-from conftest import write_tiny_sets
+from conftest import TINY_VOLUMES, write_tiny_sets
 
 from segcal_lite.runs.folders import project_root
 
@@ -24,7 +25,7 @@ pytestmark = [
 ]
 N_KILLS = int(os.environ.get("SEGCAL_KILLS", "5"))
 RESULTS = ("weights.safetensors", "history.csv", "scaling.json")
-LEFT = (".partial-*", "checkpoint.safetensors", "state.json", ".data-*", "*.tmp")
+LEFT = (".partial-*", "checkpoint.safetensors", "state.json")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def command(discs, tmp_path_factory):
     source = official.acdc(inputs / "ACDC", n_patients=6)
     sets = write_tiny_sets(inputs / "sets", ("liver_ct", "atrium"))
     farm = Path(__file__).with_name("farm.py")
-    return [sys.executable, *map(str, (farm, source, discs, sets))]
+    return [sys.executable, *map(str, (farm, source, discs, sets, json.dumps(TINY_VOLUMES)))]
 
 
 def started(command, out):

@@ -1,0 +1,110 @@
+"""The READMEs' tables on paper B's networks of volumes, from files in ``results/``."""
+
+import pandas as pd
+
+from ..runs.folders import project_root
+from ..runs.tables import read_table
+from ..statistics import paired_interval
+from .readmes import (
+    NOT_RUN,
+    intervals,
+    listed,
+    made_by,
+    markdown_table,
+    or_dash,
+    read_long,
+    source_of,
+    spread,
+)
+
+
+def volumes_table():
+    """AUC on each unseen set over several seeds as a Markdown table."""
+    story = read_table(project_root() / "results" / "story_volumes.csv")
+    shown = ("shuffled", "Mahalanobis", "uncertainty", "intensities", "voxels")
+    keys = ("spectral_shuffled", "mahalanobis", "uncertainty", "intensities", "voxel_count")
+    header = ["trial", "unseen set", "spectral AUC, a seed each", "with a floor of 1 %"]
+    header += [*shown, "Dice known / unseen", "flagged"]
+    lines = []
+    for (trial, name), rows in story.groupby(["trial", "unseen"], sort=False):
+        cells = [trial, name, listed(rows.auc_spectral), listed(rows.auc_spectral_floor)]
+        cells += [spread(rows.get(f"auc_{key}")) for key in keys]
+        cells += [f"{rows.dice_known.mean():.2f} / {rows.dice_unseen.mean():.2f}"]
+        lines.append([*cells, f"{rows.flagged.mean():.0%}"])
+    return f"{markdown_table(header, lines)}\n{made_by(story)}\n"
+
+
+def organs_table():
+    """Dice and ECE on every real set, by what the network was trained on (B, Tables II, III)."""
+    folder = project_root() / "results" / "three_organs"
+    if not folder.exists():
+        return NOT_RUN
+    names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
+    sets = names.loc["dice"].index
+    scores = read_long(folder, "joint"), read_long(folder, "transfer")
+    scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
+    rows = []
+    for training in scores.index.unique("training"):
+        if training in (*sets, "+".join(sets)):
+            continue  # the dedicated and the joint network once more
+        cells = [training.replace("-then-", " > ")]
+        for name in sets:
+            dice, ece = (scores.loc[training, name, metric] for metric in ("dice", "ece_box"))
+            cells.append(f"{dice:.2f}, {100 * ece:.1f} %")
+            if training == "joint":
+                change = names.loc[("dice", name)]
+                cells[-1] += f" ({change.difference:+.3f}; {change.lo:+.3f} to {change.hi:+.3f})"
+        rows.append(cells)
+    return f"{markdown_table(['trained on', *sets], rows)}\n{source_of(folder)}\n"
+
+
+def longer_table():
+    """Dice of the joint network with more patience, and its differences to the dedicated ones."""
+    folder = project_root() / "results"
+    if not (folder / "three_organs_longer").exists():
+        return NOT_RUN
+    keys = ["training", "set", "case"]
+    longer, shorter = (
+        read_long(folder / name, "joint").pivot_table("value", keys, "metric")
+        for name in ("three_organs_longer", "three_organs")
+    )
+    longer, dedicated = longer.droplevel("training"), shorter.loc["dedicated"]
+    rows = []
+    for name in longer.index.unique("set"):
+        cells = [name, f"{longer.loc[name].dice.mean():.2f}"]
+        for metric, factor in (("dice", 1), ("ece_box", 100)):
+            change = paired_interval(longer.loc[name, metric], dedicated.loc[name, metric])
+            cells.append("{:+.3f} ({:+.3f} to {:+.3f})".format(*(factor * x for x in change)))
+        rows.append(cells)
+    header = ["set", "Dice", "Dice minus dedicated", "ECE, points of %, minus dedicated"]
+    return f"{markdown_table(header, rows)}\n{source_of(folder / 'three_organs_longer')}\n"
+
+
+def unseen_table():
+    """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
+    folder = project_root() / "results" / "three_organs"
+    if not (folder / "ood_volumes_images.csv").exists():
+        return NOT_RUN
+    areas = read_table(folder / "ood_volumes.csv").set_index(["detector", "trial"])
+    failure = read_table(folder / "ood_volumes_failure.csv")
+    unseen = failure[~failure.known].set_index("trial")
+    rows = []
+    for detector in areas.index.unique("detector"):
+        of_detector = areas.loc[detector].loc[unseen.index, ["auc", "lo", "hi"]]
+        rows.append([f"AUC, {detector.replace('_', ' ')}", *intervals(of_detector)])
+    by_detector = read_table(folder / "ood_volumes_images.csv").groupby("detector")
+    images, rival = (
+        by_detector.get_group(name).set_index(["trial", "set"]).loc[unseen.set.items()]
+        for name in ("spectral", "segment_entropy")
+    )
+    rank_correlation = ["rho", "lo", "hi"]
+    rows += [
+        ["images", *unseen.n.astype(str)],
+        ["Dice there", *intervals(unseen[["dice", "lo", "hi"]])],
+        ["flagged at C = 2.5", *unseen.flagged.map("{:.0%}".format)],
+        ["Dice of the flagged", *images.dice_flagged.map(or_dash)],
+        ["Dice of those that pass", *images.dice_passing.map(or_dash)],
+        ["rank correlation, OODM and Dice", *intervals(images[rank_correlation])],
+        ["rank correlation, segment entropy and Dice", *intervals(rival[rank_correlation])],
+    ]
+    return f"{markdown_table(['', *unseen.set], rows)}\n{source_of(folder)}\n"

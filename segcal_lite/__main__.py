@@ -61,6 +61,8 @@ def _parser():
     _add_hippocampus(
         commands.add_parser("hippocampus", help="download MSD Task04, convert, run the notebooks")
     )
+    judge = "judge your own model's predictions: scores, corrections, cases to review, a page"
+    _add_evaluate(commands.add_parser("evaluate", help=judge))
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
     lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")
@@ -100,6 +102,51 @@ def _add_demo(demo):
     cut = "keep the voxels, even if a crop then cuts away more than 1 %% of a segment"
     demo.add_argument("--cut-foreground", action="store_true", help=cut)
     _add_run(demo, "runs/demo", PROFILES)
+
+
+def _add_evaluate(own):
+    """Options of the evaluation of somebody's predictions."""
+    folders = {"--labels": None, "--predictions": "+", "--images": "*", "--new": "*"}
+    what = {
+        "--labels": "folder with a label a case",
+        "--predictions": "a folder a member (fold, seed): nnU-Net's npz, NIfTI, NumPy, hard labels",
+        "--images": "folders with the images, only to be shown",
+        "--new": "the members' predictions of cases without labels",
+    }
+    for name, n_folders in folders.items():
+        required = name in ("--labels", "--predictions")
+        default = None if required else []
+        own.add_argument(
+            name,
+            type=_source,
+            nargs=n_folders,
+            metavar="DIR",
+            required=required,
+            default=default,
+            help=what[name],
+        )
+    own.add_argument("--dataset", type=_source, help="dataset.json (default: beside the labels)")
+    patients = "a table with columns case, patient, if patients have several scans"
+    own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
+    classes = "names of the label values 1, 2, ... where no dataset.json has them"
+    own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
+    averaged = "what the ensemble is the mean of (default: probabilities)"
+    own.add_argument(
+        "--members-averaged",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help=averaged,
+    )
+    own.add_argument("--n-bins", type=int, default=10, help="of ECE and MCE (default: 10)")
+    box = "reach of the box around the true foreground (default: 8)"
+    own.add_argument("--box-mm", type=float, default=8.0, help=box)
+    band = "half width of the band around true boundaries (default: 4)"
+    own.add_argument("--band-mm", type=float, default=4.0, help=band)
+    corrected = "also write the corrected probabilities, as NIfTI"
+    own.add_argument("--write-corrected", action="store_true", help=corrected)
+    own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
+    own.add_argument("--seed", type=_seed, default=0)
+    _add_out(own, "runs/mine")
 
 
 def _add_hippocampus(real):

@@ -188,13 +188,16 @@ def load_case(dataset, case):
     if n_channels != len(dataset.channels):
         expected = f"{len(dataset.channels)}: {', '.join(dataset.channels)}"
         raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
-    labels = _classes(dataset, label)
+    labels = classes_of(dataset, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
     return check_finite(case.image_paths[0], image), labels, volumes[0].affine
 
 
-def _classes(dataset, label):
-    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated."""
+def classes_of(dataset, label):
+    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated.
+
+    `dataset`, or `labels.LabelNames`, knows the stored values.
+    """
     values = list(dataset.label_values)
     ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)
     if ignored.all():
@@ -229,7 +232,7 @@ def select_cases(folder, description, images, labels, leave_out=None):
     meant, that is a ``ValueError``, as is no case, or none of a name in `leave_out`.
     """
     on_disk, notes = set(images) | set(labels), []
-    rows, source = read_case_table(folder), "cases.csv"
+    rows, source = read_case_table(folder / "cases.csv"), "cases.csv"
     listed = description and description.training
     is_listed = bool(rows or listed)
     if rows is None:

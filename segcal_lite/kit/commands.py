@@ -1,6 +1,7 @@
 """What ``python -m segcal_lite`` does once the packages are there."""
 
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,18 @@ def _report(number, names, seconds):
     following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
     width = max(map(len, names))
     print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {following}", flush=True)
+
+
+def evaluate(out, workers, **asked):
+    """Judge somebody's predictions, then write ``index.html`` of what was found."""
+    from ..experiments.own_model import evaluate as judge
+    from .own_page import write_page
+
+    folder = judge(out=out, n_workers=workers, **asked)
+    command = ["python", "-m", "segcal_lite", *sys.argv[1:]]
+    write_json(folder / "command.json", {"command": shlex.join(command)})
+    print(f"done: open {write_page(folder)}", flush=True)
+    return 0
 
 
 def left_out_of(sources, leave_out):

@@ -1,0 +1,67 @@
+"""A new case, which has no label: what its predictions say, and a slice to look at."""
+
+from functools import partial
+
+import numpy as np
+
+from ..data.labels import segment_masks, segment_probs
+from ..data.predictions import grid_of_prediction
+from ..data.volumes import check_same_grid, read_volume
+from ..entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
+from ..report.overlays import fullest_slice
+from ..runs.folders import written_aside
+from .correction import corrected, write_corrected
+from .own_cases import agreement_rows, combine, facts_of, made
+
+
+def look_at_new_case(judging, case, correction, write):
+    """Return the facts of a case without a label, or why there are none.
+
+    `correction` is None where nothing could be fitted; with `write`, corrected probabilities are
+    written.
+    """
+    asked = {"correction": correction and correction.to_json(), "write": write}
+    return made(judging, case, "new", asked, partial(_look_at, correction=correction, write=write))
+
+
+def _look_at(judging, case, correction, write):
+    """Write the slices of a case; return what is known of its segments."""
+    grid = grid_of_prediction(judging.members[0], case.name)
+    together = combine(judging, case, grid)
+    probs, predicted = together.probs, together.masks[0]
+    if probs is not None:
+        predicted = probs.argmax(axis=0)
+    if correction and write:
+        path = judging.path("probabilities", case, ".nii.gz")
+        write_corrected(path, corrected(probs, correction, "temperature"), grid.affine)
+    voxel_ml, of_segments = float(np.prod(grid.spacing_mm)) / 1000, {}
+    for k, segment in enumerate(judging.names.segments, start=1):
+        n_voxels = np.count_nonzero(segment_masks(predicted, predicted, k)[1])
+        of_segments[segment] = {"volume_ml": n_voxels * voxel_ml}
+        if probs is not None:
+            of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
+    for row in agreement_rows(judging, together.masks):
+        of_segments[row["segment"]][row["metric"]] = row["value"]
+    _write_slices(judging.path("new", case, ".npz"), case, grid, predicted, probs)
+    facts = facts_of(together, grid) | {"segments": of_segments}
+    return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
+
+
+def _write_slices(path, case, grid, predicted, probs):
+    """Write the slice with most predicted foreground: image, classes, entropy, and pixel size."""
+    flat = predicted
+    if predicted.ndim == 4:  # regions: the last one that holds a voxel
+        numbers = np.arange(1, len(predicted) + 1).reshape(-1, 1, 1, 1)
+        flat = (predicted * numbers).max(axis=0)
+    index = fullest_slice(flat)
+    arrays = {"predicted": flat[..., index], "spacing_mm": grid.spacing_mm[:2]}
+    if probs is not None:
+        of_slice = probs[..., index]
+        binary = [of_slice] if of_slice.ndim == 3 else np.moveaxis(of_slice, 1, 0)
+        arrays["entropy"] = np.max([voxel_entropy(one) for one in binary], axis=0)
+    if case.image_paths:
+        image = read_volume(case.image_paths[0])
+        check_same_grid(image, grid)
+        arrays["image"] = image.data.reshape(-1, *image.grid_shape)[0, ..., index]
+    with written_aside(path) as partial_path:
+        np.savez(partial_path, **{name: np.asarray(a, np.float32) for name, a in arrays.items()})

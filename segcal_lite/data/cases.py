@@ -188,15 +188,15 @@ def load_case(dataset, case):
     if n_channels != len(dataset.channels):
         expected = f"{len(dataset.channels)}: {', '.join(dataset.channels)}"
         raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
-    labels = classes_of(dataset, label)
+    labels = label_classes(dataset, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
     return check_finite(case.image_paths[0], image), labels, volumes[0].affine
 
 
-def classes_of(dataset, label):
-    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated.
+def label_classes(dataset, label):
+    """Return the class of each voxel of a label map, int16, `IGNORED` where nobody annotated.
 
-    `dataset`, or `labels.LabelNames`, knows the stored values.
+    `dataset` knows the label values, as a `labels.LabelNames` does; `label` is a `Volume`.
     """
     values = list(dataset.label_values)
     ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)

@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 

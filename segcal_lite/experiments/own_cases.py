@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from .._checks import told_if_unreadable
-from ..data.cases import classes_of
+from ..data.cases import label_classes
 from ..data.labels import LabelNames, region_labels, segment_masks
 from ..data.predictions import read_prediction
 from ..data.volumes import foreground_box, read_label
@@ -167,7 +167,7 @@ def _score_corrected(judging, case, correction, write):
 def read_targets(names, case):
     """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z)."""
     label = read_label(case.label_path)
-    labels = classes_of(names, label)
+    labels = label_classes(names, label)
     return label, region_labels(labels, names.regions) if names.regions else labels
 
 

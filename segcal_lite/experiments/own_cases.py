@@ -64,6 +64,11 @@ class Combined(NamedTuple):
     counts: list  # of each member
     notes: list
 
+    @property
+    def predicted(self):
+        """The arg max of all together; of hard labels those of the first member."""
+        return self.masks[0] if self.probs is None else self.probs.argmax(axis=0)
+
 
 def score_own_case(judging, case):
     """Score all members of a labelled case and their ensemble; return its facts, or why not."""
@@ -140,6 +145,7 @@ def _score(judging, case):
         with written_aside(judging.path("voxels", case, ".npz")) as partial:
             np.savez(partial, **drawn._asdict())
     rows += agreement_rows(judging, together.masks)
+    rows += _volume_rows(judging, targets, together, label.spacing_mm)
     _write(judging, case, "scores", rows, sums)
     return facts_of(together, label)
 
@@ -203,6 +209,25 @@ def agreement_rows(judging, masks):
     for k, segment in enumerate(judging.names.segments, start=1):
         value = pairwise_dice([segment_masks(mask, mask, k)[1] for mask in masks])
         rows.append(of_all | {"segment": segment, "metric": "pairwise_dice", "value": value})
+    return rows
+
+
+def volumes_ml(segments, predicted, spacing_mm):
+    """Return the volume of each segment of what is predicted, or true, by name."""
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    masks = (segment_masks(predicted, predicted, k)[0] for k in range(1, len(segments) + 1))
+    return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
+
+
+def _volume_rows(judging, targets, together, spacing_mm):
+    """Rows of the true and the predicted volume of each segment."""
+    segments, rows = judging.names.segments, []
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
+    pair = {"true_ml": targets, "predicted_ml": together.predicted}
+    for metric, labels in pair.items():
+        for segment, value in volumes_ml(segments, labels, spacing_mm).items():
+            row = {"region": "whole", "segment": segment, "metric": metric, "value": value}
+            rows.append(of_all | row)
     return rows
 
 

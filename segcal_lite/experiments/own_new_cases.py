@@ -4,14 +4,14 @@ from functools import partial
 
 import numpy as np
 
-from ..data.labels import segment_masks, segment_probs
+from ..data.labels import segment_probs
 from ..data.predictions import grid_of_prediction
 from ..data.volumes import check_same_grid, read_volume
 from ..entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ..report.overlays import fullest_slice
 from ..runs.folders import written_aside
 from .correction import corrected, write_corrected
-from .own_cases import agreement_rows, combine, facts_of, made
+from .own_cases import agreement_rows, combine, facts_of, made, volumes_ml
 
 
 def look_at_new_case(judging, case, correction, write):
@@ -28,18 +28,14 @@ def _look_at(judging, case, correction, write):
     """Write the slices of a case; return what is known of its segments."""
     grid = grid_of_prediction(judging.members[0], case.name)
     together = combine(judging, case, grid)
-    probs, predicted = together.probs, together.masks[0]
-    if probs is not None:
-        predicted = probs.argmax(axis=0)
+    probs, predicted, segments = together.probs, together.predicted, judging.names.segments
     if correction and write:
         path = judging.path("probabilities", case, ".nii.gz")
         write_corrected(path, corrected(probs, correction, "temperature"), grid.affine)
-    voxel_ml, of_segments = float(np.prod(grid.spacing_mm)) / 1000, {}
-    for k, segment in enumerate(judging.names.segments, start=1):
-        n_voxels = np.count_nonzero(segment_masks(predicted, predicted, k)[1])
-        of_segments[segment] = {"volume_ml": n_voxels * voxel_ml}
-        if probs is not None:
-            of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
+    volumes = volumes_ml(segments, predicted, grid.spacing_mm)
+    of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
+    for k, segment in enumerate(segments if probs is not None else (), start=1):
+        of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
     for row in agreement_rows(judging, together.masks):
         of_segments[row["segment"]][row["metric"]] = row["value"]
     _write_slices(judging.path("new", case, ".npz"), case, grid, predicted, probs)

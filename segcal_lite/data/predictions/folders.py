@@ -61,6 +61,14 @@ class PredictionFolder:
         """Path of the probabilities of `case`, where they are no volume."""
         return self.path / f"{case}{ARRAYS[self.form]}"
 
+    def files_of(self, case):
+        """Paths of all files that a case is read from, as far as they are there."""
+        paths = [self.array_path(case)] if self.form in ARRAYS else []
+        for stem, path in self.volumes.items():
+            match = CLASS_FILE.fullmatch(stem) if self.form == "nifti_classes" else None
+            paths += [path] if (match[1] if match else stem) == case else []
+        return [path for path in paths if path.exists()]
+
 
 def open_predictions(path, names):
     """Find out what a folder of predictions holds; no voxel is read.

@@ -1,20 +1,18 @@
 """One case of a folder of predictions, in the label's order of voxels and of classes."""
 
-import math
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from ..._checks import is_file, wrong_input
 from ..cases import label_classes
 from ..labels import exclusive_classes, region_labels
 from ..volumes import check_same_grid, read_label, read_volume
 from . import arrays
-from .folders import CLASS_FILE, KEYS
+from .folders import KEYS
 from .orders import (
     AS_STORED,
     Stored,
@@ -22,6 +20,7 @@ from .orders import (
     fitting_orders,
     order_of_segmentation,
     order_on_grid,
+    placed,
     turned,
 )
 
@@ -102,7 +101,7 @@ def grid_of_prediction(folder, case):
         volume = read_volume(folder.volumes[case])
         return replace(volume, data=volume.data[-1]) if volume.data.ndim == 4 else volume
     if folder.form == "nifti_classes":
-        return read_volume(_class_files(folder, case)[-1])
+        return read_volume(folder.class_paths(case)[-1])
     expected = "a segmentation beside it, which tells its place"
     raise wrong_input(folder.array_path(case), "an array alone", expected)
 
@@ -142,26 +141,23 @@ def _volume_path(folder, case):
 
 def _probabilities(folder, case, grid, counts, notes):
     """Return probabilities and predictions on the grid, in the labels' order of classes."""
-    beside = None
+    is_volume, beside = folder.form.startswith("nifti"), None
     if case in folder.volumes and folder.form != "nifti_4d":
         beside = read_label(folder.volumes[case])
-    if folder.form.startswith("nifti"):
+    volume = beside or grid
+    if is_volume:
         stored, volume = _from_volumes(folder, case, counts, notes)
-        orders = [AS_STORED]
-        if beside is not None:
-            check_same_grid(beside, volume)
     else:
-        volume = beside or grid
         stored = _from_array(folder, case, volume, counts, notes)
-        if folder.form == "nnunet_v1" and beside is not None:
-            stored = _placed(folder, stored, beside, counts, notes)
-        orders = fitting_orders(stored.path, stored.probs.shape[1:], volume, folder.reader)
     if beside is not None:
-        stored = _as_beside(folder, stored, beside, orders, counts, notes)
-    else:
+        check_same_grid(beside, volume)
+        stored = _as_beside(folder, stored, beside, counts, notes)
+    elif not is_volume:
+        orders = fitting_orders(stored.path, stored.probs.shape[1:], volume, folder.reader)
         stored = stored.turned(orders[0])
-        notes += [] if folder.form.startswith("nifti") else [UNCHECKED]
-    notes += [arrays.FLOAT16] if stored.is_float16 else []
+        notes.append(UNCHECKED)
+    if stored.is_float16:
+        notes.append(arrays.FLOAT16)
     return _in_our_order(stored.turned(order_on_grid(volume, grid)), folder)
 
 
@@ -178,7 +174,7 @@ def _from_volumes(folder, case, counts, notes):
 
 def _stacked_classes(folder, case):
     """Return the grid of a case's classes, and all of them; a background that is missing is 1."""
-    paths = _class_files(folder, case)
+    paths = folder.class_paths(case)
     volume = read_volume(paths[-1])
     probs = np.zeros((folder.n_channels, *volume.grid_shape), dtype=np.float32)
     for k, path in enumerate(paths, start=folder.n_channels - len(paths)):
@@ -190,23 +186,6 @@ def _stacked_classes(folder, case):
     if len(paths) < folder.n_channels:
         np.maximum(1 - probs[1:].sum(axis=0), 0, out=probs[0])
     return volume, probs
-
-
-def _class_files(folder, case):
-    """Return the files of a case's classes in order; that of the background may be missing."""
-    numbers = range(len(folder.names.segments) + 1)
-    found = {}
-    for stem, path in folder.volumes.items():
-        match = CLASS_FILE.fullmatch(stem)
-        if match and match[1] == case:
-            found[int(match[2])] = path
-    missing, extra = [k for k in numbers[1:] if k not in found], found.keys() - set(numbers)
-    if missing or extra:
-        classes = f"class {', '.join(map(str, sorted(found)))}"
-        expected = f"class 1 to {numbers[-1]}: {', '.join(folder.names.segments)}"
-        raise wrong_input(f"{folder.path}, {case}", f"volumes of {classes}", expected)
-    has_background = 0 in found and not folder.names.regions
-    return [found[k] for k in numbers[0 if has_background else 1 :]]
 
 
 def _from_array(folder, case, volume, counts, notes):
@@ -234,12 +213,8 @@ def _shape_check(folder, path, axes, shape):
     names = ", ".join(["background"] * (kind == "classes") + list(folder.names.segments))
 
     def check(found):
-        if folder.form == "nnunet_v1":
-            fits = len(found) == 4 and all(
-                0 < a <= b for a, b in zip(found[1:], shape, strict=True)
-            )
-        else:
-            fits = sorted(found[1:]) == sorted(shape)
+        is_crop = len(found) == 4 and all(0 < a <= b for a, b in zip(found[1:], shape, strict=True))
+        fits = is_crop if folder.form == "nnunet_v1" else sorted(found[1:]) == sorted(shape)
         if not fits:
             raise wrong_input(path, f"shape {found}", f"{(n, *shape)} along {axes}")
         if found[0] != n:
@@ -258,56 +233,32 @@ def _settled(folder, path, probs, counts, notes):
     return Stored(path, probs, predicted, bool(counts["is_float16"]))
 
 
-def _exclusive(folder, predicted):
-    """Return the one class of each voxel, in the folder's own numbers."""
-    order = folder.names.region_order
-    return exclusive_classes(predicted, order) if order else predicted
-
-
-def _as_beside(folder, stored, beside, orders, counts, notes):
+def _as_beside(folder, stored, beside, counts, notes):
     """Return an array in the order of the segmentation beside it, which has to be its arg max."""
-    segmentation, classes = (
-        label_classes(folder.names, beside),
-        _exclusive(folder, stored.predicted),
-    )
-    order, counts["n_differ"] = order_of_segmentation(stored, classes, beside, segmentation, orders)
-    if counts["n_differ"]:
-        notes.append(POSTPROCESSED)
+    classes = _exclusive(folder, stored.predicted)
+    if folder.form == "nnunet_v1" and classes.shape != beside.grid_shape:
+        counts["n_all_zero"] += beside.data.size - classes.size
+        notes.append(CROPPED)
+        stored = placed(stored, classes, beside)
+        classes = _exclusive(folder, stored.predicted)
+    orders = [AS_STORED]  # which the header of a volume states
+    if not folder.form.startswith("nifti"):
+        orders = fitting_orders(stored.path, classes.shape, beside, folder.reader)
+    segmentation = label_classes(folder.names, beside)
+    order, n_differ = order_of_segmentation(stored, classes, beside, segmentation, orders)
+    counts["n_differ"] = n_differ
     if len(orders) > 1 and not classes.any():
         notes.append(EMPTY)
     elif not np.array_equal(order, AS_STORED):
         notes.append(REORIENTED)
+    notes += [POSTPROCESSED] if n_differ else []
     return stored.turned(order)
 
 
-def _placed(folder, stored, beside, counts, notes):
-    """Return a crop on the grid of its segmentation, where the boxes of their foreground agree.
-
-    Where nnU-Net v1 had cropped only its pickle says, which is not read.
-    """
-    shape, grid_shape = stored.probs.shape[1:], beside.grid_shape
-    if shape == grid_shape:
-        return stored
-    masks = _exclusive(folder, stored.predicted) > 0, beside.data > 0
-    boxes = [ndimage.find_objects(mask.astype(np.int8)) for mask in masks]
-    if not all(boxes):
-        found = f"{shape} of {grid_shape} voxels, without foreground"
-        raise wrong_input(stored.path, found, "foreground, which tells where the crop lies")
-    starts = [full.start - own.start for own, full in zip(boxes[0][0], boxes[1][0], strict=True)]
-    stops = np.add(starts, shape).tolist()
-    if min(starts) < 0 or any(np.greater(stops, grid_shape)):
-        expected = f"foreground where {beside.path} has it"
-        raise wrong_input(stored.path, "a crop that lies nowhere in its grid", expected)
-    place = tuple(map(slice, starts, stops))
-    probs = np.zeros((len(stored.probs), *grid_shape), dtype=np.float32)
-    if not folder.names.regions:
-        probs[0] = 1
-    probs[:, *place] = stored.probs
-    predicted = np.zeros((*stored.predicted.shape[:-3], *grid_shape), dtype=np.int16)
-    predicted[..., *place] = stored.predicted
-    counts["n_all_zero"] += math.prod(grid_shape) - math.prod(shape)
-    notes.append(CROPPED)
-    return stored._replace(probs=probs, predicted=predicted)
+def _exclusive(folder, predicted):
+    """Return the one class of each voxel, in the folder's own numbers."""
+    order = folder.names.region_order
+    return exclusive_classes(predicted, order) if order else predicted
 
 
 def _in_our_order(stored, folder):

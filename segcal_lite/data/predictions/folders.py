@@ -61,13 +61,24 @@ class PredictionFolder:
         """Path of the probabilities of `case`, where they are no volume."""
         return self.path / f"{case}{ARRAYS[self.form]}"
 
+    def class_paths(self, case):
+        """Paths of the classes of `case` in order; that of the background may be missing."""
+        last = len(self.names.segments)
+        matches = ((CLASS_FILE.fullmatch(stem), file) for stem, file in self.volumes.items())
+        found = {int(match[2]): file for match, file in matches if match and match[1] == case}
+        if found.keys() | {0} != set(range(last + 1)):
+            numbers = ", ".join(map(str, sorted(found)))
+            expected = f"classes 1 to {last}: {', '.join(self.names.segments)}"
+            raise wrong_input(f"{self.path}, {case}", f"volumes of class {numbers}", expected)
+        has_background = 0 in found and not self.names.regions
+        return [found[k] for k in range(0 if has_background else 1, last + 1)]
+
     def files_of(self, case):
-        """Paths of all files that a case is read from, as far as they are there."""
-        paths = [self.array_path(case)] if self.form in ARRAYS else []
-        for stem, path in self.volumes.items():
-            match = CLASS_FILE.fullmatch(stem) if self.form == "nifti_classes" else None
-            paths += [path] if (match[1] if match else stem) == case else []
-        return [path for path in paths if path.exists()]
+        """Paths of the files that `case` is read from, as far as they are there."""
+        if self.form == "nifti_classes":
+            return self.class_paths(case)
+        array = [self.array_path(case)] if self.form in ARRAYS else []
+        return [path for path in (*array, self.volumes.get(case)) if path and path.exists()]
 
 
 def open_predictions(path, names):

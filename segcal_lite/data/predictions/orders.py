@@ -61,6 +61,34 @@ def fitting_orders(path, shape, volume, reader):
     return fitting
 
 
+def placed(stored, classes, volume):
+    """Return a crop on the grid of the segmentation beside it: where the boxes of foreground agree.
+
+    Where nnU-Net v1 had cropped only its pickle says, which is not read. `classes` are the arg max
+    of the crop, (X, Y, Z); around it everything is certain background.
+    """
+    shape, grid_shape = classes.shape, volume.grid_shape
+    masks = (classes > 0), (volume.data > 0)
+    boxes = [ndimage.find_objects(mask.astype(np.int8)) for mask in masks]
+    if not all(boxes):
+        found = f"{shape} of {grid_shape} voxels, without foreground"
+        raise wrong_input(stored.path, found, "foreground, which tells where the crop lies")
+    starts = [full.start - own.start for own, full in zip(boxes[0][0], boxes[1][0], strict=True)]
+    stops = np.add(starts, shape)
+    if min(starts) < 0 or np.greater(stops, grid_shape).any():
+        expected = f"foreground where {volume.path} has it"
+        raise wrong_input(stored.path, "a crop that lies nowhere in its grid", expected)
+    place = tuple(map(slice, starts, stops))
+    arrays = []
+    for array in (stored.probs, stored.predicted):
+        arrays.append(np.zeros((*array.shape[:-3], *grid_shape), dtype=array.dtype))
+        arrays[-1][(..., *place)] = array
+    if stored.predicted.ndim == 3:  # classes, of which the first is background
+        arrays[0][0] = 1
+        arrays[0][(slice(None), *place)] = stored.probs
+    return Stored(stored.path, *arrays, stored.is_float16)
+
+
 def order_of_segmentation(stored, classes, volume, segmentation, orders):
     """Find the order in which the arg max of an array is the segmentation beside it.
 

@@ -16,7 +16,7 @@ def draw_labels(rng, shape=SHAPE):
     """A core within a rim, somewhere in the volume: classes 0 to 2."""
     centre = np.array(shape) / 2 + rng.uniform(-1.5, 1.5, 3)
     places = np.stack(np.indices(shape)) - centre.reshape(3, 1, 1, 1)
-    distance = np.sqrt((places**2).sum(axis=0) + rng.normal(0, 0.3, shape))
+    distance = np.sqrt((places**2).sum(axis=0)) + rng.normal(0, 0.1, shape)
     return np.select([distance < 2.5, distance < 4.5], [1, 2], 0).astype(np.uint8)
 
 

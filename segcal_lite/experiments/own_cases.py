@@ -49,7 +49,8 @@ class Judging:
     @property
     def uncorrected(self):
         """The method whose probabilities are corrected: the ensemble, or the one member."""
-        return "ensemble" if len(self.members) > 1 else "baseline"
+        has_ensemble = len(self.members) > 1 and self.members[0].form != "labels"
+        return "ensemble" if has_ensemble else "baseline"
 
     def path(self, kind, case, suffix):
         """Where something of a case lies."""
@@ -137,7 +138,7 @@ def _score(judging, case):
 
     together = combine(judging, case, label, add_member)
     if together.probs is not None:
-        if len(judging.members) > 1:
+        if judging.uncorrected == "ensemble":
             add(together.probs, "ensemble", 0, len(judging.members))
         is_float16 = any(counts.get("is_float16") for counts in together.counts)
         floor = smallest_probs(together.probs, is_float16)
@@ -204,8 +205,8 @@ def agreement_rows(judging, masks):
     """Rows of how much the members' segments overlap with each other, where there are several."""
     if len(masks) < 2:
         return []
-    of_all = {"method": "ensemble", "member": 0, "n_members": len(masks), "region": "whole"}
-    rows = []
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(masks)}
+    of_all["region"], rows = "whole", []
     for k, segment in enumerate(judging.names.segments, start=1):
         value = pairwise_dice([segment_masks(mask, mask, k)[1] for mask in masks])
         rows.append(of_all | {"segment": segment, "metric": "pairwise_dice", "value": value})

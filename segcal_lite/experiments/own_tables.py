@@ -90,6 +90,7 @@ def entropy_and_dice(scores):
     """
     rows = _of_whole(scores)
     rows = rows[rows.metric.isin(["segment_entropy", "dice"]) & (rows.segment != "")]
+    rows = rows[rows["member"] == 0]  # hard labels have several
     keys = ["case", "patient", "segment"]
     pairs = rows.pivot(index=keys, columns="metric", values="value")
     pairs = pairs.reindex(columns=["segment_entropy", "dice"]).reset_index()

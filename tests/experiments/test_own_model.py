@@ -136,7 +136,7 @@ def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path)
     out = evaluate(**given, out=tmp_path / "out", **QUIET)
     left_out = read_table(out / "tables" / "left_out.csv").set_index("case").why
     assert set(left_out.index) == {f"case_00{k}" for k in range(4)}
-    assert "no prediction" in left_out["case_000"] and "NaN" in left_out["case_001"]
+    assert "no such file" in left_out["case_000"] and "NaN" in left_out["case_001"]
     assert "no label" in left_out["case_002"] and "7" in left_out["case_003"]
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
 

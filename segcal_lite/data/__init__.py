@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "datasets": ["read_dataset"],
         "grids": ["settle_grid"],
         "labels": ["annotated", "segment_masks", "segment_probs"],
-        "prepared": ["PreparedCase", "Slices", "load_slices", "prepare_dataset", "read_prepared"],
+        "prepared": ["PreparedCase", "prepare_dataset", "read_prepared"],
         "preprocessing": [
             "Preprocessing",
             "plan_preprocessing",

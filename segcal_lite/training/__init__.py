@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "on_slices": ["train_model"],
         "plans": ["chain", "dedicated", "joint", "plan_name", "set_probabilities"],
         "random_blocks": ["block_transform", "draw_block"],
+        "slices": ["Slices", "load_slices"],
     },
 )

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
-from ..data.prepared import load_slices, read_prepared
+from ..data.prepared import read_prepared
 from ..losses import class_logits, inverse_frequency_weights
 from ..runs.devices import memory_layout
 from .checkpoints import copy_weights
 from .loop import Training, train_to_the_end
 from .models import build_model
 from .recorded import RecordedEpoch, can_be_recorded, compiled_for
+from .slices import load_slices
 
 
 def train_model(folder, prepared_folder, settings, device="auto", report=None):

@@ -13,12 +13,13 @@ import torch
 from conftest import REGIONS
 from safetensors.torch import load_file
 
-from segcal_lite.data.prepared import load_slices, read_prepared
+from segcal_lite.data.prepared import read_prepared
 from segcal_lite.losses import training_loss
 from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.models import TrainingSettings, build_model, load_model
 from segcal_lite.training.on_slices import SliceTraining, train_model, validation_dice
+from segcal_lite.training.slices import load_slices
 
 TRAIN_IN_A_PROCESS = """
 import json, sys

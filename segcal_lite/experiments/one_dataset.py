@@ -82,9 +82,15 @@ class Experiment:
         return members
 
     def collapsed(self, loss):
-        """The members of one pool that have collapsed, by validation Dice of the weights kept."""
-        histories = {m.title: read_history(m.folder) for m in self.members(loss)}
-        best = {title: rows.validation_dice.max() for title, rows in histories.items()}
+        """The members of one pool that have collapsed, by validation Dice of the weights kept.
+
+        Segments that the truth does not hold count nowhere, but in histories of earlier versions.
+        """
+        best = {}
+        for member in self.members(loss):
+            history = read_history(member.folder)
+            kept = history.loc[history.validation_dice.idxmax()]
+            best[member.title] = kept.get("validation_dice_present", kept.validation_dice)
         return collapsed_members(best)
 
     @property

@@ -38,7 +38,8 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
     Returns
     -------
     pandas.DataFrame
-        Columns epoch, learning_rate, train_loss, validation_dice.
+        Columns epoch, learning_rate, train_loss, validation_dice, and validation_dice_present: of
+        segments that the truth holds, so that silence about others is no merit.
 
     Raises
     ------
@@ -141,6 +142,7 @@ class SliceTraining(Training):
             "learning_rate": self.rate,
             "train_loss": mean_loss,
             "validation_dice": mean_dice(counts),
+            "validation_dice_present": mean_dice(counts, of_present=True),
         }
 
     def _epoch(self, order):
@@ -222,11 +224,15 @@ def validation_counts(model, slices, settings):
     return counts
 
 
-def mean_dice(counts):
-    """Dice of `validation_counts`, averaged over volumes and segments; empty in both: 1."""
+def mean_dice(counts, of_present=False):
+    """Dice of `validation_counts`, averaged over volumes and segments; empty in both: 1.
+
+    With `of_present` over those that the truth holds; NaN if there are none.
+    """
     overlap, n_predicted, n_truth = counts.cpu().double()
     total = n_predicted + n_truth
-    return float(torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean())
+    dice = torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)
+    return float(dice[n_truth > 0].mean() if of_present else dice.mean())
 
 
 def augment_slices(images, labels, noise=0.02):

@@ -237,8 +237,7 @@ def _notes(dataset, cases, cut, segments):
 
 def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
     """Write the arrays of one case aside, then give their folder its name."""
-    with warnings.catch_warnings(record=True) as doubts:  # about headers
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as doubts:  # about headers
         image, labels, affine = load_case(dataset, case)
     if selection is not None:
         image, labels = selection.of(image, labels)
@@ -271,6 +270,14 @@ def read_prepared(folder):
     table, columns = read_table(folder / "cases.csv", sealed=True), ["case", "domain", "split"]
     check_columns(folder / "cases.csv", table, texts=columns)
     return _cases(folder, table[columns].itertuples(index=False))
+
+
+def of_split(cases, split, what="cases"):
+    """Return the cases of one split, at least one; `what` is named where there is none."""
+    chosen = [case for case in cases if case.split == split]
+    if not chosen:
+        raise wrong_input(what, f"no case in split {split!r}", "at least one")
+    return chosen
 
 
 def _cases(folder, rows):

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .._checks import wrong_input
+from ..data.prepared import of_split
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ def load_slices(cases, split, device="cpu", n_dims=2):
     ValueError
         If no case is in `split`.
     """
-    chosen = [case for case in cases if case.split == split]
-    if not chosen:
-        raise wrong_input("cases", f"no case in split {split!r}", "at least one")
+    chosen = of_split(cases, split)
 
     def samples(array):
         return array[np.newaxis] if n_dims == 3 else np.moveaxis(array, -1, 0)

@@ -6,7 +6,12 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from .kit.environment import check_python, ensure_environment, run_to_its_end
+from .kit.environment import (
+    check_python,
+    ensure_environment,
+    escape_other_letters,
+    run_to_its_end,
+)
 
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
@@ -38,6 +43,7 @@ def main(arguments=None):
 
 def said_in_one_sentence(action):
     """Return the exit status of `action`; what goes wrong is a sentence, its traceback a file."""
+    escape_other_letters()
     try:
         return action()
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from .._checks import check_number, wrong_input
 from ..data.labels import annotated, binary_problems
-from ..data.prepared import read_prepared
+from ..data.prepared import of_split, read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
 from ..runs.folders import make_folder, read_json, text_digest, write_json, written_aside
@@ -100,7 +100,7 @@ def fit_member_scalings(folder, prepared_folder, device):
     """Fit a member's scalings on the validation cases, once: the first unit of work."""
     if (folder / "scaling.json").exists():
         return
-    validation = [case for case in read_prepared(prepared_folder) if case.split == "validation"]
+    validation = of_split(read_prepared(prepared_folder), "validation")
     model, settings = load_model(folder, device)
     write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
 

@@ -30,6 +30,13 @@ def _dotted(version):
     return ".".join(map(str, version[:2]))
 
 
+def escape_other_letters():
+    """Print letters that the terminal or file lacks by their number, rather than stop at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what stands in for them, as in notebooks, may not
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_to_its_end(command, **options):
     """Run a command and return its exit status; Ctrl-C, which it gets too, is its own affair.
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import socket
 import tarfile
 import zipfile
@@ -20,10 +21,10 @@ from data_scripts.convert.face import run_script
 
 
 def tar_of(members):
-    """Bytes of a tar with files, or whole `tarfile.TarInfo`."""
+    """Bytes of a tar with files, or whole `tarfile.TarInfo`; a dict, or pairs in turn."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
             data = b"" if info is content else content
             info.size = len(data)
@@ -280,6 +281,23 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     many = write(tmp_path / "many.zip", zip_of({str(n): b"" for n in range(3)}))
     with pytest.raises(ValueError, match="in 3 members"):
         unpack(many, tmp_path / "out")
+
+
+TWICE = {
+    "same name": (("Task/a.nii", b"one"), ("Task/b", b""), ("Task/a.nii", b"two")),
+    "same place": (("Task/a.nii", b"one"), ("Task/./a.nii", b"two")),
+    "below a file": (("Task/a.nii", b"one"), ("Task/a.nii/b", b"two")),
+    "a file in place of a folder": (("Task/a.nii/b", b"one"), ("Task/a.nii", b"two")),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_name_that_comes_twice_is_refused_and_not_overwritten(tmp_path, kind):
+    path = write(tmp_path / "a.tar", tar_of(TWICE[kind]))
+    name = re.escape(repr(TWICE[kind][-1][0]))
+    with pytest.raises(ValueError, match=f"a.tar: found {name} a second time, expected each file"):
+        unpack(path, tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.tar"]
 
 
 def test_a_zip_that_understates_its_size_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
 from .splits import SPLITS, read_case_table
-from .volumes import LABEL_SHIFT, check_same_grid, read_label, read_volume
+from .volumes import LABEL_SHIFT, LARGEST_LABEL, check_same_grid, read_label, read_volume
 
 
 @dataclass(frozen=True)
@@ -196,17 +196,20 @@ def load_case(dataset, case):
 def label_classes(dataset, label):
     """Return the class of each voxel of a label map, int16, `IGNORED` where nobody annotated.
 
-    `dataset` knows the label values, as a `labels.LabelNames` does; `label` is a `Volume`.
+    `dataset` knows the label values, as a `labels.LabelNames` does; `label` is of `read_label`.
     """
-    values = list(dataset.label_values)
-    ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)
-    if ignored.all():
+    values, unknown = list(dataset.label_values), IGNORED - 1
+    class_of = np.full(LARGEST_LABEL + 1, unknown, dtype=np.int16)
+    class_of[values] = range(len(values))
+    if dataset.ignore_value is not None:
+        class_of[dataset.ignore_value] = IGNORED
+    labels = class_of[label.data]
+    lowest = labels.min()
+    if lowest == IGNORED == labels.max():
         raise wrong_input(label.path, f"{dataset.ignore_value} (ignore) only", f"some of {values}")
-    unknown = np.unique(label.data[~ignored & ~np.isin(label.data, values)]).tolist()
-    if unknown:
-        raise wrong_input(label.path, f"label values {shown(unknown)}", f"only {shown(values)}")
-    labels = np.searchsorted(values, label.data).astype(np.int16)
-    labels[ignored] = IGNORED
+    if lowest == unknown:
+        found = f"label values {shown(np.unique(label.data[labels == unknown]).tolist())}"
+        raise wrong_input(label.path, found, f"only {shown(values)}")
     return labels
 
 

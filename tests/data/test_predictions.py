@@ -295,11 +295,14 @@ def test_without_a_segmentation_the_reader_decides_and_it_is_told(tmp_path):
     )
 
 
-def test_without_foreground_the_order_is_not_checked_and_it_is_told(tmp_path):
-    probs = np.stack([np.full(SHAPE, 0.75), np.full(SHAPE, 0.25)]).astype(np.float32)
-    write_nnunet(tmp_path, probs)
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_segmentation_that_fits_two_orders_settles_none_and_it_is_told(tmp_path, is_empty):
+    classes = np.zeros(SHAPE, np.uint8)
+    classes[2:5, 2:4, 1:4] = 0 if is_empty else 1
+    write_nnunet(tmp_path, sure_probs(classes, 2))
     found = read(tmp_path, LabelNames(("a",), (0, 1)))
-    assert len(found.notes) == 1 and "no foreground is predicted" in found.notes[0]
+    assert len(found.notes) == 1 and "fits several orders" in found.notes[0]
+    np.testing.assert_array_equal(found.probs, sure_probs(classes, 2))
 
 
 @pytest.mark.parametrize("flips", list(itertools.product([1, -1], repeat=3)))
@@ -360,7 +363,7 @@ def blobs():
 
 
 def sure_probs(classes, n_classes=3):
-    probs = np.full((n_classes, *classes.shape), 0.1, dtype=np.float32)
+    probs = np.full((n_classes, *classes.shape), 0.2 / (n_classes - 1), dtype=np.float32)
     np.put_along_axis(probs, classes[np.newaxis], 0.8, axis=0)
     return probs
 

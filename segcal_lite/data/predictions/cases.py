@@ -28,7 +28,7 @@ KEY_OF = {form: key for key, form in KEYS.items()}
 REVERSED = np.array([[2, 1], [1, 1], [0, 1]])  # from Z, Y, X to X, Y, Z
 COUNTS = ("n_all_zero", "n_differ", "is_float16", "is_rescaled")
 UNCHECKED = "no segmentation beside the array, so the order of its voxels could not be checked"
-EMPTY = "no foreground is predicted, so the order of the voxels could not be checked"
+UNSETTLED = "the segmentation beside fits several orders of voxels; that of the reader was taken"
 POSTPROCESSED = "the segmentation beside was postprocessed (whole components); its arg max counts"
 REORIENTED = "the array was turned from right, anterior, superior to the order of its segmentation"
 CROPPED = "a crop of nnU-Net v1 was placed by its foreground; around it is certain background"
@@ -245,13 +245,15 @@ def _as_beside(folder, stored, beside, counts, notes):
     if not folder.form.startswith("nifti"):
         orders = fitting_orders(stored.path, classes.shape, beside, folder.reader)
     segmentation = label_classes(folder.names, beside)
-    order, n_differ = order_of_segmentation(stored, classes, beside, segmentation, orders)
-    counts["n_differ"] = n_differ
-    if len(orders) > 1 and not classes.any():
-        notes.append(EMPTY)
+    order, counts["n_differ"], n_orders = order_of_segmentation(
+        stored, classes, beside, segmentation, orders
+    )
+    if n_orders > 1:
+        notes.append(UNSETTLED)
     elif not np.array_equal(order, AS_STORED):
         notes.append(REORIENTED)
-    notes += [POSTPROCESSED] if n_differ else []
+    if counts["n_differ"]:
+        notes.append(POSTPROCESSED)
     return stored.turned(order)
 
 
@@ -269,8 +271,8 @@ def _in_our_order(stored, folder):
         for inside, number in zip(probs[1], order, strict=True):
             contiguous(stored.probs[number], out=inside)
         np.subtract(1, probs[1], out=probs[0])
-        return probs, np.stack([contiguous(stored.predicted[number]) for number in order])
-    predicted = _our_classes(contiguous(stored.predicted), order)
+        return probs, stored.predicted[list(order)]
+    predicted = _our_classes(stored.predicted, order)
     if order == tuple(range(len(order))) and stored.probs.flags.c_contiguous:
         return stored.probs, predicted
     probs = np.empty((len(order), *stored.probs.shape[1:]), dtype=np.float32)

@@ -28,9 +28,9 @@ class Stored(NamedTuple):
     is_float16: bool
 
     def turned(self, orientation):
-        """Return the same in another order of voxels."""
-        turned_arrays = (turned(array, orientation) for array in (self.probs, self.predicted))
-        return Stored(self.path, *turned_arrays, self.is_float16)
+        """Return the same in another order of voxels: a view, predictions in memory order."""
+        predicted = contiguous(turned(self.predicted, orientation))
+        return self._replace(probs=turned(self.probs, orientation), predicted=predicted)
 
 
 def turned(array, orientation):
@@ -106,27 +106,36 @@ def order_of_segmentation(stored, classes, volume, segmentation, orders):
 
     Returns
     -------
-    orientation, n_differ : int array (3, 2), int
-        How many voxels differ as postprocessing leaves them (`is_postprocessed`), ties aside.
+    orientation, n_differ, n_orders : int array (3, 2), int, int
+        How many voxels differ as postprocessing leaves them (`is_postprocessed`), ties aside, and
+        how many orders would do.
 
     Raises
     ------
     ValueError
         If it is another segmentation in every one of them.
     """
-    differences = [turned(classes, order) != segmentation for order in orders]
-    for order, differ in zip(orders, differences, strict=True):
-        if not differ.any():
-            return order, 0
-    for order, differ in zip(orders, differences, strict=True):
-        untied = differ.copy()
-        untied[differ] = ~_ties(stored.turned(order), differ, segmentation)
-        if is_postprocessed(turned(classes, order), segmentation, untied):
-            return order, int(np.count_nonzero(untied))
-    shares = " or ".join(f"{100 * differ.mean():.3g} %" for differ in differences)
+    fitting = [order for order in orders if _is_same(turned(classes, order), segmentation)]
+    if fitting:
+        return fitting[0], 0, len(fitting)
+    shares = []
+    for order in orders:
+        differ = turned(classes, order) != segmentation
+        shares.append(f"{100 * differ.mean():.3g} %")
+        differ[differ] = ~_ties(stored.turned(order), differ, segmentation)
+        if is_postprocessed(turned(classes, order), segmentation, differ):
+            return order, int(np.count_nonzero(differ)), 1
     tried = ", as stored or turned from right, anterior, superior" if len(orders) > 1 else ""
-    found = f"another segmentation than its arg max in {shares} of the voxels{tried}"
+    found = f"another segmentation than its arg max in {' or '.join(shares)} of the voxels{tried}"
     raise wrong_input(f"{volume.path} beside {stored.path.name}", found, "the same in each voxel")
+
+
+def _is_same(classes, segmentation):
+    """Whether all voxels agree; the middle slices mostly tell at once that they do not."""
+    middle = len(classes) // 2
+    return np.array_equal(classes[middle], segmentation[middle]) and np.array_equal(
+        classes, segmentation
+    )
 
 
 def _ties(stored, differ, segmentation):
@@ -183,10 +192,13 @@ def order_on_grid(volume, grid):
 
 
 def contiguous(view, out=None):
-    """Return a view (X, Y, Z) in memory order, copied slice by slice: both then fit the cache."""
+    """Return a view (..., X, Y, Z) in memory order, or in `out`.
+
+    Copied slice by slice, so that what is read and what is written stay in the cache.
+    """
     if out is None and view.flags.c_contiguous:
         return view
     out = np.empty(view.shape, dtype=view.dtype) if out is None else out
-    for j in range(view.shape[1]):
-        out[:, j] = view[:, j]
+    for j in range(view.shape[-2]):
+        out[..., j, :] = view[..., j, :]
     return out

@@ -33,7 +33,7 @@ from ..scaling import (
 from ..training.models import load_model
 from .scores import score_case
 
-LAYOUT = 3  # of score files; where it changes, older ones are left alone and cases scored again
+LAYOUT = 4  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 128 * 2**20
 TRAINED = ("config.json", "history.csv")  # of a model's folder
 

@@ -226,6 +226,13 @@ def test_slow():
     return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
 
 
+def bench():
+    """Time the scores beside other libraries on one thread; write ``results/benchmarks.csv``."""
+    script, table = "tests/benchmarks/bench_scores.py", "results/benchmarks.csv"
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return _python(script, table, **one, PYTHONPATH=str(project_root()))
+
+
 def _python(*arguments, **environment):
     """Run this Python from the project root and return its exit status."""
     command = [sys.executable, *arguments]

@@ -321,7 +321,7 @@ def pearson_interval(x_values, y_values, patients=None, **options):
     sums = _patient_sums(*_complete(*_check_pairs(x_values, y_values), patients))
     if not sums.size:
         return np.nan, np.nan, np.nan
-    with np.errstate(divide="ignore"):  # r = 1
+    with np.errstate(divide="ignore", invalid="ignore"):  # r = 1
         found = bootstrap_statistic(sums, lambda total: np.arctanh(_pearson(total)), **options)
     return tuple(np.tanh(found).tolist())
 

@@ -115,7 +115,7 @@ def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
     >>> inside = np.repeat([0.9999, 0.6], [1000, 10]).reshape(-1, 1, 1)
     >>> targets = np.ones(inside.shape, dtype=int)
     >>> sample = draw_voxels(targets, np.stack([1 - inside, inside]), n_voxels=50)
-    >>> sorted(set(sample.weights.tolist())), sample.weights.sum().round(6)
+    >>> sorted(set(sample.weights.tolist())), round(float(sample.weights.sum()), 6)
     ([1.0, 25.0], 1010.0)
     """
     n_voxels, rng = check_count("n_voxels", n_voxels, 2), np.random.default_rng(seed)

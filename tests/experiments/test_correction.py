@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from segcal_lite.calibration import nll
-from segcal_lite.experiments.correction import (
+from segcal_lite.experiments.own_model.correction import (
     CERTAIN,
     CODE,
     LARGEST_STEP,

@@ -7,8 +7,7 @@ from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, 
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
-from segcal_lite.experiments import own_cases
-from segcal_lite.experiments.own_model import evaluate
+from segcal_lite.experiments.own_model import evaluate, labelled_cases
 from segcal_lite.runs.tables import read_table
 
 QUIET = {"report": lambda line: None, "n_workers": 1}
@@ -86,7 +85,7 @@ def test_what_is_finished_is_not_read_again(study, monkeypatch):
     def refuse(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(own_cases, "read_prediction", refuse)
+    monkeypatch.setattr(labelled_cases, "read_prediction", refuse)
     before = (out / "tables" / "scores.csv").read_bytes()
     evaluate(**given, out=out, **QUIET)
     assert (out / "tables" / "scores.csv").read_bytes() == before

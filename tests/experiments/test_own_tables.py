@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from segcal_lite import statistics
-from segcal_lite.experiments.own_tables import (
+from segcal_lite.experiments.own_model.tables import (
     aurc,
     differences,
     entropy_and_dice,
@@ -15,7 +15,7 @@ from segcal_lite.experiments.own_tables import (
     risks_and_doubts,
     summary,
 )
-from segcal_lite.review import area_under_risk_coverage, fit_dice
+from segcal_lite.report.review import area_under_risk_coverage, fit_dice
 
 COLUMNS = ["case", "patient", "method", "member", "n_members", "region", "segment", "metric"]
 N = 12

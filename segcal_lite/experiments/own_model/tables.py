@@ -11,9 +11,10 @@ Counts (``n_voxels``, ``n_true``, ...) are in no mean over patients, and stay in
 
 import pandas as pd
 
-from .. import review, statistics
-from ..report.summaries import summarise
-from ..report.verdicts import dice_of_present, verdict
+from ... import statistics
+from ...report import review
+from ...report.summaries import summarise
+from ...report.verdicts import dice_of_present, verdict
 from .correction import METHODS as CORRECTIONS
 
 LOWER_IS_BETTER = ("nll", "brier", "ece", "mce", "ece_class", "hd95_mm", "assd_mm")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import check_choice, is_file, named, wrong_input
-from ..data.labels import LabelNames, read_label_names
-from ..data.layouts import FILE_ENDINGS, find_volumes
-from ..data.predictions import open_predictions
-from ..data.splits import read_case_table
-from ..data.volumes import read_label
-from ..runs.folders import read_json, resolve_path
+from ..._checks import check_choice, is_file, named, wrong_input
+from ...data.labels import LabelNames, read_label_names
+from ...data.layouts import FILE_ENDINGS, find_volumes
+from ...data.predictions import open_predictions
+from ...data.splits import read_case_table
+from ...data.volumes import read_label
+from ...runs.folders import read_json, resolve_path
 
 AVERAGED = ("probabilities", "logits")
 

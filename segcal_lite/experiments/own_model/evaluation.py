@@ -10,17 +10,17 @@ from functools import partial
 
 import numpy as np
 
-from .._checks import check_count, check_number, check_seed, wrong_input
-from ..data.volumes import read_label
-from ..runs.folders import enter_run, resolve_path, write_json
-from ..runs.limits import free_memory
-from ..runs.processes import count_workers
-from ..runs.schedules import run_in_order
+from ..._checks import check_count, check_number, check_seed, wrong_input
+from ...data.volumes import read_label
+from ...runs.folders import enter_run, resolve_path, write_json
+from ...runs.limits import free_memory
+from ...runs.processes import count_workers
+from ...runs.schedules import run_in_order
 from .correction import cross_fit, voxels_of_case
-from .own_cases import Judging, score_corrected_case, score_own_case
-from .own_inputs import check_averaged, gather_inputs
-from .own_new_cases import look_at_new_case
-from .own_results import write_notes, write_results
+from .inputs import check_averaged, gather_inputs
+from .labelled_cases import Judging, score_corrected_case, score_own_case
+from .new_cases import look_at_new_case
+from .results import write_notes, write_results
 
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
 

@@ -5,16 +5,16 @@ from collections import Counter, defaultdict
 import numpy as np
 import pandas as pd
 
-from .._checks import named
-from ..calibration import CalibrationSums
-from ..review import expected_dice, expected_volume, fit_dice, fit_volume
-from ..runs.tables import read_table, write_table
-from .case_scores import sums_key
+from ..._checks import named
+from ...calibration import CalibrationSums
+from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
+from ...runs.tables import read_table, write_table
+from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
-from .own_tables import own_tables
+from .tables import own_tables
 
 REGIONS = ("whole", "box", "band")
-COUNTS = {  # what `own_cases.COUNTED` means, in words
+COUNTS = {  # what `labelled_cases.COUNTED` means, in words
     "n_all_zero": "voxels to which no class has a probability count as certain background",
     "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "

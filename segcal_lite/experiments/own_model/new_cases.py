@@ -4,14 +4,14 @@ from functools import partial
 
 import numpy as np
 
-from ..data.labels import segment_probs
-from ..data.predictions import grid_of_prediction
-from ..data.volumes import check_same_grid, read_volume
-from ..entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
-from ..report.overlays import fullest_slice
-from ..runs.folders import written_aside
+from ...data.labels import segment_probs
+from ...data.predictions import grid_of_prediction
+from ...data.volumes import check_same_grid, read_volume
+from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
+from ...report.overlays import fullest_slice
+from ...runs.folders import written_aside
 from .correction import corrected, write_corrected
-from .own_cases import agreement_rows, combine, facts_of, made, volumes_ml
+from .labelled_cases import agreement_rows, combine, facts_of, made, volumes_ml
 
 
 def look_at_new_case(judging, case, correction, write):

@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from .._checks import told_if_unreadable
-from ..data.cases import label_classes
-from ..data.labels import LabelNames, region_labels, segment_masks
-from ..data.predictions import read_prediction
-from ..data.volumes import foreground_box, read_label
-from ..ensembles import mean_probability
-from ..review import pairwise_dice
-from ..runs.folders import as_json_values, read_json, write_json, written_aside
-from ..runs.tables import read_table, write_table
-from ..scaling import log_probabilities
-from ..segmentation_metrics import boundary_band
-from .case_scores import sums_key
+from ..._checks import told_if_unreadable
+from ...data.cases import label_classes
+from ...data.labels import LabelNames, region_labels, segment_masks
+from ...data.predictions import read_prediction
+from ...data.volumes import foreground_box, read_label
+from ...ensembles import mean_probability
+from ...report.review import pairwise_dice
+from ...runs.folders import as_json_values, read_json, write_json, written_aside
+from ...runs.tables import read_table, write_table
+from ...scaling import log_probabilities
+from ...segmentation_metrics import boundary_band
+from ..case_scores import sums_key
+from ..scores import score_probabilities, segmentation_scores
 from .correction import corrected, draw_voxels, smallest_probs, write_corrected
-from .scores import score_probabilities, segmentation_scores
 
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._checks import check_choice, check_count, wrong_input
-from ..data.labels import annotated
-from ..data.volumes import write_volume
-from ..inference import softmax
-from ..runs.folders import as_json_values, as_tuples
-from ..scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
+from ..._checks import check_choice, check_count, wrong_input
+from ...data.labels import annotated
+from ...data.volumes import write_volume
+from ...inference import softmax
+from ...runs.folders import as_json_values, as_tuples
+from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
 
 METHODS = ("temperature", "vector_scaling")
 CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from ._checks import check_finite, wrong_input
-from .segmentation_metrics import dice_coefficient
-from .statistics import (
+from .._checks import check_finite, wrong_input
+from ..segmentation_metrics import dice_coefficient
+from ..statistics import (
     MIN_CASES,
     N_RESAMPLES,
     ROUNDING,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, logit
 
-from segcal_lite.review import (
+from segcal_lite.report.review import (
     area_under_risk_coverage,
     expected_dice,
     expected_volume,

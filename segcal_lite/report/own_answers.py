@@ -1,0 +1,411 @@
+"""Three questions on somebody's predictions, answered from the tables of their evaluation.
+
+The sentences are for a reader who is no statistician: a number comes with its interval, and where
+the data are too few to conclude anything, that is the answer.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..runs.folders import read_json
+from ..runs.tables import read_table
+from .verdicts import LEAST_TEST_CASES, POOR_DICE, doubts
+
+COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
+    "scores": "case patient method member n_members region segment metric value",
+    "summary": "method region segment metric mean lo hi interval n_cases n_missing",
+    "differences": "method against region segment metric difference lo hi p n_cases verdict why",
+    "reliability": "method region lower upper count confidence accuracy",
+    "entropy_dice": "case patient segment segment_entropy dice",
+    "entropy_fit": "segment r lo hi slope intercept n n_missing n_clipped error",
+    "risk_coverage": "score coverage risk",
+    "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
+    "review": "rank case score",
+    "left_out": "case folder why",
+    "notes": "note n_cases cases",
+}
+METRICS = {  # in words, the factor and the unit in which they are told
+    "ece": ("ECE", 100, " %"),
+    "mce": ("MCE", 100, " %"),
+    "nll": ("NLL", 1, ""),
+    "brier": ("Brier score", 1, ""),
+    "dice": ("Dice", 1, ""),
+    "hd95_mm": ("HD95", 1, " mm"),
+    "assd_mm": ("ASSD", 1, " mm"),
+}
+METHODS = {"temperature": "temperature scaling", "vector_scaling": "vector scaling"}
+REGIONS = {
+    "whole": "in the whole image",
+    "box": "in the box around the segments",
+    "band": "in the band along their boundary",
+}
+
+LEANING = {
+    True: "They are too high (over-confident): it promises more than it keeps.",
+    False: "They are too low (under-confident): it is right more often than it says.",
+}
+RULES = (
+    f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean Dice "
+    f"below {POOR_DICE} in a segment, or where there is no interval. The numbers are told all the same; "
+    "they describe these cases and no others."
+)
+NO_PROBABILITIES = (
+    "A hard label says to which segment a voxel belongs, not how sure the network is; without that, "
+    "calibration and entropy do not exist. Predict again and save the probabilities "
+    "(nnU-Net: --save_probabilities)."
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation has written below its folder: three JSON files and its tables."""
+
+    settings: dict
+    provenance: dict
+    correction: dict
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    reliability: pd.DataFrame
+    entropy_dice: pd.DataFrame
+    entropy_fit: pd.DataFrame
+    risk_coverage: pd.DataFrame
+    aurc: pd.DataFrame
+    review: pd.DataFrame
+    left_out: pd.DataFrame
+    notes: pd.DataFrame
+
+    @property
+    def n_cases(self):
+        """Cases that were scored."""
+        return self.scores.case.nunique()
+
+    @property
+    def n_patients(self):
+        """Patients behind the scored cases."""
+        return self.scores.patient.fillna(self.scores.case).nunique()
+
+    @property
+    def n_members(self):
+        """Members of the ensemble, 1 without one."""
+        found = self.scores.n_members[self.scores.method == "ensemble"]
+        return int(found.max()) if len(found) and found.notna().any() else 1
+
+    @property
+    def method(self):
+        """What is judged: the ensemble, or the predictions themselves where there is none."""
+        return "ensemble" if (self.summary.method == "ensemble").any() else "baseline"
+
+    @property
+    def region(self):
+        """Where its probabilities are judged: in the box, if it was scored."""
+        return "box" if (self.summary.region == "box").any() else "whole"
+
+    @property
+    def segments(self):
+        """Names of the segments, in their order."""
+        return list(self.summary.segment[self.summary.metric == "dice"].dropna().unique())
+
+    def level(self, metric, method=None, region=None, segment=None):
+        """The row of `summary` with the mean and its interval, None without one."""
+        method, region = method or self.method, region or self.region
+        wanted = {"metric": metric, "method": method, "region": region, "segment": segment}
+        return _first(self.summary, **wanted, interval="mean")
+
+    def difference(self, metric, method):
+        """The row of `differences` of a method, of all segments together; None without one."""
+        wanted = {"metric": metric, "method": method, "region": self.region, "segment": None}
+        return _first(self.differences, **wanted)
+
+    def name_of(self, method):
+        """A method in words."""
+        baseline = "one member alone" if self.n_members > 1 else "as predicted"
+        return (METHODS | {"baseline": baseline}).get(method, str(method).replace("_", " "))
+
+    def doubts(self):
+        """Why nothing is concluded from these cases, in a list."""
+        n, means = self.n_patients, {}
+        for segment in self.segments:
+            row = self.level("dice", region="whole", segment=segment)
+            means |= {segment: row["mean"]} if row is not None else {}
+        few = [f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed"]
+        return few * (n < LEAST_TEST_CASES) + doubts(dice=means)
+
+
+class Answer(NamedTuple):
+    """A question, its answer in one sentence, and the sentences that it rests on."""
+
+    question: str
+    short: str
+    sentences: list
+
+
+def read_evaluation(out):
+    """Read what an evaluation has written below the folder `out`."""
+    files = {name: out / f"{name}.json" for name in ("evaluation", "provenance", "correction")}
+    read = [read_json(path, shape=dict) if path.exists() else {} for path in files.values()]
+    return Evaluation(*read, **{name: _read(out, name) for name in COLUMNS})
+
+
+def three_answers(evaluation):
+    """Can I trust its probabilities, what corrects them, and which cases should a person see?"""
+    return [trust(evaluation), correction(evaluation), doubtful_cases(evaluation)]
+
+
+def trust(evaluation):
+    """Answer the first question from ECE, NLL, reliability and the ensemble's differences."""
+    question, ece = "Can I trust its probabilities?", evaluation.level("ece")
+    if ece is None:
+        short = "That cannot be said: there are only hard labels, no probabilities."
+        return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
+    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean")
+    words, sentences = _reliability(evaluation)
+    short = f"{where[0].upper() + where[1:]} they are off by {told} on average. {words}".strip()
+    reasons = evaluation.doubts()
+    if reasons:
+        short = f"Too little to say: {'; '.join(reasons)}."
+        seen = f"In these {many(evaluation.n_cases, 'case')}, and perhaps in no other, the ECE"
+        sentences = [f"{seen} {where} is {told}.", *sentences]
+    nll = evaluation.level("nll")
+    if nll is not None:
+        sentences.append(f"The NLL there is {_told('nll', nll, 'mean')}.")
+    return Answer(question, short, [*sentences, *_ensemble(evaluation), *_overlap(evaluation)])
+
+
+def correction(evaluation):
+    """Answer the second question from the paired differences of both corrections."""
+    question = "What corrects them?"
+    if evaluation.level("ece") is None:
+        return Answer(question, "Nothing can: hard labels hold no probabilities to correct.", [])
+    methods = [
+        method
+        for method in ("temperature", "vector_scaling")
+        if evaluation.level("nll", method) is not None
+    ]
+    if not methods:
+        return Answer(question, "No correction was fitted in this evaluation.", [])
+    sentences = [_before_and_after(evaluation, method) for method in methods]
+    temperatures = _temperatures(evaluation.correction)
+    return Answer(question, _best_correction(evaluation, methods), [*sentences, *temperatures])
+
+
+def doubtful_cases(evaluation):
+    """Answer the third question from the review list, and from how its order did where labels are.
+
+    The first score of `aurc` is the one that the list is ordered by.
+    """
+    question, review = "Which cases should a person look at?", evaluation.review
+    if len(review):
+        first = _enumerated(review.sort_values("rank").case.head(3))
+        short = f"First {first}; the review list has {many(len(review), 'new case')} in order."
+    else:
+        short = "No cases without labels were given (--new), so there is no list."
+    if evaluation.aurc.empty:
+        sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
+        return Answer(question, short, [sentence])
+    rows = evaluation.aurc.to_dict("records")
+    found = "this order is no better than chance as far as the labelled cases tell"
+    if rows[0]["verdict"] == "better":
+        found = "on the labelled cases this order finds poor segmentations better than chance"
+    elif rows[0]["verdict"] == "no conclusion":
+        found = f"whether this order is worth anything cannot be concluded ({rows[0]['why']})"
+    sentences = [found[0].upper() + found[1:] + ".", *_left_alone(evaluation, rows[0]["score"])]
+    sentences += [_area(row) for row in rows]
+    return Answer(question, short, [*sentences, *_expected_dice(evaluation)])
+
+
+def number(value):
+    """A number with three digits, a dash for none.
+
+    Examples
+    --------
+    >>> number(0.04131), number(1234.5), number(-2), number(float("nan"))
+    ('0.0413', '1,234', '−2', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def many(count, noun):
+    """A number of things.
+
+    Examples
+    --------
+    >>> many(1, "case"), many(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _read(out, name):
+    """A table below `out` with at least its columns."""
+    path, columns = out / "tables" / f"{name}.csv", COLUMNS[name].split()
+    has_text = path.exists() and path.read_text(encoding="utf-8").strip()
+    table = read_table(path) if has_text else pd.DataFrame(columns=columns)
+    return table.assign(**{column: np.nan for column in columns if column not in table})
+
+
+def _first(table, **wanted):
+    """The first row with these values, where None is an empty cell; None without one."""
+    for column, value in wanted.items():
+        table = table[table[column].isna() if value is None else table[column] == value]
+    return table.iloc[0] if len(table) else None
+
+
+def _told(metric, row, value):
+    """A mean or a difference of a metric with its interval, in the unit of the metric."""
+    _, factor, unit = METRICS[metric]
+    is_difference = value == "difference"
+    unit = " percentage points" if is_difference and unit == " %" else unit
+    text = "+" * (is_difference and row[value] > 0) + number(factor * row[value]) + unit
+    if not np.isfinite([row.lo, row.hi]).all():
+        return f"{text} (no interval)"
+    return f"{text} (95 % interval {number(factor * row.lo)} to {number(factor * row.hi)})"
+
+
+def _verdict(row):
+    """A verdict and, where there is one, the reason."""
+    return f"{row['verdict']} ({row['why']})" if pd.notna(row["why"]) else row["verdict"]
+
+
+def _enumerated(names):
+    """Names as a sentence has them."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _reliability(evaluation):
+    """Whether confidence is too high or too low, in a sentence; and the numbers behind it."""
+    rows = evaluation.reliability
+    rows = rows[(rows.method == evaluation.method) & (rows.region == evaluation.region)]
+    rows = rows[rows["count"] > 0]
+    if rows.empty:
+        return "", []
+    share, gap = rows["count"] / rows["count"].sum(), rows.confidence - rows.accuracy
+    confidence, accuracy = (100 * (share * rows[name]).sum() for name in ("confidence", "accuracy"))
+    lean = (share * gap).sum() / max((share * gap.abs()).sum(), 1e-12)
+    words = "Too high at some levels of confidence and too low at others."
+    if abs(lean) > 0.5:
+        words = LEANING[lean > 0]
+    worst = rows.loc[(share * gap.abs()).idxmax()]
+    whole = (
+        f"Over all cases together {evaluation_name(evaluation)} says {number(confidence)} % and is "
+        f"right in {number(accuracy)} % of the voxels."
+    )
+    part = (
+        f"Most of the error comes from the {worst['count']:,.0f} voxels to which it gives "
+        f"{number(100 * worst.lower)} to {number(100 * worst.upper)} %: it says "
+        f"{number(100 * worst.confidence)} % there, and {number(100 * worst.accuracy)} % are right."
+    )
+    return words, [whole, part]
+
+
+def evaluation_name(evaluation):
+    """What is judged, in words."""
+    if evaluation.method == "ensemble":
+        return f"the ensemble of {evaluation.n_members} members"
+    return "the model"
+
+
+def _ensemble(evaluation):
+    """The ensemble against one member alone, in a list."""
+    found = []
+    for metric in ("ece", "nll"):
+        row = evaluation.difference(metric, "ensemble")
+        if row is not None:
+            found.append(f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {_verdict(row)}")
+    return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
+
+
+def _overlap(evaluation):
+    """Mean Dice of each segment, in a list."""
+    rows = {name: evaluation.level("dice", None, "whole", name) for name in evaluation.segments}
+    told = [f"{name} {_told('dice', row, 'mean')}" for name, row in rows.items() if row is not None]
+    return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
+
+
+def _before_and_after(evaluation, method):
+    """What a correction does to ECE and NLL, in a sentence."""
+    parts = []
+    for metric in ("ece", "nll"):
+        row, after = evaluation.difference(metric, method), evaluation.level(metric, method)
+        before = evaluation.level(metric)
+        if row is None or after is None or before is None:
+            continue
+        name, factor, unit = METRICS[metric]
+        ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
+        parts.append(f"{name} {ends}, {_told(metric, row, 'difference')}: {_verdict(row)}")
+    name = evaluation.name_of(method)
+    return f"{name[0].upper() + name[1:]}: {'; '.join(parts) or 'not compared'}."
+
+
+def _best_correction(evaluation, methods):
+    """Which correction to take, by the NLL, in a sentence."""
+    rows = {method: evaluation.difference("nll", method) for method in methods}
+    verdicts = {method: row["verdict"] for method, row in rows.items() if row is not None}
+    better = [method for method, found in verdicts.items() if found == "better"]
+    if not better:
+        open_ones = [row for row in rows.values() if row is not None]
+        if open_ones and all(row["verdict"] == "no conclusion" for row in open_ones):
+            return f"That cannot be concluded: {open_ones[0]['why']}."
+        return "Nothing that was tried, as far as these cases tell: leave them as they are."
+    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
+    rival = _first(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    is_ahead = rival is not None and rival["verdict"] == "better"
+    best = better[-1] if len(better) == 1 or is_ahead else "temperature"
+    before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
+    reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
+    name = evaluation.name_of(best)
+    ends = f"the ECE goes from {number(100 * before)} to {number(100 * after)} %"
+    return f"{name[0].upper() + name[1:]}{reason}: {ends}."
+
+
+def _temperatures(found):
+    """The fitted temperature, what it means, and how it varies between folds, in a list."""
+    temperature = found.get("of all", {}).get("temperature")
+    if temperature is None:
+        return []
+    means = "the probabilities were too high" if temperature > 1 else "they were too low"
+    folds = [fold.get("temperature", temperature) for fold in found.get("folds", {}).values()]
+    text = f"Fitted to all cases the temperature is {number(temperature)}: {means}"
+    if folds:
+        text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"
+    return [f"{text}."]
+
+
+def _left_alone(evaluation, score):
+    """What a look at the most doubtful fifth would spare, in a list."""
+    curve = evaluation.risk_coverage
+    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
+    if len(curve) < 2:
+        return []
+    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
+    looked = 100 * (1 - chosen.coverage)
+    return [
+        f"If a person sees to the most doubtful {looked:.0f} %, the others have a mean Dice of "
+        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
+    ]
+
+
+def _area(row):
+    """AURC of one score beside random and oracle order, in a sentence."""
+    row = pd.Series(row)
+    text = f"Ordered by {str(row.score).replace('_', ' ')} the AURC is {number(row.aurc)}"
+    text += f" (random order {number(row.random)}, best possible order {number(row.oracle)})"
+    lo, hi = number(row.lo), number(row.hi)
+    interval = f" (95 % interval {lo} to {hi})" if np.isfinite([row.lo, row.hi]).all() else ""
+    return f"{text}; less random {number(row.difference)}{interval}: {_verdict(row)}."
+
+
+def _expected_dice(evaluation):
+    """How far the expected Dice of a new patient is off, in a list."""
+    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
+    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
+    if not told:
+        return []
+    return [f"The expected Dice of a patient who was left out of the fit is off by {', '.join(told)}."]

@@ -3,15 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from ..report.own_answers import (
-    METRICS,
-    REGIONS,
-    RULES,
-    number,
-    read_evaluation,
-    three_answers,
-)
+from ..report.own_answers import RULES, three_answers
 from ..report.own_figures import CAPTIONS
+from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
 from ..report.plotting import LABELS
 from ..runs.folders import write_text
 from .index_page import Cell, facts, render
@@ -158,7 +152,7 @@ def _cell(row, name):
 
 
 def _tables(evaluation):
-    """Sections with a table: title, columns, groups of rows, a sentence, the file with all of it."""
+    """Of each table: title, columns, groups of lines, a sentence, the file with all of it."""
     yield _levels(evaluation, "How well calibrated", OF_ALL)
     yield _levels(evaluation, "Each segment", OF_SEGMENTS)
     yield _differences(evaluation)
@@ -285,4 +279,8 @@ def _text(table, names):
     """Columns and the first rows of a table of words, and how many rows there are."""
     shown = table.head(MOST_ROWS)[list(names)].astype(object)
     rows = shown.where(shown.notna(), "").to_numpy().tolist()
-    return [name.replace("n_cases", "how many").replace("_", " ") for name in names], rows, len(table)
+    return (
+        [name.replace("n_cases", "how many").replace("_", " ") for name in names],
+        rows,
+        len(table),
+    )

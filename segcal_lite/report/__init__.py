@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "own_answers": ["read_evaluation", "three_answers"],
+        "own_answers": ["three_answers"],
         "own_figures": ["draw_figures", "plot_differences", "plot_risk_coverage"],
+        "own_tables": ["read_evaluation"],
         "overlays": [
             "fullest_slice",
             "plot_overlay",

@@ -4,135 +4,28 @@ The sentences are for a reader who is no statistician: a number comes with its i
 the data are too few to conclude anything, that is the answer.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..runs.folders import read_json
-from ..runs.tables import read_table
-from .verdicts import LEAST_TEST_CASES, POOR_DICE, doubts
-
-COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
-    "scores": "case patient method member n_members region segment metric value",
-    "summary": "method region segment metric mean lo hi interval n_cases n_missing",
-    "differences": "method against region segment metric difference lo hi p n_cases verdict why",
-    "reliability": "method region lower upper count confidence accuracy",
-    "entropy_dice": "case patient segment segment_entropy dice",
-    "entropy_fit": "segment r lo hi slope intercept n n_missing n_clipped error",
-    "risk_coverage": "score coverage risk",
-    "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
-    "review": "rank case score",
-    "left_out": "case folder why",
-    "notes": "note n_cases cases",
-}
-METRICS = {  # in words, the factor and the unit in which they are told
-    "ece": ("ECE", 100, " %"),
-    "mce": ("MCE", 100, " %"),
-    "nll": ("NLL", 1, ""),
-    "brier": ("Brier score", 1, ""),
-    "dice": ("Dice", 1, ""),
-    "hd95_mm": ("HD95", 1, " mm"),
-    "assd_mm": ("ASSD", 1, " mm"),
-}
-METHODS = {"temperature": "temperature scaling", "vector_scaling": "vector scaling"}
-REGIONS = {
-    "whole": "in the whole image",
-    "box": "in the box around the segments",
-    "band": "in the band along their boundary",
-}
+from .own_tables import METRICS, REGIONS, first_row, many, number
+from .verdicts import LEAST_TEST_CASES, POOR_DICE
 
 LEANING = {
-    True: "They are too high (over-confident): it promises more than it keeps.",
-    False: "They are too low (under-confident): it is right more often than it says.",
+    True: "They are too high: the model is over-confident.",
+    False: "They are too low: the model is under-confident.",
 }
 RULES = (
-    f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean Dice "
-    f"below {POOR_DICE} in a segment, or where there is no interval. The numbers are told all the same; "
-    "they describe these cases and no others."
+    f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean "
+    f"Dice below {POOR_DICE} in a segment, or where there is no interval. The numbers are told all "
+    "the same; they describe these cases and no others."
 )
 NO_PROBABILITIES = (
-    "A hard label says to which segment a voxel belongs, not how sure the network is; without that, "
+    "A hard label says to which segment a voxel belongs, not how sure the model is; without that, "
     "calibration and entropy do not exist. Predict again and save the probabilities "
     "(nnU-Net: --save_probabilities)."
 )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation has written below its folder: three JSON files and its tables."""
-
-    settings: dict
-    provenance: dict
-    correction: dict
-    scores: pd.DataFrame
-    summary: pd.DataFrame
-    differences: pd.DataFrame
-    reliability: pd.DataFrame
-    entropy_dice: pd.DataFrame
-    entropy_fit: pd.DataFrame
-    risk_coverage: pd.DataFrame
-    aurc: pd.DataFrame
-    review: pd.DataFrame
-    left_out: pd.DataFrame
-    notes: pd.DataFrame
-
-    @property
-    def n_cases(self):
-        """Cases that were scored."""
-        return self.scores.case.nunique()
-
-    @property
-    def n_patients(self):
-        """Patients behind the scored cases."""
-        return self.scores.patient.fillna(self.scores.case).nunique()
-
-    @property
-    def n_members(self):
-        """Members of the ensemble, 1 without one."""
-        found = self.scores.n_members[self.scores.method == "ensemble"]
-        return int(found.max()) if len(found) and found.notna().any() else 1
-
-    @property
-    def method(self):
-        """What is judged: the ensemble, or the predictions themselves where there is none."""
-        return "ensemble" if (self.summary.method == "ensemble").any() else "baseline"
-
-    @property
-    def region(self):
-        """Where its probabilities are judged: in the box, if it was scored."""
-        return "box" if (self.summary.region == "box").any() else "whole"
-
-    @property
-    def segments(self):
-        """Names of the segments, in their order."""
-        return list(self.summary.segment[self.summary.metric == "dice"].dropna().unique())
-
-    def level(self, metric, method=None, region=None, segment=None):
-        """The row of `summary` with the mean and its interval, None without one."""
-        method, region = method or self.method, region or self.region
-        wanted = {"metric": metric, "method": method, "region": region, "segment": segment}
-        return _first(self.summary, **wanted, interval="mean")
-
-    def difference(self, metric, method):
-        """The row of `differences` of a method, of all segments together; None without one."""
-        wanted = {"metric": metric, "method": method, "region": self.region, "segment": None}
-        return _first(self.differences, **wanted)
-
-    def name_of(self, method):
-        """A method in words."""
-        baseline = "one member alone" if self.n_members > 1 else "as predicted"
-        return (METHODS | {"baseline": baseline}).get(method, str(method).replace("_", " "))
-
-    def doubts(self):
-        """Why nothing is concluded from these cases, in a list."""
-        n, means = self.n_patients, {}
-        for segment in self.segments:
-            row = self.level("dice", region="whole", segment=segment)
-            means |= {segment: row["mean"]} if row is not None else {}
-        few = [f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed"]
-        return few * (n < LEAST_TEST_CASES) + doubts(dice=means)
 
 
 class Answer(NamedTuple):
@@ -141,13 +34,6 @@ class Answer(NamedTuple):
     question: str
     short: str
     sentences: list
-
-
-def read_evaluation(out):
-    """Read what an evaluation has written below the folder `out`."""
-    files = {name: out / f"{name}.json" for name in ("evaluation", "provenance", "correction")}
-    read = [read_json(path, shape=dict) if path.exists() else {} for path in files.values()]
-    return Evaluation(*read, **{name: _read(out, name) for name in COLUMNS})
 
 
 def three_answers(evaluation):
@@ -217,46 +103,6 @@ def doubtful_cases(evaluation):
     return Answer(question, short, [*sentences, *_expected_dice(evaluation)])
 
 
-def number(value):
-    """A number with three digits, a dash for none.
-
-    Examples
-    --------
-    >>> number(0.04131), number(1234.5), number(-2), number(float("nan"))
-    ('0.0413', '1,234', '−2', '–')
-    """
-    if value is None or not np.isfinite(value):
-        return "–"
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return text.replace("-", "−")
-
-
-def many(count, noun):
-    """A number of things.
-
-    Examples
-    --------
-    >>> many(1, "case"), many(1200, "case")
-    ('1 case', '1,200 cases')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _read(out, name):
-    """A table below `out` with at least its columns."""
-    path, columns = out / "tables" / f"{name}.csv", COLUMNS[name].split()
-    has_text = path.exists() and path.read_text(encoding="utf-8").strip()
-    table = read_table(path) if has_text else pd.DataFrame(columns=columns)
-    return table.assign(**{column: np.nan for column in columns if column not in table})
-
-
-def _first(table, **wanted):
-    """The first row with these values, where None is an empty cell; None without one."""
-    for column, value in wanted.items():
-        table = table[table[column].isna() if value is None else table[column] == value]
-    return table.iloc[0] if len(table) else None
-
-
 def _told(metric, row, value):
     """A mean or a difference of a metric with its interval, in the unit of the metric."""
     _, factor, unit = METRICS[metric]
@@ -289,27 +135,20 @@ def _reliability(evaluation):
     share, gap = rows["count"] / rows["count"].sum(), rows.confidence - rows.accuracy
     confidence, accuracy = (100 * (share * rows[name]).sum() for name in ("confidence", "accuracy"))
     lean = (share * gap).sum() / max((share * gap.abs()).sum(), 1e-12)
-    words = "Too high at some levels of confidence and too low at others."
+    words = "Some are too high, others too low."
     if abs(lean) > 0.5:
         words = LEANING[lean > 0]
     worst = rows.loc[(share * gap.abs()).idxmax()]
     whole = (
-        f"Over all cases together {evaluation_name(evaluation)} says {number(confidence)} % and is "
+        f"Over all cases together {evaluation.judged} says {number(confidence)} % and is "
         f"right in {number(accuracy)} % of the voxels."
     )
     part = (
-        f"Most of the error comes from the {worst['count']:,.0f} voxels to which it gives "
-        f"{number(100 * worst.lower)} to {number(100 * worst.upper)} %: it says "
+        f"The largest part of the error comes from the {worst['count']:,.0f} voxels to which it "
+        f"gives {number(100 * worst.lower)} to {number(100 * worst.upper)} %: it says "
         f"{number(100 * worst.confidence)} % there, and {number(100 * worst.accuracy)} % are right."
     )
     return words, [whole, part]
-
-
-def evaluation_name(evaluation):
-    """What is judged, in words."""
-    if evaluation.method == "ensemble":
-        return f"the ensemble of {evaluation.n_members} members"
-    return "the model"
 
 
 def _ensemble(evaluation):
@@ -318,7 +157,9 @@ def _ensemble(evaluation):
     for metric in ("ece", "nll"):
         row = evaluation.difference(metric, "ensemble")
         if row is not None:
-            found.append(f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {_verdict(row)}")
+            found.append(
+                f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {_verdict(row)}"
+            )
     return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
 
 
@@ -355,7 +196,7 @@ def _best_correction(evaluation, methods):
             return f"That cannot be concluded: {open_ones[0]['why']}."
         return "Nothing that was tried, as far as these cases tell: leave them as they are."
     wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
-    rival = _first(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
     is_ahead = rival is not None and rival["verdict"] == "better"
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
@@ -408,4 +249,6 @@ def _expected_dice(evaluation):
     told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
     if not told:
         return []
-    return [f"The expected Dice of a patient who was left out of the fit is off by {', '.join(told)}."]
+    return [
+        f"The expected Dice of a patient who was left out of the fit is off by {', '.join(told)}."
+    ]

@@ -8,7 +8,7 @@ from ..calibration import ReliabilityBins
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
 from .overlays import plot_reliability_diagrams
-from .own_answers import read_evaluation
+from .own_tables import read_evaluation
 from .plotting import (
     FACTORS,
     LABELS,
@@ -195,7 +195,9 @@ def _summary(evaluation):
     methods = sorted(rows.method.unique(), key=METHODS.index)
     rows = rows.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
     rows = rows.assign(loss="mean", method=rows.method.map(evaluation.name_of))
-    return plot_calibration_summary(rows, [m for m in ("nll", "brier", "ece") if m in set(rows.metric)])
+    return plot_calibration_summary(
+        rows, [m for m in ("nll", "brier", "ece") if m in set(rows.metric)]
+    )
 
 
 def _differences(evaluation):

@@ -68,8 +68,9 @@ def plot_entropy_against_dice(table, fits=None, axes=None):
     """Scatter segment entropy against logit Dice, with fitted lines and r (paper A, Fig. 3).
 
     `table` has the columns segment, logit_dice, segment_entropy (nats) and, if any, domain, which
-    is then told by colour; the upper axis gives the Dice. `fits` maps a segment, or "all", to an object with `slope`, `intercept` and
-    `pearson_r` of entropy regressed on logit Dice, such as `linear_regression` returns.
+    is then told by colour; the upper axis gives the Dice. `fits` maps a segment, or "all", to an
+    object with `slope`, `intercept` and `pearson_r` of entropy regressed on logit Dice, such as
+    `linear_regression` returns.
     """
     _check_table(table, [], ["segment", "logit_dice", "segment_entropy"])
     rows, axes = _finite(table, "logit_dice", "segment_entropy"), axes or _new_panels(1)[0]

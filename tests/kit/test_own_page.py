@@ -44,7 +44,17 @@ def scores_of(n_cases, n_members, has_probabilities, rng):
                     if has_probabilities:
                         found["segment_entropy"] = 0.05 + 0.06 * difficulty + 0.02 * k
                     rows += [(*who, "whole", segment, *item) for item in found.items()]
-    columns = "case patient method member n_members region segment metric value".split()
+    columns = [
+        "case",
+        "patient",
+        "method",
+        "member",
+        "n_members",
+        "region",
+        "segment",
+        "metric",
+        "value",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -58,7 +68,9 @@ def summary_of(scores):
     by = ["method", "region", "segment", "metric"]
     rows = []
     for key, part in scores.groupby(by, sort=False, dropna=False):
-        row = dict(zip(by, key, strict=True)) | interval_of(part.groupby("case").value.mean(), "mean")
+        row = dict(zip(by, key, strict=True)) | interval_of(
+            part.groupby("case").value.mean(), "mean"
+        )
         counts = {"n_cases": part.case.nunique(), "n_missing": 0}
         rows += [row | counts | {"interval": kind} for kind in ("cases", "mean")]
     return pd.DataFrame(rows)
@@ -99,7 +111,7 @@ def reliability_of(methods):
             row = (method, "box", edges[m], edges[m + 1], 2000 * (m - 3) ** 3, confidence, accuracy)
             rows.append(row)
         rows += [(method, "box", edges[m], edges[m + 1], 0, None, None) for m in range(5)]
-    columns = "method region lower upper count confidence accuracy".split()
+    columns = ["method", "region", "lower", "upper", "count", "confidence", "accuracy"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -131,7 +143,10 @@ def review_of(n_new, rng):
         table[f"{segment} segment_entropy"] = table.score / (k + 1)
         dice = 0.95 - 0.5 * table.score
         table[f"{segment} expected_dice"] = dice
-        table[f"{segment} expected_dice lo"], table[f"{segment} expected_dice hi"] = dice - 0.1, dice
+        table[f"{segment} expected_dice lo"], table[f"{segment} expected_dice hi"] = (
+            dice - 0.1,
+            dice,
+        )
         volume = rng.uniform(20, 1500, n_new)
         table[f"{segment} volume_ml"] = volume
         table[f"{segment} volume_ml lo"], table[f"{segment} volume_ml hi"] = volume - 9, volume + 9
@@ -192,3 +207,179 @@ def write_evaluation(
     for rank in range(1, min(n_pictures, n_new) + 1):
         picture(out / "figures" / f"review_{rank}.png", rng)
     return out
+
+
+def text_of(page):
+    """What a reader sees, without tags, in one line."""
+    body = page.read_text().split("<body>")[1]
+    body = re.sub(r"data:image/png;base64,[\w+/=]+", "", body)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Twelve cases, three members, new cases: all there is."""
+    out = write_evaluation(tmp_path_factory.mktemp("plain") / "mine")
+    draw_figures(out)
+    write_page(out)
+    return out
+
+
+def test_the_page_holds_its_figures_and_asks_no_network(plain):
+    page = (plain / "index.html").read_text()
+    sources = re.findall(r'<img src="([^"]+)" alt="[^"]{10,}"', page)
+    assert len(sources) == page.count("<img") == 5 + 2
+    pictures = {path.read_bytes() for path in (plain / "figures").glob("*.png")}
+    prefix = "data:image/png;base64,"
+    assert {base64.b64decode(source.removeprefix(prefix)) for source in sources} == pictures
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", page)
+    assert "<script" not in page
+    links = re.findall(r'href="([^#"]+)"', page)
+    assert links and all((plain / link).exists() for link in links)
+    assert "&lt;b&gt;" in page and "<b>" not in page  # what others wrote is escaped
+
+
+def test_the_answers_have_numbers_and_intervals_of_the_tables(plain):
+    trust, correction, doubtful = three_answers(read_evaluation(plain))
+    summary = read_table(plain / "tables" / "summary.csv")
+    wanted = (summary.metric == "ece") & (summary.region == "box") & (summary.interval == "mean")
+    row = summary[wanted & (summary.method == "ensemble")].iloc[0]
+    ends = f"{100 * row['mean']:.3g} % (95 % interval {100 * row.lo:.3g} to {100 * row.hi:.3g})"
+    assert trust.short.startswith(f"In the box around the segments they are off by {ends}")
+    assert "over-confident" in trust.short
+    assert any("against one of its members" in text for text in trust.sentences)
+    assert correction.short.startswith("Temperature scaling, one number")
+    assert any("temperature is 1.42" in text and "1.38 to 1.42" in text for text in correction[2])
+    review = read_table(plain / "tables" / "review.csv")
+    assert doubtful.short.startswith(f"First {review.case[0]}, {review.case[1]} and")
+    assert any("better" in text and "AURC" in text for text in doubtful.sentences)
+    text = text_of(plain / "index.html")
+    for answer in (trust, correction, doubtful):
+        assert text.count(answer.question) == 2  # in the list on top, and with its reasons
+        assert all(re.sub(r"\s+", " ", sentence) in text for sentence in answer.sentences)
+
+
+def changed(evaluation, name, **columns):
+    """The evaluation with other values in a table."""
+    fields = vars(evaluation) | {name: getattr(evaluation, name).assign(**columns)}
+    return type(evaluation)(**fields)
+
+
+def test_confidence_that_is_too_low_or_mixed_is_called_so(plain):
+    evaluation = read_evaluation(plain)
+    bins = evaluation.reliability
+    low = changed(evaluation, "reliability", accuracy=bins.confidence + 0.02)
+    assert "under-confident" in three_answers(low)[0].short
+    signs = np.where(np.arange(len(bins)) % 10 == 4, -1, 1) * 0.01  # the fullest bin, and others
+    mixed = changed(evaluation, "reliability", accuracy=bins.confidence + signs)
+    mixed = changed(mixed, "reliability", count=np.where(bins["count"] > 0, 100, 0))
+    three = mixed.reliability[mixed.reliability["count"] > 0].groupby("method").head(2)
+    signs = np.where(np.arange(len(three)) % 2, -0.01, 0.01)
+    mixed = changed(mixed, "reliability")
+    fields = vars(mixed) | {"reliability": three.assign(accuracy=three.confidence + signs)}
+    assert "others too low" in three_answers(type(mixed)(**fields))[0].short
+
+
+def verdicts(evaluation, **found):
+    """The evaluation with other verdicts on NLL, by method."""
+    table = evaluation.differences
+    others = table.method.map(found).where(table.against != "temperature")
+    return changed(evaluation, "differences", verdict=others.fillna(table.verdict))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "vector_scaling", "told"),
+    [
+        ("better", "undecided", "Temperature scaling, one number"),
+        ("undecided", "better", "Vector scaling: the ECE goes"),
+        ("undecided", "worse", "Nothing that was tried"),
+        ("no conclusion", "no conclusion", "That cannot be concluded"),
+    ],
+)
+def test_the_correction_to_take_is_the_one_that_lowers_the_nll(
+    plain, temperature, vector_scaling, told
+):
+    found = {"temperature": temperature, "vector_scaling": vector_scaling}
+    evaluation = verdicts(read_evaluation(plain), **found)
+    assert three_answers(evaluation)[1].short.startswith(told)
+
+
+def test_vector_scaling_must_beat_temperature_to_be_preferred(plain):
+    evaluation = verdicts(read_evaluation(plain), temperature="better", vector_scaling="better")
+    is_rival = evaluation.differences.against == "temperature"
+    for verdict, told in (("better", "Vector"), ("undecided", "Temperature")):
+        column = evaluation.differences.verdict.mask(is_rival, verdict)
+        found = three_answers(changed(evaluation, "differences", verdict=column))[1]
+        assert found.short.startswith(told)
+
+
+def test_few_cases_say_that_nothing_is_concluded(tmp_path):
+    out = write_evaluation(tmp_path / "few", n_cases=3, n_new=0, n_pictures=0)
+    draw_figures(out)
+    text = text_of(write_page(out))
+    assert "Too little to say: 3 patients, at least 10 needed." in text
+    assert "That cannot be concluded: 3 patients, at least 10 needed" in text
+    assert "cannot be concluded (3 patients, at least 10 needed)" in text
+    assert "there are too few patients for intervals" in text
+    assert "No cases without labels were given" in text
+    assert "nan" not in text.lower().replace("nanna", "")
+
+
+def test_several_scans_of_a_patient_count_once(plain):
+    evaluation = read_evaluation(plain)
+    evaluation = changed(evaluation, "scores", patient="the only one")
+    assert three_answers(evaluation)[0].short.startswith("Too little to say: 1 patient,")
+
+
+def test_hard_labels_say_what_cannot_be_had(tmp_path):
+    out = write_evaluation(tmp_path / "hard", has_probabilities=False, n_new=0, n_left_out=0)
+    assert draw_figures(out) == []
+    text = text_of(write_page(out))
+    assert "there are only hard labels, no probabilities" in text
+    assert "save the probabilities" in text
+    assert "hard labels hold no probabilities to correct" in text
+    assert "Nothing: every case was scored." in text
+    assert "Dice coefficient" in text and "HD95" in text
+    assert "AURC" not in text and "ECE" not in text.replace("ECE of", "")
+
+
+def test_one_folder_has_no_ensemble(tmp_path):
+    out = write_evaluation(tmp_path / "one", n_members=1, n_new=0)
+    draw_figures(out)
+    text = text_of(write_page(out))
+    assert "ensemble" not in text.lower()
+    assert "the model says" in text and "as predicted" in text
+
+
+def test_a_thousand_cases_make_a_page_that_opens(tmp_path):
+    out = write_evaluation(tmp_path / "many", 1000, 1, 1000, n_pictures=0, n_left_out=200)
+    draw_figures(out)
+    page = write_page(out)
+    text = text_of(page)
+    assert "first 50 of 1,000 cases" in text and "The first 50 of 200" in text
+    assert page.read_text().count("<tr>") < 300
+    assert page.stat().st_size < 2e6
+
+
+def test_tables_that_are_absent_or_have_more_columns_are_no_obstacle(tmp_path):
+    out = write_evaluation(tmp_path / "part")
+    scores = read_table(out / "tables" / "scores.csv").assign(device="cpu")
+    write_table(out / "tables" / "scores.csv", scores)
+    (out / "tables" / "notes.csv").write_text("\n")
+    text_of(write_page(out))
+    for path in (out / "tables").glob("*.csv"):
+        if path.stem not in ("scores", "summary"):
+            path.unlink()
+    for name in ("correction", "provenance", "evaluation"):
+        (out / f"{name}.json").unlink()
+    draw_figures(out)
+    assert [path.stem for path in (out / "figures").glob("[a-q]*.png")] == []
+    assert "Can I trust its probabilities?" in text_of(write_page(out))
+
+
+def test_figures_of_earlier_data_are_removed(plain, tmp_path):
+    out = write_evaluation(tmp_path / "again", n_new=0)
+    assert len(draw_figures(out)) == 5
+    (out / "tables" / "entropy_dice.csv").unlink()
+    assert len(draw_figures(out)) == 4
+    assert not (out / "figures" / "entropy_against_dice.png").exists()

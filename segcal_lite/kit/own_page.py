@@ -197,7 +197,7 @@ def _differences(evaluation):
 def _difference_cell(row):
     """A difference, its interval and its verdict."""
     cell = _with_ends(row, "difference")
-    return Cell(cell.value, "; ".join(filter(None, [cell.interval, row.verdict])))
+    return Cell(cell.value, "; ".join(filter(None, [cell.interval, row["verdict"]])))
 
 
 def _fits(evaluation):

@@ -108,7 +108,8 @@ def _told(metric, row, value):
     _, factor, unit = METRICS[metric]
     is_difference = value == "difference"
     unit = " percentage points" if is_difference and unit == " %" else unit
-    text = "+" * (is_difference and row[value] > 0) + number(factor * row[value]) + unit
+    sign = "+" if is_difference and row[value] > 0 else ""
+    text = sign + number(factor * row[value]) + unit
     if not np.isfinite([row.lo, row.hi]).all():
         return f"{text} (no interval)"
     return f"{text} (95 % interval {number(factor * row.lo)} to {number(factor * row.hi)})"

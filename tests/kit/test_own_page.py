@@ -91,7 +91,7 @@ def differences_of(scores, base, n_cases):
     pairs += [("ensemble", "baseline")] if base == "ensemble" else []
     rows = []
     mean = scores[scores.metric.isin(["ece", "nll"])]
-    mean = mean.groupby(["method", "region", "metric", "case"], sort=False).value.mean()
+    mean = mean.groupby(["method", "region", "metric", "case"]).value.mean()
     for method, against in pairs:
         for region in ("whole", "box", "band"):
             for metric in ("ece", "nll"):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from .. import __version__
 from ..report.own_answers import RULES, three_answers
 from ..report.own_figures import CAPTIONS
 from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
@@ -16,13 +17,14 @@ MOST_PICTURES = 10  # of the review list
 OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
 OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy")
 WORDS = LABELS | {
+    "dice": "Dice",
     "assd_mm": "ASSD (mm)",
     "ece_class": "ECE of the class (%)",
-    "segment_entropy": "segment entropy (nats)",
+    "segment_entropy": "entropy (nats)",
     "volume_ml": "volume (ml)",
     "expected_dice": "expected Dice",
     "pairwise_dice": "Dice between members",
-    "oodm": "distance from the training cases (OODM)",
+    "oodm": "distance (OODM)",
 }
 
 
@@ -47,7 +49,8 @@ def write_page(out):
         evaluation=evaluation,
         has_probabilities=evaluation.level("ece") is not None,
         answers=three_answers(evaluation),
-        facts=_facts(evaluation),
+        counts=_counts(evaluation),
+        made={"segcal_lite": __version__} | facts(evaluation.provenance),
         pictures=_pictures(evaluation, out),
         review=_review(evaluation),
         figures=_figures(out),
@@ -63,8 +66,8 @@ def write_page(out):
     return out / "index.html"
 
 
-def _facts(evaluation):
-    """Numbers of cases, and what was run where and when."""
+def _counts(evaluation):
+    """Numbers of cases, and when they were evaluated."""
     counts = {
         "Labelled cases": evaluation.n_cases,
         "Patients": evaluation.n_patients,
@@ -73,15 +76,14 @@ def _facts(evaluation):
         "New cases": len(evaluation.review),
         "Left out": evaluation.left_out.case.nunique(),
     }
-    return counts | facts(evaluation.provenance)
+    return counts | {"Date": evaluation.provenance.get("date", "–")}
 
 
 def _settings(evaluation):
-    """The settings and the versions in words, without the command."""
-    found = evaluation.provenance | evaluation.settings
+    """The settings in words, without the command."""
     return {
         name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in found.items()
+        for name, value in evaluation.settings.items()
         if name != "command" and value not in (None, "", [])
     }
 
@@ -132,6 +134,8 @@ def _review(evaluation):
         for name in review.columns
         if name not in {"rank", "case", *ends} and review[name].notna().any()
     ]
+    names = [name for name in names if not name.endswith(" segment_entropy")]
+    names.sort(key=lambda name: " " in name)  # numbers of the case, then those of its segments
     rows = [
         (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
         for row in review.head(MOST_ROWS).to_dict("records")
@@ -165,9 +169,9 @@ def _levels(evaluation, title, metrics):
     """Means and intervals of some metrics by method: of all segments by region, else by metric."""
     rows = evaluation.summary[evaluation.summary.interval == "mean"]
     rows = rows[rows.metric.isin(metrics) & (rows.segment.isna() == (metrics is OF_ALL))]
-    rows = rows.sort_values("metric", key=lambda names: names.map(metrics.index), kind="stable")
     if rows.empty:
         return None
+    rows = _sorted(_sorted(rows, "metric", metrics), "region", list(REGIONS))
     label, region = rows.metric.map(_label), rows.region.map(REGIONS).fillna(rows.region)
     group, column = (region, label) if metrics is OF_ALL else (label, rows.segment)
     if metrics is not OF_ALL:
@@ -184,6 +188,7 @@ def _differences(evaluation):
     rows = evaluation.differences
     if rows.empty:
         return None
+    rows = _sorted(rows, "region", list(REGIONS))
     names = [rows[name].map(evaluation.name_of) for name in ("method", "against")]
     region = rows.region.map(REGIONS).fillna(rows.region)
     column = rows.segment.fillna("") + " " + rows.metric.map(_label)
@@ -244,6 +249,14 @@ def _cases(evaluation):
     if n_cases > MOST_ROWS:
         note += f" These are the first {MOST_ROWS} of {n_cases:,} cases."
     return "Case by case", *_wide(rows, lambda row: _with_ends(row, "mean")), note, "scores.csv"
+
+
+def _sorted(table, column, order):
+    """A table with the names in one column in a given order, others last."""
+    places = {name: place for place, name in enumerate(order)}
+    return table.sort_values(
+        column, key=lambda names: names.map(places).fillna(len(places)), kind="stable"
+    )
 
 
 def _wide(table, cell):

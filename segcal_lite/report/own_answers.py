@@ -7,7 +7,6 @@ the data are too few to conclude anything, that is the answer.
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .own_tables import METRICS, REGIONS, first_row, many, number
 from .verdicts import LEAST_TEST_CASES, POOR_DICE
@@ -49,7 +48,7 @@ def trust(evaluation):
         return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
     where, told = REGIONS[evaluation.region], _told("ece", ece, "mean")
     words, sentences = _reliability(evaluation)
-    short = f"{where[0].upper() + where[1:]} they are off by {told} on average. {words}".strip()
+    short = _capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
     if reasons:
         short = f"Too little to say: {'; '.join(reasons)}."
@@ -84,23 +83,36 @@ def doubtful_cases(evaluation):
     The first score of `aurc` is the one that the list is ordered by.
     """
     question, review = "Which cases should a person look at?", evaluation.review
+    short = "No cases without labels were given (--new), so there is no list."
     if len(review):
         first = _enumerated(review.sort_values("rank").case.head(3))
-        short = f"First {first}; the review list has {many(len(review), 'new case')} in order."
-    else:
-        short = "No cases without labels were given (--new), so there is no list."
+        listed = f"the review list puts {many(len(review), 'new case')} in order"
+        short = f"First {first}; {listed}, the most doubtful first."
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
     rows = evaluation.aurc.to_dict("records")
-    found = "this order is no better than chance as far as the labelled cases tell"
-    if rows[0]["verdict"] == "better":
-        found = "on the labelled cases this order finds poor segmentations better than chance"
-    elif rows[0]["verdict"] == "no conclusion":
-        found = f"whether this order is worth anything cannot be concluded ({rows[0]['why']})"
-    sentences = [found[0].upper() + found[1:] + ".", *_left_alone(evaluation, rows[0]["score"])]
-    sentences += [_area(row) for row in rows]
-    return Answer(question, short, [*sentences, *_expected_dice(evaluation)])
+    first = rows[0]
+    order, verdict = f"ordering by {_in_words(first['score'])}", first["verdict"]
+    worth = f"On the labelled cases, {order} is not shown to be better than chance."
+    if verdict == "better":
+        worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
+    elif verdict == "no conclusion":
+        worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
+    sentences = [*_left_alone(evaluation, first["score"]), *map(_area, rows)]
+    return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
+
+
+def _judged(evaluation):
+    """What is judged, in words."""
+    if evaluation.method == "ensemble":
+        return f"the ensemble of {evaluation.n_members} members"
+    return "the model"
+
+
+def _in_words(score):
+    """A score of doubt in words."""
+    return str(score).replace("_", " ")
 
 
 def _told(metric, row, value):
@@ -110,14 +122,18 @@ def _told(metric, row, value):
     unit = " percentage points" if is_difference and unit == " %" else unit
     sign = "+" if is_difference and row[value] > 0 else ""
     text = sign + number(factor * row[value]) + unit
-    if not np.isfinite([row.lo, row.hi]).all():
-        return f"{text} (no interval)"
-    return f"{text} (95 % interval {number(factor * row.lo)} to {number(factor * row.hi)})"
+    ends = _ends(factor * row.lo, factor * row.hi)
+    return f"{text} ({ends})" if ends else text
 
 
-def _verdict(row):
-    """A verdict and, where there is one, the reason."""
-    return f"{row['verdict']} ({row['why']})" if pd.notna(row["why"]) else row["verdict"]
+def _ends(lo, hi):
+    """The ends of an interval, or nothing."""
+    return f"{number(lo)} to {number(hi)}" if np.isfinite([lo, hi]).all() else ""
+
+
+def _capital(sentence):
+    """A sentence with a capital, whatever it begins with."""
+    return sentence[0].upper() + sentence[1:]
 
 
 def _enumerated(names):
@@ -141,7 +157,7 @@ def _reliability(evaluation):
         words = LEANING[lean > 0]
     worst = rows.loc[(share * gap.abs()).idxmax()]
     whole = (
-        f"Over all cases together {evaluation.judged} says {number(confidence)} % and is "
+        f"Over all cases together {_judged(evaluation)} says {number(confidence)} % and is "
         f"right in {number(accuracy)} % of the voxels."
     )
     part = (
@@ -159,7 +175,7 @@ def _ensemble(evaluation):
         row = evaluation.difference(metric, "ensemble")
         if row is not None:
             found.append(
-                f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {_verdict(row)}"
+                f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {row['verdict']}"
             )
     return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
 
@@ -181,9 +197,8 @@ def _before_and_after(evaluation, method):
             continue
         name, factor, unit = METRICS[metric]
         ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
-        parts.append(f"{name} {ends}, {_told(metric, row, 'difference')}: {_verdict(row)}")
-    name = evaluation.name_of(method)
-    return f"{name[0].upper() + name[1:]}: {'; '.join(parts) or 'not compared'}."
+        parts.append(f"{name} {ends}, {_told(metric, row, 'difference')}: {row['verdict']}")
+    return _capital(f"{evaluation.name_of(method)}: {'; '.join(parts) or 'not compared'}.")
 
 
 def _best_correction(evaluation, methods):
@@ -202,9 +217,8 @@ def _best_correction(evaluation, methods):
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
-    name = evaluation.name_of(best)
     ends = f"the ECE goes from {number(100 * before)} to {number(100 * after)} %"
-    return f"{name[0].upper() + name[1:]}{reason}: {ends}."
+    return _capital(f"{evaluation.name_of(best)}{reason}: {ends}.")
 
 
 def _temperatures(found):
@@ -229,27 +243,24 @@ def _left_alone(evaluation, score):
     chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
     looked = 100 * (1 - chosen.coverage)
     return [
-        f"If a person sees to the most doubtful {looked:.0f} %, the others have a mean Dice of "
+        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
         f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
     ]
 
 
 def _area(row):
     """AURC of one score beside random and oracle order, in a sentence."""
-    row = pd.Series(row)
-    text = f"Ordered by {str(row.score).replace('_', ' ')} the AURC is {number(row.aurc)}"
-    text += f" (random order {number(row.random)}, best possible order {number(row.oracle)})"
-    lo, hi = number(row.lo), number(row.hi)
-    interval = f" (95 % interval {lo} to {hi})" if np.isfinite([row.lo, row.hi]).all() else ""
-    return f"{text}; less random {number(row.difference)}{interval}: {_verdict(row)}."
+    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
+    text = f"Ordered by {_in_words(row['score'])} the AURC is {number(aurc)}, in random order "
+    text += f"{number(random)}, in the best possible order {number(oracle)}"
+    ends = _ends(row["lo"], row["hi"])
+    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
+    return f"{text}: {row['verdict']}."
 
 
 def _expected_dice(evaluation):
     """How far the expected Dice of a new patient is off, in a list."""
     fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
     told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
-    if not told:
-        return []
-    return [
-        f"The expected Dice of a patient who was left out of the fit is off by {', '.join(told)}."
-    ]
+    text = "For patients who were left out of the fit, the expected Dice is off on average by"
+    return [f"{text} {', '.join(told)}."] if told else []

@@ -29,7 +29,8 @@ CAPTIONS = {  # by the name of the file
     "left of the dashed line the first named method is better, and a line that crosses it leaves "
     "the question open.",
     "entropy_against_dice": "Does doubt foretell a poor segment? Each point is a segment of a "
-    "labelled case: its entropy, known without a label, against its Dice. The lines are fitted.",
+    "labelled case: its entropy, known without a label, against its Dice (above; below its logit, "
+    "which draws apart what lies near 1). The lines are fitted.",
     "risk_coverage": "Does it pay to look at doubtful cases first? Mean risk (1 - Dice) of the "
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
@@ -195,9 +196,10 @@ def _summary(evaluation):
     methods = sorted(rows.method.unique(), key=METHODS.index)
     rows = rows.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
     rows = rows.assign(loss="mean", method=rows.method.map(evaluation.name_of))
-    return plot_calibration_summary(
-        rows, [m for m in ("nll", "brier", "ece") if m in set(rows.metric)]
-    )
+    metrics = [metric for metric in ("nll", "brier", "ece") if (rows.metric == metric).any()]
+    figure = plot_calibration_summary(rows, metrics)
+    figure.legends[0].remove()  # one colour: the caption says what it stands for
+    return figure
 
 
 def _differences(evaluation):

@@ -33,9 +33,9 @@ METRICS = {  # in words, the factor and the unit in which they are told
 }
 METHODS = {"temperature": "temperature scaling", "vector_scaling": "vector scaling"}
 REGIONS = {
-    "whole": "in the whole image",
     "box": "in the box around the segments",
     "band": "in the band along their boundary",
+    "whole": "in the whole image",
 }
 
 
@@ -70,9 +70,8 @@ class Evaluation:
 
     @property
     def n_members(self):
-        """Members of the ensemble, 1 without one."""
-        found = self.scores.n_members[self.scores.method == "ensemble"]
-        return int(found.max()) if len(found) and found.notna().any() else 1
+        """Members that were scored, each by itself."""
+        return max(1, self.scores.member[self.scores.method == "baseline"].nunique())
 
     @property
     def method(self):
@@ -89,13 +88,6 @@ class Evaluation:
         """Names of the segments, in their order."""
         return list(self.summary.segment[self.summary.metric == "dice"].dropna().unique())
 
-    @property
-    def judged(self):
-        """What is judged, in words."""
-        if self.method == "ensemble":
-            return f"the ensemble of {self.n_members} members"
-        return "the model"
-
     def level(self, metric, method=None, region=None, segment=None):
         """The row of `summary` with the mean and its interval, None without one."""
         method, region = method or self.method, region or self.region
@@ -111,7 +103,8 @@ class Evaluation:
     def name_of(self, method):
         """A method in words."""
         baseline = "one member alone" if self.n_members > 1 else "as predicted"
-        return (METHODS | {"baseline": baseline}).get(method, str(method).replace("_", " "))
+        names = METHODS | {"baseline": baseline, "ensemble": f"ensemble of {self.n_members}"}
+        return names.get(method, str(method).replace("_", " "))
 
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""
@@ -131,16 +124,21 @@ def read_evaluation(out):
 
 
 def number(value):
-    """A number with three digits, a dash for none.
+    """A number with three digits, of which at most four behind the point; a dash for none.
 
     Examples
     --------
-    >>> number(0.04131), number(1234.5), number(-2), number(float("nan"))
-    ('0.0413', '1,234', '−2', '–')
+    >>> [number(value) for value in (0.0413, 0.2, 1234.5, -2, -0.00001, float("nan"))]
+    ['0.0413', '0.200', '1,234', '−2', '0.0000', '–']
     """
     if value is None or not np.isfinite(value):
         return "–"
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if abs(value) >= 100 or float(value).is_integer():
+        text = f"{value:,.0f}"
+    elif abs(value) < 0.001:
+        text = f"{round(value, 4) + 0.0:.4f}"  # -0.0 + 0.0 is 0.0
+    else:
+        text = f"{value:#.3g}".rstrip(".")
     return text.replace("-", "−")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from .own_tables import METRICS, REGIONS, first_row, many, number
 from .verdicts import LEAST_TEST_CASES, POOR_DICE
 
+NAMED = "95 % interval {}"  # of the first interval that is read; others stand in brackets alone
 LEANING = {
     True: "They are too high: the model is over-confident.",
     False: "They are too low: the model is under-confident.",
@@ -46,7 +47,7 @@ def trust(evaluation):
     if ece is None:
         short = "That cannot be said: there are only hard labels, no probabilities."
         return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
-    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean")
+    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean", NAMED)
     words, sentences = _reliability(evaluation)
     short = _capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
@@ -115,7 +116,7 @@ def _in_words(score):
     return str(score).replace("_", " ")
 
 
-def _told(metric, row, value):
+def _told(metric, row, value, brackets="{}"):
     """A mean or a difference of a metric with its interval, in the unit of the metric."""
     _, factor, unit = METRICS[metric]
     is_difference = value == "difference"
@@ -123,7 +124,7 @@ def _told(metric, row, value):
     sign = "+" if is_difference and row[value] > 0 else ""
     text = sign + number(factor * row[value]) + unit
     ends = _ends(factor * row.lo, factor * row.hi)
-    return f"{text} ({ends})" if ends else text
+    return f"{text} ({brackets.format(ends)})" if ends else text
 
 
 def _ends(lo, hi):
@@ -157,8 +158,8 @@ def _reliability(evaluation):
         words = LEANING[lean > 0]
     worst = rows.loc[(share * gap.abs()).idxmax()]
     whole = (
-        f"Over all cases together {_judged(evaluation)} says {number(confidence)} % and is "
-        f"right in {number(accuracy)} % of the voxels."
+        f"Over all cases together {_judged(evaluation)} says {number(confidence)} % on average "
+        f"and is right in {number(accuracy)} % of the voxels."
     )
     part = (
         f"The largest part of the error comes from the {worst['count']:,.0f} voxels to which it "
@@ -217,8 +218,10 @@ def _best_correction(evaluation, methods):
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
-    ends = f"the ECE goes from {number(100 * before)} to {number(100 * after)} %"
-    return _capital(f"{evaluation.name_of(best)}{reason}: {ends}.")
+    text = f"{evaluation.name_of(best)}{reason}: the ECE goes from {number(100 * before)} to"
+    row = evaluation.difference("ece", best)
+    change = "" if row is None else f", {_told('ece', row, 'difference', NAMED)}"
+    return _capital(f"{text} {number(100 * after)} %{change}.")
 
 
 def _temperatures(found):

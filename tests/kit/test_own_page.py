@@ -244,7 +244,7 @@ def test_the_answers_have_numbers_and_intervals_of_the_tables(plain):
     summary = read_table(plain / "tables" / "summary.csv")
     wanted = (summary.metric == "ece") & (summary.region == "box") & (summary.interval == "mean")
     row = summary[wanted & (summary.method == "ensemble")].iloc[0]
-    ends = f"{100 * row['mean']:.2f} % ({100 * row.lo:.2f} to {100 * row.hi:.2f})"
+    ends = f"{100 * row['mean']:.2f} % (95 % interval {100 * row.lo:.2f} to {100 * row.hi:.2f})"
     assert trust.short.startswith(f"In the box around the segments they are off by {ends}")
     assert "over-confident" in trust.short
     assert any("against one of its members" in text for text in trust.sentences)
@@ -340,7 +340,7 @@ def test_hard_labels_say_what_cannot_be_had(tmp_path):
     assert "save the probabilities" in text
     assert "hard labels hold no probabilities to correct" in text
     assert "Nothing: every case was scored." in text
-    assert "Dice coefficient" in text and "HD95" in text
+    assert "Dice RV" not in text and "HD95 (mm)" in text
     assert "AURC" not in text and "ECE" not in text
     assert "Members 3" in text
 

@@ -122,7 +122,7 @@ def write_page(path, names):
         "name": path.stem,
         "names": names,
         "style": (WEB / "style.css").read_text(encoding="utf-8"),
-        "font": base64.b64encode((WEB / "STIXTwoMath.woff2").read_bytes()).decode(),
+        "font": data_uri(WEB / "STIXTwoMath.woff2", "font/woff2"),
     }
     section = page["title"]
     for cell in notebook.cells:
@@ -131,6 +131,11 @@ def write_page(path, names):
         cell.metadata["alt"] = f"Figure of: {section}"
     content, _ = exporter.from_notebook_node(notebook, resources={"page": page})
     write_text(path.with_suffix(".html"), content)
+
+
+def data_uri(path, kind):
+    """A file as an address that holds it: a page with it is whole by itself."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def title_of(notebook):

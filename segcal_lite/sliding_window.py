@@ -262,14 +262,17 @@ def spectrum_of_volume(network, image, layer, window=None, overlap=None, device=
 
 @contextmanager
 def _at_work(network, device):
-    """Have a network in evaluation mode and on `device`; afterwards it is as it was."""
+    """Have a network in evaluation mode, and on `device` if given; afterwards it is as it was."""
     modes = {module: module.training for module in network.modules()}
-    home = _a_parameter(network).device
+    home = None if device is None else _a_parameter(network).device
     try:
-        network.eval().to(home if device is None else choose_device(device))
+        network.eval()
+        if home is not None:
+            network.to(choose_device(device))
         yield
     finally:
-        network.to(home)
+        if home is not None:
+            network.to(home)
         for module, mode in modes.items():
             module.training = mode
 

@@ -214,9 +214,14 @@ def recorded_features(module):
     (2, 3, 4, 4)
     """
     features = []
-    hook = module.register_forward_hook(
-        lambda module, inputs, output: features.append(output.detach().float().cpu().numpy().copy())
-    )
+
+    def record(module, inputs, output):
+        if not isinstance(output, torch.Tensor):
+            found = f"an output of type {type(output).__name__}"
+            raise wrong_input("layer", found, "one tensor (B, C, *S): name a layer within it")
+        features.append(output.detach().float().cpu().numpy().copy())
+
+    hook = module.register_forward_hook(record)
     try:
         yield features
     finally:

@@ -2,18 +2,23 @@
 
 Paper B (section III.C) works on blocks of 96 x 96 x 96 voxels and lets neighbours overlap by 24.
 Probabilities of overlapping blocks are averaged. Features are not: for the spectral signature each
-voxel counts once, in the block whose middle it is nearest to.
+voxel counts once, in the block whose middle it is nearest to. Signatures are of any network: what
+is asked of it is only a layer's name.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import product
 
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from torch import nn
 
-from ._checks import check_count, check_finite, wrong_input
+from ._checks import check_count, check_finite, shown, wrong_input
 from .inference import class_logits_of, recorded_features
+from .runs.devices import choose_device
+from .spectral import SpectrumSums
+from .unet import ResidualUNet, UNet
 
 BLOCK_SIZE = (96, 96, 96)
 OVERLAP = 24  # voxels
@@ -82,8 +87,8 @@ def predict_with_features(
     """
     if getattr(model, "n_regions", 0):
         raise wrong_input("model", "overlapping regions", "classes that exclude each other")
-    image, block_size = _checked(model, image, block_size, overlap)
-    places, before = _places(image.shape[1:], block_size, overlap)
+    image, block_size, overlaps = _checked(model, image, block_size, overlap)
+    places, before = _places(image.shape[1:], block_size, overlaps)
     arriving = iter(places)
 
     def predictor(blocks):
@@ -94,8 +99,8 @@ def predict_with_features(
             }
             probs = class_logits_of(model, blocks, loss, n_classes).softmax(dim=1)
         for index, along in zip(range(len(blocks)), arriving, strict=False):
-            for name, maps in recorded.items():
-                receive(name, *_owned(maps[0][index], along, before, block_size))
+            for name, calls in recorded.items():
+                receive(name, *_owned(_only(calls)[index], along, before, block_size))
         return probs
 
     return _blended(predictor, model, image, block_size, overlap)
@@ -108,16 +113,19 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     A voxel belongs to the block in whose middle it lies: the seam between two blocks runs through
     the middle of what they share. Padding of small volumes is left out. A layer of lower
     resolution has voxels of several image voxels; each belongs where its centre lies, and `place`
-    remains that of the image.
+    remains that of the image. What the network itself returns does not matter.
 
     Parameters
     ----------
     model : torch.nn.Module
+        In evaluation mode.
     layer : torch.nn.Module
-        Part of `model` whose output has the resolution of its input, such as
-        ``model.last_features``, or a whole fraction of it.
-    image, block_size, overlap
+        Part of `model`, called once in a pass, whose output (B, C', *S) has the resolution of its
+        input, such as ``model.last_features``, or a whole fraction of it.
+    image, overlap
         As in `predict_volume`.
+    block_size : tuple of three int, or of two
+        Two for a network that sees slices (B, C, X, Y), which are cut across the last axis.
 
     Yields
     ------
@@ -128,11 +136,13 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
     Raises
     ------
     ValueError
-        As `predict_volume`, or if the layer's output is no whole fraction of a block.
+        As `predict_volume`, or if the layer's output is no whole fraction of a block, no tensor,
+        or not there once in a pass.
     """
-    image, block_size = _checked(model, image, block_size, overlap)
-    device = next(model.parameters()).device
-    places, before = _places(image.shape[1:], block_size, overlap)
+    n_dims = _n_dims_of(model) or (2 if len(block_size) == 2 else 3)
+    sees_slices = n_dims == 2
+    image, block_size, overlaps = _checked(model, image, block_size, overlap, n_dims)
+    places, before = _places(image.shape[1:], block_size, overlaps)
     after = [
         max(0, n - side) - a for side, n, a in zip(image.shape[1:], block_size, before, strict=True)
     ]
@@ -143,17 +153,157 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
             whole[:, *(slice(at, at + n) for (at, _), n in zip(along, block_size, strict=True))]
             for along in group
         ]
-        with recorded_features(layer) as recorded:
-            model(torch.from_numpy(np.stack(blocks)).to(device))
-        for along, features in zip(group, recorded[0], strict=True):
+        maps = _features_of(model, layer, np.stack(blocks), sees_slices)
+        for along, features in zip(group, maps, strict=True):
             yield _owned(features, along, before, block_size)
 
 
-def _places(shape, block_size, overlap):
+def _features_of(model, layer, blocks, sees_slices):
+    """Return a layer's features (B, C', *S) of blocks (B, C, *block_size); a slice has Z = 1."""
+    blocks = torch.from_numpy(blocks).to(_a_parameter(model))  # its device and its precision
+    with recorded_features(layer) as calls:
+        model(blocks[..., 0] if sees_slices else blocks)
+    maps = _only(calls)
+    return maps[..., np.newaxis] if sees_slices else maps
+
+
+def _a_parameter(model):
+    """Return the first parameter of a network, or a number where it has none."""
+    return next(model.parameters(), torch.zeros(()))
+
+
+def _only(calls):
+    """Return the one output of a layer in a pass."""
+    if len(calls) != 1:
+        expected = "one call: a list or dict of modules is none itself, name a layer within it"
+        raise wrong_input("layer", f"{len(calls)} calls of it in a pass", expected)
+    return calls[0]
+
+
+def signature_of_volume(network, image, layer, window=None, overlap=None, device=None):
+    """Return the spectral signature of a volume in any network, by the name of a layer.
+
+    `spectrum_of_volume` without options: `SpectralDetector` takes such signatures of the training
+    volumes, all by the same layer and window, and those of new ones.
+
+    Parameters
+    ----------
+    network, image, layer, window, overlap, device
+        As in `spectrum_of_volume`.
+
+    Returns
+    -------
+    array, float64, shape (r,)
+        Of unit length; r is the number of channels of the layer.
+
+    Raises
+    ------
+    ValueError
+        As `spectrum_of_volume` and `segcal_lite.spectral.spectral_signature`.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 2, 1))
+    >>> image = np.random.default_rng(0).normal(size=(1, 20, 12, 12))
+    >>> signature_of_volume(network, image, layer="0", window=(12, 12, 12), overlap=4).shape
+    (3,)
+    """
+    return spectrum_of_volume(network, image, layer, window, overlap, device).signature()
+
+
+def spectrum_of_volume(network, image, layer, window=None, overlap=None, device=None):
+    """Return the sums for the spectrum of one layer's features, each voxel of a volume once.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any one. It is in evaluation mode meanwhile, and as it was afterwards. Whatever it returns,
+        such as a list under deep supervision, is of no account.
+    image : array, shape (C, X, Y, Z)
+        As the network was trained with: channels, voxel size, intensities, order of axes.
+    layer : str
+        A name in ``network.named_modules()``, or a module that it has as a property. Its output is
+        one tensor (B, C', *S), made once in a pass. B takes the last map before the output.
+    window : tuple of three int, or of two, optional
+        What the network sees at once: blocks, or slices across the last axis. Without it, whole
+        volumes or whole slices, as its convolutions tell.
+    overlap : int, optional
+        Voxels that neighbouring windows share; by default a quarter of the shortest side.
+    device : str or torch.device, optional
+        Where the network works meanwhile; by default where it is.
+
+    Returns
+    -------
+    segcal_lite.spectral.SpectrumSums
+        Its ``signature(divide_by_sqrt_voxels=True)`` takes out the size of the volume.
+
+    Raises
+    ------
+    ValueError
+        If `network` is no module, has no such layer or does not take such windows, or as
+        `stream_features`.
+    """
+    if not isinstance(network, nn.Module):
+        expected = "a torch.nn.Module: of a plain callable only the predictions can be judged"
+        raise wrong_input("network", f"a {type(network).__name__}", expected)
+    module, image = named_layer(network, layer), np.asarray(image, dtype=np.float32)
+    window, overlap = _window_of(network, image, window, overlap)
+    sums = None
+    try:
+        with _at_work(network, device):
+            for _, features in stream_features(network, module, image, window, overlap):
+                sums = sums or SpectrumSums(len(features))
+                sums.update(features)
+    except RuntimeError as error:  # PyTorch's, of channels or sides that do not fit, or of memory
+        found = f"{str(error).splitlines()[0]} (image {image.shape}, window {tuple(window)})"
+        raise wrong_input("network", found, "one that takes such windows") from error
+    return sums
+
+
+@contextmanager
+def _at_work(network, device):
+    """Have a network in evaluation mode, and on `device` if given; afterwards it is as it was."""
+    modes = {module: module.training for module in network.modules()}
+    home = None if device is None else _a_parameter(network).device
+    try:
+        network.eval()
+        if home is not None:
+            network.to(choose_device(device))
+        yield
+    finally:
+        if home is not None:
+            network.to(home)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _window_of(network, image, window, overlap):
+    """Return window and overlap, those that were not given filled in."""
+    n_dims = _n_dims_of(network)
+    if window is None:
+        return image.shape[1:][: n_dims or 3], 0
+    sides = tuple(window)
+    if len(sides) != (n_dims or len(sides)):
+        raise wrong_input("window", window, f"{n_dims} sides, as the network's convolutions have")
+    return sides, min(sides, default=0) // 4 if overlap is None else overlap
+
+
+def _n_dims_of(network):
+    """Return the axes of a network's convolutions, or None where it has none."""
+    for n_dims, kinds in (
+        (3, (nn.Conv3d, nn.ConvTranspose3d)),
+        (2, (nn.Conv2d, nn.ConvTranspose2d)),
+    ):
+        if any(isinstance(module, kinds) for module in network.modules()):
+            return n_dims
+    return None
+
+
+def _places(shape, block_size, overlaps):
     """Return start and owned slice of each block, in MONAI's order, and its padding before them."""
-    axes = list(zip(shape, block_size, strict=True))
-    places = product(*(owned_ranges(side, block, overlap) for side, block in axes))
-    return list(places), [max(0, block - side) // 2 for side, block in axes]
+    axes = list(zip(shape, block_size, overlaps, strict=True))
+    places = product(*(owned_ranges(*axis) for axis in axes))
+    return list(places), [max(0, block - side) // 2 for side, block, _ in axes]
 
 
 def _owned(features, along, before, block_size):
@@ -188,10 +338,12 @@ def _steps(shape, block_size):
 def named_layer(model, name):
     """Return the module of a network called `name`, or its property: ``last_features`` is B's."""
     layers = dict(model.named_modules())
-    found = layers.get(name) or getattr(model, name, None)
-    if not isinstance(found, torch.nn.Module):
-        stages = [key for key in layers if key.count(".") == 1]
-        raise wrong_input("layer", repr(name), f"one of {stages} or 'last_features'")
+    found = layers.get(name) or getattr(model, str(name), None)
+    if not isinstance(found, nn.Module):
+        stages = [key for key in layers if key.count(".") == 1] or [*layers][1:]
+        properties = " or 'last_features'" if hasattr(model, "last_features") else ""
+        expected = f"one of {shown(stages)}{properties}, or another name in named_modules()"
+        raise wrong_input("layer", repr(name), expected)
     return found
 
 
@@ -222,19 +374,21 @@ def owned_ranges(side, block, overlap):
     return [(start, slice(*edges[k : k + 2])) for k, start in enumerate(starts)]
 
 
-def _checked(model, image, block_size, overlap):
-    """Return the image as float32 and the block size as a tuple."""
+def _checked(model, image, block_size, overlap, n_dims=3):
+    """Return the image as float32, and block size and overlap along its three axes."""
     image = np.ascontiguousarray(image, dtype=np.float32)
     if image.ndim != 4 or not image.size:
         raise wrong_input("image", f"shape {image.shape}", "(C, X, Y, Z) with voxels")
-    first = next((m for m in model.modules() if isinstance(m, torch.nn.Conv3d)), None)
-    if first is not None and len(image) != first.in_channels:
-        expected = f"{first.in_channels}, as the model was trained with"
-        raise wrong_input("image", f"{len(image)} channels", expected)
+    if isinstance(model, (ResidualUNet, UNet)):  # of other networks the first module may be any
+        first = next(m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)))
+        if len(image) != first.in_channels:
+            expected = f"{first.in_channels}, as the model was trained with"
+            raise wrong_input("image", f"{len(image)} channels", expected)
     check_finite("image", image)
-    if len(block_size) != 3:
-        raise wrong_input("block_size", block_size, "three sides")
+    if len(block_size) != n_dims:
+        raise wrong_input("block_size", block_size, f"{n_dims} sides")
     sides = tuple(check_count("block_size", side) for side in block_size)
     if check_count("overlap", overlap, minimum=0) >= min(sides):
         raise wrong_input("overlap", overlap, f"less than a block's side {min(sides)}")
-    return image, sides
+    across = 3 - len(sides)  # the axis across slices
+    return image, sides + (1,) * across, (overlap,) * len(sides) + (0,) * across

@@ -85,6 +85,16 @@ CHAPTERS = {
             "farther sets lie farther": "B6",
         },
     ),
+    "09_your_own_model": Chapter(
+        "09_risk_coverage.png",
+        "Which cases should a person look at first? Mean risk (1 - Dice) of the cases that nobody "
+        "looks at, against their share; a lower curve is a better order.",
+        {
+            "Members averaged against one by one": "ensemble - baseline",
+            "one temperature, each case corrected by the others": "temperature - ensemble",
+            "review by doubt, against random order": "review by",
+        },
+    ),
 }
 
 

@@ -29,6 +29,7 @@ NOTEBOOKS = (
     "06_volumetric",
     "07_joint_training",
     "08_ood_volumes",
+    "09_your_own_model",
 )
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others

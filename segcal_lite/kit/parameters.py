@@ -112,6 +112,13 @@ def _is_list_of_names(value):
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
+def _is_folders(value):
+    """Whether a value is one folder, or a list of at least one."""
+    return _is_name(value) or (
+        _is_list_of_names(value) and bool(value) and all(map(_is_name, value))
+    )
+
+
 def _is_mix(value):
     """Whether a value is a list of texts, two or more."""
     return _is_list_of_names(value) and len(value) >= 2
@@ -144,8 +151,10 @@ def _is_crop(n, multiple):
 
 
 TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device")
+TEXTS += ("labels", "predictions", "new", "images")
 NAME = _is_name, "text, by papermill's option -r, or in quotes in a YAML file"
 COUNT = True, _is_integer, "an integer of at least 1"
+FOLDERS = True, _is_folders, "a folder, or a list of folders, each as text"
 MIX = True, _is_mix, "a list of at least two sets, each as text"
 RULES = {  # for each parameter: may it be None, what tells whether a value is right, in words
     "data": (False, *NAME),
@@ -166,6 +175,10 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
         "'auto', 'cpu', 'cuda', 'cuda:0' or another number, or 'mps'",
     ),
     "leave_out": (True, _is_list_of_names, "a list of names, each as text"),
+    "labels": (True, *NAME),
+    "predictions": FOLDERS,
+    "new": FOLDERS,
+    "images": (True, *NAME),
     "joint_sets": MIX,
     "chain_sets": MIX,
     "trials": (

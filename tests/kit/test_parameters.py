@@ -85,6 +85,10 @@ WRONG = {
     "seed": ["x", "0", 1.5, 1.0, -1, True, None, 1e30, 2**32],
     "device": ["gpu", "cuda:", "cuda:x", "CPU", None, 0],
     "leave_out": ["c3", [3], ["a", None], 3],
+    "labels": [2, ""],
+    "predictions": [2, "", [], ["a", ""], [1]],
+    "new": [2, [None]],
+    "images": [2, ["a"]],
     "joint_sets": ["a", [1, 2], ["a"], [], 2],
     "chain_sets": ["a, b", ["a"]],
     "trials": [
@@ -132,6 +136,7 @@ RIGHT = {
     "device": ["auto", "cpu", "cuda", "cuda:1", "mps"],
     "seed": [0, 2**32 - 1],
     "leave_out": [[], ["002"], ("a", "b")],
+    "predictions": [None, "a", ["a"], ("a", "b")],
     "joint_sets": [["a", "2"]],
     "trials": [None, {}, {"1": {"known": ["a"], "unseen": ["2"]}}],
     "n_epochs": [None, 1],

@@ -12,6 +12,7 @@ EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
     "test-slow": ("data", "test", "slow"),
+    "test-nnunet": ("data", "test", "nnunet"),
     "hippocampus": ("data",),
 }
 PROFILES = ("smoke", "laptop", "paper")
@@ -68,6 +69,7 @@ def _parser():
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
     commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
+    commands.add_parser("test-nnunet", help="a real nnU-Net, trained and judged")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
     publish.add_argument("run", type=_source)
     publish.add_argument("name")

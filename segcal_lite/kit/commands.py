@@ -233,7 +233,7 @@ def test():
         "data_scripts",
         "--doctest-modules",
         "-m",
-        "not real and not slow",
+        "not real and not slow and not nnunet",
     )
     nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
     steps = (
@@ -262,6 +262,11 @@ def test_real():
 def test_slow():
     """Run the tests that need a browser, or long."""
     return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
+
+
+def test_nnunet():
+    """Train a real nnU-Net on ten volumes; judge its predictions and its network."""
+    return _python("-m", "pytest", "tests/nnunet", "-m", "nnunet", "-rs")
 
 
 def _python(*arguments, **environment):

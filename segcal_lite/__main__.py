@@ -17,6 +17,7 @@ EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
     "test-slow": ("data", "test", "slow"),
+    "test-nnunet": ("data", "test", "nnunet"),
     "bench": ("data", "test"),
     "hippocampus": ("data",),
 }
@@ -77,6 +78,7 @@ def _parser():
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
     commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
+    commands.add_parser("test-nnunet", help="a real nnU-Net, trained and judged")
     commands.add_parser("bench", help="time the scores beside other libraries, as a table")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
     publish.add_argument("run", type=_source)

@@ -196,7 +196,7 @@ def test():
     """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
     out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
     lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
-    quick = "not real and not slow"
+    quick = "not real and not slow and not nnunet"
     tests = ("pytest", "tests", "segcal_lite", "data_scripts", "--doctest-modules", "-m", quick)
     nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={pages.kernel_name()}", "notebooks")
     steps = (
@@ -225,6 +225,11 @@ def test_real():
 def test_slow():
     """Run the tests that need a browser, or long."""
     return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
+
+
+def test_nnunet():
+    """Train a real nnU-Net on ten volumes; judge its predictions and its network."""
+    return _python("-m", "pytest", "tests/nnunet", "-m", "nnunet", "-rs")
 
 
 def bench():

@@ -211,6 +211,14 @@ def test_an_environment_of_an_older_python_is_made_anew(line, made, tmp_path):
     assert made() == []
 
 
+def test_a_real_nnunet_gets_an_environment_of_its_own(made, monkeypatch, tmp_path):
+    """Even where one with the package is active, which all else takes as it is."""
+    monkeypatch.setattr(environment, "_is_installed", lambda: True)
+    assert environment.ensure_environment(("data", "test")) == Path(sys.executable)
+    python = environment.ensure_environment(("data", "test", "nnunet"))
+    assert python == tmp_path / ".venv-nnunet" / "bin" / "python"
+
+
 def test_an_environment_that_moved_with_its_checkout_is_made_anew(made, tmp_path):
     made()
     (stamp,) = (tmp_path / ".venv").glob("installed-*")

@@ -21,6 +21,7 @@ LOWER_IS_BETTER = ("nll", "brier", "ece", "mce", "ece_class", "hd95_mm", "assd_m
 COMPARED = (*LOWER_IS_BETTER, "dice")  # an entropy is neither better nor worse
 GROUP = ["region", "segment", "metric"]
 OF_DIFFERENCE = ["difference", "lo", "hi", "p", "n_cases", "verdict", "why"]
+MOST_DRAWN = 4_000_000  # patients in all resamples together: 32 MB, and seconds for 1,000 patients
 OF_LINE = ["slope", "intercept", "n", "n_missing", "n_clipped", "error", "held", "n_patients"]
 
 
@@ -49,6 +50,18 @@ def own_tables(scores):
     }
 
 
+def resamples_for(n_patients):
+    """How many resamples to draw: 10,000 up to 400 patients, then fewer, at least 2,000.
+
+    With so many patients chance moves the bounds by a few per cent of the interval at most.
+
+    >>> [resamples_for(n) for n in (50, 400, 1000, 5000)]
+    [10000, 10000, 4000, 2000]
+    """
+    most, least = statistics.N_RESAMPLES, statistics.MIN_RESAMPLES
+    return min(most, max(least, MOST_DRAWN // max(n_patients, 1)))
+
+
 def summary(scores):
     """Return mean and both intervals over patients of each method, region, segment and metric.
 
@@ -59,7 +72,8 @@ def summary(scores):
     by, tables = ["method", *GROUP], []
     for method, rows in means.groupby("method", sort=False):
         member = "member" if method == "baseline" else None
-        tables.append(summarise(rows, by, case="patient", member=member))
+        n_resamples = resamples_for(rows.patient.nunique())
+        tables.append(summarise(rows, by, case="patient", member=member, n_resamples=n_resamples))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -108,7 +122,9 @@ def entropy_fit(pairs):
     for segment, one in pairs.groupby("segment", sort=False):
         line = review.fit_dice(one.segment_entropy, one.dice, one.patient)
         logit_dice, _ = statistics.logit(one.dice)
-        r = review.pearson_interval(one.segment_entropy, logit_dice, one.patient)
+        n_resamples = resamples_for(one.patient.nunique())
+        x_and_y = one.segment_entropy, logit_dice, one.patient
+        r = review.pearson_interval(*x_and_y, n_resamples=n_resamples)
         rows.append({"segment": segment, **dict(zip(["r", "lo", "hi"], r, strict=True))})
         rows[-1] |= {name: getattr(line, name) for name in OF_LINE}
     return pd.DataFrame(rows, columns=["segment", "r", "lo", "hi", *OF_LINE])
@@ -149,11 +165,12 @@ def risk_coverage(doubts):
 
 def aurc(doubts):
     """Return the AURC of each score beside random and oracle order, with interval and verdict."""
-    rows = []
+    rows, n_patients = [], doubts.patient.nunique()
+    n_resamples = resamples_for(n_patients)
     for name, score in dict(doubts.drop(columns=["patient", "risk"])).items():
-        found = review.order_of_review(doubts.risk, score, doubts.patient)
+        found = review.order_of_review(doubts.risk, score, doubts.patient, n_resamples)
         row = {"score": name, **found._asdict(), "n_cases": len(doubts)}
-        said = verdict(found.lo, found.hi, doubts.patient.nunique(), words=("better", "worse"))
+        said = verdict(found.lo, found.hi, n_patients, words=("better", "worse"))
         rows.append(row | _verdict_columns(said))
     columns = ["score", *review.OrderOfReview._fields, "n_cases", "verdict", "why"]
     return pd.DataFrame(rows, columns=columns)
@@ -176,8 +193,9 @@ def _of_whole(scores):
 def _difference(values, others, metric):
     """The paired difference of two methods on the same patients, in columns."""
     words = ("better", "worse") if metric in LOWER_IS_BETTER else ("worse", "better")
-    difference, lo, hi = statistics.paired_interval(values, others)
-    p = statistics.paired_p_value(values, others)
+    n_resamples = resamples_for(len(values))
+    difference, lo, hi = statistics.paired_interval(values, others, n_resamples)
+    p = statistics.paired_p_value(values, others, n_resamples)
     row = {"difference": difference, "lo": lo, "hi": hi, "p": p, "n_cases": len(values)}
     return row | _verdict_columns(verdict(lo, hi, len(values), words=words))
 

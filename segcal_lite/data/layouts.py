@@ -54,7 +54,7 @@ def read_description(folder):
     path = Path(folder) / "dataset.json"
     if not is_file(path):
         return None
-    fields = _read_json(path)
+    fields = read_fields(path)
     file_ending = fields.get("file_ending", FILE_ENDINGS[0])
     file_ending = file_ending.lower() if isinstance(file_ending, str) else file_ending
     check_choice(f"{path}, file_ending", file_ending, FILE_ENDINGS)
@@ -74,7 +74,7 @@ def read_description(folder):
     )
 
 
-def _read_json(path):
+def read_fields(path):
     """Return the object in `path`; a key that is given twice is an error, not overwritten."""
     twice = []
 

@@ -218,8 +218,9 @@ def test_newer_nnunet_leaves_background_there(tmp_path):
     assert found.counts["n_all_zero"] == 0 and found.notes == ()
 
 
-def test_float16_that_was_stored_as_float32_again(tmp_path):
-    probs = random_probs().astype(np.float16).astype(np.float32)
+def test_float16_on_the_way_to_float32(tmp_path):
+    """As the mean of members of older versions, or of a network in mixed precision."""
+    probs = np.mean([random_probs(seed=s).astype(np.float16) for s in (0, 1)], axis=0, dtype="f4")
     np.save(tmp_path / "c1.npy", probs)
     found = read(tmp_path)
     assert found.counts == {"n_all_zero": 0, "n_differ": 0, "is_float16": 0, "is_rescaled": 1}
@@ -259,6 +260,11 @@ def test_a_crop_of_v1_without_foreground_lies_nowhere(tmp_path):
         read(tmp_path)
 
 
+def test_no_region_anywhere_is_a_prediction(tmp_path):
+    write_nnunet(tmp_path, np.zeros((2, *SHAPE), np.float32), segmentation=np.zeros(SHAPE, "u1"))
+    assert not read(tmp_path, REGIONS).predicted.any()
+
+
 # ---- orders of voxels
 
 AFFINES = {"LPS": LPS, "turned": TURNED, "RAS": np.diag([1.0, 2, 3, 1])}
@@ -274,6 +280,25 @@ def test_a_reorienting_reader_is_found_out(tmp_path, affine, told):
     found = read(tmp_path, on=grid(affine))
     np.testing.assert_array_equal(found.probs, probs)
     np.testing.assert_array_equal(found.predicted, probs.argmax(axis=0))
+
+
+def test_simpleitks_reorienting_reader(tmp_path):
+    """Written by SimpleITK alone, as that reader of nnU-Net does."""
+    sitk = pytest.importorskip("SimpleITK")
+    probs = random_probs()
+    write_nnunet(tmp_path, probs, TURNED)
+    image = sitk.ReadImage(str(tmp_path / "c1.nii.gz"))
+    stored = []
+    for one in probs:
+        copy = sitk.GetImageFromArray(one.T)
+        copy.CopyInformation(image)
+        stored.append(sitk.GetArrayFromImage(sitk.DICOMOrient(copy, "RAS")))
+    np.savez(tmp_path / "c1.npz", probabilities=np.stack(stored))
+    plans = {"image_reader_writer": "SimpleITKIOWithReorient"}
+    (tmp_path / "plans.json").write_text(json.dumps(plans))
+    np.testing.assert_array_equal(read(tmp_path, on=grid(TURNED)).probs, probs)
+    (tmp_path / "c1.nii.gz").unlink()
+    np.testing.assert_array_equal(read(tmp_path, on=grid(TURNED)).probs, probs)
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)

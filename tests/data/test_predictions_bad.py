@@ -259,14 +259,14 @@ def in_logits(probs):
 
 
 CHANGES = {
-    "per cent": (lambda probs: 100 * probs, "look like per cent, divide by 100"),
-    "bytes": (lambda probs: np.rint(255 * probs), "look like bytes, divide by 255"),
+    "per cent": (lambda probs: 100 * probs, "look like per cent: divide by 100"),
+    "bytes": (lambda probs: np.rint(255 * probs), "look like bytes: divide by 255"),
     "logits": (in_logits, "look like logits"),
-    "logarithms": (np.log, "look like their logarithms"),
+    "logarithms": (np.log, "look like logarithms"),
     "sigmoids": (lambda probs: np.clip(probs * 1.5, 0, 1), "class sums from"),
     "not whole": (lambda probs: probs * 0.99, "class sums from 0.99 to 0.99"),
-    "cubic": (lambda probs: np.where(probs < 0.01, -0.02, probs), "cubic interpolation"),
-    "nothing": (np.zeros_like, "expected some above 0"),
+    "cubic": (lambda probs: np.where(probs < 0.01, -0.02, probs), "cubic interpolation leaves"),
+    "nothing": (np.zeros_like, "0 for all classes everywhere"),
     "NaN": (lambda probs: np.where(probs == probs.max(), np.nan, probs), "NaN or infinite"),
     "infinite": (lambda probs: np.where(probs == probs.min(), np.inf, probs), "NaN or infinite"),
     "minus infinite": (lambda probs: np.where(probs == probs.min(), -np.inf, probs), "NaN or inf"),

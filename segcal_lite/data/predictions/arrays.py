@@ -5,6 +5,8 @@ compared with the expected shape and with the size of the file before memory is 
 """
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -17,14 +19,15 @@ from ..nifti import PACKED_AT_MOST
 
 BLOCK = 2**20  # bytes that are read at a time
 BLOCK_VOXELS = 2**15  # which stay in the processor's cache while they are looked at
-FLOAT16_ROUNDING = 2e-3  # by which class sums may miss 1 after float16, also averaged in it
+HALF_ROUNDING = 4e-3  # by which class sums miss 1 where 16 bits held them, also on the way
 OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
 UNREADABLE = (
     *(OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile),
-    *(RuntimeError, NotImplementedError, KeyError),  # encrypted, packed otherwise, no such member
+    *(RuntimeError, NotImplementedError, struct.error),  # encrypted, packed otherwise, cut
+    *(SyntaxError, TypeError, OverflowError, tokenize.TokenError),  # of NumPy, in a header
 )
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
-RESCALED = "class sums that float16 had rounded were scaled to 1"
+RESCALED = "class sums that miss 1 by little, as numbers of 16 bits leave them, were scaled to 1"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
 
 
@@ -117,34 +120,36 @@ def _numbers(stream, n, dtype):
 def settle_classes(path, probs, counts, notes):
     """Check class probabilities (K, n), mend what is known to be rounding; return the arg max.
 
-    Works in place: voxels of 0 in all classes become certain background, sums rounded by float16
-    become 1. Both are added to `counts` and `notes`; anything else that sums to other than 1 is a
-    ``ValueError`` that says what it looks like.
+    Works in place: voxels of 0 in all classes become certain background, sums that 16 bits rounded
+    become 1. Both are added to `counts` and `notes`; any other sum is a ``ValueError`` that says
+    what the numbers look like.
     """
     lowest, highest, totals, predicted = _survey(probs)
-    if np.isfinite([lowest, highest]).all() and lowest == 0 == totals.min() < totals.max():
-        empty = totals == 0
+    _check_range(path, lowest, highest, totals.max())
+    if highest == 0:
+        raise wrong_input(path, "0 for all classes everywhere", "probabilities")
+    empty = totals == 0
+    if empty.any():
         probs[0][empty] = totals[empty] = 1
         counts["n_all_zero"] += int(np.count_nonzero(empty))
         notes.append(ALL_ZERO)
     least, most = float(totals.min()), float(totals.max())
-    _check_range(path, lowest, highest, least, most)
     worst = max(1 - least, most - 1)
-    if worst > ROUNDING and worst <= FLOAT16_ROUNDING and _fits_float16(probs, counts):
-        counts["is_rescaled"] = 1
-        notes.append(RESCALED)
-        np.divide(probs, totals, out=probs)
-    elif worst > ROUNDING:
+    if worst > HALF_ROUNDING:
         found = f"class sums from {least:.6g} to {most:.6g}"
         expected = "sums of 1 (a sigmoid for each class: name them as regions in dataset.json)"
         raise wrong_input(path, found, expected)
+    if worst > ROUNDING:
+        counts["is_rescaled"] = 1
+        notes.append(RESCALED)
+        np.divide(probs, totals, out=probs)
     return predicted
 
 
 def settle_regions(path, probs, counts):
     """Check probabilities of regions (R, n); return where each is above one half, int8."""
-    lowest, highest = float(probs.min()), float(probs.max())
-    _check_range(path, lowest, highest, lowest, highest)
+    highest = float(probs.max())
+    _check_range(path, float(probs.min()), highest, highest)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
 
@@ -167,28 +172,20 @@ def _survey(probs):
     return Survey(float(np.min(lowest)), float(np.max(highest)), totals, predicted)
 
 
-def _fits_float16(probs, counts):
-    """Whether the numbers are, or once were, float16."""
-    return bool(counts["is_float16"]) or np.array_equal(probs.astype(np.float16), probs)
-
-
-def _check_range(path, lowest, highest, least, most):
-    """Refuse values outside of [0, 1] or not finite; say what values and sums look like."""
+def _check_range(path, lowest, highest, largest_sum):
+    """Refuse what is not finite or not in [0, 1]; say what the numbers look like."""
     if not np.isfinite([lowest, highest]).all():
         raise wrong_input(path, "NaN or infinite values", "probabilities")
-    if lowest >= 0 and highest <= 1 + ROUNDING and most > 0:
+    if lowest >= 0 and highest <= 1 + ROUNDING:
         return
-    found, advice = f"values from {lowest:.6g} to {highest:.6g}", "probabilities from 0 to 1"
-    if lowest == highest == 0:
-        advice = "some above 0"
-    elif highest <= 0:
-        advice += ": these look like their logarithms"
-    elif lowest >= 0 and highest <= 100 * (1 + ROUNDING) and abs(most - 100) < 1:
-        advice += ": these look like per cent, divide by 100"
-    elif lowest >= 0 and abs(most - 255) < 3:
-        advice += ": these look like bytes, divide by 255"
+    looks = "logits: take their softmax, or of regions the sigmoid"
+    if highest <= 0:
+        looks = "logarithms of probabilities"
+    elif lowest >= 0 and abs(largest_sum - 100) < 1:
+        looks = "per cent: divide by 100"
+    elif lowest >= 0 and abs(largest_sum - 255) < 3:
+        looks = "bytes: divide by 255"
     elif lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
-        advice += ": cubic interpolation leaves that range, linear does not"
-    else:
-        advice += ": these look like logits, take their softmax, or of regions the sigmoid"
-    raise wrong_input(path, found, advice)
+        looks = "what cubic interpolation leaves; linear interpolation stays in that range"
+    found = f"values from {lowest:.6g} to {highest:.6g}"
+    raise wrong_input(path, found, f"probabilities from 0 to 1; these look like {looks}")

@@ -11,8 +11,8 @@ import nibabel as nib
 from ..._checks import is_file, named, told_if_unreadable, wrong_input
 from ...runs.folders import read_json
 from .. import other_formats
-from ..labels import LabelNames
-from ..layouts import FILE_ENDINGS, read_description
+from ..labels import LabelNames, read_label_names
+from ..layouts import FILE_ENDINGS, read_fields
 from ..nifti import UNREADABLE
 
 KEYS = {"probabilities": "nnunet", "softmax": "nnunet_v1"}  # of arrays in npz, and their forms
@@ -116,11 +116,15 @@ def open_predictions(path, names):
     path = Path(path)
     if not path.is_dir():
         raise wrong_input(path, "no such folder", "a folder of predictions")
-    given = read_description(path)
-    own = _label_names(given or names)
+    described = path / "dataset.json"
+    fields = read_fields(described) if is_file(described) else {}
+    own = _label_names(names)
+    if "labels" in fields:
+        order = fields.get("regions_class_order")
+        own = _label_names(read_label_names(described, fields["labels"], order))
     with told_if_unreadable(path):
         files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    volumes = _volumes(path, files, given and given.file_ending)
+    volumes = _volumes(path, files, fields.get("file_ending"))
     form, cases = _form_and_cases(path, files, volumes)
     plans = path / "plans.json"
     reader = read_json(plans, shape=dict).get("image_reader_writer") if is_file(plans) else None
@@ -155,8 +159,8 @@ def _volumes(path, files, announced):
         ending: {f.name[: -len(ending)]: f for f in files if f.name.lower().endswith(ending)}
         for ending in FILE_ENDINGS
     }
-    if found.get(announced):
-        return found[announced]
+    if found.get(str(announced).lower()):
+        return found[announced.lower()]
     present = [ending for ending, volumes in found.items() if volumes]
     endings = [ending for ending in present if ending not in other_formats.PICTURES] or present
     if len(endings) > 1:
@@ -166,7 +170,7 @@ def _volumes(path, files, announced):
 
 def _form_and_cases(path, files, volumes):
     """Return the one form that all files have, and the names of the cases."""
-    stems = {end: [f.stem for f in files if f.suffix.lower() == end] for end in (".npz", ".npy")}
+    stems = {end: [f.stem for f in files if f.suffix == end] for end in (".npz", ".npy")}
     parts = {stem: match[1] for stem in volumes if (match := CLASS_FILE.fullmatch(stem))}
     present = [end for end, names in stems.items() if names] + ["one volume a class"] * bool(parts)
     if len(present) > 1:

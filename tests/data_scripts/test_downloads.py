@@ -360,9 +360,10 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path, kind, before):
 
 def test_many_long_headers_are_counted_together(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "HEADER_BYTES", 1000)
-    name = header("x", tarfile.GNUTYPE_LONGNAME, 400) + b"Task/a".ljust(512, b"\0")
-    unpack(write(tmp_path / "a.tar", 2 * (name + GOOD) + END), tmp_path / "out")
-    path = write(tmp_path / "b.tar", 3 * (name + GOOD) + END)
+    long = header("x", tarfile.GNUTYPE_LONGNAME, 400)
+    members = [long + name.ljust(512, b"\0") + GOOD for name in (b"Task/a", b"Task/b", b"Task/c")]
+    unpack(write(tmp_path / "a.tar", b"".join(members[:2]) + END), tmp_path / "out")
+    path = write(tmp_path / "b.tar", b"".join(members) + END)
     with pytest.raises(ValueError, match="a header of 400 bytes, 1200 with those before it"):
         unpack(path, tmp_path / "more")
 

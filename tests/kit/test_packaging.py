@@ -78,6 +78,9 @@ def test_what_pages_are_made_of_is_packaged():
         "STIXTwoMath.woff2",
         "index.html.j2",
         "notebook.html.j2",
+        "own_model.html.j2",
+        "page.html.j2",
+        "parts.html.j2",
         "style.css",
     }
 

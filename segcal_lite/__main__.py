@@ -147,6 +147,10 @@ def _add_evaluate(own):
         default="probabilities",
         help=averaged,
     )
+    regions = ("whole", "box", "band")
+    own.add_argument(
+        "--regions", nargs="+", choices=regions, default=regions, help="where to score"
+    )
     own.add_argument("--n-bins", type=int, default=10, help="of ECE and MCE (default: 10)")
     box = "reach of the box around the true foreground (default: 8)"
     own.add_argument("--box-mm", type=float, default=8.0, help=box)

@@ -3,7 +3,7 @@
 import re
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -72,6 +72,11 @@ class PredictionFolder:
             raise wrong_input(f"{self.path}, {case}", f"volumes of class {numbers}", expected)
         has_background = 0 in found and not self.names.regions
         return [found[k] for k in range(0 if has_background else 1, last + 1)]
+
+    def only(self, case):
+        """The same folder with the files of one case, which is what a worker needs."""
+        volumes = {stem: path for stem, path in self.volumes.items() if stem.startswith(case)}
+        return replace(self, cases=(case,) * (case in self.cases), volumes=volumes)
 
     def files_of(self, case):
         """Paths of the files that `case` is read from, as far as they are there."""

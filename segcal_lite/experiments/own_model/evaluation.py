@@ -10,15 +10,15 @@ from functools import partial
 
 import numpy as np
 
-from ..._checks import check_count, check_number, check_seed, wrong_input
+from ..._checks import check_choice, check_count, check_number, check_seed, wrong_input
 from ...data.volumes import read_label
-from ...runs.folders import enter_run, resolve_path, write_json
+from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.processes import count_workers
 from ...runs.schedules import run_in_order
 from .correction import cross_fit, voxels_of_case
-from .inputs import check_averaged, gather_inputs
-from .labelled_cases import Judging, score_corrected_case, score_own_case
+from .inputs import AVERAGED, gather_inputs
+from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
 from .results import write_notes, write_results
 
@@ -35,6 +35,7 @@ def evaluate(
     patients=None,
     classes=(),
     members_averaged="probabilities",
+    regions=REGIONS,
     n_bins=10,
     box_mm=8.0,
     band_mm=4.0,
@@ -70,6 +71,9 @@ def evaluate(
     members_averaged : {"probabilities", "logits"}
         What the ensemble is the mean of. A's Eq. 6 and nnU-Net's ensembling of saved files average
         probabilities; nnU-Net averages logits over the folds of one prediction.
+    regions : list of {"whole", "box", "band"}
+        Where calibration is measured: in whole volumes, in boxes around the true foreground, in
+        bands around true boundaries.
     n_bins : int
         Of ECE and MCE.
     box_mm, band_mm : float
@@ -97,7 +101,8 @@ def evaluate(
     check_count("n_bins", n_bins)
     widths = [check_number(f"{name}_mm", v) for name, v in (("box", box_mm), ("band", band_mm))]
     settings = {
-        "members_averaged": check_averaged(members_averaged),
+        "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
+        "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
         "n_bins": n_bins,
         "box_mm": widths[0],
         "band_mm": widths[1],
@@ -106,8 +111,8 @@ def evaluate(
     out = resolve_path(out)
     inputs = gather_inputs(labels, predictions, images, dataset, new, patients, classes)
     identity = {
-        "labels": str(resolve_path(labels)),
-        "predictions": [str(member.path) for member in inputs.members],
+        "labels": name_in_run(labels, out),
+        "predictions": [name_in_run(member.path, out) for member in inputs.members],
         "names": asdict(inputs.names),
         **settings,
     }
@@ -147,7 +152,7 @@ def _run(done, work, judging, jobs, n_workers, report):
         if n_done == len(jobs) or n_done % max(1, len(jobs) // 10) == 0:
             report(f"{done} {n_done} of {len(jobs)} cases")
 
-    by_name = {case.name: (work, judging, case, *asked) for case, asked in jobs.items()}
+    by_name = {case.name: (work, judging.only(case), case, *asked) for case, asked in jobs.items()}
     results = run_in_order(by_name, n_workers=n_workers, finished=tell)
     facts, left_out = {}, []
     for case in jobs:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..._checks import check_choice, is_file, named, wrong_input
+from ..._checks import is_file, named, wrong_input
 from ...data.labels import LabelNames, read_label_names
 from ...data.layouts import FILE_ENDINGS, find_volumes
 from ...data.predictions import open_predictions
@@ -179,8 +179,3 @@ def _patients(path, labels, cases):
     if path and unknown:
         raise wrong_input(given, f"no patient of {named(unknown)}", "a row for each case")
     return {case: of_case.get(case, case) for case in cases}
-
-
-def check_averaged(members_averaged):
-    """Refuse another way to average members than Eq. 6, or that of logits."""
-    return check_choice("members_averaged", members_averaged, AVERAGED)

@@ -5,7 +5,7 @@ their masks stay. What a case leaves on disk is small. Its facts, written last, 
 it was made from: with other files, or another correction, it is made again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from ..case_scores import sums_key
 from ..scores import score_probabilities, segmentation_scores
 from .correction import corrected, draw_voxels, smallest_probs, write_corrected
 
+REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
 
@@ -40,6 +41,7 @@ class Judging:
     names: LabelNames
     members: tuple  # of PredictionFolder
     members_averaged: str
+    regions: tuple  # of `REGIONS`
     n_bins: int
     box_mm: float
     band_mm: float
@@ -51,6 +53,10 @@ class Judging:
         """The method whose probabilities are corrected: the ensemble, or the one member."""
         has_ensemble = len(self.members) > 1 and self.members[0].form != "labels"
         return "ensemble" if has_ensemble else "baseline"
+
+    def only(self, case):
+        """The same for one case."""
+        return replace(self, members=tuple(member.only(case.name) for member in self.members))
 
     def path(self, kind, case, suffix):
         """Where something of a case lies."""
@@ -248,7 +254,8 @@ def _regions(judging, targets, spacing_mm):
         n_slices = max(1, int(np.ceil(judging.box_mm / spacing_mm[2] - 1e-3)))
         box = foreground_box(foreground, spacing_mm, judging.box_mm, n_slices)
     band = boundary_band(masks, spacing_mm, judging.band_mm)
-    return {"whole": (slice(None),) * 3, "box": box, "band": band}
+    regions = {"whole": (slice(None),) * 3, "box": box, "band": band}
+    return {name: regions[name] for name in judging.regions}
 
 
 def _scores(judging, targets, probs, spacing_mm, regions, known=None):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...data.labels import segment_probs
 from ...data.predictions import grid_of_prediction
-from ...data.volumes import check_same_grid, read_volume
+from ...data.volumes import read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
 from ...runs.folders import written_aside
@@ -26,7 +26,8 @@ def look_at_new_case(judging, case, correction, write):
 
 def _look_at(judging, case, correction, write):
     """Write the slices of a case; return what is known of its segments."""
-    grid = grid_of_prediction(judging.members[0], case.name)
+    image = read_volume(case.image_paths[0]) if case.image_paths else None
+    grid = image or grid_of_prediction(judging.members[0], case.name)
     together = combine(judging, case, grid)
     probs, predicted, segments = together.probs, together.predicted, judging.names.segments
     if correction and write:
@@ -38,26 +39,20 @@ def _look_at(judging, case, correction, write):
         of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
     for row in agreement_rows(judging, together.masks):
         of_segments[row["segment"]][row["metric"]] = row["value"]
-    _write_slices(judging.path("new", case, ".npz"), case, grid, predicted, probs)
+    _write_slices(judging.path("new", case, ".npz"), image, grid.spacing_mm, predicted, probs)
     facts = facts_of(together, grid) | {"segments": of_segments}
     return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
 
 
-def _write_slices(path, case, grid, predicted, probs):
-    """Write the slice with most predicted foreground: image, classes, entropy, and pixel size."""
-    flat = predicted
-    if predicted.ndim == 4:  # regions: the last one that holds a voxel
-        numbers = np.arange(1, len(predicted) + 1).reshape(-1, 1, 1, 1)
-        flat = (predicted * numbers).max(axis=0)
-    index = fullest_slice(flat)
-    arrays = {"predicted": flat[..., index], "spacing_mm": grid.spacing_mm[:2]}
+def _write_slices(path, image, spacing_mm, predicted, probs):
+    """Write the slice with most predicted foreground: image, prediction, entropy, pixel size."""
+    is_regions = predicted.ndim == 4
+    index = fullest_slice(predicted.any(axis=0) if is_regions else predicted)
+    arrays = {"predicted": predicted[..., index], "spacing_mm": spacing_mm[:2]}
     if probs is not None:
-        of_slice = probs[..., index]
-        binary = [of_slice] if of_slice.ndim == 3 else np.moveaxis(of_slice, 1, 0)
-        arrays["entropy"] = np.max([voxel_entropy(one) for one in binary], axis=0)
-    if case.image_paths:
-        image = read_volume(case.image_paths[0])
-        check_same_grid(image, grid)
+        problems = np.moveaxis(probs, 1, 0) if is_regions else [probs]
+        arrays["entropy"] = np.max([voxel_entropy(one[..., index]) for one in problems], axis=0)
+    if image is not None:
         arrays["image"] = image.data.reshape(-1, *image.grid_shape)[0, ..., index]
     with written_aside(path) as partial_path:
-        np.savez(partial_path, **{name: np.asarray(a, np.float32) for name, a in arrays.items()})
+        np.savez_compressed(partial_path, **arrays)

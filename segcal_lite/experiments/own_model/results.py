@@ -13,7 +13,6 @@ from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
 from .tables import own_tables
 
-REGIONS = ("whole", "box", "band")
 COUNTS = {  # what `labelled_cases.COUNTED` means, in words
     "n_all_zero": "voxels to which no class has a probability count as certain background",
     "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
@@ -124,7 +123,7 @@ def _reliability_table(judging, facts, is_corrected):
     n_classes = 2 if judging.names.regions else len(judging.names.label_values)
     rows = []
     for method, kind in methods.items():
-        for region in REGIONS:
+        for region in judging.regions:
             vectors = [_sums(judging.path(kind, case, ".npz"), method, region) for case in facts]
             sums = CalibrationSums.from_vector(sum(vectors), n_classes, judging.n_bins)
             bins = sums.result().bins._asdict()

@@ -86,21 +86,20 @@ def doubtful_cases(evaluation):
     question, review = "Which cases should a person look at?", evaluation.review
     short = "No cases without labels were given (--new), so there is no list."
     if len(review):
-        first = _enumerated(review.sort_values("rank").case.head(3))
+        names = _enumerated(review.sort_values("rank").case.head(3))
         listed = f"the review list puts {many(len(review), 'new case')} in order"
-        short = f"First {first}; {listed}, the most doubtful first."
+        short = f"First {names}; {listed}, the most doubtful first."
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
-    rows = evaluation.aurc.to_dict("records")
-    first = rows[0]
+    first = evaluation.aurc.iloc[0]
     order, verdict = f"ordering by {_in_words(first['score'])}", first["verdict"]
     worth = f"On the labelled cases, {order} is not shown to be better than chance."
     if verdict == "better":
         worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
     elif verdict == "no conclusion":
         worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
-    sentences = [*_left_alone(evaluation, first["score"]), *map(_area, rows)]
+    sentences = [*_left_alone(evaluation, first["score"]), _area(first)]
     return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
 
 

@@ -149,11 +149,10 @@ def test_its_reorienting_reader_saves_the_order_of_ras(predicted, raw, model):
     assert n_turned == real_model.PARTS["Ts"] // 2
 
 
-def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model, monkeypatch):
+def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model):
     """Noise of the same size is told from the images that it was trained on."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    monkeypatch.setenv("nnUNet_extTrainer", str(Path(__file__).with_name("trainers")))
     predictor = nnUNetPredictor(device=torch.device("cpu"))
     predictor.initialize_from_trained_model_folder(str(model), [0])
     configuration = predictor.configuration_manager

@@ -31,7 +31,7 @@ ShortTraining.__name__ = "nnUNetTrainer"
 
 def train(dataset, configuration, fold):
     """Train one fold of a planned and preprocessed dataset."""
-    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset
+    folder = Path(os.environ["nnUNet_preprocessed"]) / dataset  # noqa: SIM112
     plans, description = (
         json.loads((folder / f"{name}.json").read_text()) for name in ("nnUNetPlans", "dataset")
     )

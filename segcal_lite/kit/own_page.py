@@ -5,7 +5,7 @@ import pandas as pd
 
 from .. import __version__
 from ..report.own_answers import RULES, three_answers
-from ..report.own_figures import CAPTIONS
+from ..report.own_figures import CAPTIONS, MOST_PICTURES
 from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
 from ..report.plotting import LABELS
 from ..runs.folders import write_text
@@ -13,7 +13,6 @@ from .index_page import Cell, facts, render
 from .pages import data_uri
 
 MOST_ROWS = 50  # of a table on the page; the others are in its file
-MOST_PICTURES = 10  # of the review list
 OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
 OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy")
 WORDS = LABELS | {

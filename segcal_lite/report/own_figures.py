@@ -7,7 +7,7 @@ from .._checks import check_columns, wrong_input
 from ..calibration import ReliabilityBins
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
-from .overlays import plot_reliability_diagrams
+from .overlays import plot_reliability_diagrams, plot_review
 from .own_tables import read_evaluation
 from .plotting import (
     FACTORS,
@@ -35,6 +35,7 @@ CAPTIONS = {  # by the name of the file
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
 }
+MOST_PICTURES = 10  # of the list to review
 FEW_LINES = 4  # fitted lines that one figure can tell apart
 
 
@@ -70,6 +71,24 @@ def draw_figures(out):
             write_figure(path, figure)
             plt.close(figure)
             written.append(path)
+    return written
+
+
+def draw_review(out):
+    """Draw the most doubtful new cases, ``figures/review_<rank>.png``; return the paths."""
+    evaluation, written = read_evaluation(out), []
+    for path in (out / "figures").glob("review_*.png"):  # of an earlier list
+        path.unlink()
+    for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
+        with np.load(out / "new" / f"{row['case']}.npz", allow_pickle=False) as arrays:
+            image, predicted, entropy = (
+                arrays.get(name) for name in ("image", "predicted", "entropy")
+            )
+            segments, spacing_mm = evaluation.settings["names"]["segments"], arrays["spacing_mm"]
+            figure = plot_review(image, predicted, entropy, segments, spacing_mm)
+        written.append(out / "figures" / f"review_{row['rank']:.0f}.png")
+        write_figure(written[-1], figure)
+        plt.close(figure)
     return written
 
 

@@ -118,8 +118,10 @@ class Evaluation:
 
 def read_evaluation(out):
     """Read what an evaluation has written below the folder `out`."""
-    files = {name: out / f"{name}.json" for name in ("evaluation", "provenance", "correction")}
-    read = [read_json(path, shape=dict) if path.exists() else {} for path in files.values()]
+    kinds = ("evaluation", "provenance", "correction", "command")
+    files = [out / f"{name}.json" for name in kinds]
+    *read, command = [read_json(path, shape=dict) if path.exists() else {} for path in files]
+    read[0] |= command
     return Evaluation(*read, **{name: _read(out, name) for name in COLUMNS})
 
 

@@ -23,7 +23,7 @@ from ..scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_pr
 METHODS = ("temperature", "vector_scaling")
 CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right
 LARGEST_STEP = 2.0**-24  # of float32 below 1, and the smallest number of float16
-MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 300 MB
+MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 250 MB
 N_VOXELS, LEAST_VOXELS = 30_000, 200  # of a case
 FEW_PATIENTS = 5  # fewer are left out one by one
 
@@ -185,7 +185,8 @@ def corrected(probs, correction, method):
     probs : float array, shape (K, *S), or (2, R, *S) of overlapping segments
     correction : Correction
     method : str
-        ``temperature``, or ``vector_scaling`` of the log probabilities.
+        ``temperature``, or ``vector_scaling`` of the log probabilities (not of logits: diagonal
+        Dirichlet calibration, see `segcal_lite.scaling`).
 
     Examples
     --------

@@ -5,6 +5,8 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from segcal_lite.calibration import nll
@@ -80,6 +82,16 @@ def test_neither_stratum_crowds_out_the_other():
     assert sorted(np.unique(sample.weights, return_counts=True)[1]) == [50, 50]
     few_certain = overconfident(0, temperature=0.3)
     assert draw_voxels(*few_certain, n_voxels=1000).labels.size == 1000
+
+
+@given(st.integers(2, 70), st.integers(0, 40), st.integers(0, 40), st.integers(0, 3))
+def test_weights_add_up_to_the_annotated_voxels(n_voxels, n_certain, n_others, n_ignored):
+    inside = np.repeat([0.9999, 0.3, 0.5], [n_certain, n_others, n_ignored]).reshape(-1, 1, 1)
+    targets = np.repeat([1, 1, -1], [n_certain, n_others, n_ignored]).reshape(-1, 1, 1)
+    sample = draw_voxels(targets, np.stack([1 - inside, inside]), n_voxels)
+    assert sample.labels.size == min(n_voxels, n_certain + n_others)
+    assert sample.weights.sum() == pytest.approx(n_certain + n_others)
+    assert (sample.weights >= 1).all()
 
 
 def test_weighted_sums_are_unbiased():

@@ -35,8 +35,8 @@ def log_probabilities(probs, floor=SMALLEST_PROB):
     """Return ln max(p, floor): logits up to a constant of each voxel, where nothing is floored.
 
     What was rounded to 0 has no logarithm. The floor says what it counts as, and should be the
-    smallest probability that could have been told from 0: the default in a float32 softmax; 2^-24
-    (6e-8) in float16, and for a probability that was computed as 1 - p in float32.
+    smallest probability that could have been told from 0: in a float32 softmax the default; 2^-24
+    (6e-8) in float16, and where it was computed as 1 - p in float32.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from .pages import data_uri
 
 MOST_ROWS = 50  # of a table on the page; the others are in its file
 OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
-OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy")
+OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy", "pairwise_dice")
 WORDS = LABELS | {
     "dice": "Dice",
     "assd_mm": "ASSD (mm)",
@@ -83,7 +83,7 @@ def _settings(evaluation):
     return {
         name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in evaluation.settings.items()
-        if name != "command" and value not in (None, "", [])
+        if name != "command" and value not in (None, "", []) and not isinstance(value, dict)
     }
 
 
@@ -119,7 +119,8 @@ def _segments_of(review):
 
 def _interval(row, name):
     """A number of the review list with its interval."""
-    lo, hi = row.get(f"{name} lo", np.nan), row.get(f"{name} hi", np.nan)
+    expected = name.replace(" volume_ml", " expected_ml")  # the volume that the truth may have
+    lo, hi = row.get(f"{expected} lo", np.nan), row.get(f"{expected} hi", np.nan)
     ends = f" ({number(lo)} to {number(hi)})" if np.isfinite([lo, hi]).all() else ""
     return number(row[name]) + ends
 
@@ -127,14 +128,9 @@ def _interval(row, name):
 def _review(evaluation):
     """The review list as a table: names of its numbers, intervals below them."""
     review = evaluation.review.sort_values("rank")
-    ends = {f"{name}{end}" for name in review.columns for end in (" lo", " hi")}
-    names = [
-        name
-        for name in review.columns
-        if name not in {"rank", "case", *ends} and review[name].notna().any()
-    ]
-    names = [name for name in names if not name.endswith(" segment_entropy")]
-    names.sort(key=lambda name: " " in name)  # numbers of the case, then those of its segments
+    names = [name for name in review.columns if name.endswith((" expected_dice", " volume_ml"))]
+    of_case = [name for name in review.columns if " " not in name and name not in ("rank", "case")]
+    names = [name for name in of_case + names if review[name].notna().any()]
     rows = [
         (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
         for row in review.head(MOST_ROWS).to_dict("records")
@@ -208,7 +204,7 @@ def _fits(evaluation):
     """Lines of segment entropy and Dice."""
     rows = [
         (row["segment"], [_with_ends(row, "r"), *_numbers(row, ("n", "n_missing", "error"))])
-        for row in evaluation.entropy_fit.to_dict("records")
+        for row in evaluation.entropy_fit[evaluation.entropy_fit.n > 0].to_dict("records")
     ]
     columns = ["correlation r", "segments", "without entropy", "error of a new patient's Dice"]
     note = "r = -1: the higher the entropy, the lower the Dice, without exception; 0: no relation."

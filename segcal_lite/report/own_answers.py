@@ -229,7 +229,10 @@ def _temperatures(found):
     if temperature is None:
         return []
     means = "the probabilities were too high" if temperature > 1 else "they were too low"
-    folds = [fold.get("temperature", temperature) for fold in found.get("folds", {}).values()]
+    folds = [
+        fold.get("temperature", temperature)
+        for fold in found.get("without the patient of", {}).values()
+    ]
     text = f"Fitted to all cases the temperature is {number(temperature)}: {means}"
     if folds:
         text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"

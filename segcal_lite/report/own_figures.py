@@ -98,8 +98,8 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     Parameters
     ----------
     curves : pandas.DataFrame
-        Columns ``score``, ``coverage`` in (0, 1] and ``risk``. A score called ``oracle`` is dashed;
-        random order is the risk of all cases, at every coverage.
+        Columns ``score``, ``coverage`` in (0, 1] and ``risk``. The scores ``oracle`` and ``random``
+        are the best possible and random order.
     areas : dict of float, optional
         AURC by score.
     axes : matplotlib Axes, optional
@@ -112,10 +112,10 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     Examples
     --------
     >>> import pandas as pd
-    >>> curve = {"score": "entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
-    >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"entropy": 0.15})
-    >>> [line.get_label() for line in axes.lines]
-    ['entropy, AURC 0.15', 'random order']
+    >>> curve = {"score": "segment_entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
+    >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"segment_entropy": 0.15})
+    >>> axes.lines[0].get_label()
+    'segment entropy, AURC 0.15'
     >>> plt.close(axes.figure)
     """
     check_columns(curves, ["score", "coverage"], ["risk"])
@@ -125,9 +125,9 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     for score, rows in curves.groupby("score", sort=False):
         rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
         label = score.replace("_", " ") + ("" if area is None else f", AURC {area:.3g}")
-        look = {"color": "black", "ls": "--"} if score == "oracle" else {"marker": "."}
+        dashes = {"oracle": "--", "random": ":"}.get(score)
+        look = {"color": "black", "ls": dashes} if dashes else {"marker": "."}
         axes.plot(rows.coverage, rows.risk, label=label, **look)
-    axes.axhline(rows.risk.iloc[-1], color="black", ls=":", label="random order")
     axes.set(xlabel="coverage: share of cases left", ylabel="risk (mean of 1 - Dice)")
     axes.set(xlim=(0, 1.02), ylim=(0, None))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

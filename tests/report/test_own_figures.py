@@ -43,12 +43,13 @@ def test_differences_are_in_percentage_points_with_a_line_a_comparison():
         plot_differences(pd.DataFrame(rows[3:], columns=columns))
 
 
-def test_random_order_is_the_risk_of_all_cases_whatever_the_order_of_rows():
+def test_curves_run_to_all_cases_and_the_oracle_and_chance_have_looks_of_their_own():
     rows = [("doubt", 1.0, 0.3), ("doubt", 0.5, 0.2), ("oracle", 0.5, 0.1), ("oracle", 1.0, 0.3)]
+    rows += [("random", 1.0, 0.3)]
     axes = plot_risk_coverage(pd.DataFrame(rows, columns=["score", "coverage", "risk"]))
     doubt, oracle, random = axes.lines
-    assert doubt.get_xdata().tolist() == [0.5, 1.0]
-    assert (oracle.get_linestyle(), set(random.get_ydata())) == ("--", {0.3})
+    np.testing.assert_allclose(doubt.get_xydata(), [[0.5, 0.2], [1.0, 0.3]])
+    assert [line.get_linestyle() for line in (doubt, oracle, random)] == ["-", "--", ":"]
     with pytest.raises(ValueError, match="curves: found no row"):
         plot_risk_coverage(pd.DataFrame(columns=["score", "coverage", "risk"]))
 

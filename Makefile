@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: demo hippocampus test test-real test-slow lab copies story
+.PHONY: demo hippocampus test test-real test-slow test-nnunet bench lab copies story
 
 demo:
 	$(PYTHON) -m segcal_lite demo
@@ -16,6 +16,12 @@ test-real:
 
 test-slow:
 	$(PYTHON) -m segcal_lite test-slow
+
+test-nnunet:
+	$(PYTHON) -m segcal_lite test-nnunet
+
+bench:
+	$(PYTHON) -m segcal_lite bench
 
 lab:
 	$(PYTHON) -m segcal_lite lab

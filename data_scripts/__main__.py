@@ -5,9 +5,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from segcal_lite.kit.readmes import fill_readme, markdown_table
-
-from .convert.face import escape_other_letters
+from segcal_lite.kit.environment import escape_other_letters
+from segcal_lite.kit.published import fill_readme, markdown_table
 
 SCRIPTS = (
     "phantoms",

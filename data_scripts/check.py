@@ -170,8 +170,7 @@ def check_cases(dataset, workers=1):
 
 def _counts(dataset, case):
     """Return what `check_case` counts or complains about, and its warnings of resolved headers."""
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as doubts:
         try:
             found = check_case(dataset, case)
         except (ValueError, OSError) as error:

@@ -6,12 +6,19 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from .kit.environment import check_python, ensure_environment, run_to_its_end
+from .kit.environment import (
+    check_python,
+    ensure_environment,
+    escape_other_letters,
+    run_to_its_end,
+)
 
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
     "test-slow": ("data", "test", "slow"),
+    "test-nnunet": ("data", "test", "nnunet"),
+    "bench": ("data", "test"),
     "hippocampus": ("data",),
 }
 PROFILES = ("smoke", "laptop", "paper")
@@ -38,6 +45,7 @@ def main(arguments=None):
 
 def said_in_one_sentence(action):
     """Return the exit status of `action`; what goes wrong is a sentence, its traceback a file."""
+    escape_other_letters()
     try:
         return action()
     except KeyboardInterrupt:
@@ -61,6 +69,8 @@ def _parser():
     _add_hippocampus(
         commands.add_parser("hippocampus", help="download MSD Task04, convert, run the notebooks")
     )
+    judge = "judge your own model's predictions: scores, corrections, cases to review, a page"
+    _add_evaluate(commands.add_parser("evaluate", help=judge))
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
     lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")
@@ -68,6 +78,8 @@ def _parser():
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")
     commands.add_parser("test-real", help="what needs SEGCAL_REAL_DATA")
     commands.add_parser("test-slow", help="what needs a browser (Chromium), or long")
+    commands.add_parser("test-nnunet", help="a real nnU-Net, trained and judged")
+    commands.add_parser("bench", help="time the scores beside other libraries, as a table")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
     publish.add_argument("run", type=_source)
     publish.add_argument("name")
@@ -100,6 +112,55 @@ def _add_demo(demo):
     cut = "keep the voxels, even if a crop then cuts away more than 1 %% of a segment"
     demo.add_argument("--cut-foreground", action="store_true", help=cut)
     _add_run(demo, "runs/demo", PROFILES)
+
+
+def _add_evaluate(own):
+    """Options of the evaluation of somebody's predictions."""
+    folders = {"--labels": None, "--predictions": "+", "--images": "*", "--new": "*"}
+    what = {
+        "--labels": "folder with a label a case",
+        "--predictions": "a folder a member (fold, seed): nnU-Net's npz, NIfTI, NumPy, hard labels",
+        "--images": "folders with the images, only to be shown",
+        "--new": "the members' predictions of cases without labels",
+    }
+    for name, n_folders in folders.items():
+        required = name in ("--labels", "--predictions")
+        default = None if required else []
+        own.add_argument(
+            name,
+            type=_source,
+            nargs=n_folders,
+            metavar="DIR",
+            required=required,
+            default=default,
+            help=what[name],
+        )
+    own.add_argument("--dataset", type=_source, help="dataset.json (default: beside the labels)")
+    patients = "a table with columns case, patient, if patients have several scans"
+    own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
+    classes = "names of the label values 1, 2, ... where no dataset.json has them"
+    own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
+    averaged = "what the ensemble is the mean of (default: probabilities)"
+    own.add_argument(
+        "--members-averaged",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help=averaged,
+    )
+    regions = ("whole", "box", "band")
+    own.add_argument(
+        "--regions", nargs="+", choices=regions, default=regions, help="where to score"
+    )
+    own.add_argument("--n-bins", type=int, default=10, help="of ECE and MCE (default: 10)")
+    box = "reach of the box around the true foreground (default: 8)"
+    own.add_argument("--box-mm", type=float, default=8.0, help=box)
+    band = "half width of the band around true boundaries (default: 4)"
+    own.add_argument("--band-mm", type=float, default=4.0, help=band)
+    corrected = "also write the corrected probabilities, as NIfTI"
+    own.add_argument("--write-corrected", action="store_true", help=corrected)
+    own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
+    own.add_argument("--seed", type=_seed, default=0)
+    _add_out(own, "runs/mine")
 
 
 def _add_hippocampus(real):

@@ -24,7 +24,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._checks import check_choice, check_count, check_finite, check_labels_and_probs, wrong_input
+from ._checks import (
+    IGNORED,
+    check_choice,
+    check_count,
+    check_finite,
+    check_labels_and_probs,
+    wrong_input,
+)
+from ._loops import sums_of_parts
+
+N_IGNORED = 3  # column of the loop's totals
+MOST_REGIONS = 8  # a voxel's byte says in which of them it lies
 
 
 class ReliabilityBins(NamedTuple):
@@ -50,6 +61,14 @@ class CalibrationResult:
     n_floored: int  # voxels whose true class had a probability below eps
     bins: ReliabilityBins
     class_bins: tuple  # K ReliabilityBins: p(k) against the frequency of class k
+
+
+class RegionSums(NamedTuple):
+    """What `sums_by_region` returns, by region, and the arg max of all voxels."""
+
+    sums: dict  # of CalibrationSums
+    n_ignored: dict  # of int: voxels that nobody annotated
+    predicted: np.ndarray  # small integers, the shape of the labels
 
 
 class CalibrationSums:
@@ -93,28 +112,19 @@ class CalibrationSums:
         `log_probs` (K, *S) taken from logits keep in NLL what float32 probabilities lose near 0;
         they too are floored, at ``log(eps)``. ValueError if they contradict `probs`.
         """
-        labels, probs = check_labels_and_probs(labels, probs)
-        if len(probs) != self.n_classes:
-            raise wrong_input("probs", f"{len(probs)} classes", f"{self.n_classes} classes")
-        if probs.dtype not in (np.float32, np.float64):  # in float16 a sigmoid at -25 is 0
-            raise wrong_input("probs", f"dtype {probs.dtype}", "float32 or float64")
-        log_likelihood = _log_likelihood(labels, probs, log_probs)
-        self._totals[0] -= np.maximum(log_likelihood, np.log(self.eps)).sum()
-        self._totals[2] += np.count_nonzero(log_likelihood < np.log(self.eps))
-        self._bins[:, 0] += self._bin_sums(probs.max(axis=0), probs.argmax(axis=0) == labels)
-        for k, class_probs in enumerate(probs):  # one class at a time: float64 copies stay small
-            is_class = labels == k
-            self._totals[1] += np.square(np.subtract(class_probs, is_class, dtype=np.float64)).sum()
-            self._bins[:, k + 1] += self._bin_sums(class_probs, is_class)
+        labels, probs = np.asarray(labels), np.asarray(probs)
+        one_part = np.zeros(labels.shape, np.uint8)
+        found = _sums_of_parts(labels, probs, one_part, 1, self.n_bins, self.eps)
+        if found is None or len(probs) != self.n_classes or found[0][0, N_IGNORED]:
+            raise _wrong(labels, probs, self.n_classes)
+        totals, bins = found[0][0, :N_IGNORED], found[1][0]
+        if log_probs is not None:
+            log_likelihood = _log_likelihood(labels, probs, log_probs)
+            totals[0] = -np.maximum(log_likelihood, np.log(self.eps)).sum()
+            totals[2] = np.count_nonzero(log_likelihood < np.log(self.eps))
+        self._totals += totals
+        self._bins += bins
         return self
-
-    def _bin_sums(self, confidence, correct):
-        """Return count, sum of confidence and sum of correct of each bin."""
-        confidence = np.ravel(confidence).astype(np.float64)
-        inner_edges = np.arange(1, self.n_bins) / self.n_bins  # so nothing falls outside
-        bin_index = np.searchsorted(inner_edges, confidence, side="left")
-        summands = (None, confidence, np.ravel(correct))  # None counts
-        return [np.bincount(bin_index, values, minlength=self.n_bins) for values in summands]
 
     def merge(self, other):
         """Add the sums of `other`, refused if its settings differ, and return self."""
@@ -165,25 +175,110 @@ class CalibrationSums:
         )
 
 
+def _sums_of_parts(labels, probs, parts, n_parts, n_bins, eps):
+    """`_loops.sums_of_parts`, and ``None`` also for arrays that are not what the loops take."""
+    fits = labels.dtype.kind in "iu" and probs.dtype in (np.float32, np.float64)
+    if not fits or probs.shape[1:] != labels.shape or probs.ndim == 0 or len(probs) < 2:
+        return None
+    return sums_of_parts(labels, probs, parts, n_parts, n_bins, eps)
+
+
+def _wrong(labels, probs, n_classes):
+    """Raise, or return, the error that says what is wrong with labels (n,) or probs (K, n)."""
+    check_labels_and_probs(labels, probs)
+    if len(probs) != n_classes:
+        return wrong_input("probs", f"{len(probs)} classes", f"{n_classes} classes")
+    # in float16 a sigmoid at -25 is 0
+    return wrong_input("probs", f"dtype {probs.dtype}", "float32 or float64")
+
+
+def sums_by_region(labels, probs, regions, n_bins=10, eps=1e-12):
+    """Return the sums of several regions that may overlap, from one pass over the voxels.
+
+    Parameters
+    ----------
+    labels : int array, shape (X, Y, Z)
+        True classes, -1 where nobody annotated: such voxels are only counted.
+    probs : float32 or float64 array, shape (K, X, Y, Z)
+    regions : dict of tuple of three slices, or of bool array, shape (X, Y, Z)
+        At most 8.
+    n_bins, eps
+        As of `CalibrationSums`.
+
+    Returns
+    -------
+    RegionSums
+
+    Raises
+    ------
+    ValueError
+        If shapes, types or ranges are wrong.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 1, -1]).reshape(3, 1, 1)
+    >>> probs = np.array([[0.9, 0.6, 0.3], [0.1, 0.4, 0.7]]).reshape(2, 3, 1, 1)
+    >>> regions = {"first": (slice(0, 1),) * 3, "right": labels != 1}
+    >>> sums, n_ignored, predicted = sums_by_region(labels, probs, regions)
+    >>> sums["right"].result().n_voxels, n_ignored, predicted.ravel().tolist()
+    (1, {'first': 0, 'right': 1}, [0, 0, 1])
+    """
+    labels, probs = np.asarray(labels), np.asarray(probs)
+    parts = _parts(labels.shape, regions)
+    n_parts = 2 ** len(regions)
+    found = _sums_of_parts(labels, probs, parts, n_parts, n_bins, eps)
+    if found is None:
+        if labels.shape == probs.shape[1:]:
+            known = labels != IGNORED
+            check_labels_and_probs(labels[known], probs[:, known])
+            check_labels_and_probs(np.zeros(labels.shape, int), probs)
+        raise _wrong(labels, probs, len(probs))
+    totals, bins, predicted = found
+    sums, n_ignored = {}, {}
+    for number, region in enumerate(regions):
+        inside = np.arange(n_parts) >> number & 1 == 1
+        sums[region] = one = CalibrationSums(len(probs), n_bins, eps)
+        one._totals, one._bins = totals[inside, :N_IGNORED].sum(axis=0), bins[inside].sum(axis=0)
+        n_ignored[region] = int(totals[inside, N_IGNORED].sum())
+    return RegionSums(sums, n_ignored, predicted)
+
+
+def _parts(shape, regions):
+    """Return of each voxel which regions it lies in, a bit a region, as uint8 of `shape`."""
+    if len(regions) > MOST_REGIONS:
+        raise wrong_input("regions", f"{len(regions)} regions", f"at most {MOST_REGIONS}")
+    parts = np.zeros(shape, np.uint8)
+    for number, (name, region) in enumerate(regions.items()):
+        bit = np.uint8(1 << number)
+        if isinstance(region, tuple):
+            parts[region] |= bit
+        elif region.dtype == bool and region.shape == shape:
+            parts |= region * bit
+        else:
+            found = f"{region.dtype} of shape {region.shape}"
+            raise wrong_input(f"regions, {name}", found, f"three slices, or bool of {shape}")
+    return parts
+
+
 def _log_likelihood(labels, probs, log_probs):
-    """Return ln p(true class) of every voxel in float64, -inf where p is 0."""
-    likelihood = np.take_along_axis(probs, labels[np.newaxis], axis=0)[0].astype(np.float64)
-    if log_probs is None:
-        with np.errstate(divide="ignore"):
-            return np.log(likelihood)
+    """Return ln p(true class) of every voxel in float64, from logarithms that agree with probs."""
     if np.shape(log_probs) != probs.shape:
         raise wrong_input("log_probs", f"shape {np.shape(log_probs)}", f"shape {probs.shape}")
-    log_likelihood = np.take_along_axis(np.asarray(log_probs), labels[np.newaxis], axis=0)[0]
+    likelihood, log_likelihood = (
+        np.take_along_axis(values, labels[np.newaxis], axis=0)[0].astype(np.float64)
+        for values in (probs, np.asarray(log_probs))
+    )
     with np.errstate(over="ignore"):  # logits given by mistake overflow, and are refused
-        agrees = np.abs(np.exp(log_likelihood, dtype=np.float64) - likelihood) <= 1e-4
+        agrees = np.abs(np.exp(log_likelihood) - likelihood) <= 1e-4
     if not agrees.all():
         raise wrong_input("log_probs", "values unlike probs", "the logarithms of probs")
-    return log_likelihood.astype(np.float64)
+    return log_likelihood
 
 
 def _score(labels, probs, n_bins=1, eps=1e-12):
     """Return the `CalibrationResult` of one block of voxels."""
-    labels, probs = check_labels_and_probs(labels, probs)
+    if np.ndim(probs) == 0 or len(probs) < 2:
+        check_labels_and_probs(labels, probs)
     return CalibrationSums(len(probs), n_bins, eps).update(labels, probs).result()
 
 

@@ -406,6 +406,25 @@ def of_sets(described, names):
     return {key: values[chosen] for key, values in described.items()}
 
 
+def with_dice(described):
+    """Return the described cases that have a Dice; it is NaN where the truth holds nothing.
+
+    Examples
+    --------
+    >>> cases = {"set": np.array(["heart", "liver"]), "dice": np.array([0.9, np.nan])}
+    >>> with_dice(cases)["set"].tolist(), mean_dice(cases)
+    (['heart'], 0.9)
+    """
+    chosen = ~np.isnan(described["dice"])
+    return {key: values[chosen] for key, values in described.items()}
+
+
+def mean_dice(described):
+    """Return the mean Dice of described cases `with_dice`; NaN if there is none."""
+    dice = with_dice(described)["dice"]
+    return float(dice.mean()) if dice.size else np.nan
+
+
 def _pair_wins(scores_in, scores_out):
     """Return (n_in, n_out): 1 where the OOD image scores higher, 1/2 for a tie, else 0."""
     scores_in = _check_scores("scores_in", scores_in)[:, None]

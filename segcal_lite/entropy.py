@@ -14,20 +14,8 @@ Probabilities that rounding put above 1 (by 0.0001 at most) count as 1: no entro
 import numpy as np
 from scipy.special import entr  # entr(p) = -p ln p, and 0 at p = 0
 
-from ._checks import (
-    check_count,
-    check_finite,
-    check_labels_and_probs,
-    check_prob_range,
-    wrong_input,
-)
-
-
-def _check_probs(probs):
-    """Return `probs` after the checks that need no labels."""
-    probs = np.asarray(probs)
-    any_labels = np.broadcast_to(0, probs.shape[1:])
-    return check_labels_and_probs(any_labels, probs)[1]
+from ._checks import check_count, check_finite, check_prob_range, wrong_input
+from ._loops import predicted_classes
 
 
 def voxel_entropy(probs):
@@ -53,7 +41,8 @@ def voxel_entropy(probs):
     >>> voxel_entropy(np.array([[1.0, 0.5], [0.0, 0.5]])).round(4)
     array([0.    , 0.6931])
     """
-    probs = _check_probs(probs)
+    probs = np.asarray(probs)
+    predicted_classes(probs)  # refuses what are no probabilities
     entropy_nats = np.zeros(probs.shape[1:])
     for class_probs in probs:  # one class at a time: the float64 copy stays small
         entropy_nats += entr(np.minimum(class_probs, 1, dtype=np.float64))
@@ -114,10 +103,26 @@ def segment_entropy(probs, k):
     >>> round(segment_entropy(np.array([[0.9, 0.5, 0.2], [0.1, 0.5, 0.8]]), k=1), 4)
     0.5004
     """
-    probs = _check_probs(probs)
+    probs = np.asarray(probs)
+    predicted = predicted_classes(probs)
     if check_count("k", k, minimum=0) >= len(probs):
         raise wrong_input("k", k, f"a class from 0 to {len(probs) - 1}")
-    segment_probs = probs[k][probs.argmax(axis=0) == k]
+    return _segment_entropy(probs, predicted, k)
+
+
+def segment_entropies(probs, predicted):
+    """Return `segment_entropy` of classes 1 to K - 1, of checked `probs` whose arg max is known.
+
+    >>> probs = np.array([[0.9, 0.5, 0.2], [0.1, 0.5, 0.8]])
+    >>> [round(nats, 4) for nats in segment_entropies(probs, predicted=np.array([0, 0, 1]))]
+    [0.5004]
+    """
+    return [_segment_entropy(probs, predicted, k) for k in range(1, len(probs))]
+
+
+def _segment_entropy(probs, predicted, k):
+    """The mean of Eq. 7 over the voxels predicted as `k`."""
+    segment_probs = probs[k][predicted == k]
     return float(binary_entropy(segment_probs).mean()) if segment_probs.size else np.nan
 
 
@@ -146,7 +151,16 @@ def mean_foreground_uncertainty(probs):
     >>> round(mean_foreground_uncertainty(np.array([[0.9, 0.4], [0.1, 0.6]])), 4)
     0.3065
     """
-    probs = _check_probs(probs)
-    background_probs = probs[0][probs.argmax(axis=0) != 0].astype(np.float64)
+    probs = np.asarray(probs)
+    return foreground_uncertainty(probs, predicted_classes(probs))
+
+
+def foreground_uncertainty(probs, predicted):
+    """Return `mean_foreground_uncertainty` of checked `probs` whose arg max is known.
+
+    >>> round(foreground_uncertainty(np.array([[0.9, 0.4], [0.1, 0.6]]), np.array([0, 1])), 4)
+    0.3065
+    """
+    background_probs = probs[0][predicted != 0].astype(np.float64)
     foreground_probs = 1 - np.minimum(background_probs, 1)
     return float(entr(foreground_probs).mean()) if foreground_probs.size else np.nan

@@ -28,9 +28,9 @@ Neighbours in the field, on masks that are not empty:
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from ._checks import check_choice, check_spacing, wrong_input
+from ._loops import distances_to_surface
 
 
 class SurfaceMetrics(NamedTuple):
@@ -154,16 +154,78 @@ def surface_distances(mask_gt, mask_pred, spacing_mm):
         if not mask.any():
             raise wrong_input(name, "no foreground", "at least one voxel with a surface")
     # All beyond the union is background, like all beyond the image: the box needs no margin.
-    box = ndimage.find_objects((mask_gt | mask_pred).astype(np.uint8))[0]
+    box = _box_around(mask_gt | mask_pred)
     surface_gt, surface_pred = _surface(mask_gt[box]), _surface(mask_pred[box])
-    to_gt_mm = ndimage.distance_transform_edt(~surface_gt, sampling=spacing_mm)
-    to_pred_mm = ndimage.distance_transform_edt(~surface_pred, sampling=spacing_mm)
-    return to_pred_mm[surface_gt], to_gt_mm[surface_pred]
+    return (
+        distances_to_surface(surface_pred, spacing_mm, surface_gt),
+        distances_to_surface(surface_gt, spacing_mm, surface_pred),
+    )
+
+
+def boundary_band(masks_gt, spacing_mm, width_mm):
+    """Return the voxels near the boundary of any true segment, where predictions are in doubt.
+
+    Parameters
+    ----------
+    masks_gt : array_like of bool or 0/1, shape (S, X, Y, Z) or (S, X, Y)
+        The true segments; of a single slice, (S, X, Y, 1), the boundary is the contour.
+    spacing_mm : sequence of float
+        Voxel size along each axis.
+    width_mm : float
+        Positive.
+
+    Returns
+    -------
+    bool array, shape (X, Y, Z) or (X, Y)
+        Voxels whose centres lie at most `width_mm` from one of a surface (see the top of this
+        file), inside and outside. None where all masks are empty.
+
+    Raises
+    ------
+    ValueError
+        For masks, a spacing or a width that do not fit.
+
+    Examples
+    --------
+    >>> boundary_band([[[0, 0, 0, 0, 1, 1, 1, 1]]], (1.0, 1.5), 3.0).astype(int)
+    array([[0, 0, 1, 1, 1, 1, 1, 1]])
+    """
+    masks_gt = _check_mask("masks_gt", np.asarray(masks_gt))
+    if masks_gt.ndim not in (3, 4):
+        raise wrong_input("masks_gt", f"{masks_gt.ndim} axes", "segments, then 2 or 3 axes")
+    spacing_mm = check_spacing(spacing_mm, masks_gt.ndim - 1)
+    if not (np.ndim(width_mm) == 0 and 0 < width_mm < np.inf):
+        raise wrong_input("width_mm", width_mm, "a positive number")
+    if masks_gt.ndim == 4 and masks_gt.shape[-1] == 1:
+        return boundary_band(masks_gt[..., 0], spacing_mm[:2], width_mm)[..., np.newaxis]
+    band = np.zeros(masks_gt.shape[1:], dtype=bool)
+    if masks_gt.any():
+        box = _box_around(masks_gt.any(axis=0), np.ceil(width_mm / spacing_mm).astype(int))
+        surface = np.any([_surface(mask[box]) for mask in masks_gt], axis=0)
+        everywhere = np.ones(surface.shape, dtype=bool)
+        distance_mm = distances_to_surface(surface, spacing_mm, everywhere, width_mm)
+        band[box] = (distance_mm <= width_mm).reshape(surface.shape)
+    return band
+
+
+def _box_around(mask, margin=0):
+    """Return the smallest box of slices around a mask that is not empty, and a margin, cut off."""
+    axes, margin = set(range(mask.ndim)), np.broadcast_to(margin, mask.ndim)
+    hits = [np.flatnonzero(mask.any(axis=tuple(axes - {axis}))) for axis in sorted(axes)]
+    return tuple(
+        slice(max(0, hit[0] - m), hit[-1] + 1 + m) for hit, m in zip(hits, margin, strict=True)
+    )
 
 
 def _surface(mask):
     """Return the foreground voxels with a background voxel, or the border, across a face."""
-    return mask & ~ndimage.binary_erosion(mask)
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        here, old = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
+        here[1:] &= old[:-1]
+        here[:-1] &= old[1:]
+        here[[0, -1]] = False
+    return mask & ~inside
 
 
 def _check_masks_and_spacing(mask_gt, mask_pred, spacing_mm):
@@ -181,7 +243,11 @@ def _check_masks(mask_gt, mask_pred):
         raise wrong_input(
             "mask_pred", f"shape {mask_pred.shape}", f"that of mask_gt, {mask_gt.shape}"
         )
-    for name, mask in (("mask_gt", mask_gt), ("mask_pred", mask_pred)):
-        if mask.dtype != bool and not np.all((mask == 0) | (mask == 1)):
-            raise wrong_input(name, "values other than 0 and 1", "a boolean or 0/1 mask")
-    return mask_gt.astype(bool), mask_pred.astype(bool)
+    return _check_mask("mask_gt", mask_gt), _check_mask("mask_pred", mask_pred)
+
+
+def _check_mask(name, mask):
+    """Return a mask as bool, or refuse it."""
+    if mask.dtype != bool and not np.all((mask == 0) | (mask == 1)):
+        raise wrong_input(name, "values other than 0 and 1", "a boolean or 0/1 mask")
+    return mask.astype(bool, copy=False)

@@ -26,6 +26,7 @@ caller leaves missing values out and counts them (``summaries.summarise`` does).
 equal results.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -334,10 +335,13 @@ def _studentised(values, n_resamples, seed):
 def _resampled(deviations, case_counts, member_counts):
     """Return resampled means, and the squared standard errors due to cases and to members."""
     n_members, n_cases = deviations.shape
-    case_means = member_counts @ deviations / n_members  # (n_resamples, n_cases)
     member_means = case_counts @ deviations.T / n_cases  # (n_resamples, n_members)
     means = np.einsum("rm,rm->r", member_counts, member_means) / n_members
-    of_cases = np.einsum("rc,rc,rc->r", case_counts, case_means, case_means) / n_cases
+    if n_members == 1:  # the same in every resample: a product will do
+        of_cases = case_counts @ deviations[0] ** 2 / n_cases
+    else:
+        case_means = member_counts @ deviations / n_members  # (n_resamples, n_cases)
+        of_cases = np.einsum("rc,rc,rc->r", case_counts, case_means, case_means) / n_cases
     of_members = np.einsum("rm,rm,rm->r", member_counts, member_means, member_means) / n_members
     of_cases, of_members = (np.maximum(s - means**2, 0.0) for s in (of_cases, of_members))
     return means, of_cases / (n_cases - 1), of_members / max(n_members - 1, 1)
@@ -367,11 +371,20 @@ def _count_beyond(level, n_resamples):
 
 def _crossed_counts(shape, n_resamples, seed):
     """Return counts of cases (n_resamples, n_cases) and of members (n_resamples, n_members)."""
-    n_members, n_cases = shape
+    is_repeatable = isinstance(seed, (int, np.integer))
+    return (_drawn_counts if is_repeatable else _drawn_counts.__wrapped__)(shape, n_resamples, seed)
+
+
+@lru_cache(maxsize=2)  # a table asks for the same ones again and again
+def _drawn_counts(shape, n_resamples, seed):
+    """Draw what `_crossed_counts` returns, as float64: products with integers are slow."""
     rng = np.random.default_rng(seed)
     # Cases first: a single member then gives the same resamples as no members.
-    case_counts = bootstrap_counts(n_cases, n_resamples, rng)
-    return case_counts, bootstrap_counts(n_members, n_resamples, rng)
+    n_members, n_cases = shape
+    both = [bootstrap_counts(n, n_resamples, rng).astype(float) for n in (n_cases, n_members)]
+    for counts in both:
+        counts.flags.writeable = False
+    return tuple(both)
 
 
 def check_level(level):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import lambertw, log_softmax, softmax
 
+from segcal_lite._checks import check_labels_and_probs
 from segcal_lite.calibration import (
     CalibrationSums,
     brier_score,
@@ -13,6 +14,7 @@ from segcal_lite.calibration import (
     maximum_calibration_error,
     nll,
     reliability_bins,
+    sums_by_region,
 )
 
 # The larger root of -2 p ln p = 1 - p is p = 1; the other one gives the bound 4 p (1 - p).
@@ -40,6 +42,37 @@ def slow_bins(confidence, correct, n_bins):
         sum_confidence[m] += value
         sum_correct[m] += hit
     return count, sum_confidence, sum_correct
+
+
+def textbook_vector(labels, probs, n_bins, eps=1e-12):
+    """`CalibrationSums.as_vector` by NumPy, a step at a time, each in float64 and over all."""
+    n_classes, labels = len(probs), np.ravel(labels)
+    probs = probs.reshape(n_classes, -1).astype(np.float64)
+    likelihood = np.take_along_axis(probs, labels[np.newaxis].astype(int), axis=0)[0]
+    is_class = labels == np.arange(n_classes)[:, np.newaxis]
+    brier = np.square(probs - is_class).sum()
+    totals = [-np.log(np.maximum(likelihood, eps)).sum(), brier, np.sum(likelihood < eps)]
+    pairs = [
+        (probs.max(axis=0), probs.argmax(axis=0) == labels),
+        *zip(probs, is_class, strict=True),
+    ]
+    inner_edges, bins = np.arange(1, n_bins) / n_bins, []
+    for confidence, correct in pairs if labels.size else ():
+        index = np.searchsorted(inner_edges, confidence, side="left")
+        summands = None, confidence, correct
+        bins.append([np.bincount(index, values, minlength=n_bins) for values in summands])
+    if not labels.size:
+        bins = np.zeros((n_classes + 1, 3, n_bins))
+    return np.concatenate([totals, np.swapaxes(bins, 0, 1).ravel()])
+
+
+def assert_same_vector(found, expected, n_bins):
+    """Equal to 1e-12, and the counts of voxels and of correct ones exactly."""
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    count, _, correct = found[3:].reshape(3, -1, n_bins)
+    of_count, _, of_correct = expected[3:].reshape(3, -1, n_bins)
+    np.testing.assert_array_equal([count, correct], [of_count, of_correct])
+    assert found[2] == expected[2]
 
 
 def assert_same_result(left, right, rtol=1e-12):
@@ -136,6 +169,115 @@ def test_perfect_and_worst_predictions():
     assert brier_score(labels, wrong, normalise_by_classes=True) == 1
     assert expected_calibration_error(labels, wrong) == 1
     assert maximum_calibration_error(labels, wrong) == 1
+
+
+# ---- the loop against the textbook -------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    n_classes=st.integers(2, 5),
+    n_bins=st.integers(1, 20),
+    n_voxels=st.integers(0, 60),
+    parts=st.sampled_from([4, 10, 20, 1000]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    label_type=st.sampled_from([np.uint8, np.int16, np.int64]),
+    seed=st.integers(0, 2**16),
+)
+def test_the_loop_equals_the_textbook(n_classes, n_bins, n_voxels, parts, dtype, label_type, seed):
+    """Shares of 1 in a few parts: values on edges, ties of the largest, zeros and ones."""
+    rng = np.random.default_rng(seed)
+    shares = rng.multinomial(parts, rng.dirichlet(np.ones(n_classes)), n_voxels).T
+    probs = (shares / parts).astype(dtype)
+    labels = rng.integers(0, n_classes, n_voxels).astype(label_type)
+    found = CalibrationSums(n_classes, n_bins).update(labels, probs).as_vector()
+    assert_same_vector(found, textbook_vector(labels, probs, n_bins), n_bins)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_bins", [1, 2, 3, 7, 10, 15, 49, 100, 1000])
+def test_values_at_an_edge_and_beside_it(n_bins, dtype):
+    edges = (np.arange(n_bins + 1) / n_bins).astype(dtype)
+    p = np.concatenate([edges, np.nextafter(edges, dtype(0)), np.nextafter(edges, dtype(2))])
+    probs = np.stack([p, np.maximum(1 - p, 0)])
+    labels = np.arange(p.size) % 2
+    found = CalibrationSums(2, n_bins).update(labels, probs).as_vector()
+    assert_same_vector(found, textbook_vector(labels, probs, n_bins), n_bins)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_voxels_in_any_layout_equal_the_textbook(dtype):
+    shape = 19, 40, 33  # several blocks, the last of them smaller
+    labels, probs = random_case(4, shape, dtype=dtype)
+    expected = textbook_vector(labels, probs, 10)
+    inner = np.zeros((6, 23, 42, 35), dtype)[1:5, 2:21, 1:41, 1:34]
+    inner[:] = probs
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(probs, -1, 0)), 0, -1)
+    flat = probs.reshape(4, 1, -1)
+    for values in (probs, np.asfortranarray(probs), inner, last, flat):
+        of_values = labels.reshape(values.shape[1:])
+        found = CalibrationSums(4).update(of_values, values).as_vector()
+        assert_same_vector(found, expected, 10)
+
+
+# ---- regions in one pass -----------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n_classes=st.integers(2, 4),
+    shape=st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4)),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**16),
+)
+def test_regions_of_one_pass_are_those_taken_alone(n_classes, shape, share, seed):
+    labels, probs = random_case(n_classes, shape, seed)
+    rng = np.random.default_rng(seed)
+    hidden = np.where(rng.random(shape) < 0.3, -1, labels)
+    regions = {
+        "whole": (slice(None),) * 3,
+        "box": (slice(1, 4), slice(0, 3), slice(1, 9)),
+        "nothing": (slice(0, 0),) * 3,
+        "mask": rng.random(shape) < share,
+    }
+    found = sums_by_region(hidden, probs, regions, n_bins=7)
+    np.testing.assert_array_equal(found.predicted, probs.argmax(axis=0))
+    for name, region in regions.items():
+        inside = np.zeros(shape, bool)
+        inside[region] = True
+        known = inside & (hidden >= 0)
+        assert found.n_ignored[name] == inside.sum() - known.sum()
+        expected = textbook_vector(labels[known], probs[:, known], 7)
+        assert_same_vector(found.sums[name].as_vector(), expected, 7)
+
+
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [
+        (np.ones((2, 2, 3), bool), r"bool of shape \(2, 2, 3\)"),
+        (np.ones((2, 2, 2), int), r"int64 of shape"),
+    ],
+)
+def test_a_mask_that_is_none_is_refused(region, told):
+    labels, probs = random_case(2, (2, 2, 2))
+    with pytest.raises(ValueError, match=f"^regions, band: found {told}.*, expected three slices"):
+        sums_by_region(labels, probs, {"band": region})
+
+
+def test_more_regions_than_bits_are_refused():
+    labels, probs = random_case(2, (2, 2, 2))
+    regions = {str(n): (slice(n, None),) * 3 for n in range(9)}
+    with pytest.raises(ValueError, match="^regions: found 9 regions, expected at most 8"):
+        sums_by_region(labels, probs, regions)
+    regions.pop("8")
+    assert sums_by_region(labels, probs, regions).sums["1"].result().n_voxels == 1
+
+
+def test_many_classes_have_an_arg_max_too():
+    labels, probs = random_case(300, (2, 3, 2))
+    found = sums_by_region(labels, probs, {"whole": (slice(None),) * 3})
+    np.testing.assert_array_equal(found.predicted, probs.argmax(axis=0))
+    assert found.predicted.max() > 255 or probs.argmax(axis=0).max() < 256
 
 
 # ---- bin edges ---------------------------------------------------------------------------------
@@ -436,6 +578,58 @@ def test_wrong_arrays_are_refused_and_leave_no_trace(labels, probs, name):
     with pytest.raises(ValueError, match=f"^{name}: found"):
         sums.update(np.array(labels), probs)
     assert not sums.as_vector().any()
+
+
+FAULTS = {  # what a voxel's probabilities, or its label, may be instead
+    "nan": (np.nan, None),
+    "infinite": (np.inf, None),
+    "negative": (-1e-9, None),
+    "above 1": (1.1, None),
+    "sum": (0.3, None),
+    "label too large": (None, 3),
+    "label below 0": (None, -2),
+    "label ignored": (None, -1),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_loop_refuses_what_the_check_refuses_in_its_words(fault, dtype):
+    labels, probs = random_case(3, (3, 4000), dtype=dtype)
+    sums, (value, label) = CalibrationSums(3).update(labels, probs), FAULTS[fault]
+    before = sums.as_vector()
+    if value is not None:
+        probs[1, 2, 3999] = value
+    else:
+        labels[2, 3999] = label
+    with pytest.raises(ValueError) as expected:
+        check_labels_and_probs(labels, probs)
+    for score in (sums.update, nll, reliability_bins):
+        with pytest.raises(ValueError) as found:
+            score(labels, probs)
+        assert str(found.value) == str(expected.value)
+    np.testing.assert_array_equal(sums.as_vector(), before)
+    if fault != "label ignored":
+        with pytest.raises(ValueError) as found:
+            sums_by_region(labels, probs, {"first": (slice(0, 1), slice(None))})
+        assert str(found.value) == str(expected.value)
+
+
+def test_wrong_probabilities_of_ignored_voxels_are_refused_too():
+    labels, probs = random_case(3, (4, 5))
+    labels[1, 2], probs[0, 1, 2] = -1, np.nan
+    with pytest.raises(ValueError, match="^probs: found 1 NaN"):
+        sums_by_region(labels, probs, {"whole": (slice(None),) * 2})
+
+
+def test_sums_that_rounding_moved_are_taken():
+    labels = np.array([0, 1])
+    probs = np.array([[0.5, 0.3], [0.5, 0.7]])
+    for moved in (probs * (1 + 0.99e-4), probs * (1 - 0.99e-4)):
+        assert nll(labels, moved) == pytest.approx(nll(labels, probs), abs=1e-3)
+    for moved in (probs * (1 + 1.01e-4), probs * (1 - 1.01e-4)):
+        with pytest.raises(ValueError, match="sums that miss 1"):
+            nll(labels, moved)
 
 
 @pytest.mark.parametrize(

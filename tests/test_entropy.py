@@ -6,7 +6,9 @@ from hypothesis.extra.numpy import arrays
 
 from segcal_lite.entropy import (
     binary_entropy,
+    foreground_uncertainty,
     mean_foreground_uncertainty,
+    segment_entropies,
     segment_entropy,
     voxel_entropy,
 )
@@ -215,3 +217,16 @@ def test_no_input_is_changed():
     voxel_entropy(probs), segment_entropy(probs, 1), mean_foreground_uncertainty(probs)
     binary_entropy(probs)
     np.testing.assert_array_equal(probs, before)
+
+
+# ---- with a known arg max ----------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(probabilities())
+def test_a_known_arg_max_changes_no_bit(probs):
+    predicted = probs.argmax(axis=0)
+    each = [segment_entropy(probs, k) for k in range(1, len(probs))]
+    np.testing.assert_array_equal(segment_entropies(probs, predicted), each)
+    known = foreground_uncertainty(probs, predicted)
+    np.testing.assert_array_equal(known, mean_foreground_uncertainty(probs))

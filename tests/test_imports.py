@@ -34,6 +34,13 @@ def test_a_worker_that_trains_or_scores_slices_loads_no_monai():
     assert "monai" not in loaded_by(f"import segcal_lite.{modules}")
 
 
+def test_numba_is_loaded_by_the_first_score():
+    chapters = ", ".join(
+        f"segcal_lite.{name}" for name in ("calibration", "entropy", "segmentation_metrics")
+    )
+    assert "numba" not in loaded_by(f"import {chapters}")
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
 def test_a_rooms_face_hands_on_what_it_names_and_loads_it_when_asked(room):
     assert room.__all__ and all(getattr(room, name) is not None for name in room.__all__)

@@ -3,7 +3,14 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from segcal_lite.scaling import fit_temperature, fit_vector_scaling, sample_voxels, scale_logits
+from segcal_lite.scaling import (
+    SMALLEST_PROB,
+    fit_temperature,
+    fit_vector_scaling,
+    log_probabilities,
+    sample_voxels,
+    scale_logits,
+)
 
 
 def draw(true_logits, seed=0):
@@ -138,3 +145,103 @@ def test_regions_share_one_temperature():
     scale, shift = fit_vector_scaling(labels, logits)
     scaled = scale_logits(logits, scale, shift)
     assert np.allclose(scaled[1] - scaled[0], inside, atol=0.15)
+
+
+# probabilities in place of logits
+
+
+def test_log_probabilities_are_the_logits_up_to_a_constant_of_each_voxel(true_logits):
+    logits = 3 * true_logits[:, :1000]
+    log_probs, n_floored = log_probabilities(softmax(logits, axis=0))
+    assert n_floored == 0 and log_probs.dtype == np.float32
+    assert np.ptp(logits - log_probs, axis=0).max() < 1e-5
+
+
+def test_logits_and_log_probabilities_give_one_temperature(true_logits):
+    logits = 2.5 * true_logits[:, :20_000]
+    labels = draw(true_logits[:, :20_000])
+    exact = log_softmax(logits, axis=0)
+    expected = fit_temperature(labels, logits)
+    assert fit_temperature(labels, exact) == pytest.approx(expected, abs=1e-6)
+    stored = softmax(logits, axis=0).astype(np.float32)
+    log_probs, n_floored = log_probabilities(stored)
+    assert n_floored == 0
+    assert fit_temperature(labels, log_probs) == pytest.approx(expected, abs=1e-6)
+
+
+def test_vector_scaling_of_log_probabilities_is_another_family(true_logits):
+    labels, scale = draw(true_logits)[:20_000], np.array([2.0, 0.5, 1.5])
+    logits = true_logits[:, :20_000] / scale[:, np.newaxis]
+    found, _ = fit_vector_scaling(labels, log_softmax(logits, axis=0))
+    assert not np.allclose(found, fit_vector_scaling(labels, logits)[0], rtol=0.05)
+
+
+def test_of_two_classes_log_probabilities_hold_logit_p():
+    p = np.random.default_rng(5).uniform(0.01, 0.99, 20_000)
+    labels = (np.random.default_rng(6).random(p.size) < p).astype(int)
+    log_probs, _ = log_probabilities(np.stack([1 - p, p]))
+    assert np.allclose(log_probs[1] - log_probs[0], np.log(p / (1 - p)), atol=1e-5)
+    assert fit_temperature(labels, log_probs) == pytest.approx(1, abs=0.05)
+
+
+def test_zeros_are_floored_and_voxels_counted():
+    probs = np.array([[1, 1, 0.5], [0, 1e-9, 0.5]], dtype=np.float32)
+    log_probs, n_floored = log_probabilities(probs)
+    assert n_floored == 1 and log_probs[1, 0] == np.log(np.float32(SMALLEST_PROB))
+    log_probs, n_floored = log_probabilities(probs, floor=(0.6, 1e-6))
+    assert n_floored == 3
+    assert log_probs[1] == pytest.approx(np.log([1e-6, 1e-6, 0.5]))
+    assert log_probs[0] == pytest.approx(np.log([1, 1, 0.6]))
+    assert log_probabilities(probs[:, :2].astype(np.float16), 2**-24)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("probs", "floor", "message"),
+    [
+        ([[0.5, np.nan]], 0.1, "probs: found 1 NaN"),
+        ([[0.5, 50.0]], 0.1, "probs: found values from 0.5 to 50"),
+        (0.5, 0.1, "probs: found a number"),
+        ([[0.5], [0.5]], 0.0, "floor: found 0.0"),
+        ([[0.5], [0.5]], [0.1] * 3, "floor: found"),
+    ],
+)
+def test_wrong_probabilities_are_one_sentence(probs, floor, message):
+    with pytest.raises(ValueError, match=message):
+        log_probabilities(np.array(probs), floor)
+
+
+# weights
+
+
+def test_a_weight_is_so_many_voxels(true_logits):
+    labels, logits = draw(true_logits)[:900], 2 * true_logits[:, :900]
+    weights = np.random.default_rng(7).integers(0, 4, 900)
+    repeated = np.repeat(labels, weights), np.repeat(logits, weights, axis=1)
+    found = fit_temperature(labels, logits, 2.0 * weights)
+    assert found == pytest.approx(fit_temperature(*repeated), rel=1e-6)
+    assert found != pytest.approx(fit_temperature(labels, logits), rel=1e-3)
+    for pair in zip(
+        fit_vector_scaling(labels, logits, weights), fit_vector_scaling(*repeated), strict=True
+    ):
+        assert np.allclose(*pair, atol=1e-4)
+
+
+def test_equal_weights_change_nothing(true_logits):
+    labels, logits = draw(true_logits)[:900], 2 * true_logits[:, :900]
+    found = fit_temperature(labels, logits, np.full(900, 7.0))
+    assert found == pytest.approx(fit_temperature(labels, logits), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], r"weights: found shape \(1,\), expected that of labels, \(2,\)"),
+        ([1.0, -1.0], "weights: found values from -1 to 1"),
+        ([0.0, 0.0], "weights: found values from 0 to 0"),
+        ([1.0, np.nan], "weights: found 1 NaN"),
+    ],
+)
+def test_wrong_weights_are_one_sentence(weights, message):
+    for fit in (fit_temperature, fit_vector_scaling):
+        with pytest.raises(ValueError, match=message):
+            fit(np.array([0, 1]), np.zeros((2, 2)), weights)

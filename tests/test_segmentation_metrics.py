@@ -5,9 +5,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from segcal_lite.segmentation_metrics import (
     average_symmetric_surface_distance,
+    boundary_band,
     dice_coefficient,
     hausdorff95,
     surface_distances,
@@ -327,6 +329,80 @@ def test_ranges(pair):
     diagonal_mm = np.linalg.norm(np.multiply(mask_gt.shape, spacing_mm))
     assert 0 <= dice <= 1
     assert all(0 <= distance_mm <= diagonal_mm for distance_mm in distances_mm)
+
+
+# The textbook: two distance transforms of the whole grid
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.5, 0.7, 4.0), (3.0, 1.25, 0.4)])
+@pytest.mark.parametrize("density", [0.6, 0.97])
+def test_distances_are_those_of_two_distance_transforms(spacing_mm, density):
+    rng = np.random.default_rng(3)
+    masks = [_blob(rng, (41, 38, 29), density), _blob(rng, (41, 38, 29), 0.99)]
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
+    to_each = [ndimage.distance_transform_edt(~s, sampling=spacing_mm) for s in surfaces]
+    expected = to_each[1][surfaces[0]], to_each[0][surfaces[1]]
+    for found_mm, expected_mm in zip(surface_distances(*masks, spacing_mm), expected, strict=True):
+        np.testing.assert_allclose(found_mm, expected_mm, rtol=1e-12)
+
+
+# The band around the true boundary
+
+
+@st.composite
+def segments_and_width(draw):
+    shape = draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=7))
+    masks = draw(hnp.arrays(bool, (draw(st.integers(1, 3)), *shape)))
+    widths = st.sampled_from([0.5, 1.0, 2.0, 3.5, 30.0])
+    return masks, tuple(draw(st.sampled_from([0.5, 1.0, 2.5])) for _ in shape), draw(widths)
+
+
+@given(segments_and_width())
+@settings(max_examples=100, deadline=None)
+def test_the_band_is_what_lies_near_a_surface(drawn):
+    masks_gt, spacing_mm, width_mm = drawn
+    surface = np.any([mask & ~ndimage.binary_erosion(mask) for mask in masks_gt], axis=0)
+    expected = np.zeros(surface.shape, dtype=bool)
+    if surface.any():
+        expected = ndimage.distance_transform_edt(~surface, sampling=spacing_mm) <= width_mm
+    band = boundary_band(masks_gt, spacing_mm, width_mm)
+    assert band.dtype == bool
+    np.testing.assert_array_equal(band, expected)
+
+
+def test_the_band_by_hand_with_an_empty_segment_beside():
+    mask = np.zeros((1, 9, 3), dtype=np.uint8)
+    mask[0, 3:8, 1] = 1
+    band = boundary_band([mask, 0 * mask], (1.0, 1.0, 2.0), 1.0)
+    assert np.flatnonzero(band[0, :, 1]).tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert not band[:, :, [0, 2]].any()
+    assert not boundary_band([0 * mask, 0 * mask], (1.0, 1.0, 2.0), 1.0).any()
+    assert boundary_band(np.zeros((0, 2, 3, 4)), (1.0, 1.0, 2.0), 1.0).shape == (2, 3, 4)
+
+
+def test_the_band_on_one_slice_is_around_its_contour():
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[4:16, 4:16] = True
+    band = boundary_band(mask[None, :, :, None], (1.0, 1.0, 5.0), 2.0)
+    np.testing.assert_array_equal(band[..., 0], boundary_band(mask[None], (1.0, 1.0), 2.0))
+    assert not band[10, 10, 0] and band[4, 10, 0] and band[2, 10, 0] and not band[1, 10, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"masks_gt": np.full((1, 3, 3), 2)}, "masks_gt: found values other than 0 and 1"),
+        ({"masks_gt": np.ones((3, 3))}, "masks_gt: found 2 axes"),
+        ({"spacing_mm": (1.0,)}, "spacing_mm: .* expected 2 positive numbers"),
+        ({"width_mm": 0}, "width_mm: found 0, expected a positive number"),
+        ({"width_mm": np.nan}, "width_mm: found nan"),
+        ({"width_mm": np.inf}, "width_mm: found inf"),
+    ],
+)
+def test_the_band_refuses_misfits(change, told):
+    fitting = {"masks_gt": np.ones((1, 3, 3)), "spacing_mm": (1.0, 1.0), "width_mm": 1.0}
+    with pytest.raises(ValueError, match=f"^{told}"):
+        boundary_band(**fitting | change)
 
 
 # Wrong input

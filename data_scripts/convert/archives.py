@@ -1,7 +1,7 @@
 """Archives unpacked so that a hostile one can do no harm: whole or not at all.
 
-Refused are names that lead out of the folder, links, devices, and archives that hold far more
-than their size lets expect.
+Refused are names that lead out of the folder, names that come twice, links, devices, and archives
+that hold far more than their size lets expect.
 """
 
 import lzma
@@ -85,7 +85,7 @@ def _unpack_members(archive, folder):
             if not PurePosixPath(name).name:
                 raise wrong_input(archive, f"the file {name!r}", "files with names")
             if not _is_of_macos(name):
-                _write_member(archive, members.open(member), size, folder / name)
+                _write_member(archive, members.open(member), size, folder, name)
 
 
 class _TarHeader(tarfile.TarInfo):
@@ -177,11 +177,15 @@ def _is_of_macos(name):
     return "__MACOSX" in path.parts or path.name.startswith("._")
 
 
-def _write_member(archive, stream, size, path):
-    """Write one file; a stream that is longer or shorter than stated is refused."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    left = size + 1
-    with stream, path.open("wb") as file:
+def _write_member(archive, stream, size, folder, name):
+    """Write one file; a second of its name, or another length than stated, is refused."""
+    path, left = folder / name, size + 1
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb")  # also where the disk does not tell upper from lower case
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise wrong_input(archive, f"{name!r} a second time", "each file once") from error
+    with stream, file:
         while left and (block := stream.read(min(left, 2**20))):
             file.write(block)
             left -= len(block)

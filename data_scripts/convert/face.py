@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import SPLITS
+from segcal_lite.kit.environment import escape_other_letters
 
 from .archives import unpack
 from .conversion import complete_cases, convert, with_kept_splits
@@ -79,13 +80,6 @@ def said_in_one_sentence(action, *arguments, **options):
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
-
-
-def escape_other_letters():
-    """Print letters that the terminal or file lacks by their number, rather than stop at them."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what stands in for them, as in notebooks, may not
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _unpacked(source, dry_run):

@@ -37,8 +37,7 @@ def convert_case(read, case, found, dest):
         Naming the file; nothing of the case is left behind.
     """
     sources = [describe_source(path) for path in case.files]
-    with warnings.catch_warnings(record=True) as doubts:  # headers that were resolved by a rule
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as doubts:  # of headers
         images, label = read(case)
         check_same_grid(images[0], label, LABEL_SHIFT)
     for volume in images[1:]:

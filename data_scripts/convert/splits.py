@@ -10,6 +10,7 @@ from segcal_lite.data.other_formats import voxel_files
 from segcal_lite.data.splits import SPLITS, join_patients, same_images, split_by_patient
 
 COUNTS_OF_B = (60, 10, 30)  # B tests on 30 %; how it divides the rest is not printed
+MOST_OTHERS = 3  # patients with the same image who are named beside one
 
 
 def drawn(cases, counts, seed):
@@ -66,23 +67,29 @@ def together(found, records):
     patient_of = {case.name: case.patient for case in found.cases}
     joined = join_patients(patient_of, same_images({c.name: _files(c) for c in found.cases}))
     settled = {record["patient"] for record in records.values()}
-    split_of, lines = dict(found.split_of), []
-    for first in sorted(set(joined.values())):
-        patients = {patient_of[name] for name in joined if joined[name] == first}
-        split = _split_for(patients, split_of, settled)
-        for patient in sorted(patients - settled):
-            if split_of[patient] != split:
-                others = " and ".join(sorted(patients - {patient}))
+    split_of, lines, patients_of = dict(found.split_of), [], {}
+    for name, first in joined.items():
+        patients_of.setdefault(first, set()).add(patient_of[name])
+    n_patients = Counter(split_of.values())
+    for _, patients in sorted(patients_of.items()):
+        candidates = {split_of[patient] for patient in patients & settled or patients}
+        split = min(candidates, key=lambda split: (n_patients[split], SPLITS.index(split)))
+        ordered = sorted(patients)
+        for patient in ordered:
+            if patient not in settled and split_of[patient] != split:
+                others = _others(patient, ordered)
                 lines.append(f"{patient} has the same image as {others}, and joins in {split}")
+                n_patients.subtract([split_of[patient]])
+                n_patients.update([split])
                 split_of[patient] = split
     return replace(found, split_of=split_of), lines
 
 
-def _split_for(patients, split_of, settled):
-    """Return the split of a patient who stays, else the one with the fewest patients."""
-    n_patients = Counter(split_of.values())
-    candidates = {split_of[patient] for patient in patients & settled or patients}
-    return min(candidates, key=lambda split: (n_patients[split], SPLITS.index(split)))
+def _others(patient, ordered):
+    """Name the first of those beside a patient in a sorted list, and count the rest."""
+    first = [other for other in ordered[: MOST_OTHERS + 1] if other != patient][:MOST_OTHERS]
+    n_more = len(ordered) - 1 - len(first)
+    return " and ".join([*first, f"{n_more} more"] if n_more else first)
 
 
 def _files(case):

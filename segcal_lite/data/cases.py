@@ -19,7 +19,7 @@ from ..runs.folders import file_digest, text_digest
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
 from .splits import SPLITS, read_case_table
-from .volumes import LABEL_SHIFT, check_same_grid, read_label, read_volume
+from .volumes import LABEL_SHIFT, LARGEST_LABEL, check_same_grid, read_label, read_volume
 
 
 @dataclass(frozen=True)
@@ -188,22 +188,28 @@ def load_case(dataset, case):
     if n_channels != len(dataset.channels):
         expected = f"{len(dataset.channels)}: {', '.join(dataset.channels)}"
         raise wrong_input(case.image_paths[0], f"{n_channels} channels", expected)
-    labels = _classes(dataset, label)
+    labels = label_classes(dataset, label)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in volumes], dtype=np.float32)
     return check_finite(case.image_paths[0], image), labels, volumes[0].affine
 
 
-def _classes(dataset, label):
-    """Return the class of each voxel of a label map, `IGNORED` where nobody annotated."""
-    values = list(dataset.label_values)
-    ignored = label.data == (-1 if dataset.ignore_value is None else dataset.ignore_value)
-    if ignored.all():
+def label_classes(dataset, label):
+    """Return the class of each voxel of a label map, int16, `IGNORED` where nobody annotated.
+
+    `dataset` knows the label values, as a `labels.LabelNames` does; `label` is of `read_label`.
+    """
+    values, unknown = list(dataset.label_values), IGNORED - 1
+    class_of = np.full(LARGEST_LABEL + 1, unknown, dtype=np.int16)
+    class_of[values] = range(len(values))
+    if dataset.ignore_value is not None:
+        class_of[dataset.ignore_value] = IGNORED
+    labels = class_of[label.data]
+    lowest = labels.min()
+    if lowest == IGNORED == labels.max():
         raise wrong_input(label.path, f"{dataset.ignore_value} (ignore) only", f"some of {values}")
-    unknown = np.unique(label.data[~ignored & ~np.isin(label.data, values)]).tolist()
-    if unknown:
-        raise wrong_input(label.path, f"label values {shown(unknown)}", f"only {shown(values)}")
-    labels = np.searchsorted(values, label.data).astype(np.int16)
-    labels[ignored] = IGNORED
+    if lowest == unknown:
+        found = f"label values {shown(np.unique(label.data[labels == unknown]).tolist())}"
+        raise wrong_input(label.path, found, f"only {shown(values)}")
     return labels
 
 
@@ -229,7 +235,7 @@ def select_cases(folder, description, images, labels, leave_out=None):
     meant, that is a ``ValueError``, as is no case, or none of a name in `leave_out`.
     """
     on_disk, notes = set(images) | set(labels), []
-    rows, source = read_case_table(folder), "cases.csv"
+    rows, source = read_case_table(folder / "cases.csv"), "cases.csv"
     listed = description and description.training
     is_listed = bool(rows or listed)
     if rows is None:

@@ -17,7 +17,7 @@ from .._checks import named, shown, wrong_input
 from ..runs.folders import read_json, write_json
 from ..runs.tables import read_table, write_table
 from .labels import segment_masks, segment_values, survey
-from .preprocessing import clear_slice_axis, kept_native_voxels, plan_preprocessing
+from .preprocessing import clear_slice_axis, first_sample, plan_preprocessing
 from .volumes import read_label
 
 MOST_CUT = 0.01  # share of a segment, on average over cases, that a crop may cut away unasked
@@ -163,6 +163,30 @@ def cut_shares(extents, segments, task, crop_size, axis):
         for name, cut in _cut_of_case(extent, segments, kept).items():
             rows.append((case.name, case.domain, case.split, name, cut))
     return pd.DataFrame(rows, columns=["case", "domain", "split", "segment", "cut"])
+
+
+def kept_native_voxels(record):
+    """Return three slices of the native grid: the voxels whose centres lie within the crop.
+
+    Examples
+    --------
+    >>> kept_native_voxels(plan_preprocessing((9, 9, 4), np.diag([-1, 1, 3, 1]), None, (4, 16)))
+    (slice(3, 7, None), slice(0, 9, None), slice(0, 4, None))
+    """
+    first = first_sample(record.turned_shape, record.resampled_shape, record.step)
+    crop_start, crop_stop = record.crop_start, np.add(record.crop_start, record.prepared_shape)
+    start = first + record.step * (np.array(crop_start) - 0.5)
+    bounds = np.array([start, start + record.step * record.prepared_shape])
+    bounds = np.clip(np.ceil(bounds - 1e-6), 0, record.turned_shape)
+    # Larger voxels may end short of the last native one: that is no crop.
+    whole = np.less_equal(crop_start, 0) & np.greater_equal(crop_stop, record.resampled_shape)
+    bounds = np.where(whole, [(0, 0, 0), record.turned_shape], bounds).astype(int).T
+    native = [slice(0)] * 3
+    for axis, flip, n, (low, high) in zip(
+        record.axes, record.flips, record.turned_shape, bounds.tolist(), strict=True
+    ):
+        native[axis] = slice(n - high, n - low) if flip else slice(low, high)
+    return tuple(native)
 
 
 def _cut_of_case(extent, segments, kept):

@@ -54,7 +54,7 @@ def read_description(folder):
     path = Path(folder) / "dataset.json"
     if not is_file(path):
         return None
-    fields = _read_json(path)
+    fields = read_fields(path)
     file_ending = fields.get("file_ending", FILE_ENDINGS[0])
     file_ending = file_ending.lower() if isinstance(file_ending, str) else file_ending
     check_choice(f"{path}, file_ending", file_ending, FILE_ENDINGS)
@@ -74,7 +74,7 @@ def read_description(folder):
     )
 
 
-def _read_json(path):
+def read_fields(path):
     """Return the object in `path`; a key that is given twice is an error, not overwritten."""
     twice = []
 
@@ -151,21 +151,25 @@ def read_layout(folder):
     Images and labels are those in ``dataset``, else as `find_files` returns them.
     """
     given = read_description(folder)
-    file_ending = given.file_ending if given else find_file_ending(folder)
+    file_ending = given.file_ending if given else find_file_ending(Path(folder) / "labelsTr")
     files = given.files if given and given.files else find_files(folder, file_ending)
     return given, file_ending, *files
 
 
 def find_file_ending(folder):
-    """Return the ending of the files in ``labelsTr``, for a folder without ``dataset.json``."""
-    names = _names(folder, "labelsTr")
+    """Return the ending of the volumes in a folder without ``dataset.json``, which all have."""
+    names = _names(folder)
     present = [ending for ending in FILE_ENDINGS if any(_ends(name, ending) for name in names)]
     found = [ending for ending in present if ending not in other_formats.PICTURES] or present
     if len(found) != 1:
-        what = Path(folder) / "labelsTr"
         expected = f"all of one ending: {', '.join(FILE_ENDINGS)}"
-        raise wrong_input(what, " and ".join(found) or "no volume", expected)
+        raise wrong_input(folder, " and ".join(found) or "no volume", expected)
     return found[0]
+
+
+def find_volumes(folder):
+    """Return the path of each volume in a folder by its name without ending, which all share."""
+    return _stems(folder, find_file_ending(folder))
 
 
 def find_files(folder, file_ending):
@@ -174,22 +178,21 @@ def find_files(folder, file_ending):
     A file of ``imagesTr`` whose name is also a label's holds all channels (MSD), and its number is
     ``None``; otherwise a last part such as ``_0001`` is its channel (nnU-Net).
     """
-    labels = _stems(folder, "labelsTr", file_ending)
+    labels = _stems(Path(folder) / "labelsTr", file_ending)
     images = {}
-    for stem, path in _stems(folder, "imagesTr", file_ending).items():
+    for stem, path in _stems(Path(folder) / "imagesTr", file_ending).items():
         match = None if stem in labels else re.fullmatch(r"(.+)_([0-9]{4})", stem)
         case, channel = (match[1], int(match[2])) if match else (stem, None)
         images.setdefault(case, {})[channel] = path
     return images, labels
 
 
-def _names(folder, subfolder):
-    """Return the names of the visible files in `subfolder`, in order."""
-    path = Path(folder) / subfolder
-    if not path.is_dir():
-        raise wrong_input(path, "no such folder", "a folder with volumes")
-    with told_if_unreadable(path):
-        return sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+def _names(folder):
+    """Return the names of the visible files in a folder, in order."""
+    if not folder.is_dir():
+        raise wrong_input(folder, "no such folder", "a folder with volumes")
+    with told_if_unreadable(folder):
+        return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
 
 
 def unread_files(folder, images, labels):
@@ -200,7 +203,7 @@ def unread_files(folder, images, labels):
     return [
         f"{below}/{name}"
         for below in there
-        for name in _names(folder, below)
+        for name in _names(Path(folder) / below)
         if Path(folder) / below / name not in read
     ]
 
@@ -210,12 +213,12 @@ def _ends(name, ending):
     return name.lower().endswith(ending)
 
 
-def _stems(folder, subfolder, file_ending):
-    """Return the volumes in `subfolder` by name without ending; pictures beside are previews."""
+def _stems(folder, file_ending):
+    """Return the volumes in a folder by name without ending; pictures beside are previews."""
     others = [e for e in FILE_ENDINGS if e != file_ending and e not in other_formats.PICTURES]
     stems = {}
-    for name in _names(folder, subfolder):
-        path, stem = Path(folder) / subfolder / name, name[: -len(file_ending)]
+    for name in _names(folder):
+        path, stem = folder / name, name[: -len(file_ending)]
         if not _ends(name, file_ending):
             if _ends(name, tuple(others)):
                 raise wrong_input(path, "this ending", file_ending)

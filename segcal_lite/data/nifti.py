@@ -28,7 +28,7 @@ def read_nifti(path, start):
     `start` are the first bytes of the file.
     """
     kind = _kind_of(path, start)
-    with _damage_told(path):
+    with _damage_told(path), _log_of_nibabel() as mended:
         image = kind.from_filename(path, mmap=False)
     n_bytes = _check_size(path, image)
     with _damage_told(path):
@@ -48,6 +48,8 @@ def read_nifti(path, start):
     if data.ndim not in (3, 4):
         raise wrong_input(path, f"shape {data.shape}", "three or four dimensions with voxels")
     _check_qform(image, affine, path)
+    for line in dict.fromkeys(mended):
+        warnings.warn(f"{path}: {line}.", stacklevel=3)
     return np.moveaxis(data, 3, 0) if data.ndim == 4 else data, affine
 
 
@@ -59,6 +61,21 @@ def _damage_told(path):
     except UNREADABLE as error:
         cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise wrong_input(path, f"a damaged file ({cause})", "a whole NIfTI file") from error
+
+
+@contextmanager
+def _log_of_nibabel():
+    """Keep what nibabel would print of a header that it mends, in a list: it names no file."""
+    lines, logger = [], nib.imageglobals.logger
+
+    def keep(record):
+        lines.append(record.getMessage())
+
+    logger.addFilter(keep)  # which returns nothing: no record passes
+    try:
+        yield lines
+    finally:
+        logger.removeFilter(keep)
 
 
 def _kind_of(path, start):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from .._checks import wrong_input
 from ..runs.folders import (
@@ -238,8 +237,7 @@ def _notes(dataset, cases, cut, segments):
 
 def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis):
     """Write the arrays of one case aside, then give their folder its name."""
-    with warnings.catch_warnings(record=True) as doubts:  # about headers
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as doubts:  # about headers
         image, labels, affine = load_case(dataset, case)
     if selection is not None:
         image, labels = selection.of(image, labels)
@@ -274,6 +272,14 @@ def read_prepared(folder):
     return _cases(folder, table[columns].itertuples(index=False))
 
 
+def of_split(cases, split, what="cases"):
+    """Return the cases of one split, at least one; `what` is named where there is none."""
+    chosen = [case for case in cases if case.split == split]
+    if not chosen:
+        raise wrong_input(what, f"no case in split {split!r}", "at least one")
+    return chosen
+
+
 def _cases(folder, rows):
     """Return the `PreparedCase` of each name, domain and split."""
     task = read_json(folder / "settings.json", shape={"task": dict})["task"]
@@ -283,61 +289,3 @@ def _cases(folder, rows):
         PreparedCase(name, domain, split, folder / name, dilation, overlapping)
         for name, domain, split in rows
     ]
-
-
-@dataclass(frozen=True)
-class Slices:
-    """The samples of many cases, slices or volumes, as tensors on one device.
-
-    Attributes
-    ----------
-    images : tensor, shape (N, C, X, Y) or (N, C, X, Y, Z)
-    labels : tensor of signed integers, shape (N, X, Y) or (N, X, Y, Z)
-        `IGNORED` where nobody annotated; with R regions (N, R, X, Y) or (N, R, X, Y, Z) of 0 and 1.
-    case_index : tensor, shape (N,)
-        Which case a sample is from.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    case_index: torch.Tensor
-
-    @cached_property
-    def n_cases(self):
-        """How many cases the samples are from."""
-        return int(self.case_index.max()) + 1
-
-
-def load_slices(cases, split, device="cpu", n_dims=2):
-    """Read the slices of one split to `device`, or its whole volumes.
-
-    Parameters
-    ----------
-    cases : list of PreparedCase
-    split : {"train", "validation", "test"}
-    device : torch device
-    n_dims : {2, 3}
-        With 3 a sample is a volume (C, X, Y, Z), and all have one grid.
-
-    Returns
-    -------
-    Slices
-        Of 4 C + 2 bytes a pixel: 40 heart volumes of 10 slices at 224 x 224 take 120 MB.
-
-    Raises
-    ------
-    ValueError
-        If no case is in `split`.
-    """
-    chosen = [case for case in cases if case.split == split]
-    if not chosen:
-        raise wrong_input("cases", f"no case in split {split!r}", "at least one")
-
-    def samples(array):
-        return array[np.newaxis] if n_dims == 3 else np.moveaxis(array, -1, 0)
-
-    images = [samples(case.image) for case in chosen]
-    labels = [samples(case.targets) for case in chosen]
-    case_index = np.repeat(np.arange(len(chosen)), [len(of_case) for of_case in labels])
-    arrays = np.concatenate(images), np.concatenate(labels), case_index
-    return Slices(*(torch.from_numpy(array).to(device) for array in arrays))

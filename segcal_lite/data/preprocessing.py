@@ -152,7 +152,7 @@ def prepared_affine(record):
     turn, sample = np.diag([0.0, 0, 0, 1]), np.diag([*record.step, 1])
     turn[record.axes, range(3)] = np.where(record.flips, -1, 1)
     turn[record.axes, 3] = np.where(record.flips, np.subtract(record.turned_shape, 1), 0)
-    first = _first_sample(record.turned_shape, record.resampled_shape, record.step)
+    first = first_sample(record.turned_shape, record.resampled_shape, record.step)
     sample[:3, 3] = first + record.step * record.crop_start
     return np.array(record.native_affine) @ turn @ sample
 
@@ -161,30 +161,6 @@ def valid_box(record):
     """Return three slices: the part of the prepared grid that holds voxels, not padding."""
     grid = zip(record.crop_start, record.resampled_shape, record.prepared_shape, strict=True)
     return tuple(slice(max(0, -start), min(n, size - start)) for start, size, n in grid)
-
-
-def kept_native_voxels(record):
-    """Return three slices of the native grid: the voxels whose centres lie within the crop.
-
-    Examples
-    --------
-    >>> kept_native_voxels(plan_preprocessing((9, 9, 4), np.diag([-1, 1, 3, 1]), None, (4, 16)))
-    (slice(3, 7, None), slice(0, 9, None), slice(0, 4, None))
-    """
-    first = _first_sample(record.turned_shape, record.resampled_shape, record.step)
-    crop_start, crop_stop = record.crop_start, np.add(record.crop_start, record.prepared_shape)
-    start = first + record.step * (np.array(crop_start) - 0.5)
-    bounds = np.array([start, start + record.step * record.prepared_shape])
-    bounds = np.clip(np.ceil(bounds - 1e-6), 0, record.turned_shape)
-    # Larger voxels may end short of the last native one: that is no crop.
-    whole = np.less_equal(crop_start, 0) & np.greater_equal(crop_stop, record.resampled_shape)
-    bounds = np.where(whole, [(0, 0, 0), record.turned_shape], bounds).astype(int).T
-    native = [slice(0)] * 3
-    for axis, flip, n, (low, high) in zip(
-        record.axes, record.flips, record.turned_shape, bounds.tolist(), strict=True
-    ):
-        native[axis] = slice(n - high, n - low) if flip else slice(low, high)
-    return tuple(native)
 
 
 def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
@@ -218,13 +194,10 @@ def prepare_image(image, record, percentiles=(0, 100), rule="percentiles"):
     if image.ndim != 4 or image.shape[1:] != record.native_shape:
         raise wrong_input("image", f"shape {image.shape}", f"(C, *{record.native_shape})")
     if not record.intensity_lower:
-        lower, upper = _intensity_bounds(
-            image, check_choice("rule", rule, INTENSITY_RULES), percentiles
-        )
-        clipped = rule != "standard_deviation"
-        record = replace(
-            record, intensity_lower=lower, intensity_upper=upper, intensity_clipped=clipped
-        )
+        check_choice("rule", rule, INTENSITY_RULES)
+        lower, upper = _intensity_bounds(image, rule, percentiles)
+        bounds = {"intensity_lower": lower, "intensity_upper": upper}
+        record = replace(record, **bounds, intensity_clipped=rule != "standard_deviation")
     if not len(image) == len(record.intensity_lower) == len(record.intensity_upper):
         raise wrong_input("image", f"{len(image)} channels", f"{len(record.intensity_lower)}")
     sigma = np.maximum(0, record.step - 1) / 2
@@ -252,11 +225,8 @@ def crop_label(resampled, record):
 
 def undo_crop(labels, record):
     """Put labels (..., X, Y, Z) of the crop, without padding, on the grid before it, 0 around."""
-    uncropped = np.zeros((*labels.shape[:-3], *record.resampled_shape), dtype=labels.dtype)
-    start = np.maximum(record.crop_start, 0)
-    sides = zip(start, labels.shape[-3:], strict=True)
-    uncropped[(..., *(slice(first, first + n) for first, n in sides))] = labels
-    return uncropped
+    start = np.minimum(0, np.negative(record.crop_start))
+    return _crop_or_pad(labels, start, record.resampled_shape, 0)
 
 
 def resample_label(labels, record):
@@ -312,7 +282,7 @@ def _turn(array, record):
     return np.flip(array.transpose(record.axes), np.flatnonzero(record.flips))
 
 
-def _first_sample(old_shape, new_shape, step):
+def first_sample(old_shape, new_shape, step):
     """Return where, in old voxels, the first new voxel lies when both grids share a centre."""
     return (np.subtract(old_shape, 1) - step * np.subtract(new_shape, 1)) / 2
 
@@ -321,16 +291,17 @@ def _resample(array, step, shape):
     """Sample linearly every `step` voxels; beyond the field of view the edge goes on."""
     if np.all(step == 1):
         return array
-    first = _first_sample(array.shape, shape, step)
+    first = first_sample(array.shape, shape, step)
     return ndimage.affine_transform(array, step, first, shape, order=1, mode="nearest")
 
 
 def _crop_or_pad(array, start, shape, fill):
-    """Cut `shape` voxels out from `start` on; what lies outside the array is `fill`."""
-    out = np.full(shape, fill, dtype=array.dtype)
-    spans = [(max(0, a), min(n, a + m)) for a, n, m in zip(start, array.shape, shape, strict=True)]
-    target = tuple(slice(lo - a, hi - a) for (lo, hi), a in zip(spans, start, strict=True))
-    out[target] = array[tuple(slice(lo, hi) for lo, hi in spans)]
+    """Cut `shape` voxels of (..., X, Y, Z) out from `start` on; `fill` where the array has none."""
+    out = np.full((*array.shape[:-3], *shape), fill, dtype=array.dtype)
+    sides = zip(start, array.shape[-3:], shape, strict=True)
+    spans = [(max(0, a), min(n, a + m)) for a, n, m in sides]
+    target = (slice(lo - a, hi - a) for (lo, hi), a in zip(spans, start, strict=True))
+    out[(..., *target)] = array[(..., *(slice(lo, hi) for lo, hi in spans))]
     return out
 
 

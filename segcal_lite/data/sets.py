@@ -223,7 +223,7 @@ def _of_domains(dataset, entry, where, seed):
         check_choice(f"{where}, domains", domain, dataset.domains)
     asked = entry.get("domains", dataset.domains)
     cases = [case for case in dataset.cases if case.domain in asked]
-    rows = read_case_table(dataset.folder) or [{}]
+    rows = read_case_table(dataset.folder / "cases.csv") or [{}]
     if "split" in rows[0]:
         return replace(dataset, cases=tuple(cases))
     split_of = split_by_patient([case.patient for case in cases], SPLIT, seed)

@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -159,14 +158,13 @@ def check_unique(what, names):
             raise wrong_input(what, f"{same!r} and {name!r}", expected)
 
 
-def read_case_table(folder):
-    """Read ``cases.csv``, a dict a row with at least ``case``; ``None`` if there is no such file.
+def read_case_table(path):
+    """Read a ``cases.csv``, a dict a row with at least ``case``; ``None`` if there is no such file.
 
     Columns are ``case``, and if wanted ``domain``, ``split``, ``patient``; names of these and of
     splits may be in small or capital letters, further columns are kept. What is malformed is a
     ``ValueError`` that names file and line.
     """
-    path = Path(folder) / "cases.csv"
     if not is_file(path):
         return None
     try:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from .._checks import check_number, wrong_input
 from ..data.labels import annotated, binary_problems
-from ..data.prepared import read_prepared
+from ..data.prepared import of_split, read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
 from ..runs.folders import make_folder, read_json, text_digest, write_json, written_aside
@@ -33,7 +33,7 @@ from ..scaling import (
 from ..training.models import load_model
 from .scores import score_case
 
-LAYOUT = 3  # of score files; where it changes, older ones are left alone and cases scored again
+LAYOUT = 4  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 128 * 2**20
 TRAINED = ("config.json", "history.csv")  # of a model's folder
 
@@ -100,7 +100,7 @@ def fit_member_scalings(folder, prepared_folder, device):
     """Fit a member's scalings on the validation cases, once: the first unit of work."""
     if (folder / "scaling.json").exists():
         return
-    validation = [case for case in read_prepared(prepared_folder) if case.split == "validation"]
+    validation = of_split(read_prepared(prepared_folder), "validation")
     model, settings = load_model(folder, device)
     write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
 

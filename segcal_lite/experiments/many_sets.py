@@ -29,7 +29,7 @@ from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
 from .profiles import VolumeProfile, check_counts, get_volume_profile
-from .volume_scores import ScoreRequest, VolumeScoring, read_scores, score_volumes
+from .volume_scores import LAYOUT, ScoreRequest, VolumeScoring, read_scores, score_volumes
 
 NETWORK = "resunet3d"
 
@@ -174,7 +174,8 @@ class JointExperiment:
 
     def _score_folder(self, plan, dropout, name, scoring):
         """Folder of the scores of one set by one model; another one for other settings or data."""
-        facts = [asdict(scoring), asdict(self.settings(plan, dropout)), self.fingerprints[name]]
+        settings = asdict(scoring), asdict(self.settings(plan, dropout))
+        facts = [LAYOUT, *settings, self.fingerprints[name]]
         digest = text_digest(json.dumps(facts), 12)
         kind = "-dropout" if dropout else ""
         return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice, check_seed, wrong_input
+from .._checks import check_choice, check_seed
 from ..calibration import CalibrationSums
 from ..data.cases import check_leave_out
 from ..data.datasets import read_dataset
 from ..data.grids import Grid, check_cut, read_grid
 from ..data.labels import stored_survey
-from ..data.prepared import prepare_dataset
+from ..data.prepared import of_split, prepare_dataset
 from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
@@ -82,9 +82,15 @@ class Experiment:
         return members
 
     def collapsed(self, loss):
-        """The members of one pool that have collapsed, by validation Dice of the weights kept."""
-        histories = {m.title: read_history(m.folder) for m in self.members(loss)}
-        best = {title: rows.validation_dice.max() for title, rows in histories.items()}
+        """The members of one pool that have collapsed, by validation Dice of the weights kept.
+
+        Segments that the truth does not hold count nowhere, but in histories of earlier versions.
+        """
+        best = {}
+        for member in self.members(loss):
+            history = read_history(member.folder)
+            kept = history.loc[history.validation_dice.idxmax()]
+            best[member.title] = kept.get("validation_dice_present", kept.validation_dice)
         return collapsed_members(best)
 
     @property
@@ -130,9 +136,7 @@ class Experiment:
             Columns task, data, loss, domain, case, method, member, n_members, region, segment,
             metric, value.
         """
-        names = [case.name for case in self.split("test")]
-        if not names:
-            raise wrong_input(self.prepared_folder, "no case in split 'test'", "at least one")
+        names = [case.name for case in of_split(self.cases, "test", self.prepared_folder)]
         self.train(losses, report)
         jobs = [ScoredCase(scored, name) for scored in map(self.scoring, losses) for name in names]
         waiting = [job for job in jobs if not job.is_complete]

@@ -153,11 +153,9 @@ VOLUME_PROFILES = {
         "block_side": 32,
         "overlap": 8,
         "n_stages": 4,
-        "batch_size": 2,
         "learning_rate": 0.002,
         "evaluate_every": 200,
         "n_evaluations": 5,
-        "n_validation_blocks": 16,
     },
     "paper": {},
 }

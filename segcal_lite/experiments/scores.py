@@ -10,15 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._checks import wrong_input
-from ..calibration import CalibrationSums
-from ..data.labels import (
-    annotated,
-    binary_problems,
-    exclusive_classes,
-    segment_masks,
-    segment_probs,
-)
-from ..entropy import mean_foreground_uncertainty, segment_entropy
+from .._loops import predicted_classes
+from ..calibration import CalibrationSums, sums_by_region
+from ..data.labels import binary_problems, exclusive_classes, segment_masks
+from ..entropy import foreground_uncertainty, segment_entropies
 from ..segmentation_metrics import dice_coefficient, surface_metrics
 
 CALIBRATION = ("nll", "brier", "ece", "mce", "n_voxels", "n_floored")
@@ -47,7 +42,7 @@ def score_probabilities(
         Voxel size.
     segments : sequence of str
         Names of the classes 1 to K - 1, or of the R segments.
-    regions : dict of tuple of three slices, optional
+    regions : dict of tuple of three slices, or of bool array of shape (X, Y, Z), optional
         Where calibration is measured; by default ``whole``. An empty region scores NaN.
     n_bins : int
         Of ECE and MCE.
@@ -60,8 +55,9 @@ def score_probabilities(
     -------
     Scores
         Its metrics are, of each region, ``nll``, ``brier``, ``ece``, ``mce``, ``n_voxels``,
-        ``n_floored`` and ``n_ignored``; in ``whole`` also the ``uncertainty``, and of each segment
-        the ``segment_entropy`` and those of `segmentation`.
+        ``n_floored`` and ``n_ignored``, and of each class ``ece_class`` (its class-wise ECE); in
+        ``whole`` also the ``uncertainty``, and of each segment the ``segment_entropy`` and those of
+        `segmentation`. Segments that overlap have the metrics of regions themselves.
 
     Raises
     ------
@@ -80,26 +76,37 @@ def score_probabilities(
     n_segments = probs.shape[1] if np.ndim(targets) == 4 else len(probs) - 1
     if len(set(segments)) != n_segments:
         raise wrong_input("segments", list(segments), f"{n_segments} names, as in probs")
+    regions = regions or {"whole": (slice(None),) * 3}
+    problems = list(binary_problems(targets, probs))
+    found = [sums_by_region(*problem, regions, n_bins) for problem in problems]
+    predicted = found[0].predicted
+    if np.ndim(targets) == 4:
+        predicted = np.stack([one.predicted for one in found])
     rows, sums = [], {}
-    for region, box in (regions or {"whole": (slice(None),) * 3}).items():
-        labels = targets[(..., *box)]
-        found = _calibration(labels, probs[(..., *box)], segments, n_bins)
-        sums[region] = found[None]
-        for segment, part in found.items():
-            result = part.result()
-            metrics = {name: getattr(result, name) for name in CALIBRATION}
-            n_voxels = labels.size if segment is None else labels[0].size
-            metrics["n_ignored"] = n_voxels - result.n_voxels
+    for region in regions:
+        sums[region] = CalibrationSums(len(probs), n_bins)
+        for one in found:
+            sums[region].merge(one.sums[region])
+        metrics = _metrics(sums[region], sum(one.n_ignored[region] for one in found))
+        rows += _rows(region, metrics)
+        if np.ndim(targets) == 3:
+            errors = sums[region].result().classwise_ece[1:]
+            of_segments = [{"ece_class": float(error)} for error in errors]
+        else:
+            of_segments = [_metrics(one.sums[region], one.n_ignored[region]) for one in found]
+        for segment, metrics in zip(segments, of_segments, strict=True):
             rows += _rows(region, metrics, segment)
-    rows += _rows("whole", {"uncertainty": mean_foreground_uncertainty(probs)})
-    entropies = {
-        segment: {"segment_entropy": segment_entropy(*segment_probs(probs, k))}
-        for k, segment in enumerate(segments, start=1)
-    }
+    rows += _rows("whole", {"uncertainty": foreground_uncertainty(probs, predicted)})
+    entropies = [
+        entropy_nats
+        for (_, of_problem), one in zip(problems, found, strict=True)
+        for entropy_nats in segment_entropies(of_problem, one.predicted)
+    ]
     if segmentation is None:
-        segmentation = segmentation_scores(targets, probs.argmax(axis=0), spacing_mm, segments)
-    for segment in entropies | segmentation:
-        metrics = entropies.get(segment, {}) | segmentation.get(segment, {})
+        segmentation = segmentation_scores(targets, predicted, spacing_mm, segments)
+    known = {s: {"segment_entropy": e} for s, e in zip(segments, entropies, strict=True)}
+    for segment in known | segmentation:
+        metrics = known.get(segment, {}) | segmentation.get(segment, {})
         rows += _rows("whole", metrics, segment)
     return Scores(rows, sums, segmentation)
 
@@ -112,16 +119,10 @@ def _rows(region, metrics, segment=None):
     ]
 
 
-def _calibration(targets, probs, segments, n_bins):
-    """`CalibrationSums` by segment: None for all together, and each of those that overlap."""
-    found = {None: CalibrationSums(len(probs), n_bins)}
-    if np.ndim(targets) == 3:
-        found[None].update(*annotated(targets, probs))
-        return found
-    for segment, pair in zip(segments, binary_problems(targets, probs), strict=True):
-        found[segment] = CalibrationSums(len(probs), n_bins).update(*annotated(*pair))
-        found[None].merge(found[segment])
-    return found
+def _metrics(sums, n_ignored):
+    """Calibration of a region by name, with how many of its voxels nobody annotated."""
+    result = sums.result()
+    return {name: getattr(result, name) for name in CALIBRATION} | {"n_ignored": n_ignored}
 
 
 def segmentation_scores(targets, predicted, spacing_mm, segments):
@@ -150,7 +151,7 @@ def score_case(case, probs, segments, n_bins, region_order=(), segmentation=None
         for name, box in case.regions.items()
     }
     if segmentation is None:
-        segmentation = _patient_segmentation(case, probs.argmax(axis=0), segments, region_order)
+        segmentation = _patient_segmentation(case, predicted_classes(probs), segments, region_order)
     of_case = case.targets[(..., *whole)], probs, case.spacing_mm, segments
     return score_probabilities(*of_case, regions, n_bins, segmentation)
 

@@ -24,6 +24,7 @@ from ..training.models import load_model
 from .scores import score_case
 
 LAST = "last_features"
+LAYOUT = 2  # of what is kept of a volume; where it changes, volumes are scored again
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def probability_metrics(case, probs, scoring):
     """Scores by name of class probabilities (2, X, Y, Z) without padding, and of their detectors.
 
     Calibration is of the annotated voxels, the others counted, in the whole volume and in the box
-    around the foreground; what has no foreground to look at is NaN.
+    around the foreground. What has no foreground to look at is NaN, Dice and distances as well:
+    silence where there is nothing to find is no merit.
     """
     rows = score_case(case, probs, ("organ",), scoring.n_bins).rows
     found = {(row["metric"], row["region"]): row["value"] for row in rows}
@@ -119,7 +121,8 @@ def probability_metrics(case, probs, scoring):
     confidence = probs[1][probs.argmax(axis=0) == 1]
     metrics["one_minus_max_softmax"] = float(1 - confidence.mean()) if confidence.size else np.nan
     metrics["predicted_voxels"] = confidence.size
-    metrics |= {name: found[name, "whole"] for name in ("dice", "hd95_mm", "assd_mm")}
+    for name in ("dice", "hd95_mm", "assd_mm"):
+        metrics[name] = found[name, "whole"] if found["n_true", "whole"] else np.nan
     for region in ("whole", "box"):
         for name in ("nll", "brier", "ece", "mce", "n_ignored"):
             metrics[f"{name}_{region}"] = found[name, region]

@@ -1,9 +1,9 @@
 """What ``python -m segcal_lite`` does once the packages are there."""
 
 import os
+import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +13,11 @@ from ..data.cases import case_names, check_leave_out
 from ..data.sets import names_in_sets, read_sets
 from ..data.tasks import TASKS
 from ..runs.devices import choose_device
-from ..runs.folders import project_root, provenance, resolve_path, write_json
+from ..runs.folders import project_root, resolve_path, write_json
 from ..runs.schedules import run_in_order
-from ..runs.tables import is_sealed, write_table
-from . import index_page, notebook_sources, pages, published
-from .environment import KERNEL, run_to_its_end
+from ..runs.tables import is_sealed
+from . import index_page, notebook_sources, pages, published, readme_tables
+from .environment import run_to_its_end
 from .parameters import check_values
 
 NOTEBOOKS = (
@@ -75,7 +75,7 @@ def demo(
     choose_device(device)
     if not _are_fit(_data_to_check(sources, absent, task, folder, seed)):
         return 1
-    _run_notebooks(given, folder)
+    pages.run_notebooks(given, folder)
     index = index_page.write_index(folder, list(given))
     print(f"done: open {index}", flush=True)
     return 0
@@ -128,40 +128,16 @@ def _are_fit(options):
     return not any(done.returncode for done in checked)
 
 
-def _run_notebooks(given, folder):
-    """Execute notebooks by name with the parameters given to each, and write their pages."""
-    names = list(given)
-    print(f"first: {names[0]} (1 of {len(names)})", flush=True)
-    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
-        written = []
-        for number, (name, parameters) in enumerate(given.items(), start=1):
-            executed = folder / "notebooks" / f"{name}.ipynb"
-            _run_notebook(
-                executed, parameters, lambda seconds, n=number: _report(n, names, seconds)
-            )
-            written.append(executor.submit(pages.write_page, executed, names))
-        for page in written:
-            page.result()  # raises what went wrong in its thread
+def evaluate(out, workers, **asked):
+    """Judge somebody's predictions, then write ``index.html`` of what was found."""
+    from ..experiments.own_model import evaluate as judge
+    from .own_page import write_page
 
-
-def _run_notebook(executed, parameters, finished):
-    """Execute one notebook; now and then say which line it has printed last."""
-    printed = pages.LastLine()
-    source = project_root() / "notebooks" / executed.name
-    job = pages.execute_notebook, source, executed, parameters, kernel_name(), printed
-    run_in_order(
-        {executed.stem: job},
-        finished=lambda name, seconds: finished(seconds),
-        under_way=lambda names: print(f"  {names[0]}: {printed.line}", flush=True),
-    )
-
-
-def _report(number, names, seconds):
-    """Say how long notebook `number` of `names` took, and what is next."""
-    n = len(names)
-    following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
-    width = max(map(len, names))
-    print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {following}", flush=True)
+    folder = judge(out=out, n_workers=workers, **asked)
+    command = ["python", "-m", "segcal_lite", *sys.argv[1:]]
+    write_json(folder / "command.json", {"command": shlex.join(command)})
+    print(f"done: open {write_page(folder)}", flush=True)
+    return 0
 
 
 def left_out_of(sources, leave_out):
@@ -196,13 +172,6 @@ def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
     return demo(dest, "hippocampus", profile, out, seed, device)
 
 
-def kernel_name():
-    """The project's kernel where it is installed, else the one every environment has."""
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
-
-
 def lab(port=None, allow_root=False, no_browser=False):
     """Open JupyterLab on the notebooks; README, data and runs are beside them in its browser."""
     options = ["--LabApp.default_url=/lab/tree/notebooks"]
@@ -227,16 +196,9 @@ def test():
     """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
     out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
     lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
-    tests = (
-        "pytest",
-        "tests",
-        "segcal_lite",
-        "data_scripts",
-        "--doctest-modules",
-        "-m",
-        "not real and not slow",
-    )
-    nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={kernel_name()}", "notebooks")
+    quick = "not real and not slow and not nnunet"
+    tests = ("pytest", "tests", "segcal_lite", "data_scripts", "--doctest-modules", "-m", quick)
+    nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={pages.kernel_name()}", "notebooks")
     steps = (
         ("-m", "ruff", "check", "."),
         ("-m", "ruff", "format", "--check", "."),
@@ -265,6 +227,18 @@ def test_slow():
     return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
 
 
+def test_nnunet():
+    """Train a real nnU-Net on ten volumes; judge its predictions and its network."""
+    return _python("-m", "pytest", "tests/nnunet", "-m", "nnunet", "-rs")
+
+
+def bench():
+    """Time the scores beside other libraries on one thread; write ``results/benchmarks.csv``."""
+    script, table = "tests/benchmarks/bench_scores.py", "results/benchmarks.csv"
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return _python(script, table, **one, PYTHONPATH=str(project_root()))
+
+
 def _python(*arguments, **environment):
     """Run this Python from the project root and return its exit status."""
     command = [sys.executable, *arguments]
@@ -272,23 +246,11 @@ def _python(*arguments, **environment):
 
 
 def story(seeds, tables, out):
-    """Test the smoke run's claims on several seeds; write ``results/story*.csv``.
+    """Test the smoke run's claims on several seeds; write ``results/story*.csv``."""
+    from .story import write_story  # it loads MONAI
 
-    Rows of other seeds stay as they are: each row carries the commit that made it.
-    """
-    from .story import tell_detection_story, tell_story, with_other_seeds  # they load MONAI
-
-    made, holds = provenance("cpu"), True
-    for name in tables:
-        tell = {"story": tell_story, "story_volumes": tell_detection_story}[name]
-        table = tell(resolve_path(out), seeds)
-        for position, key in enumerate(("commit", "date", "torch", "processor")):
-            table.insert(position, key, made[key])
-        path = project_root() / "results" / f"{name}.csv"
-        write_table(path, with_other_seeds(path, table))
-        print(table.T.to_string())
-        holds = holds and table.holds.all()
-    return 0 if holds else 1
+    hold = [write_story(name, resolve_path(out), seeds) for name in tables]
+    return 0 if all(hold) else 1
 
 
 def store_outputs(out):
@@ -303,5 +265,5 @@ def publish(run, name):
     """Take a run's tables and figures over into ``results/NAME``, and fill the READMEs' tables."""
     for path in published.publish(resolve_path(run), name):
         print(path.relative_to(project_root()))
-    published.fill_readmes(project_root())
+    readme_tables.fill_readmes(project_root())
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = "segcal_lite"
+APART = "nnunet"  # an extra whose packages stay out of everybody's environment
 OLDEST = 3, 11  # Python, as pyproject.toml says
 
 
@@ -28,6 +29,13 @@ def check_python():
 def _dotted(version):
     """The first two numbers of a version, as people write them."""
     return ".".join(map(str, version[:2]))
+
+
+def escape_other_letters():
+    """Print letters that the terminal or file lacks by their number, rather than stop at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what stands in for them, as in notebooks, may not
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_to_its_end(command, **options):
@@ -48,11 +56,13 @@ def ensure_environment(extras=()):
 
     An activated environment that holds segcal_lite (conda's, Binder's) is taken as it is. Otherwise
     ``.venv`` is made and filled as `constraints.txt` says, with the optional dependencies `extras`;
-    a finished one is used again until ``pyproject.toml`` or ``constraints.txt`` change.
+    a finished one is used again until ``pyproject.toml`` or ``constraints.txt`` change. What needs
+    a real nnU-Net always goes to ``.venv-nnunet``.
     """
-    folder = ROOT / ".venv"
+    is_apart = APART in extras
+    folder = ROOT / (f".venv-{APART}" if is_apart else ".venv")
     in_own = Path(sys.prefix).resolve() == folder.resolve()
-    if not in_own and _is_installed():
+    if not is_apart and not in_own and _is_installed():
         return Path(sys.executable)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / f"installed-{'-'.join(extras) or 'base'}-{_pins()}"

@@ -50,11 +50,11 @@ def write_index(folder, names):
     run, made = read_json(folder / "run.json"), read_json(folder / "provenance.json")
     verdicts = read_verdicts(folder)
     chapters = [_chapter(folder, name, verdicts) for name in names]
-    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True)
-    content = environment.get_template("index.html.j2").render(
+    seconds = sum(chapter["seconds"] for chapter in chapters)
+    content = render(
+        "index.html.j2",
         title=f"{run['task']['name']}, {Path(run['data']).name}, {run['profile']} profile",
-        style=(WEB / "style.css").read_text(encoding="utf-8"),
-        facts=_facts(run | made, sum(chapter["seconds"] for chapter in chapters)),
+        facts=facts(run | made) | {"All notebooks": f"{seconds} s"},
         chapters=chapters,
         main=main_table(read_table(folder / "tables" / "calibration.csv")),
         rules=RULES,
@@ -66,14 +66,21 @@ def write_index(folder, names):
     return folder / "index.html"
 
 
-def _facts(settings, seconds):
+def render(template, **content):
+    """Return a report as HTML: a template of `WEB`, with the style of all pages."""
+    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True)
+    style = (WEB / "style.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=style, **content)
+
+
+def facts(settings):
     """What was run, where and when, in words."""
-    facts = {}
+    found = {}
     for key, words in FACTS.items():
         value = settings.get(key)
         if value not in (None, [], ""):
-            facts[words] = ", ".join(value) if isinstance(value, list) else value
-    return facts | {"All notebooks": f"{seconds} s"}
+            found[words] = ", ".join(value) if isinstance(value, list) else value
+    return found
 
 
 def _chapter(folder, name, verdicts):

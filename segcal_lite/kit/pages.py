@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -10,7 +11,9 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ..runs.folders import write_text
+from ..runs.folders import project_root, write_text
+from ..runs.schedules import run_in_order
+from .environment import KERNEL
 from .formulas import to_mathml
 
 # A kernel warns of its transport, and some report the interrupt that ends them as an error. What
@@ -31,6 +34,49 @@ class LastLine:
 
     def flush(self):
         """Nothing waits."""
+
+
+def run_notebooks(given, folder):
+    """Execute notebooks by name with the parameters given to each, and write their pages."""
+    names = list(given)
+    print(f"first: {names[0]} (1 of {len(names)})", flush=True)
+    with ThreadPoolExecutor(1) as executor:  # writes a page while the next notebook runs
+        written = []
+        for number, (name, parameters) in enumerate(given.items(), start=1):
+            executed = folder / "notebooks" / f"{name}.ipynb"
+            _run_notebook(
+                executed, parameters, lambda seconds, n=number: _report(n, names, seconds)
+            )
+            written.append(executor.submit(write_page, executed, names))
+        for page in written:
+            page.result()  # raises what went wrong in its thread
+
+
+def _run_notebook(executed, parameters, finished):
+    """Execute one notebook; now and then say which line it has printed last."""
+    printed = LastLine()
+    source = project_root() / "notebooks" / executed.name
+    job = execute_notebook, source, executed, parameters, kernel_name(), printed
+    run_in_order(
+        {executed.stem: job},
+        finished=lambda name, seconds: finished(seconds),
+        under_way=lambda names: print(f"  {names[0]}: {printed.line}", flush=True),
+    )
+
+
+def _report(number, names, seconds):
+    """Say how long notebook `number` of `names` took, and what is next."""
+    n = len(names)
+    following = f"{names[number]} ({number + 1} of {n})" if number < n else "the report"
+    width = max(map(len, names))
+    print(f"{names[number - 1]:{width}}  {seconds:4.0f} s   next: {following}", flush=True)
+
+
+def kernel_name():
+    """The project's kernel where it is installed, else the one every environment has."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
 
 
 def execute_notebook(source, target, parameters, kernel, printed=None):
@@ -76,7 +122,7 @@ def write_page(path, names):
         "name": path.stem,
         "names": names,
         "style": (WEB / "style.css").read_text(encoding="utf-8"),
-        "font": base64.b64encode((WEB / "STIXTwoMath.woff2").read_bytes()).decode(),
+        "font": data_uri(WEB / "STIXTwoMath.woff2", "font/woff2"),
     }
     section = page["title"]
     for cell in notebook.cells:
@@ -85,6 +131,11 @@ def write_page(path, names):
         cell.metadata["alt"] = f"Figure of: {section}"
     content, _ = exporter.from_notebook_node(notebook, resources={"page": page})
     write_text(path.with_suffix(".html"), content)
+
+
+def data_uri(path, kind):
+    """A file as an address that holds it: a page with it is whole by itself."""
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def title_of(notebook):

@@ -1,14 +1,16 @@
-"""Take a run's tables and figures over into ``results/`` and the READMEs, with their provenance."""
+"""A run's tables and figures in ``results/``, and the generated tables of READMEs made of them."""
 
 import gzip
 import shutil
 
+import pandas as pd
+
 from .._checks import wrong_input
-from ..runs.folders import project_root, read_json, write_json
-from .readme_tables import TABLES
-from .readmes import fill_readme
+from ..runs.folders import project_root, read_json, write_json, write_text
+from ..runs.tables import read_table
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
+NOT_RUN = "Not run yet: see `results/`.\n"
 
 
 def publish(run, name):
@@ -41,6 +43,92 @@ def _copy(path, folder):
     return compressed
 
 
-def fill_readmes(folder):
-    """Rewrite the tables of numbers in `README.md` and `results/README.md`, below `folder`."""
-    return [fill_readme(folder / name, tables) for name, tables in TABLES.items()]
+def fill_readme(readme, tables):
+    """Rewrite the generated tables of a README; what people wrote stays as it is.
+
+    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what `tables` returns for NAME. Where the
+    place of a table is missing the file is left as it was.
+    """
+    text = readme.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        head, tail = f"<!-- table {name} -->\n", "<!-- end -->"
+        if head not in text:
+            raise wrong_input(readme, f"no line {head.strip()!r}", "one for each of its tables")
+        before, _, rest = text.partition(head)
+        _, _, after = rest.partition(tail)
+        text = before + head + table() + tail + after
+    write_text(readme, text)
+    return readme
+
+
+def markdown_table(header, rows):
+    """Return a table in Markdown, from texts.
+
+    Examples
+    --------
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    <BLANKLINE>
+    """
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
+    return "\n".join([first, "|---" * len(header) + "|", *others]) + "\n"
+
+
+def listed(values, digits=2):
+    """Numbers in a row.
+
+    >>> listed([0.5, 0.25])
+    '0.50, 0.25'
+    """
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def spread(values):
+    """Smallest and largest of some numbers, and how many there are if some are missing."""
+    if values is None or values.isna().all():
+        return "none"
+    missing = f" (n = {values.count()})" if values.isna().any() else ""
+    ends = [f"{value:.2f}" for value in (values.min(), values.max())]
+    return "-".join(dict.fromkeys(ends)) + missing
+
+
+def interval(value, lo, hi):
+    """A number with its interval."""
+    return f"{value:.2f} ({lo:.2f} to {hi:.2f})"
+
+
+def intervals(table):
+    """`interval` of each row of a table with three columns."""
+    return [interval(*numbers) for numbers in table.itertuples(index=False)]
+
+
+def or_dash(value):
+    """A number with two digits, or a dash for none."""
+    return "-" if pd.isna(value) else f"{value:.2f}"
+
+
+def made_by(story):
+    """Where a table of several seeds comes from."""
+    parts = []
+    for key, rows in story.groupby(["commit", "date", "torch", "processor"], sort=False):
+        seeds = ", ".join(map(str, rows.seed.unique()))
+        parts.append("Seeds {}: commit {}, {}, torch {}, {}.".format(seeds, *key))
+    return " ".join(parts)
+
+
+def source_of(folder):
+    """Where the numbers in a folder of results come from."""
+    made = read_json(folder / "provenance.json")
+    made = made.get("joint", {}) | made
+    commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
+    run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
+    where = made["processor"] if made["device"] == "cpu" else made["device"]
+    return f"{run}, {made['date']}, {where}."
+
+
+def read_long(folder, name):
+    """A long table of `publish`, compressed or not."""
+    path = folder / f"{name}.csv"
+    return read_table(path if path.exists() else folder / f"{name}.csv.gz")

@@ -4,8 +4,9 @@ from functools import partial
 
 from ..runs.folders import project_root
 from ..runs.tables import read_table
-from .readmes import (
+from .published import (
     NOT_RUN,
+    fill_readme,
     interval,
     intervals,
     listed,
@@ -183,3 +184,8 @@ TABLES = {
         "coverage": coverage_table,
     },
 }
+
+
+def fill_readmes(folder):
+    """Rewrite the tables of numbers in `README.md` and `results/README.md`, below `folder`."""
+    return [fill_readme(folder / name, tables) for name, tables in TABLES.items()]

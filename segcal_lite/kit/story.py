@@ -21,7 +21,8 @@ from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ..inference import case_signatures
 from ..report.verdicts import doubts, no_conclusion
 from ..runs.folders import project_root
-from ..runs.tables import read_table
+from ..runs.provenance import provenance
+from ..runs.tables import read_table, write_table
 from ..statistics import linear_regression, logit, paired_interval
 from ..training.models import load_model
 
@@ -195,3 +196,21 @@ def tell_story(out, seeds, report=print):
         rows.append(story_row(experiment, report))
         report(f"seed {seed}: {rows[-1]['verdict']}")
     return pd.DataFrame(rows)
+
+
+STORIES = {"story": tell_story, "story_volumes": tell_detection_story}
+
+
+def write_story(name, out, seeds):
+    """Tell one of `STORIES` into ``results/NAME.csv``; return whether every claim holds.
+
+    Rows of other seeds stay as they are: each row carries the commit that made it.
+    """
+    made = provenance("cpu")
+    table = STORIES[name](out, seeds)
+    for position, key in enumerate(("commit", "date", "torch", "processor")):
+        table.insert(position, key, made[key])
+    path = project_root() / "results" / f"{name}.csv"
+    write_table(path, with_other_seeds(path, table))
+    print(table.T.to_string())
+    return bool(table.holds.all())

@@ -5,7 +5,7 @@ import pandas as pd
 from ..runs.folders import project_root
 from ..runs.tables import read_table
 from ..statistics import paired_interval
-from .readmes import (
+from .published import (
     NOT_RUN,
     intervals,
     listed,

@@ -5,12 +5,16 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "own_answers": ["three_answers"],
+        "own_figures": ["draw_figures", "plot_differences", "plot_risk_coverage"],
+        "own_tables": ["read_evaluation"],
         "overlays": [
             "fullest_slice",
             "plot_overlay",
             "plot_overlay_grid",
             "plot_probability_histogram",
             "plot_reliability_diagrams",
+            "plot_review",
         ],
         "plotting": [
             "DOMAIN_COLOURS",

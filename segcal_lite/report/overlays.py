@@ -8,6 +8,9 @@ left and the second to the front.
 import matplotlib.patheffects as patheffects
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
 
 from .._checks import check_finite, check_prob_range, check_spacing, wrong_input
 
@@ -84,8 +87,8 @@ def plot_overlay(
     """
     checked = _checked_slices(image_slice, labels_slice, prob_slice, class_index)
     image_slice, mask, prob_slice = checked
-    width_mm, height_mm = np.array(image_slice.shape) * check_spacing(spacing_mm, 2)
-    frame = {"origin": "lower", "extent": (0, width_mm, 0, height_mm), "interpolation": "nearest"}
+    frame = _frame(image_slice.shape, spacing_mm)
+    _, width_mm, _, height_mm = frame["extent"]
     black, white = np.percentile(image_slice, [0.5, 99.5])
     axes.imshow(image_slice.T, cmap="gray", vmin=black, vmax=white, **frame)
     if prob_slice is not None:
@@ -221,6 +224,71 @@ def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
     return figure
 
 
+def plot_review(
+    image_slice,
+    predicted_slice,
+    entropy_slice,
+    segments,
+    spacing_mm=(1.0, 1.0),
+    margin_mm=20.0,
+):
+    """Draw a doubtful case for a person to look at: image, prediction and entropy side by side.
+
+    Parameters
+    ----------
+    image_slice : array (X, Y) or None
+        Without one the prediction lies on black.
+    predicted_slice : int array (X, Y) of classes, or bool array (R, X, Y) of overlapping segments
+    entropy_slice : array (X, Y) or None
+        In nats, drawn from 0 to ln 2, which a voxel torn between two classes has.
+    segments : sequence of str
+        Names of the classes 1 to K - 1, or of the R segments.
+    spacing_mm : (sx, sy)
+        Size of a pixel.
+    margin_mm : float
+        All panels show a square with this margin around the prediction, or, where nothing is
+        predicted, the whole slice.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    ValueError
+        When shapes differ or the entropy is not finite.
+
+    Examples
+    --------
+    >>> figure = plot_review(np.eye(3), np.eye(3, dtype=int), np.full((3, 3), 0.1), ["organ"])
+    >>> [axes.get_title() for axes in figure.axes[:3]]
+    ['image', 'prediction', 'entropy']
+    >>> plt.close(figure)
+    """
+    masks = np.asarray(predicted_slice)
+    if masks.ndim == 2:
+        masks = np.stack([masks == k for k in range(1, len(segments) + 1)])
+    image = np.zeros(masks.shape[1:]) if image_slice is None else np.asarray(image_slice)
+    for name, array in (("predicted_slice", masks[0]), ("entropy_slice", entropy_slice)):
+        if array is not None and np.shape(array) != image.shape:
+            raise wrong_input(name, f"shape {np.shape(array)}", f"{image.shape} as the image")
+    pictured = image, masks.any(axis=0), np.zeros(image.shape)
+    view_mm = _common_view([pictured], spacing_mm, margin_mm)
+    titles = ["image", "prediction", "entropy"]
+    titles = titles[image_slice is None : 3 - (entropy_slice is None)]
+    look = {"figsize": (3.4 * len(titles), 3.8), "squeeze": False, "layout": "constrained"}
+    figure, (panels,) = plt.subplots(1, len(titles), **look)
+    for axes, title in zip(panels, titles, strict=True):
+        plot_overlay(axes, image, spacing_mm=spacing_mm, view_mm=view_mm).set_title(title)
+    _draw_segments(panels[titles.index("prediction")], masks, segments, spacing_mm)
+    if entropy_slice is not None:
+        entropy = check_finite("entropy_slice", np.asarray(entropy_slice, dtype=float))
+        look = _frame(image.shape, spacing_mm) | {"cmap": "magma", "vmin": 0, "vmax": np.log(2)}
+        drawn = panels[-1].imshow(entropy.T, **look)
+        figure.colorbar(drawn, ax=panels[-1], label="nats", extend="max", shrink=0.8)
+    return figure
+
+
 def _checked_probs(name, probs):
     """Return `probs` as float64, refusing values outside [0, 1] by more than rounding."""
     probs = np.asarray(probs, dtype=float)
@@ -244,6 +312,12 @@ def _checked_slices(image_slice, labels_slice, prob_slice, class_index):
     )
 
 
+def _frame(shape, spacing_mm):
+    """How ``imshow`` draws a transposed slice in millimetres."""
+    width_mm, height_mm = np.array(shape) * check_spacing(spacing_mm, 2)
+    return {"origin": "lower", "extent": (0, width_mm, 0, height_mm), "interpolation": "nearest"}
+
+
 def _draw_contour(axes, mask, spacing_mm):
     """Draw the boundary of `mask` (X, Y) in white, closed also where it meets the image's edge."""
     sizes = zip(mask.shape, spacing_mm, strict=True)
@@ -263,6 +337,19 @@ def _common_view(checked, spacing_mm, margin_mm):
     corners_mm = np.array([pixels.min(axis=0), pixels.max(axis=0) + 1]) * spacing_mm
     half_mm = np.ptp(corners_mm, axis=0).max() / 2 + margin_mm
     return [(float(c - half_mm), float(c + half_mm)) for c in corners_mm.mean(axis=0)]
+
+
+def _draw_segments(axes, masks, segments, spacing_mm):
+    """Fill each mask (R, X, Y) with a colour of its own, and name those that are there."""
+    colours, handles = sns.color_palette("colorblind", len(masks)), []
+    for mask, colour, name in zip(masks, colours, segments, strict=True):
+        if mask.any():
+            filled = np.ma.masked_where(~mask, mask)
+            look = {"cmap": ListedColormap([colour]), "alpha": 0.5}
+            axes.imshow(filled.T, **look, **_frame(mask.shape, spacing_mm))
+            handles.append(Patch(color=colour, label=name))
+    if handles:
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
 def _draw_scale_bar(axes, left, bottom, width_mm, height_mm):

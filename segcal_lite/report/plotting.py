@@ -67,13 +67,15 @@ def plot_against_ensemble_size(table, metric, axes=None, oracle=None):
 def plot_entropy_against_dice(table, fits=None, axes=None):
     """Scatter segment entropy against logit Dice, with fitted lines and r (paper A, Fig. 3).
 
-    `table` has the columns segment, domain, logit_dice, segment_entropy (nats); the upper axis
-    gives the Dice. `fits` maps a segment, or "all", to an object with `slope`, `intercept` and
-    `pearson_r` of entropy regressed on logit Dice, such as `linear_regression` returns.
+    `table` has the columns segment, logit_dice, segment_entropy (nats) and, if any, domain, which
+    is then told by colour; the upper axis gives the Dice. `fits` maps a segment, or "all", to an
+    object with `slope`, `intercept` and `pearson_r` of entropy regressed on logit Dice, such as
+    `linear_regression` returns.
     """
-    _check_table(table, [], ["segment", "domain", "logit_dice", "segment_entropy"])
+    _check_table(table, [], ["segment", "logit_dice", "segment_entropy"])
     rows, axes = _finite(table, "logit_dice", "segment_entropy"), axes or _new_panels(1)[0]
-    look = {"hue": "domain", "palette": _colours(rows.domain, DOMAIN_COLOURS) or None, "alpha": 0.8}
+    hue = "domain" if "domain" in rows else "segment"
+    look = {"hue": hue, "palette": _colours(rows[hue], DOMAIN_COLOURS) or None, "alpha": 0.8}
     sns.scatterplot(rows, x="logit_dice", y="segment_entropy", style="segment", ax=axes, **look)
     for index, (segment, fit) in enumerate((fits or {}).items()):
         fitted = rows.logit_dice[(rows.segment == segment) | (segment == "all")]

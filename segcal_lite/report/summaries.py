@@ -13,7 +13,7 @@ from .._checks import check_columns, check_finite, wrong_input
 from ..statistics import N_RESAMPLES, UNBOUNDED, case_interval, mean_interval, paired_p_value
 
 METRIC_BOUNDS = {  # the least and the largest value that a metric of the long tables can have
-    **dict.fromkeys(("dice", "ece", "mce", "auc"), (0.0, 1.0)),
+    **dict.fromkeys(("dice", "ece", "ece_class", "mce", "auc", "pairwise_dice"), (0.0, 1.0)),
     "brier": (0.0, 2.0),
     **dict.fromkeys(("nll", "hd95_mm", "assd_mm", "oodm"), (0.0, np.inf)),
     "segment_entropy": (0.0, np.log(2)),

@@ -6,12 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "devices": ["choose_device", "reproducible"],
-        "folders": [
-            "project_root",
-            "read_json",
-            "resolve_path",
-            "write_figure",
-        ],
+        "folders": ["project_root", "read_json", "resolve_path", "write_figure"],
         "processes": ["count_workers"],
         "schedules": ["run_in_order"],
         "tables": ["read_table", "write_table"],

@@ -10,17 +10,16 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import time
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
 from .._checks import wrong_input
+from .provenance import checkout, provenance
 
 ASIDE = ".partial-"  # begins the name of what is not whole yet
 SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
@@ -34,13 +33,7 @@ def project_root():
     JupyterLab, nbconvert and papermill start kernels in different folders; this is the same for
     all of them.
     """
-    return _checkout() or Path.cwd()
-
-
-def _checkout():
-    """The checkout that this code lies in, or ``None`` where the package is installed without."""
-    folder = Path(__file__).resolve().parents[2]
-    return folder if (folder / "pyproject.toml").exists() else None
+    return checkout() or Path.cwd()
 
 
 def resolve_path(path):
@@ -306,38 +299,8 @@ def name_in_run(data, out):
     ('data/ACDC', 'phantoms')
     """
     path, out = resolve_path(data), resolve_path(out)
-    known = [folder for folder in (out, _checkout()) if folder and path.is_relative_to(folder)]
+    known = [folder for folder in (out, checkout()) if folder and path.is_relative_to(folder)]
     return path.relative_to(known[0]).as_posix() if known else str(data)
-
-
-def provenance(device="cpu"):
-    """Return when, from which commit, with what and on what a result was made, a dict of texts."""
-    import torch
-
-    on_gpu = str(device).startswith("cuda")
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-    }
-
-
-def _commit():
-    """Commit of this code: git is asked about the checkout alone, not about a folder around it."""
-    root = _checkout()
-    if root is None or not (root / ".git").exists():
-        return "no git checkout"
-    git = ["git", "--git-dir", root / ".git", "--work-tree", root]
-    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12"]
-    alone = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        done = subprocess.run(describe, capture_output=True, text=True, check=True, env=alone)
-    except (OSError, subprocess.CalledProcessError):
-        return "no git checkout"
-    return done.stdout.strip()
 
 
 def record_provenance(path, device):
@@ -350,16 +313,6 @@ def record_provenance(path, device):
             return
         made = stored | {"later_commits": [*later, made["commit"]]}
     write_json(path, made)
-
-
-def _processor():
-    """Name of the processor; Linux hides it in /proc/cpuinfo."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def text_digest(text, n_digits):

@@ -23,7 +23,8 @@ def train_group(members, prepared_folder, device, n_lanes=None, compiled=False, 
     """Train a group of members: the unit of work of an executor.
 
     Every member ends as if it were trained alone. Those with dropout share one lane on CUDA: there
-    the random numbers of all lanes come from one generator.
+    the random numbers of all lanes come from one generator. A member that goes wrong by itself, by
+    a loss that is not finite say, leaves the group; the others go on.
 
     Parameters
     ----------
@@ -40,21 +41,28 @@ def train_group(members, prepared_folder, device, n_lanes=None, compiled=False, 
     Returns
     -------
     list of Member
+
+    Raises
+    ------
+    ValueError
+        When all others have ended: a sentence for each member that left the group.
     """
     device, cases = choose_device(device), read_prepared(prepared_folder)
     on_cuda = device.type == "cuda"
     n_lanes = n_lanes or (N_LANES if on_cuda else 1)
     alone = [m for m in members if m.settings.dropout] if on_cuda else []
-    together = [m for m in members if m not in alone]
+    together, failed = [m for m in members if m not in alone], []
     with reproducible(device):
         for queue, width in ((deque(together), n_lanes), (deque(alone), 1)):
-            arguments = queue, cases, device, compiled, until
+            arguments = queue, cases, device, compiled, until, failed
             _train_side_by_side([_lane(*arguments) for _ in range(width)])
+    if failed:
+        raise ValueError("\n".join(dict.fromkeys(failed)))
     return members
 
 
 def _train_side_by_side(lanes):
-    """Give each lane a turn after the other until all have ended; an error ends them all."""
+    """Give each lane a turn after the other until all have ended; what it raises ends them all."""
     with ExitStack() as stack:
         for lane in lanes:
             stack.enter_context(closing(lane))
@@ -62,8 +70,11 @@ def _train_side_by_side(lanes):
             lanes = [lane for lane in lanes if next(lane, END) is not END]
 
 
-def _lane(queue, cases, device, compiled, until):
-    """Train members of the queue one after another, those of one kind in the same memory."""
+def _lane(queue, cases, device, compiled, until, failed):
+    """Train members of the queue one after another, those of one kind in the same memory.
+
+    What is wrong with one of them is added to `failed`, a list of sentences.
+    """
     before = None
 
     def begin(folder, device):
@@ -75,7 +86,11 @@ def _lane(queue, cases, device, compiled, until):
         member = _next_of(queue, before)
         if before and _kind(before) != _kind(member):
             before = None  # its memory is free before the next takes its own
-        yield from turns_of_training(member.folder, member.settings, device, begin)
+        try:
+            yield from turns_of_training(member.folder, member.settings, device, begin, until=until)
+        except ValueError as error:
+            failed.append(str(error))  # the error itself would keep the memory
+            before = None
 
 
 def _next_of(queue, before):

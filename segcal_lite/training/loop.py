@@ -45,14 +45,17 @@ def train_to_the_end(folder, settings, device, begin, report=None):
     return read_history(folder)
 
 
-def turns_of_training(folder, settings, device, begin, report=None):
+def turns_of_training(folder, settings, device, begin, report=None, until=float("inf")):
     """Train one model, an evaluation a turn: yields when that of one is under way.
 
     On a GPU that is before it is done, so that others can hand theirs in meanwhile. A turn is also
-    a look whether another still holds the folder. The block around all turns is `reproducible`.
+    a look whether another still holds the folder, which ends at the time `until`. The block around
+    all turns is `reproducible`.
     """
     folder = Path(folder)
     while (lock := lock_if_free(folder)) is None:
+        if time.monotonic() >= until:
+            return
         yield
     with ExitStack() as stack:
         stack.callback(lock.release)

@@ -78,11 +78,12 @@ class ModelSettings:
     dice_epsilon: float
 
     @classmethod
-    def _gather(cls, profile, dropout, **own):
-        """Take from the profile, by name, all fields that are not among `own`."""
+    def _gather(cls, profile, dropout, own, given=None):
+        """Take by name, from the profile or else from what is `given`, all fields but `own`."""
         own |= {"profile": profile.name, "dropout": profile.dropout if dropout else 0.0}
         taken = {field.name for field in fields(cls)} - own.keys()
-        return cls(**own, **{name: getattr(profile, name) for name in taken})
+        sources = {name: profile if hasattr(profile, name) else given for name in taken}
+        return cls(**own, **{name: getattr(source, name) for name, source in sources.items()})
 
 
 @dataclass(frozen=True)
@@ -130,22 +131,9 @@ class TrainingSettings(ModelSettings):
     @classmethod
     def gather(cls, task, profile, data, loss, seed, dropout=False, augment=False):
         """Take from a `Task` and a `Profile` what bears on one model."""
-        return cls._gather(
-            profile,
-            dropout,
-            task=task.name,
-            data=data,
-            loss=loss,
-            seed=seed,
-            n_channels=len(task.channels),
-            n_classes=task.n_classes,
-            augment=augment,
-            spacing_mm=task.spacing_mm,
-            intensity_percentiles=task.intensity_percentiles,
-            intensity_rule=task.intensity_rule,
-            dice_weights=task.dice_weights,
-            regions=task.regions,
-        )
+        own = {"task": task.name, "n_channels": len(task.channels), "augment": augment}
+        own |= {"data": data, "loss": loss, "seed": seed}
+        return cls._gather(profile, dropout, own, given=task)
 
     @property
     def least_in_batch(self):
@@ -191,7 +179,8 @@ class BlockSettings(ModelSettings):
     def gather(cls, plan, data, profile, seed, dropout=False, loss="dice"):
         """Take from a `VolumeProfile`, and from the sets' fingerprints, what bears on one model."""
         data = {name: data[name] for stage in plan for name in stage}
-        return cls._gather(profile, dropout, plan=plan, data=data, loss=loss, seed=seed)
+        own = {"plan": plan, "data": data, "loss": loss, "seed": seed}
+        return cls._gather(profile, dropout, own)
 
     @property
     def sets(self):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
+from ..data.prepared import of_split
 from ..losses import class_logits, soft_dice_loss
 from .checkpoints import copy_weights, load_weights
 from .loop import Training, train_to_the_end
@@ -72,10 +73,7 @@ class BlockTraining(Training):
 
     def _images(self, cases_by_set, name, split):
         """The cases of a split; their files are open only while a block is cut from them."""
-        chosen = [case for case in cases_by_set[name] if case.split == split]
-        if not chosen:
-            raise wrong_input(f"set {name}", f"no case in split {split!r}", "at least one")
-        return chosen
+        return of_split(cases_by_set[name], split, f"set {name}")
 
     def _validation_blocks(self, cases_by_set):
         """Blocks and labels by set, drawn once, neither turned nor with noise."""

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
-from ..data.prepared import load_slices, read_prepared
+from ..data.prepared import read_prepared
 from ..losses import class_logits, inverse_frequency_weights
 from ..runs.devices import memory_layout
 from .checkpoints import copy_weights
 from .loop import Training, train_to_the_end
 from .models import build_model
 from .recorded import RecordedEpoch, can_be_recorded, compiled_for
+from .slices import load_slices
 
 
 def train_model(folder, prepared_folder, settings, device="auto", report=None):
@@ -37,7 +38,8 @@ def train_model(folder, prepared_folder, settings, device="auto", report=None):
     Returns
     -------
     pandas.DataFrame
-        Columns epoch, learning_rate, train_loss, validation_dice.
+        Columns epoch, learning_rate, train_loss, validation_dice, and validation_dice_present: of
+        segments that the truth holds, so that silence about others is no merit.
 
     Raises
     ------
@@ -140,6 +142,7 @@ class SliceTraining(Training):
             "learning_rate": self.rate,
             "train_loss": mean_loss,
             "validation_dice": mean_dice(counts),
+            "validation_dice_present": mean_dice(counts, of_present=True),
         }
 
     def _epoch(self, order):
@@ -221,11 +224,15 @@ def validation_counts(model, slices, settings):
     return counts
 
 
-def mean_dice(counts):
-    """Dice of `validation_counts`, averaged over volumes and segments; empty in both: 1."""
+def mean_dice(counts, of_present=False):
+    """Dice of `validation_counts`, averaged over volumes and segments; empty in both: 1.
+
+    With `of_present` over those that the truth holds; NaN if there are none.
+    """
     overlap, n_predicted, n_truth = counts.cpu().double()
     total = n_predicted + n_truth
-    return float(torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0).mean())
+    dice = torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)
+    return float(dice[n_truth > 0].mean() if of_present else dice.mean())
 
 
 def augment_slices(images, labels, noise=0.02):

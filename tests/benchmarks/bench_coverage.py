@@ -17,7 +17,7 @@ from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
 from segcal_lite import detection, statistics
-from segcal_lite.runs.folders import provenance
+from segcal_lite.runs.provenance import provenance
 from segcal_lite.runs.tables import write_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "coverage.csv"

@@ -23,7 +23,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments import get_profile
 from segcal_lite.losses import training_loss
-from segcal_lite.runs.folders import provenance
+from segcal_lite.runs.provenance import provenance
 from segcal_lite.training import loop, on_slices
 from segcal_lite.training.models import TrainingSettings, build_model
 from segcal_lite.training.on_slices import SliceTraining

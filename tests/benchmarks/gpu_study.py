@@ -18,7 +18,8 @@ import pandas as pd
 from segcal_lite import report
 from segcal_lite.experiments import open_experiment
 from segcal_lite.experiments.case_scores import ScoredCase
-from segcal_lite.runs.folders import provenance, read_json, write_json
+from segcal_lite.runs.folders import read_json, write_json
+from segcal_lite.runs.provenance import provenance
 from segcal_lite.runs.tables import write_table
 from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.groups import train_group

@@ -19,11 +19,12 @@ from segcal_lite.data.grids import (
     describe_cut,
     enough_crop,
     fit_to_crop,
+    kept_native_voxels,
     settle_grid,
 )
 from segcal_lite.data.labels import Extent, segment_values, stored_survey, survey
 from segcal_lite.data.prepared import prepare_dataset
-from segcal_lite.data.preprocessing import kept_native_voxels, plan_preprocessing, prepare_label
+from segcal_lite.data.preprocessing import plan_preprocessing, prepare_label
 from segcal_lite.data.tasks import TASKS, Task
 from segcal_lite.experiments.case_scores import Scoring, _sweep_rows
 from segcal_lite.experiments.one_dataset import open_experiment

@@ -167,16 +167,16 @@ def test_files_of_both_forms(tmp_path):
 
 def test_file_ending(tmp_path):
     touch(tmp_path, "labelsTr/.b.nii.gz", "labelsTr/a.nii")
-    assert find_file_ending(tmp_path) == ".nii"
+    assert find_file_ending(tmp_path / "labelsTr") == ".nii"
     touch(tmp_path, "labelsTr/b.nii.gz")
     with pytest.raises(ValueError, match="labelsTr: found .nii.gz and .nii, expected all"):
-        find_file_ending(tmp_path)
+        find_file_ending(tmp_path / "labelsTr")
 
 
 def test_no_volume(tmp_path):
     touch(tmp_path, "labelsTr/a.jpg")
     with pytest.raises(ValueError, match="labelsTr: found no volume, expected all"):
-        find_file_ending(tmp_path)
+        find_file_ending(tmp_path / "labelsTr")
 
 
 def test_volumes_of_another_ending_are_not_overlooked(tmp_path):
@@ -201,7 +201,7 @@ def test_endings_in_capitals_are_the_same_endings(tmp_path, given, expected):
     images, labels = find_files(tmp_path, ".nii.gz")
     assert images == {expected: {0: tmp_path / "imagesTr" / given}}
     assert set(labels) == {"a", expected}
-    assert find_file_ending(tmp_path) == ".nii.gz"
+    assert find_file_ending(tmp_path / "labelsTr") == ".nii.gz"
     write_json(tmp_path, NNUNET | {"file_ending": ".NII.gz"})
     assert read_description(tmp_path).file_ending == ".nii.gz"
 

@@ -12,7 +12,8 @@ from segcal_lite._checks import IGNORED
 from segcal_lite.data import prepared as module
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.grids import read_grid
-from segcal_lite.data.prepared import load_slices, prepare_dataset, read_prepared
+from segcal_lite.data.prepared import prepare_dataset, read_prepared
+from segcal_lite.training.slices import load_slices
 
 
 def silent(line):

@@ -179,10 +179,10 @@ def test_check_unique():
 
 
 def test_case_table(tmp_path):
-    assert read_case_table(tmp_path) is None
+    assert read_case_table(tmp_path / "cases.csv") is None
     text = '\ufeffcase, domain,split,group\r\na,"x, y",train,1\r\n\r\n b ,z,test,\r\n'
     (tmp_path / "cases.csv").write_text(text, encoding="utf-8", newline="")
-    assert read_case_table(tmp_path) == [
+    assert read_case_table(tmp_path / "cases.csv") == [
         {"case": "a", "domain": "x, y", "split": "train", "group": "1"},
         {"case": "b", "domain": "z", "split": "test", "group": ""},
     ]
@@ -190,7 +190,7 @@ def test_case_table(tmp_path):
 
 def test_names_of_columns_and_splits_in_any_letters(tmp_path):
     (tmp_path / "cases.csv").write_text("CASE,Split,Group\na,VAL,x\nb,Tr,y\n")
-    assert read_case_table(tmp_path) == [
+    assert read_case_table(tmp_path / "cases.csv") == [
         {"case": "a", "split": "validation", "Group": "x"},
         {"case": "b", "split": "train", "Group": "y"},
     ]
@@ -238,7 +238,7 @@ def test_the_names_of_a_split():
 def test_wrong_case_table(tmp_path, text, message):
     (tmp_path / "cases.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
-        read_case_table(tmp_path)
+        read_case_table(tmp_path / "cases.csv")
 
 
 def test_names_that_fit_no_file_are_refused():

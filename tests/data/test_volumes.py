@@ -390,10 +390,23 @@ def test_half_unit_sform_is_an_error():
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.5, np.nan, np.inf])
-def test_bad_pixdim_on_file(tmp_path, bad):
+def test_bad_pixdim_on_file(tmp_path, bad, caplog):
     path = save(tmp_path / "a.nii", counting((4, 3, 2)), header={PIXDIM + 8: ("<f", bad)})
     with pytest.raises(ValueError, match="a.nii: found pixdim .*expected positive voxel sizes"):
         read_volume(path)
+    assert caplog.records == []  # nibabel says nothing beside our sentence
+
+
+def test_what_nibabel_mends_is_told_once_and_with_the_file(tmp_path, caplog):
+    patches = {QFORM_CODE + 2: ("<h", 99)}
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), header=patches)
+    with pytest.warns(UserWarning) as caught:
+        read_volume(path)
+    mended = [str(warning.message) for warning in caught if "99" in str(warning.message)]
+    assert mended == [f"{path}: sform_code 99 not valid; setting to 0."]
+    assert caplog.records == []
+    nib.imageglobals.logger.warning("of somebody else's file")
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(

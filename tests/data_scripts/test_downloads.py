@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import socket
 import tarfile
 import zipfile
@@ -20,10 +21,10 @@ from data_scripts.convert.face import run_script
 
 
 def tar_of(members):
-    """Bytes of a tar with files, or whole `tarfile.TarInfo`."""
+    """Bytes of a tar with files, or whole `tarfile.TarInfo`; a dict, or pairs in turn."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
             data = b"" if info is content else content
             info.size = len(data)
@@ -282,6 +283,23 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
         unpack(many, tmp_path / "out")
 
 
+TWICE = {
+    "same name": (("Task/a.nii", b"one"), ("Task/b", b""), ("Task/a.nii", b"two")),
+    "same place": (("Task/a.nii", b"one"), ("Task/./a.nii", b"two")),
+    "below a file": (("Task/a.nii", b"one"), ("Task/a.nii/b", b"two")),
+    "a file in place of a folder": (("Task/a.nii/b", b"one"), ("Task/a.nii", b"two")),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_name_that_comes_twice_is_refused_and_not_overwritten(tmp_path, kind):
+    path = write(tmp_path / "a.tar", tar_of(TWICE[kind]))
+    name = re.escape(repr(TWICE[kind][-1][0]))
+    with pytest.raises(ValueError, match=f"a.tar: found {name} a second time, expected each file"):
+        unpack(path, tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.tar"]
+
+
 def test_a_zip_that_understates_its_size_is_refused(tmp_path):
     content = bytearray(zip_of({"zeros": bytes(100_000)}))
     true_size = (100_000).to_bytes(4, "little")
@@ -342,9 +360,10 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path, kind, before):
 
 def test_many_long_headers_are_counted_together(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "HEADER_BYTES", 1000)
-    name = header("x", tarfile.GNUTYPE_LONGNAME, 400) + b"Task/a".ljust(512, b"\0")
-    unpack(write(tmp_path / "a.tar", 2 * (name + GOOD) + END), tmp_path / "out")
-    path = write(tmp_path / "b.tar", 3 * (name + GOOD) + END)
+    long = header("x", tarfile.GNUTYPE_LONGNAME, 400)
+    members = [long + name.ljust(512, b"\0") + GOOD for name in (b"Task/a", b"Task/b", b"Task/c")]
+    unpack(write(tmp_path / "a.tar", b"".join(members[:2]) + END), tmp_path / "out")
+    path = write(tmp_path / "b.tar", b"".join(members) + END)
     with pytest.raises(ValueError, match="a header of 400 bytes, 1200 with those before it"):
         unpack(path, tmp_path / "more")
 

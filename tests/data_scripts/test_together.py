@@ -1,12 +1,16 @@
 """Patients with the same image end up in one split, whatever was drawn or converted before."""
 
+import itertools
 import shutil
+import time
 from dataclasses import replace
 
 import official_layouts as official
 import pytest
 
 from data_scripts import acdc, pairs
+from data_scripts.convert import splits
+from data_scripts.convert.cases import Found, SourceCase
 from data_scripts.convert.face import run_script
 from data_scripts.convert.splits import together
 from segcal_lite.data.datasets import read_dataset
@@ -107,3 +111,21 @@ def test_a_conversion_says_who_moved_also_when_nothing_is_written(tmp_path, caps
     splits = {case.name: case.split for case in read_dataset(tmp_path / "out").cases}
     assert splits["patient001"] == splits[f"patient{ends[0]:03d}"]
     assert set(splits.values()) == {"train", "validation", "test"}
+
+
+def test_a_large_source_takes_no_longer_for_each_patient(monkeypatch):
+    """Twenty thousand patients, half of them with one blank image."""
+    names = [f"p{number:05d}" for number in range(20_000)]
+    blank = names[::2]
+    monkeypatch.setattr(splits, "same_images", lambda paths_of: [tuple(blank)])
+    cases = tuple(SourceCase(name=name, patient=name) for name in names)
+    split_of = dict(zip(names, itertools.cycle(["train", "train", "test", "train"])))
+    found = Found(None, (), (), {}, cases, split_of, {})
+    started = time.process_time()
+    moved, lines = together(found, {})
+    assert time.process_time() - started < 2
+    assert {moved.split_of[name] for name in blank} == {"test"}
+    assert len(lines) == 5000
+    first = "p00000 has the same image as p00002 and p00004 and p00006 and 9996 more, and joins"
+    assert lines[0] == f"{first} in test"
+    assert len(max(lines, key=len)) < 100

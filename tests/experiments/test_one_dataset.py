@@ -248,12 +248,17 @@ def test_a_run_names_collapsed_members_and_few_cases(experiment, scores):
     member = experiment.members("ce")[1]
     path = member.folder / "history.csv"
     kept = path.read_text()
-    first = read_history(experiment.members("ce")[0].folder).validation_dice.max()
+    other = read_history(experiment.members("ce")[0].folder)
+    first = other.loc[other.validation_dice.idxmax()].validation_dice_present
     lines = []
-    try:
-        history = read_history(member.folder).assign(validation_dice=0.03)
+    try:  # silent, and right about what is not there
+        present = {"validation_dice_present": 0.03}
+        history = read_history(member.folder).assign(validation_dice=0.9, **present)
         write_table(path, history, sealed=True)
         experiment.scores(report=lines.append)
+        before = history.drop(columns=present).assign(validation_dice=0.02)
+        write_table(path, before, sealed=True)  # of an earlier version
+        assert "ce, seed 1: Dice 0.02" in experiment.collapsed("ce")[0]
     finally:
         path.write_text(kept)
     median = (first + 0.03) / 2

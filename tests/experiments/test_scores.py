@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from conftest import REGIONS
 
-from segcal_lite.calibration import brier_score, expected_calibration_error, nll
+from segcal_lite.calibration import (
+    CalibrationSums,
+    brier_score,
+    expected_calibration_error,
+    nll,
+)
 from segcal_lite.data.labels import region_labels, region_probs, segment_masks
 from segcal_lite.entropy import mean_foreground_uncertainty, segment_entropy
 from segcal_lite.experiments.scores import score_probabilities, segmentation_scores
@@ -54,6 +59,39 @@ def test_scores_are_those_of_the_plain_functions(labels, probs):
         assert found["whole", segment, "n_empty"] == 0
 
 
+def test_a_region_may_be_a_mask_and_each_class_has_its_error(labels, probs):
+    labels[:2] = -1
+    mask = np.random.default_rng(2).random(labels.shape) < 0.4
+    regions = {"band": mask, "box": BOX}
+    found = by_name(score_probabilities(labels, probs, SPACING_MM, ("a", "b"), regions, 5))
+    for region, inside in regions.items():
+        known = (labels[inside] >= 0).ravel()
+        values = np.stack([p[inside].ravel()[known] for p in probs])
+        sums = CalibrationSums(3, 5).update(labels[inside].ravel()[known], values).result()
+        for name in ("nll", "brier", "ece", "mce", "n_voxels"):
+            assert found[region, None, name] == pytest.approx(getattr(sums, name), rel=1e-12)
+        assert found[region, None, "n_ignored"] == known.size - known.sum()
+        for k, segment in enumerate(("a", "b"), start=1):
+            error = found[region, segment, "ece_class"]
+            assert error == pytest.approx(sums.classwise_ece[k], rel=1e-12)
+
+
+def test_masks_of_overlapping_segments(labels, probs):
+    regions = REGIONS["regions"]
+    targets, inside = region_labels(labels, regions), region_probs(probs, regions)
+    mask = np.random.default_rng(2).random(labels.shape) < 0.4
+    scores = score_probabilities(
+        targets, inside, SPACING_MM, REGIONS["segments"], {"band": mask, "none": ~mask & mask}
+    )
+    found = by_name(scores)
+    for r, segment in enumerate(REGIONS["segments"]):
+        expected = nll(targets[r][mask], inside[:, r, mask])
+        assert found["band", segment, "nll"] == pytest.approx(expected, rel=1e-12)
+        assert np.isnan(found["none", segment, "nll"])
+    assert scores.sums["band"].result().n_voxels == 2 * mask.sum()
+    assert "ece_class" not in {metric for _, _, metric in found}
+
+
 def test_without_regions_the_whole_is_scored(labels, probs):
     scores = score_probabilities(labels, probs, SPACING_MM, ("a", "b"))
     assert {row["region"] for row in scores.rows} == {"whole"} == set(scores.sums)
@@ -100,7 +138,7 @@ def test_known_scores_of_masks_take_the_place_of_the_arg_max(labels, probs):
         {key: value for key, value in by_name(scores).items() if key[2] not in masks["a"]}
         for scores in (own, given)
     ]
-    assert of_probs[0] == of_probs[1] and len(of_probs[0]) == 10
+    assert of_probs[0] == of_probs[1] and len(of_probs[0]) == 10 + 2  # class-wise ECE
 
 
 @pytest.mark.parametrize("segments", [("a",), ("a", "b", "c"), ("a", "a")])

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from data_scripts.phantoms.write import write_phantoms
-from segcal_lite.data.prepared import load_slices, read_prepared
+from segcal_lite.data.prepared import read_prepared
 from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.experiments.profiles import get_profile, task_for_profile
 from segcal_lite.inference import case_spectrum, mc_dropout_passes, predict_case
 from segcal_lite.training.models import load_model
 from segcal_lite.training.on_slices import train_model
+from segcal_lite.training.slices import load_slices
 
 TINY = {
     "crop_size": (16, 16, 8),

@@ -65,7 +65,7 @@ def test_slow_tests_are_not_among_the_others(monkeypatch):
     commands.test()
     commands.test_slow()
     *_, pytest_step, _, slow_step = steps
-    assert pytest_step[-2:] == ("-m", "not real and not slow")
+    assert pytest_step[-2:] == ("-m", "not real and not slow and not nnunet")
     assert slow_step[:5] == ("-m", "pytest", "tests", "-m", "slow")
 
 

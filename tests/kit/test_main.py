@@ -1,6 +1,7 @@
 """The command line before and around its commands: arguments, one sentence, Ctrl-C."""
 
 import ast
+import io
 import os
 import signal
 import subprocess
@@ -93,6 +94,14 @@ def test_what_goes_wrong_is_a_sentence_and_its_traceback_a_file(capsys):
     file = Path(where.removeprefix("(traceback: ").removesuffix(")"))
     assert "in action" in file.read_text()
     file.unlink()
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch):
+    written = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", written)
+    assert __main__.said_in_one_sentence(lambda: print("\u5fc3\u81df: 6 cases") or 0) == 0
+    written.flush()
+    assert written.buffer.getvalue().startswith(rb"\u5fc3\u81df: 6 cases")
 
 
 def test_ctrl_c_is_one_sentence(capsys):
@@ -200,6 +209,14 @@ def test_an_environment_of_an_older_python_is_made_anew(line, made, tmp_path):
     (tmp_path / ".venv" / "pyvenv.cfg").write_text(f"home = /usr/bin\n{line}\n")
     assert made() == ["new", *FILLED]
     assert made() == []
+
+
+def test_a_real_nnunet_gets_an_environment_of_its_own(made, monkeypatch, tmp_path):
+    """Even where one with the package is active, which all else takes as it is."""
+    monkeypatch.setattr(environment, "_is_installed", lambda: True)
+    assert environment.ensure_environment(("data", "test")) == Path(sys.executable)
+    python = environment.ensure_environment(("data", "test", "nnunet"))
+    assert python == tmp_path / ".venv-nnunet" / "bin" / "python"
 
 
 def test_an_environment_that_moved_with_its_checkout_is_made_anew(made, tmp_path):

@@ -63,7 +63,8 @@ def test_one_version():
 
 def test_make_targets_are_one_line_over_the_module():
     targets = re.findall(r"^(\S+):\n\t(.+)\n", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {name for name, _ in targets} >= {"demo", "test", "test-real", "test-slow", "lab"}
+    needed = {"demo", "test", "test-real", "test-slow", "test-nnunet", "lab"}
+    assert {name for name, _ in targets} >= needed
     for name, line in targets:
         assert line.startswith(f"$(PYTHON) -m segcal_lite {name}")
 
@@ -77,6 +78,9 @@ def test_what_pages_are_made_of_is_packaged():
         "STIXTwoMath.woff2",
         "index.html.j2",
         "notebook.html.j2",
+        "own_model.html.j2",
+        "page.html.j2",
+        "parts.html.j2",
         "style.css",
     }
 
@@ -85,3 +89,10 @@ def test_ci_skips_no_slow_test():
     steps = (ROOT / ".ci" / "run").read_text()
     assert "SEGCAL_SKIP_NOTHING=1 make test-slow" in steps
     assert "apt-get install -y chromium" in steps
+
+
+def test_ci_trains_a_real_nnunet_where_real_volumes_are():
+    _, with_volumes = (ROOT / ".ci" / "run").read_text().split("if [ -d ../shared/data ]")
+    assert "make test-nnunet" in with_volumes
+    is_left_out = '"not real and not slow and not nnunet"'
+    assert is_left_out in (ROOT / "segcal_lite" / "kit" / "commands.py").read_text()

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from segcal_lite import __main__
-from segcal_lite.kit import commands, published
-from segcal_lite.kit.readme_tables import TABLES
-from segcal_lite.kit.readmes import fill_readme
+from segcal_lite.kit import commands
+from segcal_lite.kit.published import fill_readme
+from segcal_lite.kit.readme_tables import TABLES, fill_readmes
 from segcal_lite.runs.folders import project_root
 
 ROOT = project_root()
@@ -30,7 +30,7 @@ def test_the_readmes_tables_are_what_results_say(tmp_path):
     (tmp_path / "results").mkdir()
     for name in TABLES:
         shutil.copy(ROOT / name, tmp_path / name)
-    assert published.fill_readmes(tmp_path) == [tmp_path / name for name in TABLES]
+    assert fill_readmes(tmp_path) == [tmp_path / name for name in TABLES]
     for name in TABLES:
         assert (tmp_path / name).read_text(encoding="utf-8") == TEXTS[name]
 

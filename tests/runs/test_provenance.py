@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from segcal_lite.runs import folders
+from segcal_lite.runs import folders, provenance
 
 
 def git(folder, *arguments):
@@ -31,12 +31,18 @@ def installed_in(monkeypatch):
     """Let the code lie in a folder; return what the provenance says."""
 
     def commit(folder):
-        monkeypatch.setattr(
-            folders, "__file__", str(folder / "segcal_lite" / "runs" / "folders.py")
-        )
-        return folders.provenance()["commit"]
+        code = folder / "segcal_lite" / "runs" / "provenance.py"
+        monkeypatch.setattr(provenance, "__file__", str(code))
+        return provenance.provenance()["commit"]
 
     return commit
+
+
+def test_provenance_says_commit_and_hardware():
+    record = provenance.provenance()
+    assert set(record) == {"date", "commit", "python", "torch", "device", "processor"}
+    assert all(record.values())
+    assert f"{os.cpu_count()} cores" in record["processor"]
 
 
 def test_its_own_checkout_from_any_folder(installed_in, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 import gc
 import json
+import re
+import time
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.losses import training_loss
-from segcal_lite.training import groups
+from segcal_lite.runs.folders import lock_if_free
+from segcal_lite.training import groups, loop
 from segcal_lite.training.checkpoints import is_finished, read_history
 from segcal_lite.training.groups import train_group
 from segcal_lite.training.members import Member
@@ -114,6 +117,23 @@ def test_a_member_that_another_process_trains_holds_up_nobody(
     assert all(member.finished for member in members)
 
 
+def test_a_lane_that_waits_for_another_process_ends_at_its_time(
+    prepared, settings, tmp_path, monkeypatch
+):
+    members, looks = group_of(settings, tmp_path, n_epochs=1)[:2], []
+    members[0].folder.mkdir()
+
+    def look(folder):
+        looks.append(folder)
+        assert len(looks) < 1000, "it waits for ever"
+        return lock_if_free(folder, seconds=0.001)
+
+    monkeypatch.setattr(loop, "lock_if_free", look)
+    with FileLock(members[0].folder / ".lock"):
+        train_group(members, prepared[2], "cpu", 2, until=time.monotonic() + 0.2)
+    assert [member.finished for member in members] == [False, True]
+
+
 def test_a_member_named_twice_is_trained_once(prepared, settings, tmp_path):
     member, other = group_of(settings, tmp_path, n_epochs=1)[:2]
     train_group([member, member, other], prepared[2], "cpu", n_lanes=3)
@@ -146,7 +166,57 @@ def test_an_interrupted_group_goes_on_to_the_same_bits(
         assert not (member.folder / "checkpoint.safetensors").exists()
 
 
-def test_an_error_of_one_member_ends_all_and_frees_their_folders(
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Let the weights of some members become NaN in their second epoch."""
+    real = SliceTraining.start
+
+    def spoil(*members):
+        folders = [member.folder for member in members]
+
+        def start(self):
+            if self.folder in folders and self.numbers["history"]:
+                with torch.no_grad():
+                    next(self.model.parameters()).fill_(torch.nan)
+            real(self)
+
+        monkeypatch.setattr(SliceTraining, "start", start)
+
+    return spoil
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2])
+def test_a_member_whose_loss_is_no_number_leaves_and_the_others_go_on(
+    n_lanes, prepared, settings, tmp_path, spoilt
+):
+    members = group_of(settings, tmp_path / "group")
+    bad, *good = members
+    spoilt(bad)
+    told = rf"^training loss in {re.escape(str(bad.folder))}: found nan, expected a finite [^\n]*$"
+    with pytest.raises(ValueError, match=told):
+        train_group(members, prepared[2], "cpu", n_lanes)
+    assert not bad.finished
+    for member in good:  # of its kind too, which would have taken over what it had
+        alone = tmp_path / "alone" / member.folder.name
+        train_model(alone, prepared[2], member.settings, "cpu")
+        assert_twins(member.folder, alone)
+    spoilt()
+    train_group(members, prepared[2], "cpu")  # the lock of its folder is free
+    assert bad.finished
+
+
+def test_each_member_that_left_is_told(prepared, settings, tmp_path, spoilt):
+    members = group_of(settings, tmp_path)
+    spoilt(*members[:2])
+    with pytest.raises(ValueError) as error:
+        train_group(members, prepared[2], "cpu", 2)
+    lines = str(error.value).splitlines()
+    assert sorted(line.partition(": ")[0] for line in lines) == [
+        f"training loss in {member.folder}" for member in members[:2]
+    ]
+
+
+def test_an_error_that_is_not_of_one_member_ends_all_and_frees_their_folders(
     prepared, settings, tmp_path, monkeypatch
 ):
     members = group_of(settings, tmp_path)[:2]
@@ -154,12 +224,13 @@ def test_an_error_of_one_member_ends_all_and_frees_their_folders(
 
     def fails(self):
         if self.settings.loss == "dice":
-            raise ValueError("training loss: found nan")
+            raise RuntimeError("out of memory")
         return real(self)
 
     monkeypatch.setattr(SliceTraining, "train_and_evaluate", fails)
-    with pytest.raises(ValueError, match="training loss"):
+    with pytest.raises(RuntimeError, match="out of memory"):
         train_group(members, prepared[2], "cpu", 2)
+    assert not any(is_finished(member.folder) for member in members)
     monkeypatch.setattr(SliceTraining, "train_and_evaluate", real)
     train_group(members, prepared[2], "cpu", 2)
     assert all(is_finished(member.folder) for member in members)

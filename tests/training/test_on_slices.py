@@ -13,12 +13,19 @@ import torch
 from conftest import REGIONS
 from safetensors.torch import load_file
 
-from segcal_lite.data.prepared import load_slices, read_prepared
+from segcal_lite.data.prepared import read_prepared
 from segcal_lite.losses import training_loss
 from segcal_lite.runs.folders import read_json, write_json
 from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.models import TrainingSettings, build_model, load_model
-from segcal_lite.training.on_slices import SliceTraining, train_model, validation_dice
+from segcal_lite.training.on_slices import (
+    SliceTraining,
+    mean_dice,
+    train_model,
+    validation_counts,
+    validation_dice,
+)
+from segcal_lite.training.slices import load_slices
 
 TRAIN_IN_A_PROCESS = """
 import json, sys
@@ -269,6 +276,10 @@ def test_cases_without_foreground_train_and_count_as_found(altered, settings, tm
     validation = load_slices(read_prepared(folder), "validation")
     nothing = Fixed(torch.zeros_like(validation.labels), 3, settings().batch_size)
     assert validation_dice(nothing, validation, settings("ce")) == 0.5  # disc3: 0, disc4: 1
+    counts = validation_counts(nothing, validation, settings("ce"))
+    assert mean_dice(counts, of_present=True) == 0
+    assert np.isnan(mean_dice(counts[:, 1:], of_present=True))  # of disc4 alone
+    assert 0 < history.validation_dice_present.max() < history.validation_dice.max()
 
 
 def region_settings(settings, loss, **changes):

@@ -1,0 +1,254 @@
+"""Correction of anybody's probabilities: a temperature, or vector scaling of ln p, cross-fitted.
+
+There are no logits and no validation cases, but labelled cases with probabilities. ln p is the
+logits up to a constant of the voxel (`scaling.log_probabilities`), and a case is corrected with
+what was fitted without its patient. For new cases there is the fit to all.
+
+A case has millions of voxels, and of most of them the model is certain, and right. These are
+thinned out: a few are drawn, each counts for many. The others are kept as far as there is room.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ..._checks import check_choice, check_count, wrong_input
+from ...data.labels import annotated
+from ...data.volumes import write_volume
+from ...inference import softmax
+from ...runs.folders import as_json_values, as_tuples
+from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
+
+METHODS = ("temperature", "vector_scaling")
+CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right
+LARGEST_STEP = 2.0**-24  # of float32 below 1, and the smallest number of float16
+MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 300 MB
+N_VOXELS, LEAST_VOXELS = 30_000, 200  # of a case
+FEW_PATIENTS = 5  # fewer are left out one by one
+
+# How the numbers in correction.json are applied to somebody's probabilities: `probs` is float32
+# (K, X, Y, Z), or (2, R, X, Y, Z) of regions, in the order of classes that the labels have.
+CODE = """\
+import json, numpy as np
+fitted = json.load(open("correction.json", encoding="utf-8"))["of all"]
+by_class = lambda name: np.reshape(fitted[name], (-1,) + (1,) * (probs.ndim - 1))
+log_probs = np.log(np.maximum(probs, by_class("floor")))
+logits = by_class("scale") * log_probs + by_class("shift")  # or log_probs / fitted["temperature"]
+corrected = np.exp(logits - logits.max(axis=0)); corrected /= corrected.sum(axis=0)
+"""
+
+
+class VoxelSample(NamedTuple):
+    """Voxels drawn from a case, as `cross_fit` reads them from an npz of these names."""
+
+    labels: np.ndarray  # int (n,)
+    log_probs: np.ndarray  # float32 (K, n)
+    weights: np.ndarray  # float64 (n,): how many voxels each stands for
+    floor: np.ndarray  # float64 (K,), of the probabilities
+
+
+class Correction(NamedTuple):
+    """Fitted numbers, and the floor of the probabilities that they belong to."""
+
+    temperature: float
+    scale: tuple  # K
+    shift: tuple
+    floor: tuple
+    share_floored: float  # of the voxels: with a class that was at the floor or below
+
+    def to_json(self):
+        """Return a dict of numbers and lists."""
+        return as_json_values(self._asdict())
+
+    @classmethod
+    def from_json(cls, fields):
+        """Return what `to_json` gave."""
+        return cls(**{name: as_tuples(value) for name, value in fields.items()})
+
+
+def voxels_of_case(n_cases, n_classes):
+    """How many voxels to draw from each of so many cases, so that a fit to all takes seconds.
+
+    Examples
+    --------
+    >>> voxels_of_case(50, 4), voxels_of_case(1000, 4)
+    (20000, 1000)
+    """
+    return int(np.clip(MOST_NUMBERS // (n_cases * n_classes), LEAST_VOXELS, N_VOXELS))
+
+
+def smallest_probs(probs, is_float16=False):
+    """Return the floor of each class (K,) that these probabilities allow.
+
+    A region's probability of outside was computed as 1 minus that of inside; float16 holds nothing
+    below 2^-24. There a 0 says no more than that.
+    """
+    outside = LARGEST_STEP if is_float16 or np.ndim(probs) == 5 else SMALLEST_PROB
+    inside = LARGEST_STEP if is_float16 else SMALLEST_PROB
+    return np.array([outside] + [inside] * (len(probs) - 1))
+
+
+def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
+    """Draw voxels of a case so that weighted sums over them are unbiased.
+
+    Parameters
+    ----------
+    targets : int array, shape (X, Y, Z) of classes or (R, X, Y, Z) of overlapping segments
+        Voxels that nobody annotated, -1, are not drawn.
+    probs : float array, shape (K, X, Y, Z), or (2, R, X, Y, Z) of overlapping segments
+        Regions are drawn together, as binary problems.
+    n_voxels : int
+        Half of them for the certain and right, more where there are fewer of the others.
+    seed : int
+    floor : sequence of K, optional
+        Default `smallest_probs`; hand on that of float16.
+
+    Returns
+    -------
+    VoxelSample
+        ``labels`` (n,), ``log_probs`` (K, n), ``weights`` (n,), whose sum is the number of
+        annotated voxels, and ``floor`` (K,); n is at most `n_voxels`, and 0 if none is annotated.
+
+    Examples
+    --------
+    >>> inside = np.repeat([0.9999, 0.6], [1000, 10]).reshape(-1, 1, 1)
+    >>> targets = np.ones(inside.shape, dtype=int)
+    >>> sample = draw_voxels(targets, np.stack([1 - inside, inside]), n_voxels=50)
+    >>> sorted(set(sample.weights.tolist())), round(float(sample.weights.sum()), 6)
+    ([1.0, 25.0], 1010.0)
+    """
+    n_voxels, rng = check_count("n_voxels", n_voxels, 2), np.random.default_rng(seed)
+    floor = smallest_probs(probs) if floor is None else np.asarray(floor, np.float64)
+    labels, probs = annotated(np.ravel(targets), np.reshape(probs, (len(probs), -1)))
+    certain = np.take_along_axis(probs, labels[np.newaxis], axis=0)[0] > CERTAIN
+    n_certain = np.count_nonzero(certain)
+    n_others = certain.size - n_certain
+    of_others = min(n_others, max(n_voxels - n_certain, n_voxels // 2))
+    chosen, weights = [], []
+    for stratum, n, n_drawn in (
+        (certain, n_certain, min(n_certain, n_voxels - of_others)),
+        (~certain, n_others, of_others),
+    ):
+        drawn = np.sort(rng.choice(n, n_drawn, replace=False, shuffle=False))
+        chosen.append(np.flatnonzero(stratum)[drawn])
+        weights.append(np.full(n_drawn, n / max(n_drawn, 1)))
+    chosen = np.concatenate(chosen)
+    log_probs, _ = log_probabilities(probs[:, chosen], floor)
+    return VoxelSample(labels[chosen], log_probs, np.concatenate(weights), floor)
+
+
+def cross_fit(samples, patients, n_folds=5, seed=0):
+    """Fit corrections without each patient, and one to all.
+
+    Parameters
+    ----------
+    samples : dict of path
+        By case: an npz of the arrays of a `VoxelSample`.
+    patients : dict of str
+        By case.
+    n_folds : int
+        Parts of the patients that are left out in turn; fewer than 5 patients are left out one by
+        one.
+    seed : int
+        Of the parts, which depend on nothing else but the names of the patients.
+
+    Returns
+    -------
+    of_cases : dict of Correction
+        By case, fitted without its patient; empty if there are fewer than 2 patients.
+    of_all : Correction
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, or no voxel in any.
+    """
+    check_count("n_folds", n_folds, 2)
+    if not samples:
+        raise wrong_input("samples", "no case", "at least one")
+    loaded = {case: _read_sample(path) for case, path in samples.items()}
+    floor = np.max([sample.floor for sample in loaded.values()], axis=0)
+    of_cases = {}
+    for part in _parts(sorted({patients[case] for case in samples}), n_folds, seed):
+        left_out = [case for case in samples if patients[case] in part]
+        others = [sample for case, sample in loaded.items() if patients[case] not in part]
+        of_cases |= dict.fromkeys(left_out, _fit(others, floor))
+    return of_cases, _fit(loaded.values(), floor)
+
+
+def corrected(probs, correction, method):
+    """Return corrected probabilities, float32, of the shape of `probs`.
+
+    Parameters
+    ----------
+    probs : float array, shape (K, *S), or (2, R, *S) of overlapping segments
+    correction : Correction
+    method : str
+        ``temperature``, or ``vector_scaling`` of the log probabilities.
+
+    Examples
+    --------
+    >>> one = Correction(2.0, (1.0, 1.0), (0.0, 0.0), (1e-38, 1e-38), 0.0)
+    >>> corrected(np.array([[0.9], [0.1]]), one, "temperature").round(2).tolist()
+    [[0.75], [0.25]]
+    """
+    check_choice("method", method, METHODS)
+    if len(probs) != len(correction.scale):
+        raise wrong_input("probs", f"{len(probs)} classes", f"{len(correction.scale)}, as fitted")
+    logits, _ = log_probabilities(probs, correction.floor)
+    if method == "temperature":
+        logits /= np.float32(correction.temperature)
+    else:
+        for of_class, scale, shift in zip(logits, correction.scale, correction.shift, strict=True):
+            of_class *= np.float32(scale)
+            of_class += np.float32(shift)
+    return softmax(logits)
+
+
+def write_corrected(path, probs, affine):
+    """Write probabilities as NIfTI: float32 (X, Y, Z, K), or (X, Y, Z, R) inside of each region.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.nii.gz`` or ``.nii``.
+    probs : float array, shape (K, X, Y, Z) or (2, R, X, Y, Z)
+    affine : array (4, 4)
+        Of the grid that the probabilities lie on.
+    """
+    inside = probs[1] if np.ndim(probs) == 5 else probs
+    write_volume(path, np.asarray(inside, np.float32), affine)
+
+
+def _read_sample(path):
+    """Return the `VoxelSample` in an npz."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return VoxelSample(*(arrays[name] for name in VoxelSample._fields))
+
+
+def _parts(patients, n_folds, seed):
+    """Return the patients in parts that are left out in turn; none of fewer than 2."""
+    if len(patients) < 2:
+        return []
+    n_parts = len(patients) if len(patients) < FEW_PATIENTS else min(n_folds, len(patients))
+    order = np.random.default_rng(seed).permutation(len(patients))
+    ends = np.linspace(0, len(patients), n_parts + 1).round().astype(int)
+    return [{patients[i] for i in order[start:stop]} for start, stop in pairwise(ends)]
+
+
+def _fit(samples, floor):
+    """Fit a `Correction` to the voxels of several samples."""
+    labels, log_probs, weights, _ = zip(*samples, strict=True)
+    labels, weights = np.concatenate(labels), np.concatenate(weights)
+    lowest = np.log(floor).astype(np.float32)[:, np.newaxis]
+    log_probs = np.maximum(np.concatenate(log_probs, axis=1), lowest)
+    is_floored = (log_probs < lowest + 1e-4).any(axis=0)  # the logarithm of the floor is rounded
+    scale, shift = fit_vector_scaling(labels, log_probs, weights)
+    return Correction(
+        temperature=fit_temperature(labels, log_probs, weights),
+        scale=tuple(scale.tolist()),
+        shift=tuple(shift.tolist()),
+        floor=tuple(floor.tolist()),
+        share_floored=float(np.average(is_floored, weights=weights)),
+    )

@@ -1,0 +1,187 @@
+"""Your own model: from folders of predictions and labels to scores, corrections, a list to review.
+
+Each case is a unit of work, and so is each step: members and ensemble are scored; corrections are
+fitted without the patient whom they correct, and scored; cases without labels are looked at. What
+is finished is kept, so that the same call goes on after an interruption.
+"""
+
+from dataclasses import asdict, replace
+from functools import partial
+
+import numpy as np
+
+from ..._checks import check_choice, check_count, check_number, check_seed, wrong_input
+from ...data.volumes import read_label
+from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
+from ...runs.limits import free_memory
+from ...runs.processes import count_workers
+from ...runs.schedules import run_in_order
+from .correction import cross_fit, voxels_of_case
+from .inputs import AVERAGED, gather_inputs
+from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
+from .new_cases import look_at_new_case
+from .results import write_notes, write_results
+
+VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
+
+
+def evaluate(
+    labels,
+    predictions,
+    out,
+    images=(),
+    dataset=None,
+    new=(),
+    patients=None,
+    classes=(),
+    members_averaged="probabilities",
+    regions=REGIONS,
+    n_bins=10,
+    box_mm=8.0,
+    band_mm=4.0,
+    write_corrected=False,
+    n_workers=None,
+    seed=0,
+    report=print,
+):
+    """Judge predictions by labels: scores, corrections, and new cases that a person should look at.
+
+    Parameters
+    ----------
+    labels : path
+        Folder with a label a case.
+    predictions : list of path
+        Folders of predictions, a member each (folds or seeds of one model), in a form that
+        `segcal_lite.data.predictions` reads: nnU-Net's ``case.npz`` beside its segmentation, NIfTI,
+        NumPy, or hard labels.
+    out : path
+        Folder that receives ``tables/``, ``correction.json`` and what single cases leave.
+    images : list of path
+        Folders with the images, only to be shown.
+    dataset : path, optional
+        nnU-Net's ``dataset.json`` with the names of classes or regions; by default the one beside
+        the folder of labels, in it, or in the first folder of predictions that has one.
+    new : list of path
+        Folders of the same members' predictions for cases without labels.
+    patients : path, optional
+        A table with columns case and patient, where patients have several scans; by default
+        ``cases.csv`` beside the folder of labels, else each case is a patient.
+    classes : list of str
+        Names of the label values 1, 2, ... where no ``dataset.json`` has them.
+    members_averaged : {"probabilities", "logits"}
+        What the ensemble is the mean of. A's Eq. 6 and nnU-Net's ensembling of saved files average
+        probabilities; nnU-Net averages logits over the folds of one prediction.
+    regions : list of {"whole", "box", "band"}
+        Where calibration is measured: in whole volumes, in boxes around the true foreground, in
+        bands around true boundaries.
+    n_bins : int
+        Of ECE and MCE.
+    box_mm, band_mm : float
+        How far boxes reach around the true foreground, and bands to either side of true boundaries.
+    write_corrected : bool
+        Also write the probabilities after the temperature, as NIfTI on the grid of each case.
+    n_workers : int, optional
+        Processes; by default as many as cores and memory allow.
+    seed : int
+        Of drawn voxels, folds and resampling.
+    report : callable
+        Receives lines of text.
+
+    Returns
+    -------
+    Path
+        `out`. Cases that could not be judged are in ``tables/left_out.csv``, each with its reason.
+
+    Raises
+    ------
+    ValueError
+        If a folder or setting is wrong, `out` holds an evaluation of other settings, or no case
+        can be judged.
+    """
+    check_count("n_bins", n_bins)
+    widths = [check_number(f"{name}_mm", v) for name, v in (("box", box_mm), ("band", band_mm))]
+    settings = {
+        "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
+        "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
+        "n_bins": n_bins,
+        "box_mm": widths[0],
+        "band_mm": widths[1],
+        "seed": check_seed(seed),
+    }
+    out = resolve_path(out)
+    inputs = gather_inputs(labels, predictions, images, dataset, new, patients, classes)
+    identity = {
+        "labels": name_in_run(labels, out),
+        "predictions": [name_in_run(member.path, out) for member in inputs.members],
+        "names": asdict(inputs.names),
+        **settings,
+    }
+    enter_run(out, "evaluation.json", identity, "cpu")
+    for note in inputs.notes:
+        report(note)
+    n_voxels = voxels_of_case(len(inputs.cases), inputs.n_classes)
+    judging = Judging(out, inputs.names, inputs.members, **settings, n_voxels=n_voxels)
+    n_workers = n_workers or _count_workers(inputs)
+    run = partial(_run, n_workers=n_workers, report=report)
+    facts, left_out = run("scored", score_own_case, judging, dict.fromkeys(inputs.cases, ()))
+    if not facts:
+        raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
+    of_cases, of_all = {}, None
+    if inputs.has_probabilities:
+        of_cases, of_all = _corrections(judging, facts, inputs.patients)
+        jobs = {case: (of_cases[case.name], write_corrected) for case in facts if of_cases}
+        run("corrected", score_corrected_case, judging, jobs)
+    looking = replace(judging, members=inputs.new_members)
+    jobs = dict.fromkeys(inputs.new_cases, (of_all, write_corrected))
+    new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
+    left_out = [*inputs.left_out, *left_out, *new_left_out]
+    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts)
+    write_notes(out, facts, new_facts, left_out)
+    return out
+
+
+def _run(done, work, judging, jobs, n_workers, report):
+    """Run `work` on each case; return the facts of cases, and (case, folder, why) of the others."""
+    if not jobs:
+        return {}, []
+    n_done = 0
+
+    def tell(*_):
+        nonlocal n_done
+        n_done += 1
+        if n_done == len(jobs) or n_done % max(1, len(jobs) // 10) == 0:
+            report(f"{done} {n_done} of {len(jobs)} cases")
+
+    by_name = {case.name: (work, judging.only(case), case, *asked) for case, asked in jobs.items()}
+    results = run_in_order(by_name, n_workers=n_workers, finished=tell)
+    facts, left_out = {}, []
+    for case in jobs:
+        found = results[case.name]
+        if "why" in found:
+            left_out.append((case.name, str(judging.members[0].path), found["why"]))
+            report(f"left out: {case.name}: {found['why']}")
+        else:
+            facts[case] = found
+    return facts, left_out
+
+
+def _count_workers(inputs):
+    """As many processes as cores, memory and cases allow, by the size of the first case."""
+    n_cases = len(inputs.cases) + len(inputs.new_cases)
+    try:
+        n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
+    except ValueError:  # told when the case is scored
+        n_voxels = 0
+    n_maps = inputs.n_classes * max(1, len(inputs.names.regions))
+    n_bytes = 4 * int(n_voxels) * n_maps * VOLUMES_AT_ONCE
+    return max(1, min(count_workers(n_cases), int(free_memory() // max(n_bytes, 1))))
+
+
+def _corrections(judging, facts, patients):
+    """Fit the corrections of each case without its patient, and one for new cases; write them."""
+    samples = {case.name: judging.path("voxels", case, ".npz") for case in facts}
+    of_cases, of_all = cross_fit(samples, patients, seed=judging.seed)
+    content = {"of all": of_all.to_json(), "of": judging.uncorrected}
+    content |= {"without the patient of": {case: c.to_json() for case, c in of_cases.items()}}
+    write_json(judging.out / "correction.json", content)
+    return of_cases, of_all

@@ -1,0 +1,181 @@
+"""Somebody's predictions, labels and patients: what there is, what belongs together, what is left.
+
+A folder of predictions is a member; several are folds or seeds of one model. Cases are found by
+their names. What cannot be judged is left out with its reason, and the others go on.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..._checks import is_file, named, wrong_input
+from ...data.labels import LabelNames, read_label_names
+from ...data.layouts import FILE_ENDINGS, find_volumes
+from ...data.predictions import open_predictions
+from ...data.splits import read_case_table
+from ...data.volumes import read_label
+from ...runs.folders import read_json, resolve_path
+
+AVERAGED = ("probabilities", "logits")
+
+
+@dataclass(frozen=True)
+class OwnCase:
+    """One case by name, and where its label and images lie."""
+
+    name: str
+    label_path: Path | None = None
+    image_paths: tuple = ()
+
+
+@dataclass(frozen=True)
+class OwnInputs:
+    """All that was given to `segcal_lite.experiments.own_model.evaluate`, looked through."""
+
+    names: LabelNames
+    members: tuple  # of PredictionFolder, of the labelled cases
+    new_members: tuple
+    cases: tuple  # of OwnCase: those with a label and a prediction of each member
+    new_cases: tuple
+    patients: dict  # of each case, by name
+    left_out: tuple  # (case, folder, why)
+    notes: tuple
+
+    @property
+    def n_classes(self):
+        """K of the probabilities: 2 where segments may overlap."""
+        return 2 if self.names.regions else len(self.names.label_values)
+
+    @property
+    def has_probabilities(self):
+        """Whether members say how sure they are; hard labels alone do not."""
+        return self.members[0].form != "labels"
+
+
+def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients=None, classes=()):
+    """Look through the folders that were given; see `evaluate` for the arguments."""
+    labels = _folder("labels", labels)
+    folders = [_folder("predictions", folder) for folder in predictions]
+    if not folders:
+        raise wrong_input("predictions", "no folder", "at least one")
+    if new and len(new) != len(folders):
+        expected = f"{len(folders)}, one a member, as of predictions"
+        raise wrong_input("new", f"{len(new)} folders", expected)
+    new_folders = [_folder("new", folder) for folder in new]
+    label_paths = find_volumes(labels)
+    if not label_paths:
+        raise wrong_input(labels, "no volume", f"a label a case, {', '.join(FILE_ENDINGS[:2])}")
+    names, notes = _names(labels, folders, dataset, classes, label_paths)
+    members = tuple(open_predictions(folder, names) for folder in folders)
+    new_members = tuple(open_predictions(folder, names) for folder in new_folders)
+    _check_forms(members, new_members)
+    image_paths = _images(images)
+    cases, left_out = _with_all(members, label_paths, image_paths)
+    new_cases, left_out_new = _with_all(new_members, None, image_paths)
+    twice = {case.name for case in cases} & {case.name for case in new_cases}
+    if twice:
+        raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
+    if not cases:
+        why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
+        expected = "a label and a prediction of each member for one case at least"
+        raise wrong_input(labels, f"no case to judge ({why})", expected)
+    every = [case.name for case in (*cases, *new_cases)]
+    return OwnInputs(
+        names=names,
+        members=members,
+        new_members=new_members,
+        cases=cases,
+        new_cases=new_cases,
+        patients=_patients(patients, labels, every),
+        left_out=(*left_out, *left_out_new),
+        notes=tuple(notes),
+    )
+
+
+def _folder(what, path):
+    """Return a folder that is there."""
+    path = resolve_path(path)
+    if not path.is_dir():
+        raise wrong_input(f"{what} {path}", "no such folder", "a folder with volumes")
+    return path
+
+
+def _names(labels, folders, dataset, classes, label_paths):
+    """Return the `LabelNames`: as ``dataset.json`` says, as `classes` say, or from the values."""
+    places = [labels.parent, labels, *folders]
+    paths = [resolve_path(dataset)] if dataset else [place / "dataset.json" for place in places]
+    path = next((path for path in paths if is_file(path)), None)
+    if dataset and path is None:
+        raise wrong_input("dataset", paths[0], "a file such as nnU-Net's dataset.json")
+    if path and classes:
+        raise wrong_input("classes", list(classes), f"none beside {path}, which names them")
+    if path:
+        fields = read_json(path, shape={"labels": dict})
+        order = fields.get("regions_class_order")
+        return read_label_names(path, fields["labels"], order), [f"names of classes are of {path}"]
+    if classes:
+        numbered = {name: k for k, name in enumerate(classes, start=1)}
+        if len(numbered) < len(classes):
+            twice = named(name for name, n in Counter(classes).items() if n > 1)
+            raise wrong_input("classes", f"{twice} twice", "each name once")
+        return read_label_names("classes", {"background": 0} | numbered), []
+    found = {int(v) for path in label_paths.values() for v in np.unique(read_label(path).data)}
+    if not found - {0}:
+        raise wrong_input(labels, "only 0", "values of at least one segment")
+    values = {"background": 0} | {f"label {v}": v for v in sorted(found - {0})}
+    note = f"no dataset.json and no names: the classes are the values found, {sorted(found)}"
+    return read_label_names(labels, values), [note]
+
+
+def _check_forms(members, new_members):
+    """Refuse hard labels beside probabilities: they have no ensemble."""
+    forms = {member.form == "labels" for member in (*members, *new_members)}
+    if len(forms) > 1:
+        hard = next(m for m in (*members, *new_members) if m.form == "labels")
+        expected = "probabilities, as the other folders hold, or hard labels in all"
+        raise wrong_input(hard.path, "hard labels alone", expected)
+
+
+def _images(folders):
+    """Return the image paths of each case in these folders: ``case_0000.nii.gz``, or its name."""
+    found = {}
+    for folder in folders:
+        for stem, path in find_volumes(_folder("images", folder)).items():
+            case, _, number = stem.rpartition("_")
+            case = case if case and number.isdecimal() and len(number) == 4 else stem
+            found.setdefault(case, []).append(path)
+    return {case: tuple(paths) for case, paths in found.items()}
+
+
+def _with_all(members, label_paths, image_paths):
+    """Return the cases that all members predict (and that have a label), and why others are out."""
+    in_any = sorted({case for member in members for case in member.cases})
+    in_any += sorted(set(label_paths or ()) - set(in_any))
+    cases, left_out = [], []
+    for name in in_any:
+        lacking = [member for member in members if name not in member.cases]
+        if lacking:
+            left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
+        elif label_paths is not None and name not in label_paths:
+            left_out.append((name, str(members[0].path), "a prediction, but no label"))
+        else:
+            label_path = None if label_paths is None else label_paths[name]
+            cases.append(OwnCase(name, label_path, image_paths.get(name, ())))
+    return tuple(cases), left_out
+
+
+def _patients(path, labels, cases):
+    """Return the patient of each case: of a table, ``cases.csv`` beside the labels, or itself."""
+    given = resolve_path(path) if path else labels.parent / "cases.csv"
+    if path and not is_file(given):
+        raise wrong_input("patients", f"no file {given}", "a table with columns case, patient")
+    rows = read_case_table(given) or []
+    of_case = {row["case"]: row["patient"] for row in rows if "patient" in row}
+    if path and not of_case:
+        raise wrong_input(given, "no column patient", "columns case, patient")
+    unknown = [case for case in cases if case not in of_case]
+    if path and unknown:
+        raise wrong_input(given, f"no patient of {named(unknown)}", "a row for each case")
+    return {case: of_case.get(case, case) for case in cases}

@@ -1,0 +1,280 @@
+"""One case of somebody's predictions: its scores, and the voxels that corrections are fitted to.
+
+Members come one by one: each is read, scored and dropped, only the sum of their probabilities and
+their masks stay. What a case leaves on disk is small. Its facts, written last, say which files
+it was made from: with other files, or another correction, it is made again.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ..._checks import told_if_unreadable
+from ...data.cases import label_classes
+from ...data.labels import LabelNames, region_labels, segment_masks
+from ...data.predictions import read_prediction
+from ...data.volumes import foreground_box, read_label
+from ...ensembles import mean_probability
+from ...report.review import pairwise_dice
+from ...runs.folders import as_json_values, read_json, write_json, written_aside
+from ...runs.tables import read_table, write_table
+from ...scaling import log_probabilities
+from ...segmentation_metrics import boundary_band
+from ..case_scores import sums_key
+from ..scores import score_probabilities, segmentation_scores
+from .correction import corrected, draw_voxels, smallest_probs, write_corrected
+
+REGIONS = ("whole", "box", "band")
+OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
+COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How cases are judged: what a worker needs beside the case, no arrays."""
+
+    out: Path
+    names: LabelNames
+    members: tuple  # of PredictionFolder
+    members_averaged: str
+    regions: tuple  # of `REGIONS`
+    n_bins: int
+    box_mm: float
+    band_mm: float
+    seed: int
+    n_voxels: int = 0  # of a case, that corrections are fitted to
+
+    @property
+    def uncorrected(self):
+        """The method whose probabilities are corrected: the ensemble, or the one member."""
+        has_ensemble = len(self.members) > 1 and self.members[0].form != "labels"
+        return "ensemble" if has_ensemble else "baseline"
+
+    def only(self, case):
+        """The same for one case."""
+        return replace(self, members=tuple(member.only(case.name) for member in self.members))
+
+    def path(self, kind, case, suffix):
+        """Where something of a case lies."""
+        return self.out / kind / f"{case.name}{suffix}"
+
+
+class Combined(NamedTuple):
+    """What all members say of a case together."""
+
+    probs: np.ndarray | None  # float32, (K, X, Y, Z) or (2, R, X, Y, Z); None from hard labels
+    masks: list  # what each member predicts, (X, Y, Z) or (R, X, Y, Z)
+    counts: list  # of each member
+    notes: list
+
+    @property
+    def predicted(self):
+        """The arg max of all together; of hard labels those of the first member."""
+        return self.masks[0] if self.probs is None else self.probs.argmax(axis=0)
+
+
+def score_own_case(judging, case):
+    """Score all members of a labelled case and their ensemble; return its facts, or why not."""
+    return made(judging, case, "scores", {}, _score)
+
+
+def score_corrected_case(judging, case, correction, write):
+    """Score the corrected probabilities of a labelled case, and write them if asked."""
+    asked = {"correction": correction.to_json(), "write": write}
+    return made(judging, case, "corrected", asked, _score_corrected, correction, write)
+
+
+def made(judging, case, kind, asked, make, *arguments):
+    """Return the facts of a case, made unless they stand there of the same files and settings.
+
+    What is wrong with a case comes back as ``{"why": sentence}``: others go on without it.
+    """
+    path = judging.path(kind, case, ".json")
+    try:
+        asked = as_json_values(asked | {"files": _state(judging, case)})
+        if path.exists():
+            facts = read_json(path, shape=dict)
+            if facts.get("asked") == asked:
+                return facts
+        facts = make(judging, case, *arguments) | {"asked": asked}
+    except ValueError as error:
+        return {"why": str(error)}
+    write_json(path, facts)
+    return as_json_values(facts)
+
+
+def _state(judging, case):
+    """What changes when a file of a case is written anew."""
+    paths = [case.label_path] if case.label_path else []
+    paths += [path for member in judging.members for path in member.files_of(case.name)]
+    state = []
+    for path in paths:
+        with told_if_unreadable(path):
+            state.append([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    return state
+
+
+def _score(judging, case):
+    """Write the rows and sums of a labelled case, and the voxels drawn from it."""
+    label, targets = read_targets(judging.names, case)
+    regions = _regions(judging, targets, label.spacing_mm)
+    rows, sums = [], {}
+
+    def add(probs, method, member, n_members):
+        scores = _scores(judging, targets, probs, label.spacing_mm, regions)
+        labelled = {"method": method, "member": member, "n_members": n_members}
+        rows.extend(labelled | row for row in scores.rows)
+        for region, found in scores.sums.items():
+            sums[sums_key(method, member, region)] = found.as_vector()
+
+    def add_member(member, prediction):
+        if prediction.probs is not None:
+            add(prediction.probs, "baseline", member, 1)
+            return
+        segments = judging.names.segments
+        found = segmentation_scores(targets, prediction.predicted, label.spacing_mm, segments)
+        for segment, metrics in found.items():
+            labelled = {"method": "baseline", "member": member, "n_members": 1, "region": "whole"}
+            labelled["segment"] = segment
+            rows.extend(labelled | {"metric": m, "value": v} for m, v in metrics.items())
+
+    together = combine(judging, case, label, add_member)
+    if together.probs is not None:
+        if judging.uncorrected == "ensemble":
+            add(together.probs, "ensemble", 0, len(judging.members))
+        is_float16 = any(counts.get("is_float16") for counts in together.counts)
+        floor = smallest_probs(together.probs, is_float16)
+        drawn = draw_voxels(targets, together.probs, judging.n_voxels, judging.seed, floor)
+        with written_aside(judging.path("voxels", case, ".npz")) as partial:
+            np.savez(partial, **drawn._asdict())
+    rows += agreement_rows(judging, together.masks)
+    rows += _volume_rows(judging, targets, together, label.spacing_mm)
+    _write(judging, case, "scores", rows, sums)
+    return facts_of(together, label)
+
+
+def _score_corrected(judging, case, correction, write):
+    """Write the rows and sums of what corrections make of a labelled case."""
+    label, targets = read_targets(judging.names, case)
+    regions = _regions(judging, targets, label.spacing_mm)
+    probs = combine(judging, case, label).probs
+    rows, sums, known = [], {}, None
+    for method in ("temperature", "vector_scaling"):
+        changed = corrected(probs, correction, method)
+        if method == "temperature" and write:
+            write_corrected(judging.path("probabilities", case, ".nii.gz"), changed, label.affine)
+        # a temperature leaves the arg max, and so the masks, as they were
+        known = _known_masks(judging, case) if method == "temperature" else None
+        scores = _scores(judging, targets, changed, label.spacing_mm, regions, known)
+        labelled = {"method": method, "member": 0, "n_members": len(judging.members)}
+        rows.extend(labelled | row for row in scores.rows)
+        sums |= {sums_key(method, 0, region): s.as_vector() for region, s in scores.sums.items()}
+    _write(judging, case, "corrected", rows, sums)
+    return {}
+
+
+def read_targets(names, case):
+    """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z)."""
+    label = read_label(case.label_path)
+    labels = label_classes(names, label)
+    return label, region_labels(labels, names.regions) if names.regions else labels
+
+
+def combine(judging, case, grid, receive=None):
+    """Read the members of a case one by one, hand each to `receive`, return what all say."""
+    together = Combined(None, [], [], [])
+
+    def arriving():
+        for index, member in enumerate(judging.members):
+            prediction = read_prediction(member, case.name, grid)
+            together.masks.append(prediction.predicted)
+            together.counts.append(prediction.counts)
+            together.notes.extend(prediction.notes)
+            if receive:
+                receive(index, prediction)
+            is_logits = judging.members_averaged == "logits" and prediction.probs is not None
+            yield log_probabilities(prediction.probs)[0] if is_logits else prediction.probs
+
+    if judging.members[0].form == "labels":
+        list(arriving())
+        return together
+    mean = mean_probability(arriving())  # Eq. 6
+    mean = softmax(mean, axis=0) if judging.members_averaged == "logits" else mean
+    return together._replace(probs=mean.astype(np.float32))
+
+
+def agreement_rows(judging, masks):
+    """Rows of how much the members' segments overlap with each other, where there are several."""
+    if len(masks) < 2:
+        return []
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(masks)}
+    of_all["region"], rows = "whole", []
+    for k, segment in enumerate(judging.names.segments, start=1):
+        value = pairwise_dice([segment_masks(mask, mask, k)[1] for mask in masks])
+        rows.append(of_all | {"segment": segment, "metric": "pairwise_dice", "value": value})
+    return rows
+
+
+def volumes_ml(segments, predicted, spacing_mm):
+    """Return the volume of each segment of what is predicted, or true, by name."""
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    masks = (segment_masks(predicted, predicted, k)[0] for k in range(1, len(segments) + 1))
+    return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
+
+
+def _volume_rows(judging, targets, together, spacing_mm):
+    """Rows of the true and the predicted volume of each segment."""
+    segments, rows = judging.names.segments, []
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
+    pair = {"true_ml": targets, "predicted_ml": together.predicted}
+    for metric, labels in pair.items():
+        for segment, value in volumes_ml(segments, labels, spacing_mm).items():
+            row = {"region": "whole", "segment": segment, "metric": metric, "value": value}
+            rows.append(of_all | row)
+    return rows
+
+
+def facts_of(together, grid):
+    """What is kept of reading a case: counts and notes of its members, and the size of its grid."""
+    counts = {name: [of.get(name, 0) for of in together.counts] for name in COUNTED}
+    notes = list(dict.fromkeys(together.notes))
+    return {"counts": counts, "notes": notes, "n_voxels": int(np.prod(grid.grid_shape))}
+
+
+def _regions(judging, targets, spacing_mm):
+    """Return the scored regions: whole, the dilated box, and a band around true boundaries."""
+    n_segments = len(judging.names.segments)
+    masks = np.stack([segment_masks(targets, targets, k + 1)[0] for k in range(n_segments)])
+    foreground, box = masks.any(axis=0), (slice(0, 0),) * 3
+    if foreground.any():
+        n_slices = max(1, int(np.ceil(judging.box_mm / spacing_mm[2] - 1e-3)))
+        box = foreground_box(foreground, spacing_mm, judging.box_mm, n_slices)
+    band = boundary_band(masks, spacing_mm, judging.band_mm)
+    regions = {"whole": (slice(None),) * 3, "box": box, "band": band}
+    return {name: regions[name] for name in judging.regions}
+
+
+def _scores(judging, targets, probs, spacing_mm, regions, known=None):
+    """`score_probabilities` as this evaluation asks."""
+    segments, n_bins = judging.names.segments, judging.n_bins
+    return score_probabilities(targets, probs, spacing_mm, segments, regions, n_bins, known)
+
+
+def _known_masks(judging, case):
+    """Return the segmentation scores that a case's probabilities had before they were corrected."""
+    table = read_table(judging.path("scores", case, ".csv"), sealed=True)
+    rows = table[(table.method == judging.uncorrected) & table.metric.isin(OF_MASKS)]
+    by_segment = rows.groupby("segment", sort=False)
+    return {segment: dict(zip(of.metric, of.value, strict=True)) for segment, of in by_segment}
+
+
+def _write(judging, case, kind, rows, sums):
+    """Write the sums of a case, and its rows."""
+    with written_aside(judging.path(kind, case, ".npz")) as partial:
+        np.savez(partial, **sums)
+    table = pd.DataFrame([{"case": case.name} | row for row in rows])
+    write_table(judging.path(kind, case, ".csv"), table, sealed=True)

@@ -1,0 +1,58 @@
+"""A new case, which has no label: what its predictions say, and a slice to look at."""
+
+from functools import partial
+
+import numpy as np
+
+from ...data.labels import segment_probs
+from ...data.predictions import grid_of_prediction
+from ...data.volumes import read_volume
+from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
+from ...report.overlays import fullest_slice
+from ...runs.folders import written_aside
+from .correction import corrected, write_corrected
+from .labelled_cases import agreement_rows, combine, facts_of, made, volumes_ml
+
+
+def look_at_new_case(judging, case, correction, write):
+    """Return the facts of a case without a label, or why there are none.
+
+    `correction` is None where nothing could be fitted; with `write`, corrected probabilities are
+    written.
+    """
+    asked = {"correction": correction and correction.to_json(), "write": write}
+    return made(judging, case, "new", asked, partial(_look_at, correction=correction, write=write))
+
+
+def _look_at(judging, case, correction, write):
+    """Write the slices of a case; return what is known of its segments."""
+    image = read_volume(case.image_paths[0]) if case.image_paths else None
+    grid = image or grid_of_prediction(judging.members[0], case.name)
+    together = combine(judging, case, grid)
+    probs, predicted, segments = together.probs, together.predicted, judging.names.segments
+    if correction and write:
+        path = judging.path("probabilities", case, ".nii.gz")
+        write_corrected(path, corrected(probs, correction, "temperature"), grid.affine)
+    volumes = volumes_ml(segments, predicted, grid.spacing_mm)
+    of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
+    for k, segment in enumerate(segments if probs is not None else (), start=1):
+        of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
+    for row in agreement_rows(judging, together.masks):
+        of_segments[row["segment"]][row["metric"]] = row["value"]
+    _write_slices(judging.path("new", case, ".npz"), image, grid.spacing_mm, predicted, probs)
+    facts = facts_of(together, grid) | {"segments": of_segments}
+    return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
+
+
+def _write_slices(path, image, spacing_mm, predicted, probs):
+    """Write the slice with most predicted foreground: image, prediction, entropy, pixel size."""
+    is_regions = predicted.ndim == 4
+    index = fullest_slice(predicted.any(axis=0) if is_regions else predicted)
+    arrays = {"predicted": predicted[..., index], "spacing_mm": spacing_mm[:2]}
+    if probs is not None:
+        problems = np.moveaxis(probs, 1, 0) if is_regions else [probs]
+        arrays["entropy"] = np.max([voxel_entropy(one[..., index]) for one in problems], axis=0)
+    if image is not None:
+        arrays["image"] = image.data.reshape(-1, *image.grid_shape)[0, ..., index]
+    with written_aside(path) as partial_path:
+        np.savez_compressed(partial_path, **arrays)

@@ -1,0 +1,137 @@
+"""The tables that an evaluation of somebody's predictions ends with."""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pandas as pd
+
+from ..._checks import named
+from ...calibration import CalibrationSums
+from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
+from ...runs.tables import read_table, write_table
+from ..case_scores import sums_key
+from .correction import METHODS as CORRECTIONS
+from .tables import own_tables
+
+COUNTS = {  # what `labelled_cases.COUNTED` means, in words
+    "n_all_zero": "voxels to which no class has a probability count as certain background",
+    "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
+    "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "
+    "the NLL decides",
+}
+
+
+def write_results(judging, facts, patients, is_corrected, new_facts):
+    """Write the tables of scores, and the list of new cases to review."""
+    scores = _scores_table(judging, facts, patients, is_corrected)
+    tables = {"scores": scores} | own_tables(scores)
+    if judging.members[0].form != "labels":
+        tables["reliability"] = _reliability_table(judging, facts, is_corrected)
+    if new_facts:
+        tables["review"] = review_table(scores, judging, new_facts)
+    for name, table in tables.items():
+        write_table(judging.out / "tables" / f"{name}.csv", table)
+
+
+def review_table(scores, judging, new_facts):
+    """Return the new cases, the most doubtful first, and what is to be expected of each.
+
+    The order is that of the mean segment entropy, or from hard labels of the members'
+    disagreement; where nothing is predicted there is neither, and such a case comes first.
+    """
+    lines, rows = _lines(scores, judging.uncorrected), []
+    for case, facts in new_facts.items():
+        row, of_segments = {"case": case.name}, facts["segments"]
+        entropies = [of.get("segment_entropy", np.nan) for of in of_segments.values()]
+        agreement = [of["pairwise_dice"] for of in of_segments.values() if "pairwise_dice" in of]
+        row["score"] = _mean(entropies) if "uncertainty" in facts else 1 - _mean(agreement)
+        row |= {"uncertainty": facts.get("uncertainty"), "pairwise_dice": _mean(agreement)}
+        for segment, found in of_segments.items():
+            row |= _expected_of(segment, found, lines[segment])
+        rows.append(row)
+    table = pd.DataFrame(rows).sort_values("score", ascending=False, na_position="first")
+    table.insert(0, "rank", range(1, len(table) + 1))
+    return table.dropna(axis="columns", how="all")
+
+
+def _mean(values):
+    """The mean of those that are no NaN, NaN where there are none."""
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _lines(scores, method):
+    """Fit, for each segment, lines of Dice and volume to the labelled cases."""
+    rows = scores[(scores.method == method) & (scores.region == "whole") & scores.segment.notna()]
+    rows = rows[rows["member"] == 0]
+    lines = {}
+    for segment, of in rows.groupby("segment", sort=False):
+        wide = of.pivot(index=["case", "patient"], columns="metric", values="value").reset_index()
+        lines[segment] = {"volume": fit_volume(wide.predicted_ml, wide.true_ml, wide.patient)}
+        if "segment_entropy" in wide:
+            lines[segment]["dice"] = fit_dice(wide.segment_entropy, wide.dice, wide.patient)
+    return lines
+
+
+def _expected_of(segment, found, lines):
+    """Columns of one segment of a new case: what was predicted, and what that lets expect."""
+    row = {f"{segment} volume_ml": found["predicted_ml"]}
+    expected = {"expected_ml": expected_volume(lines["volume"], found["predicted_ml"])}
+    if "dice" in lines:
+        row[f"{segment} segment_entropy"] = found["segment_entropy"]
+        expected["expected_dice"] = expected_dice(lines["dice"], found["segment_entropy"])
+    for name, (value, lo, hi) in expected.items():
+        names = (f"{segment} {name}", f"{segment} {name} lo", f"{segment} {name} hi")
+        row |= dict(zip(names, map(float, (value, lo, hi)), strict=True))
+    return row
+
+
+def write_notes(out, facts, new_facts, left_out):
+    """Write what was left out and why, and what was taken for what, in how many cases."""
+    table = pd.DataFrame(left_out, columns=["case", "folder", "why"])
+    write_table(out / "tables" / "left_out.csv", table)
+    cases_of, totals = defaultdict(list), Counter()
+    for case, found in (facts | new_facts).items():
+        notes = list(found["notes"])
+        for name, words in COUNTS.items():
+            if n := sum(found["counts"][name]):
+                totals[words] += n
+                notes.append(words)
+        for note in notes:
+            cases_of[note].append(case.name)
+    rows = [
+        (f"{totals[note]} {note}" if note in totals else note, len(cases), named(cases))
+        for note, cases in cases_of.items()
+    ]
+    table = pd.DataFrame(rows, columns=["note", "n_cases", "cases"])
+    write_table(out / "tables" / "notes.csv", table)
+
+
+def _scores_table(judging, facts, patients, is_corrected):
+    """Return all rows of all cases as one long table."""
+    kinds = ("scores", "corrected") if is_corrected else ("scores",)
+    paths = [judging.path(kind, case, ".csv") for case in facts for kind in kinds]
+    table = pd.concat([read_table(path, sealed=True) for path in paths], ignore_index=True)
+    table.insert(1, "patient", table.case.map(patients))
+    return table
+
+
+def _reliability_table(judging, facts, is_corrected):
+    """Return the reliability diagrams of all cases together, of each method and region."""
+    methods = {judging.uncorrected: "scores", "baseline": "scores"}
+    methods |= dict.fromkeys(CORRECTIONS if is_corrected else (), "corrected")
+    n_classes = 2 if judging.names.regions else len(judging.names.label_values)
+    rows = []
+    for method, kind in methods.items():
+        for region in judging.regions:
+            vectors = [_sums(judging.path(kind, case, ".npz"), method, region) for case in facts]
+            sums = CalibrationSums.from_vector(sum(vectors), n_classes, judging.n_bins)
+            bins = sums.result().bins._asdict()
+            rows.append(pd.DataFrame({"method": method, "region": region} | bins))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _sums(path, method, region):
+    """Return the vector of sums that a case left, of the first member where there are several."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[sums_key(method, 0, region)]

@@ -1,0 +1,299 @@
+"""``index.html`` of an evaluation of somebody's predictions: three answers, figures, tables."""
+
+import numpy as np
+import pandas as pd
+
+from .. import __version__
+from ..report.own_answers import RULES, three_answers
+from ..report.own_figures import CAPTIONS
+from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
+from ..report.plotting import LABELS
+from ..runs.folders import write_text
+from .index_page import Cell, facts, render
+from .pages import data_uri
+
+MOST_ROWS = 50  # of a table on the page; the others are in its file
+MOST_PICTURES = 10  # of the review list
+OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
+OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy")
+WORDS = LABELS | {
+    "dice": "Dice",
+    "assd_mm": "ASSD (mm)",
+    "ece_class": "ECE of the class (%)",
+    "segment_entropy": "entropy (nats)",
+    "volume_ml": "volume (ml)",
+    "expected_dice": "expected Dice",
+    "pairwise_dice": "Dice between members",
+    "oodm": "distance (OODM)",
+}
+
+
+def write_page(out):
+    """Write the page of an evaluation from what lies below its folder.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Run folder of ``python -m segcal_lite evaluate``: its tables and, drawn before, its figures.
+
+    Returns
+    -------
+    pathlib.Path
+        ``index.html``, which holds its figures and needs no network. A table that is absent is left
+        out; of a long one the page shows the first rows.
+    """
+    evaluation = read_evaluation(out)
+    content = render(
+        "own_model.html.j2",
+        title=out.name,
+        evaluation=evaluation,
+        has_probabilities=evaluation.level("ece") is not None,
+        answers=three_answers(evaluation),
+        counts=_counts(evaluation),
+        made={"segcal_lite": __version__} | facts(evaluation.provenance),
+        pictures=_pictures(evaluation, out),
+        review=_review(evaluation),
+        figures=_figures(out),
+        tables=list(filter(None, _tables(evaluation))),
+        left_out=_text(evaluation.left_out, ("case", "folder", "why")),
+        notes=_text(evaluation.notes, ("note", "n_cases", "cases")),
+        most_rows=MOST_ROWS,
+        rules=RULES,
+        settings=_settings(evaluation),
+        files=sorted(path.name for path in (out / "tables").glob("*.csv")),
+    )
+    write_text(out / "index.html", content)
+    return out / "index.html"
+
+
+def _counts(evaluation):
+    """Numbers of cases, and when they were evaluated."""
+    counts = {
+        "Labelled cases": evaluation.n_cases,
+        "Patients": evaluation.n_patients,
+        "Members": evaluation.n_members,
+        "Segments": ", ".join(evaluation.segments),
+        "New cases": len(evaluation.review),
+        "Left out": evaluation.left_out.case.nunique(),
+    }
+    return counts | {"Date": evaluation.provenance.get("date", "–")}
+
+
+def _settings(evaluation):
+    """The settings in words, without the command."""
+    return {
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in evaluation.settings.items()
+        if name != "command" and value not in (None, "", [])
+    }
+
+
+def _figures(out):
+    """Name, address and caption of each figure that was drawn."""
+    paths = {name: out / "figures" / f"{name}.png" for name in CAPTIONS}
+    return [
+        {"name": name, "uri": data_uri(path, "image/png"), "caption": CAPTIONS[name]}
+        for name, path in paths.items()
+        if path.exists()
+    ]
+
+
+def _pictures(evaluation, out):
+    """The first cases of the review list that have a picture."""
+    found, segments = [], _segments_of(evaluation.review)
+    for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
+        path = out / "figures" / f"review_{row['rank']:.0f}.png"
+        if path.exists():
+            told = [
+                f"{segment} {_interval(row, f'{segment} expected_dice')}" for segment in segments
+            ]
+            uri = data_uri(path, "image/png")
+            found.append({"row": row, "file": path.name, "uri": uri, "told": "; ".join(told)})
+    return found
+
+
+def _segments_of(review):
+    """Segments with an expected Dice in the review list."""
+    suffix = " expected_dice"
+    return [name.removesuffix(suffix) for name in review.columns if name.endswith(suffix)]
+
+
+def _interval(row, name):
+    """A number of the review list with its interval."""
+    lo, hi = row.get(f"{name} lo", np.nan), row.get(f"{name} hi", np.nan)
+    ends = f" ({number(lo)} to {number(hi)})" if np.isfinite([lo, hi]).all() else ""
+    return number(row[name]) + ends
+
+
+def _review(evaluation):
+    """The review list as a table: names of its numbers, intervals below them."""
+    review = evaluation.review.sort_values("rank")
+    ends = {f"{name}{end}" for name in review.columns for end in (" lo", " hi")}
+    names = [
+        name
+        for name in review.columns
+        if name not in {"rank", "case", *ends} and review[name].notna().any()
+    ]
+    names = [name for name in names if not name.endswith(" segment_entropy")]
+    names.sort(key=lambda name: " " in name)  # numbers of the case, then those of its segments
+    rows = [
+        (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
+        for row in review.head(MOST_ROWS).to_dict("records")
+    ]
+    return [_in_words(name) for name in names], [("", rows)] if rows else []
+
+
+def _in_words(name):
+    """A column of the review list in words."""
+    *segment, metric = name.rsplit(" ", 1)
+    return " ".join([*segment, WORDS.get(metric, metric.replace("_", " "))])
+
+
+def _cell(row, name):
+    """A number of the review list with its interval below it."""
+    value, _, interval = _interval(row, name).partition(" (")
+    return Cell(value, interval.rstrip(")"))
+
+
+def _tables(evaluation):
+    """Of each table: title, columns, groups of lines, a sentence, the file with all of it."""
+    yield _levels(evaluation, "How well calibrated", OF_ALL)
+    yield _levels(evaluation, "Each segment", OF_SEGMENTS)
+    yield _differences(evaluation)
+    yield _fits(evaluation)
+    yield _areas(evaluation)
+    yield _cases(evaluation)
+
+
+def _levels(evaluation, title, metrics):
+    """Means and intervals of some metrics by method: of all segments by region, else by metric."""
+    rows = evaluation.summary[evaluation.summary.interval == "mean"]
+    rows = rows[rows.metric.isin(metrics) & (rows.segment.isna() == (metrics is OF_ALL))]
+    if rows.empty:
+        return None
+    rows = _sorted(_sorted(rows, "metric", metrics), "region", list(REGIONS))
+    label, region = rows.metric.map(_label), rows.region.map(REGIONS).fillna(rows.region)
+    group, column = (region, label) if metrics is OF_ALL else (label, rows.segment)
+    if metrics is not OF_ALL:
+        group = group.where(rows.region == "whole", label + ", " + region)
+    rows = rows.assign(group=group, line=rows.method.map(evaluation.name_of), column=column)
+    note = "Means over the cases; in small type their 95 % intervals."
+    if rows.lo.isna().all():
+        note = "Means over the cases; there are too few patients for intervals."
+    return title, *_wide(rows, lambda row: _with_ends(row, "mean")), note, "summary.csv"
+
+
+def _differences(evaluation):
+    """Paired differences, a line a comparison."""
+    rows = evaluation.differences
+    if rows.empty:
+        return None
+    rows = _sorted(rows, "region", list(REGIONS))
+    names = [rows[name].map(evaluation.name_of) for name in ("method", "against")]
+    region = rows.region.map(REGIONS).fillna(rows.region)
+    column = rows.segment.fillna("") + " " + rows.metric.map(_label)
+    rows = rows.assign(group=region, line=names[0] + " against " + names[1], column=column)
+    reasons = "; ".join(rows.why.dropna().unique())
+    note = "Differences of the same cases, first named less second; in small type 95 % intervals."
+    note += f" No conclusion: {reasons}." if reasons else ""
+    return "What makes a difference", *_wide(rows, _difference_cell), note, "differences.csv"
+
+
+def _difference_cell(row):
+    """A difference, its interval and its verdict."""
+    cell = _with_ends(row, "difference")
+    return Cell(cell.value, "; ".join(filter(None, [cell.interval, row["verdict"]])))
+
+
+def _fits(evaluation):
+    """Lines of segment entropy and Dice."""
+    rows = [
+        (row["segment"], [_with_ends(row, "r"), *_numbers(row, ("n", "n_missing", "error"))])
+        for row in evaluation.entropy_fit.to_dict("records")
+    ]
+    columns = ["correlation r", "segments", "without entropy", "error of a new patient's Dice"]
+    note = "r = -1: the higher the entropy, the lower the Dice, without exception; 0: no relation."
+    title = "Segment entropy and Dice"
+    return (title, columns, [("", rows)], note, "entropy_fit.csv") if rows else None
+
+
+def _areas(evaluation):
+    """AURC of each score."""
+    names = ("aurc", "random", "oracle")
+    rows = []
+    for row in evaluation.aurc.to_dict("records"):
+        cell = _with_ends(row, "difference")
+        verdict = Cell(row["verdict"] if pd.notna(row["verdict"]) else "")
+        rows.append((row["score"].replace("_", " "), [*_numbers(row, names), cell, verdict]))
+    columns = ["AURC", "random order", "oracle", "AURC less random", "verdict"]
+    note = "Smaller is better; in small type the 95 % interval."
+    title = "Orders of doubt"
+    return (title, columns, [("", rows)], note, "aurc.csv") if rows else None
+
+
+def _cases(evaluation):
+    """The first cases, one a line, with the scores of what is judged."""
+    rows = evaluation.scores[evaluation.scores.method == evaluation.method]
+    wanted = rows.metric.isin(["ece", "nll"]) & (rows.region == evaluation.region)
+    wanted &= rows.segment.isna()
+    rows = rows[wanted | (rows.metric.isin(["dice", "segment_entropy"]) & rows.segment.notna())]
+    n_cases = rows.case.nunique()
+    rows = rows[rows.case.isin(rows.case.unique()[:MOST_ROWS])]
+    if rows.empty:
+        return None
+    keys = ["case", "segment", "metric"]
+    rows = rows.groupby(keys, sort=False, dropna=False).value.mean().reset_index(name="mean")
+    rows = rows.assign(group="", line=rows.case, lo=np.nan, hi=np.nan)
+    rows["column"] = rows.segment.fillna("") + " " + rows.metric.map(_label)
+    note = f"The scores of {evaluation.name_of(evaluation.method)}."
+    if n_cases > MOST_ROWS:
+        note += f" These are the first {MOST_ROWS} of {n_cases:,} cases."
+    return "Case by case", *_wide(rows, lambda row: _with_ends(row, "mean")), note, "scores.csv"
+
+
+def _sorted(table, column, order):
+    """A table with the names in one column in a given order, others last."""
+    places = {name: place for place, name in enumerate(order)}
+    return table.sort_values(
+        column, key=lambda names: names.map(places).fillna(len(places)), kind="stable"
+    )
+
+
+def _wide(table, cell):
+    """Columns, and groups of lines of cells, by `group`, `line` and `column` of a table."""
+    columns, groups = list(table.column.unique()), []
+    for group, part in table.groupby("group", sort=False):
+        lines = {line: dict.fromkeys(columns, Cell("")) for line in part.line.unique()}
+        for row in part.to_dict("records"):
+            lines[row["line"]][row["column"]] = cell(row)
+        groups.append((group, [(line, list(cells.values())) for line, cells in lines.items()]))
+    return columns, groups
+
+
+def _with_ends(row, name):
+    """A number with its interval, in the unit of its metric."""
+    factor = METRICS.get(row.get("metric"), ("", 1, ""))[1]
+    ends = [factor * row["lo"], factor * row["hi"]]
+    interval = " to ".join(map(number, ends)) if np.isfinite(ends).all() else ""
+    return Cell(number(factor * row[name]), interval)
+
+
+def _numbers(row, names):
+    """Numbers of a row as cells."""
+    return [Cell(number(row[name])) for name in names]
+
+
+def _label(metric):
+    """A metric in words with its unit."""
+    return WORDS.get(metric, metric.replace("_", " "))
+
+
+def _text(table, names):
+    """Columns and the first rows of a table of words, and how many rows there are."""
+    shown = table.head(MOST_ROWS)[list(names)].astype(object)
+    rows = shown.where(shown.notna(), "").to_numpy().tolist()
+    return (
+        [name.replace("n_cases", "how many").replace("_", " ") for name in names],
+        rows,
+        len(table),
+    )

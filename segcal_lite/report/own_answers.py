@@ -1,0 +1,269 @@
+"""Three questions on somebody's predictions, answered from the tables of their evaluation.
+
+The sentences are for a reader who is no statistician: a number comes with its interval, and where
+the data are too few to conclude anything, that is the answer.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .own_tables import METRICS, REGIONS, first_row, many, number
+from .verdicts import LEAST_TEST_CASES, POOR_DICE
+
+NAMED = "95 % interval {}"  # of the first interval that is read; others stand in brackets alone
+LEANING = {
+    True: "They are too high: the model is over-confident.",
+    False: "They are too low: the model is under-confident.",
+}
+RULES = (
+    f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean "
+    f"Dice below {POOR_DICE} in a segment, or where there is no interval. The numbers are told all "
+    "the same; they describe these cases and no others."
+)
+NO_PROBABILITIES = (
+    "A hard label says to which segment a voxel belongs, not how sure the model is; without that, "
+    "calibration and entropy do not exist. Predict again and save the probabilities "
+    "(nnU-Net: --save_probabilities)."
+)
+
+
+class Answer(NamedTuple):
+    """A question, its answer in one sentence, and the sentences that it rests on."""
+
+    question: str
+    short: str
+    sentences: list
+
+
+def three_answers(evaluation):
+    """Can I trust its probabilities, what corrects them, and which cases should a person see?"""
+    return [trust(evaluation), correction(evaluation), doubtful_cases(evaluation)]
+
+
+def trust(evaluation):
+    """Answer the first question from ECE, NLL, reliability and the ensemble's differences."""
+    question, ece = "Can I trust its probabilities?", evaluation.level("ece")
+    if ece is None:
+        short = "That cannot be said: there are only hard labels, no probabilities."
+        return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
+    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean", NAMED)
+    words, sentences = _reliability(evaluation)
+    short = _capital(f"{where} they are off by {told} on average. {words}".strip())
+    reasons = evaluation.doubts()
+    if reasons:
+        short = f"Too little to say: {'; '.join(reasons)}."
+        seen = f"In these {many(evaluation.n_cases, 'case')}, and perhaps in no other, the ECE"
+        sentences = [f"{seen} {where} is {told}.", *sentences]
+    nll = evaluation.level("nll")
+    if nll is not None:
+        sentences.append(f"The NLL there is {_told('nll', nll, 'mean')}.")
+    return Answer(question, short, [*sentences, *_ensemble(evaluation), *_overlap(evaluation)])
+
+
+def correction(evaluation):
+    """Answer the second question from the paired differences of both corrections."""
+    question = "What corrects them?"
+    if evaluation.level("ece") is None:
+        return Answer(question, "Nothing can: hard labels hold no probabilities to correct.", [])
+    methods = [
+        method
+        for method in ("temperature", "vector_scaling")
+        if evaluation.level("nll", method) is not None
+    ]
+    if not methods:
+        return Answer(question, "No correction was fitted in this evaluation.", [])
+    sentences = [_before_and_after(evaluation, method) for method in methods]
+    temperatures = _temperatures(evaluation.correction)
+    return Answer(question, _best_correction(evaluation, methods), [*sentences, *temperatures])
+
+
+def doubtful_cases(evaluation):
+    """Answer the third question from the review list, and from how its order did where labels are.
+
+    The first score of `aurc` is the one that the list is ordered by.
+    """
+    question, review = "Which cases should a person look at?", evaluation.review
+    short = "No cases without labels were given (--new), so there is no list."
+    if len(review):
+        first = _enumerated(review.sort_values("rank").case.head(3))
+        listed = f"the review list puts {many(len(review), 'new case')} in order"
+        short = f"First {first}; {listed}, the most doubtful first."
+    if evaluation.aurc.empty:
+        sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
+        return Answer(question, short, [sentence])
+    rows = evaluation.aurc.to_dict("records")
+    first = rows[0]
+    order, verdict = f"ordering by {_in_words(first['score'])}", first["verdict"]
+    worth = f"On the labelled cases, {order} is not shown to be better than chance."
+    if verdict == "better":
+        worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
+    elif verdict == "no conclusion":
+        worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
+    sentences = [*_left_alone(evaluation, first["score"]), *map(_area, rows)]
+    return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
+
+
+def _judged(evaluation):
+    """What is judged, in words."""
+    if evaluation.method == "ensemble":
+        return f"the ensemble of {evaluation.n_members} members"
+    return "the model"
+
+
+def _in_words(score):
+    """A score of doubt in words."""
+    return str(score).replace("_", " ")
+
+
+def _told(metric, row, value, brackets="{}"):
+    """A mean or a difference of a metric with its interval, in the unit of the metric."""
+    _, factor, unit = METRICS[metric]
+    is_difference = value == "difference"
+    unit = " percentage points" if is_difference and unit == " %" else unit
+    sign = "+" if is_difference and row[value] > 0 else ""
+    text = sign + number(factor * row[value]) + unit
+    ends = _ends(factor * row.lo, factor * row.hi)
+    return f"{text} ({brackets.format(ends)})" if ends else text
+
+
+def _ends(lo, hi):
+    """The ends of an interval, or nothing."""
+    return f"{number(lo)} to {number(hi)}" if np.isfinite([lo, hi]).all() else ""
+
+
+def _capital(sentence):
+    """A sentence with a capital, whatever it begins with."""
+    return sentence[0].upper() + sentence[1:]
+
+
+def _enumerated(names):
+    """Names as a sentence has them."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _reliability(evaluation):
+    """Whether confidence is too high or too low, in a sentence; and the numbers behind it."""
+    rows = evaluation.reliability
+    rows = rows[(rows.method == evaluation.method) & (rows.region == evaluation.region)]
+    rows = rows[rows["count"] > 0]
+    if rows.empty:
+        return "", []
+    share, gap = rows["count"] / rows["count"].sum(), rows.confidence - rows.accuracy
+    confidence, accuracy = (100 * (share * rows[name]).sum() for name in ("confidence", "accuracy"))
+    lean = (share * gap).sum() / max((share * gap.abs()).sum(), 1e-12)
+    words = "Some are too high, others too low."
+    if abs(lean) > 0.5:
+        words = LEANING[lean > 0]
+    worst = rows.loc[(share * gap.abs()).idxmax()]
+    whole = (
+        f"Over all cases together {_judged(evaluation)} says {number(confidence)} % on average "
+        f"and is right in {number(accuracy)} % of the voxels."
+    )
+    part = (
+        f"The largest part of the error comes from the {worst['count']:,.0f} voxels to which it "
+        f"gives {number(100 * worst.lower)} to {number(100 * worst.upper)} %: it says "
+        f"{number(100 * worst.confidence)} % there, and {number(100 * worst.accuracy)} % are right."
+    )
+    return words, [whole, part]
+
+
+def _ensemble(evaluation):
+    """The ensemble against one member alone, in a list."""
+    found = []
+    for metric in ("ece", "nll"):
+        row = evaluation.difference(metric, "ensemble")
+        if row is not None:
+            found.append(
+                f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {row['verdict']}"
+            )
+    return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
+
+
+def _overlap(evaluation):
+    """Mean Dice of each segment, in a list."""
+    rows = {name: evaluation.level("dice", None, "whole", name) for name in evaluation.segments}
+    told = [f"{name} {_told('dice', row, 'mean')}" for name, row in rows.items() if row is not None]
+    return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
+
+
+def _before_and_after(evaluation, method):
+    """What a correction does to ECE and NLL, in a sentence."""
+    parts = []
+    for metric in ("ece", "nll"):
+        row, after = evaluation.difference(metric, method), evaluation.level(metric, method)
+        before = evaluation.level(metric)
+        if row is None or after is None or before is None:
+            continue
+        name, factor, unit = METRICS[metric]
+        ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
+        parts.append(f"{name} {ends}, {_told(metric, row, 'difference')}: {row['verdict']}")
+    return _capital(f"{evaluation.name_of(method)}: {'; '.join(parts) or 'not compared'}.")
+
+
+def _best_correction(evaluation, methods):
+    """Which correction to take, by the NLL, in a sentence."""
+    rows = {method: evaluation.difference("nll", method) for method in methods}
+    verdicts = {method: row["verdict"] for method, row in rows.items() if row is not None}
+    better = [method for method, found in verdicts.items() if found == "better"]
+    if not better:
+        open_ones = [row for row in rows.values() if row is not None]
+        if open_ones and all(row["verdict"] == "no conclusion" for row in open_ones):
+            return f"That cannot be concluded: {open_ones[0]['why']}."
+        return "Nothing that was tried, as far as these cases tell: leave them as they are."
+    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
+    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    is_ahead = rival is not None and rival["verdict"] == "better"
+    best = better[-1] if len(better) == 1 or is_ahead else "temperature"
+    before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
+    reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
+    text = f"{evaluation.name_of(best)}{reason}: the ECE goes from {number(100 * before)} to"
+    row = evaluation.difference("ece", best)
+    change = "" if row is None else f", {_told('ece', row, 'difference', NAMED)}"
+    return _capital(f"{text} {number(100 * after)} %{change}.")
+
+
+def _temperatures(found):
+    """The fitted temperature, what it means, and how it varies between folds, in a list."""
+    temperature = found.get("of all", {}).get("temperature")
+    if temperature is None:
+        return []
+    means = "the probabilities were too high" if temperature > 1 else "they were too low"
+    folds = [fold.get("temperature", temperature) for fold in found.get("folds", {}).values()]
+    text = f"Fitted to all cases the temperature is {number(temperature)}: {means}"
+    if folds:
+        text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"
+    return [f"{text}."]
+
+
+def _left_alone(evaluation, score):
+    """What a look at the most doubtful fifth would spare, in a list."""
+    curve = evaluation.risk_coverage
+    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
+    if len(curve) < 2:
+        return []
+    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
+    looked = 100 * (1 - chosen.coverage)
+    return [
+        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
+        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
+    ]
+
+
+def _area(row):
+    """AURC of one score beside random and oracle order, in a sentence."""
+    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
+    text = f"Ordered by {_in_words(row['score'])} the AURC is {number(aurc)}, in random order "
+    text += f"{number(random)}, in the best possible order {number(oracle)}"
+    ends = _ends(row["lo"], row["hi"])
+    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
+    return f"{text}: {row['verdict']}."
+
+
+def _expected_dice(evaluation):
+    """How far the expected Dice of a new patient is off, in a list."""
+    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
+    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
+    text = "For patients who were left out of the fit, the expected Dice is off on average by"
+    return [f"{text} {', '.join(told)}."] if told else []

@@ -1,0 +1,238 @@
+"""Figures of an evaluation of somebody's predictions: from its tables to ``figures/*.png``."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .._checks import check_columns, wrong_input
+from ..calibration import ReliabilityBins
+from ..runs.folders import write_figure
+from ..statistics import linear_regression, logit
+from .overlays import plot_reliability_diagrams
+from .own_tables import read_evaluation
+from .plotting import (
+    FACTORS,
+    LABELS,
+    METHODS,
+    plot_calibration_summary,
+    plot_entropy_against_dice,
+    use_style,
+)
+
+CAPTIONS = {  # by the name of the file
+    "reliability": "Is it right as often as it says? The bars show the share of voxels that are "
+    "right for each level of confidence, all cases together; on the dashed diagonal confidence and "
+    "truth agree. Hatched: the gap. Below: how many voxels there are. The ECE is the mean of the "
+    "cases.",
+    "summary": "How far are the probabilities off, by method? Dots are means over the cases, lines "
+    "their 95 % intervals; smaller is better.",
+    "differences": "What changes the scores? Differences of the same cases with 95 % intervals: "
+    "left of the dashed line the first named method is better, and a line that crosses it leaves "
+    "the question open.",
+    "entropy_against_dice": "Does doubt foretell a poor segment? Each point is a segment of a "
+    "labelled case: its entropy, known without a label, against its Dice (above; below its logit, "
+    "which draws apart what lies near 1). The lines are fitted.",
+    "risk_coverage": "Does it pay to look at doubtful cases first? Mean risk (1 - Dice) of the "
+    "cases that are left when the most doubtful are taken away, from all on the right to few on "
+    "the left. The lower the better: random order stays level, the oracle knows each Dice.",
+}
+FEW_LINES = 4  # fitted lines that one figure can tell apart
+
+
+def draw_figures(out):
+    """Draw the figures of an evaluation from the tables below its folder.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Run folder of ``python -m segcal_lite evaluate``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        ``figures/<name>.png`` for the names of `CAPTIONS`; what has no data is not drawn, and a
+        figure of earlier data removed.
+    """
+    evaluation, written = read_evaluation(out), []
+    drawn_by = {
+        "reliability": _reliability,
+        "summary": _summary,
+        "differences": _differences,
+        "entropy_against_dice": _entropy_against_dice,
+        "risk_coverage": _risk_coverage,
+    }
+    with plt.rc_context():
+        use_style()
+        for name, draw in drawn_by.items():
+            path, figure = out / "figures" / f"{name}.png", draw(evaluation)
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            write_figure(path, figure)
+            plt.close(figure)
+            written.append(path)
+    return written
+
+
+def plot_risk_coverage(curves, areas=None, axes=None):
+    """Draw the risk of the cases that nobody looks at against their share; return the Axes.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns ``score``, ``coverage`` in (0, 1] and ``risk``. A score called ``oracle`` is dashed;
+        random order is the risk of all cases, at every coverage.
+    areas : dict of float, optional
+        AURC by score.
+    axes : matplotlib Axes, optional
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or there is no row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> curve = {"score": "entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
+    >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"entropy": 0.15})
+    >>> [line.get_label() for line in axes.lines]
+    ['entropy, AURC 0.15', 'random order']
+    >>> plt.close(axes.figure)
+    """
+    check_columns(curves, ["score", "coverage"], ["risk"])
+    if curves.empty:
+        raise wrong_input("curves", "no row", "a curve")
+    axes = axes or plt.subplots(figsize=(8, 4), layout="constrained")[1]
+    for score, rows in curves.groupby("score", sort=False):
+        rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
+        label = score.replace("_", " ") + ("" if area is None else f", AURC {area:.3g}")
+        look = {"color": "black", "ls": "--"} if score == "oracle" else {"marker": "."}
+        axes.plot(rows.coverage, rows.risk, label=label, **look)
+    axes.axhline(rows.risk.iloc[-1], color="black", ls=":", label="random order")
+    axes.set(xlabel="coverage: share of cases left", ylabel="risk (mean of 1 - Dice)")
+    axes.set(xlim=(0, 1.02), ylim=(0, None))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes
+
+
+def plot_differences(table, metrics=("nll", "ece")):
+    """Draw paired differences with their intervals, a panel a metric; return the Figure.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``comparison``, ``metric``, ``difference``, ``lo``, ``hi``; ECE and MCE in [0, 1]
+        are drawn in percentage points.
+    metrics : sequence of str
+        Of those where smaller is better.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or no row is of these metrics.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"comparison": "b against a", "metric": "ece", "difference": -0.02}
+    >>> figure = plot_differences(pd.DataFrame([row | {"lo": -0.03, "hi": -0.01}]), ["ece"])
+    >>> figure.axes[0].lines[0].get_xdata().round(3).tolist()
+    [-2.0]
+    >>> plt.close(figure)
+    """
+    check_columns(table, ["comparison", "metric"], ["difference", "lo", "hi"])
+    table = table[table.metric.isin(metrics)]
+    if table.empty:
+        raise wrong_input("table", "no row", f"rows of {list(metrics)}")
+    names = list(table.comparison.unique())
+    look = {"figsize": (10, 1.4 + 0.5 * len(names)), "sharey": True, "squeeze": False}
+    figure, (panels,) = plt.subplots(1, len(metrics), layout="constrained", **look)
+    for axes, metric in zip(panels, metrics, strict=True):
+        rows, factor = table[table.metric == metric], FACTORS.get(metric, 1)
+        level = rows.comparison.map(names.index)
+        axes.plot(factor * rows.difference, level, "o", color="#0173b2")
+        axes.hlines(level, factor * rows.lo, factor * rows.hi, color="#0173b2", lw=2)
+        axes.axvline(0, color="black", ls="--")
+        label = LABELS.get(metric, metric).replace("(%)", "(percentage points)")
+        axes.set(xlabel=f"difference in {label}", ylim=(len(names) - 0.5, -0.5))
+    panels[0].set_yticks(range(len(names)), labels=names)
+    return figure
+
+
+def _reliability(evaluation):
+    """Reliability diagrams of all methods, in the box."""
+    rows = evaluation.reliability[evaluation.reliability.region == evaluation.region]
+    bins, ece = {}, {}
+    for method in METHODS:
+        if (rows.method == method).any():
+            title = evaluation.name_of(method)
+            bins[title] = _bins(rows[rows.method == method])
+            level = evaluation.level("ece", method)
+            ece[title] = None if level is None else level["mean"]
+    return plot_reliability_diagrams(bins, 1000, ece) if bins else None
+
+
+def _bins(rows):
+    """Rows of `reliability` as bins; where there are several of a bin, all their voxels."""
+    sums = rows.assign(
+        confidence=rows.confidence.fillna(0) * rows["count"],
+        accuracy=rows.accuracy.fillna(0) * rows["count"],
+    )
+    sums = sums.groupby(["lower", "upper"], as_index=False)[["count", "confidence", "accuracy"]]
+    sums = sums.sum()
+    count = sums["count"].to_numpy()
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: an empty bin
+        means = sums.confidence.to_numpy() / count, sums.accuracy.to_numpy() / count
+    return ReliabilityBins(sums.lower.to_numpy(), sums.upper.to_numpy(), count, *means)
+
+
+def _summary(evaluation):
+    """Means of the calibration scores by method."""
+    rows = evaluation.summary
+    rows = rows[(rows.interval == "mean") & (rows.region == evaluation.region)]
+    rows = rows[rows.segment.isna() & rows.metric.isin(["nll", "brier", "ece"])]
+    if rows.empty:
+        return None
+    methods = sorted(rows.method.unique(), key=METHODS.index)
+    rows = rows.sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
+    rows = rows.assign(loss="mean", method=rows.method.map(evaluation.name_of))
+    metrics = [metric for metric in ("nll", "brier", "ece") if (rows.metric == metric).any()]
+    figure = plot_calibration_summary(rows, metrics)
+    figure.legends[0].remove()  # one colour: the caption says what it stands for
+    return figure
+
+
+def _differences(evaluation):
+    """Differences of NLL and ECE."""
+    rows = evaluation.differences
+    rows = rows[(rows.region == evaluation.region) & rows.segment.isna()]
+    rows = rows[rows.difference.notna()]
+    metrics = [metric for metric in ("nll", "ece") if (rows.metric == metric).any()]
+    if not metrics:
+        return None
+    first, second = (rows[name].map(evaluation.name_of) for name in ("method", "against"))
+    return plot_differences(rows.assign(comparison=first + "\nagainst " + second), metrics)
+
+
+def _entropy_against_dice(evaluation):
+    """Segment entropy against the logit of Dice, with a line a segment."""
+    rows = evaluation.entropy_dice
+    if rows.segment_entropy.notna().sum() < 2:
+        return None
+    rows = rows.assign(logit_dice=logit(rows.dice)[0])
+    groups = dict(list(rows.groupby("segment", sort=False)))
+    groups = groups if len(groups) <= FEW_LINES else {"all": rows}
+    fits = {
+        name: linear_regression(part.logit_dice, part.segment_entropy)
+        for name, part in groups.items()
+    }
+    return plot_entropy_against_dice(rows, fits).figure
+
+
+def _risk_coverage(evaluation):
+    """Risk against coverage for every score."""
+    curves = evaluation.risk_coverage
+    if curves.empty:
+        return None
+    areas = dict(evaluation.aurc[["score", "aurc"]].itertuples(index=False))
+    return plot_risk_coverage(curves, areas).figure

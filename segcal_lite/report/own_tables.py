@@ -1,0 +1,168 @@
+"""What an evaluation of somebody's predictions has written, read back, and its words for a page."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..runs.folders import read_json
+from ..runs.tables import read_table
+from .verdicts import LEAST_TEST_CASES, doubts
+
+COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
+    "scores": "case patient method member n_members region segment metric value",
+    "summary": "method region segment metric mean lo hi interval n_cases n_missing",
+    "differences": "method against region segment metric difference lo hi p n_cases verdict why",
+    "reliability": "method region lower upper count confidence accuracy",
+    "entropy_dice": "case patient segment segment_entropy dice",
+    "entropy_fit": "segment r lo hi slope intercept n n_missing n_clipped error",
+    "risk_coverage": "score coverage risk",
+    "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
+    "review": "rank case score",
+    "left_out": "case folder why",
+    "notes": "note n_cases cases",
+}
+METRICS = {  # in words, the factor and the unit in which they are told
+    "ece": ("ECE", 100, " %"),
+    "mce": ("MCE", 100, " %"),
+    "nll": ("NLL", 1, ""),
+    "brier": ("Brier score", 1, ""),
+    "dice": ("Dice", 1, ""),
+    "hd95_mm": ("HD95", 1, " mm"),
+    "assd_mm": ("ASSD", 1, " mm"),
+}
+METHODS = {"temperature": "temperature scaling", "vector_scaling": "vector scaling"}
+REGIONS = {
+    "box": "in the box around the segments",
+    "band": "in the band along their boundary",
+    "whole": "in the whole image",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation has written below its folder: three JSON files and its tables."""
+
+    settings: dict
+    provenance: dict
+    correction: dict
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    reliability: pd.DataFrame
+    entropy_dice: pd.DataFrame
+    entropy_fit: pd.DataFrame
+    risk_coverage: pd.DataFrame
+    aurc: pd.DataFrame
+    review: pd.DataFrame
+    left_out: pd.DataFrame
+    notes: pd.DataFrame
+
+    @property
+    def n_cases(self):
+        """Cases that were scored."""
+        return self.scores.case.nunique()
+
+    @property
+    def n_patients(self):
+        """Patients behind the scored cases."""
+        return self.scores.patient.fillna(self.scores.case).nunique()
+
+    @property
+    def n_members(self):
+        """Members that were scored, each by itself."""
+        return max(1, self.scores.member[self.scores.method == "baseline"].nunique())
+
+    @property
+    def method(self):
+        """What is judged: the ensemble, or the predictions themselves where there is none."""
+        return "ensemble" if (self.summary.method == "ensemble").any() else "baseline"
+
+    @property
+    def region(self):
+        """Where its probabilities are judged: in the box, if it was scored."""
+        return "box" if (self.summary.region == "box").any() else "whole"
+
+    @property
+    def segments(self):
+        """Names of the segments, in their order."""
+        return list(self.summary.segment[self.summary.metric == "dice"].dropna().unique())
+
+    def level(self, metric, method=None, region=None, segment=None):
+        """The row of `summary` with the mean and its interval, None without one."""
+        method, region = method or self.method, region or self.region
+        wanted = {"metric": metric, "method": method, "region": region, "segment": segment}
+        return first_row(self.summary, **wanted, interval="mean")
+
+    def difference(self, metric, method):
+        """The row of `differences` of a method against what it works on; None without one."""
+        against = "baseline" if method == "ensemble" else self.method
+        wanted = {"metric": metric, "region": self.region, "segment": None}
+        return first_row(self.differences, method=method, against=against, **wanted)
+
+    def name_of(self, method):
+        """A method in words."""
+        baseline = "one member alone" if self.n_members > 1 else "as predicted"
+        names = METHODS | {"baseline": baseline, "ensemble": f"ensemble of {self.n_members}"}
+        return names.get(method, str(method).replace("_", " "))
+
+    def doubts(self):
+        """Why nothing is concluded from these cases, in a list."""
+        n, means = self.n_patients, {}
+        for segment in self.segments:
+            row = self.level("dice", region="whole", segment=segment)
+            means |= {segment: row["mean"]} if row is not None else {}
+        few = [f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed"]
+        return few * (n < LEAST_TEST_CASES) + doubts(dice=means)
+
+
+def read_evaluation(out):
+    """Read what an evaluation has written below the folder `out`."""
+    files = {name: out / f"{name}.json" for name in ("evaluation", "provenance", "correction")}
+    read = [read_json(path, shape=dict) if path.exists() else {} for path in files.values()]
+    return Evaluation(*read, **{name: _read(out, name) for name in COLUMNS})
+
+
+def number(value):
+    """A number with three digits, of which at most four behind the point; a dash for none.
+
+    Examples
+    --------
+    >>> [number(value) for value in (0.0413, 0.2, 1234.5, -2, -0.00001, float("nan"))]
+    ['0.0413', '0.200', '1,234', '−2', '0.0000', '–']
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    if abs(value) >= 100 or float(value).is_integer():
+        text = f"{value:,.0f}"
+    elif abs(value) < 0.001:
+        text = f"{round(value, 4) + 0.0:.4f}"  # -0.0 + 0.0 is 0.0
+    else:
+        text = f"{value:#.3g}".rstrip(".")
+    return text.replace("-", "−")
+
+
+def many(count, noun):
+    """A number of things.
+
+    Examples
+    --------
+    >>> many(1, "case"), many(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _read(out, name):
+    """A table below `out` with at least its columns."""
+    path, columns = out / "tables" / f"{name}.csv", COLUMNS[name].split()
+    has_text = path.exists() and path.read_text(encoding="utf-8").strip()
+    table = read_table(path) if has_text else pd.DataFrame(columns=columns)
+    return table.assign(**{column: np.nan for column in columns if column not in table})
+
+
+def first_row(table, **wanted):
+    """The first row with these values, where None is an empty cell; None without one."""
+    for column, value in wanted.items():
+        table = table[table[column].isna() if value is None else table[column] == value]
+    return table.iloc[0] if len(table) else None

@@ -1,0 +1,204 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, write_volume
+
+from segcal_lite.calibration import nll
+from segcal_lite.data.volumes import read_volume
+from segcal_lite.experiments.own_model import evaluate, labelled_cases
+from segcal_lite.runs.tables import read_table
+
+QUIET = {"report": lambda line: None, "n_workers": 1}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A whole evaluation with new cases: its folders, and where it went."""
+    root = tmp_path_factory.mktemp("study")
+    given = write_study(root, n_cases=6, n_members=2, n_new=2)
+    return given, evaluate(**given, out=root / "out", **QUIET)
+
+
+def value(table, **where):
+    """The one value of a long table that fits."""
+    for column, wanted in where.items():
+        table = table[table[column].isna() if wanted is None else table[column] == wanted]
+    assert len(table) == 1, (where, len(table))
+    return table.value.iloc[0]
+
+
+def probs_of(folder, case):
+    """A member's probabilities as they lie on file, (K, X, Y, Z)."""
+    return np.load(folder / f"{case}.npz")["probabilities"].transpose(0, 3, 2, 1)
+
+
+def test_members_and_their_ensemble_are_scored_as_their_files_say(study):
+    given, out = study
+    scores = read_table(out / "tables" / "scores.csv")
+    labels = read_volume(given["labels"] / "case_002.nii.gz").data
+    members = [probs_of(folder, "case_002") for folder in given["predictions"]]
+    of = {"case": "case_002", "region": "whole", "metric": "nll", "segment": None}
+    for index, probs in enumerate(members):
+        found = value(scores, method="baseline", member=index, **of)
+        assert found == pytest.approx(nll(labels, probs), abs=1e-9)
+    found = value(scores, method="ensemble", **of)
+    mean = np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+    assert found == pytest.approx(nll(labels, mean), abs=1e-9)
+    assert set(scores.region.dropna()) == {"whole", "box", "band"}
+    assert set(scores.method) == {"baseline", "ensemble", "temperature", "vector_scaling"}
+
+
+def test_corrections_lower_the_nll_of_cases_that_they_were_not_fitted_to(study):
+    scores = read_table(study[1] / "tables" / "scores.csv")
+    rows = scores[(scores.metric == "nll") & (scores.region == "whole")]
+    means = rows.groupby("method").value.mean()
+    assert means.temperature < means.ensemble and means.vector_scaling < means.ensemble
+    dice = scores[scores.metric == "dice"].pivot(
+        index=["case", "segment"], columns=["method", "member"], values="value"
+    )
+    assert (dice["temperature"][0] == dice["ensemble"][0]).all()  # no arg max moves
+
+
+def test_a_case_has_no_part_in_its_own_correction(study, tmp_path):
+    given, out = study
+    fitted = json.loads((out / "correction.json").read_text())
+    assert set(fitted["without the patient of"]) == {f"case_{k:03}" for k in range(6)}
+    temperatures = {c["temperature"] for c in fitted["without the patient of"].values()}
+    assert len(temperatures) > 1 and fitted["of all"]["temperature"] > 0
+
+
+def test_new_cases_are_listed_most_doubtful_first(study):
+    review = read_table(study[1] / "tables" / "review.csv")
+    assert set(review.case) == {"case_006", "case_007"} and review["rank"].tolist() == [1, 2]
+    assert review["core volume_ml"].gt(0).all()
+
+
+def test_no_probabilities_stay_unless_asked_for(study):
+    assert not list(study[1].rglob("*.nii.gz"))
+
+
+def test_what_is_finished_is_not_read_again(study, monkeypatch):
+    given, out = study
+
+    def refuse(*_):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(labelled_cases, "read_prediction", refuse)
+    before = (out / "tables" / "scores.csv").read_bytes()
+    evaluate(**given, out=out, **QUIET)
+    assert (out / "tables" / "scores.csv").read_bytes() == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(study):
+    given, out = study
+    with pytest.raises(ValueError, match="n_bins = 10 .now 15."):
+        evaluate(**given, out=out, n_bins=15, **QUIET)
+
+
+def test_a_case_whose_files_change_is_scored_again_alone(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    before = read_table(out / "tables" / "scores.csv")
+    kept = (out / "scores" / "case_000.json").stat().st_mtime_ns
+    probs = draw_probs(draw_labels(np.random.default_rng(5)), np.random.default_rng(6))
+    write_nnunet(given["predictions"][0], "case_001", probs)
+    evaluate(**given, out=out, **QUIET)
+    after = read_table(out / "tables" / "scores.csv")
+    assert (out / "scores" / "case_000.json").stat().st_mtime_ns == kept
+    of = {"method": "baseline", "region": "whole", "metric": "nll", "segment": None}
+    assert value(before, case="case_001", **of) != value(after, case="case_001", **of)
+
+
+def test_members_averaged_as_logits_are_their_normalised_geometric_mean(tmp_path):
+    given = write_study(tmp_path, n_cases=2)
+    out = evaluate(**given, out=tmp_path / "out", members_averaged="logits", **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    labels = read_volume(given["labels"] / "case_001.nii.gz").data
+    product = np.prod([probs_of(f, "case_001") for f in given["predictions"]], axis=0) ** 0.5
+    expected = nll(labels, product / product.sum(axis=0))
+    of = {"case": "case_001", "region": "whole", "metric": "nll", "segment": None}
+    assert value(scores, method="ensemble", **of) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path):
+    given = write_study(tmp_path, n_cases=6)
+    first, second = given["predictions"]
+    (first / "case_000.npz").unlink()
+    probs = probs_of(second, "case_001")
+    probs[0, 0, 0, 0] = np.nan
+    np.savez_compressed(second / "case_001.npz", probabilities=probs.transpose(0, 3, 2, 1))
+    (given["labels"] / "case_002.nii.gz").unlink()
+    label = read_volume(given["labels"] / "case_003.nii.gz")
+    write_volume(label.path, np.where(label.data == 2, 7, label.data), label.affine)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    left_out = read_table(out / "tables" / "left_out.csv").set_index("case").why
+    assert set(left_out.index) == {f"case_00{k}" for k in range(4)}
+    assert "no such file" in left_out["case_000"] and "NaN" in left_out["case_001"]
+    assert "no label" in left_out["case_002"] and "7" in left_out["case_003"]
+    assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
+
+
+def test_nothing_to_judge_is_one_sentence(tmp_path):
+    given = write_study(tmp_path, n_cases=1)
+    (given["labels"] / "case_000.nii.gz").rename(given["labels"] / "other.nii.gz")
+    with pytest.raises(ValueError, match="labelsTr: found no case to judge"):
+        evaluate(**given, out=tmp_path / "out", **QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_overlapping_regions_are_binary_problems(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=2)
+    names = {"background": 0, "whole": [1, 2], "core": [1]}
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    content |= {"labels": names, "regions_class_order": [2, 1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    for folder in given["predictions"]:
+        for k in range(3):
+            case = f"case_{k:03}"
+            probs = probs_of(folder, case)
+            inside = np.stack([probs[1:].sum(axis=0), probs[1]]).clip(0, 1)
+            classes = np.where(inside[1] > 0.5, 1, np.where(inside[0] > 0.5, 2, 0))
+            write_volume(folder / f"{case}.nii.gz", classes.astype(np.uint8))
+            stored = inside.transpose(0, 3, 2, 1).astype(np.float32)
+            np.savez_compressed(folder / f"{case}.npz", probabilities=stored)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    assert set(scores.segment.dropna()) == {"whole", "core"}
+    assert scores[(scores.metric == "nll") & (scores.method == "temperature")].value.notna().all()
+
+
+def test_hard_labels_give_what_masks_give(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=2)
+    for folder in given["predictions"]:
+        for path in folder.glob("*.npz"):
+            path.unlink()
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    assert "dice" in set(scores.metric) and "nll" not in set(scores.metric)
+    assert "pairwise_dice" in set(scores.metric) and not (out / "correction.json").exists()
+
+
+def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):
+    given = write_study(tmp_path, n_cases=4, n_members=1)
+    table = pd.DataFrame({"case": [f"case_{k:03}" for k in range(4)], "patient": list("aabb")})
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    out = evaluate(**given, out=tmp_path / "out", patients=tmp_path / "patients.csv", **QUIET)
+    fitted = json.loads((out / "correction.json").read_text())["without the patient of"]
+    assert fitted["case_000"] == fitted["case_001"] != fitted["case_002"] == fitted["case_003"]
+    summary = read_table(out / "tables" / "summary.csv")
+    assert summary.n_cases.max() == 2
+
+
+def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected=True, **QUIET)
+    written = read_volume(out / "probabilities" / "case_000.nii.gz")
+    probs, fitted = (
+        probs_of(given["predictions"][0], "case_000"),
+        json.loads((out / "correction.json").read_text()),
+    )
+    temperature = fitted["without the patient of"]["case_000"]["temperature"]
+    scaled = probs.astype(np.float64) ** (1 / temperature)
+    assert np.allclose(written.data, scaled / scaled.sum(axis=0), atol=1e-5)

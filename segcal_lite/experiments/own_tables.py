@@ -116,8 +116,9 @@ def entropy_and_dice(scores):
 def entropy_fit(pairs):
     """Return of each segment the line of logit Dice on entropy (`review.fit_dice`), and its r.
 
-    Logit Dice is ``intercept + slope`` times the entropy; ``r, lo, hi`` are of both; ``error`` is that of a new patient's Dice, and
-    ``held`` the share of scans within the interval of 95 % that the other patients give.
+    Logit Dice is ``intercept`` plus ``slope`` times the entropy; ``r, lo, hi`` are of both;
+    ``error`` is that of a new patient's Dice, and ``held`` the share of scans within the interval
+    of 95 % that the other patients give.
     """
     rows = []
     for segment, one in pairs.groupby("segment", sort=False):

@@ -214,9 +214,11 @@ def _arranged(evaluation, rows, metrics):
 
 
 def _difference_cell(row):
-    """A difference, its interval and its verdict."""
+    """A difference with its verdict, and its interval."""
+    if row["difference"] == row["lo"] == row["hi"] == 0:
+        return Cell("the same")
     cell = _with_ends(row, "difference")
-    return Cell(cell.value, "; ".join(filter(None, [cell.interval, row["verdict"]])))
+    return Cell(f"{cell.value} {row['verdict']}", cell.interval)
 
 
 def _fits(evaluation):

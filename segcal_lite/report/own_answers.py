@@ -235,7 +235,7 @@ def _best_correction(evaluation, methods):
     is_ahead = rival is not None and rival["verdict"] == "better"
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
-    told = [_change(evaluation, metric, best, NAMED) for metric in ("nll", "ece")]
+    told = _change(evaluation, "nll", best, NAMED), _change(evaluation, "ece", best)
     return _capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
 
 

@@ -115,6 +115,17 @@ def test_the_correction_to_take_is_the_one_that_lowers_the_nll(
     assert three_answers(evaluation)[1].short.startswith(told)
 
 
+def test_segmentations_that_are_the_same_are_called_so(tmp_path):
+    out = write_evaluation(tmp_path / "same", n_new=0)
+    row = {"method": "temperature", "against": "ensemble", "region": "whole", "segment": "LV"}
+    row |= {"metric": "dice", "difference": 0.0, "lo": 0.0, "hi": 0.0, "verdict": "undecided"}
+    rows = [row, row | {"method": "vector_scaling", "difference": -0.021, "lo": -0.03}]
+    write_table(out / "tables" / "differences.csv", pd.DataFrame(rows).assign(why=""))
+    text = text_of(write_page(out))
+    assert "temperature scaling against ensemble of 3 the same" in text
+    assert "vector scaling against ensemble of 3 −0.021 undecided −0.030 to 0" in text
+
+
 def test_vector_scaling_must_beat_temperature_to_be_preferred(plain):
     evaluation = verdicts(read_evaluation(plain), temperature="better", vector_scaling="better")
     is_rival = evaluation.differences.against == "temperature"

@@ -188,8 +188,9 @@ def write_evaluation(
         )
     if n_new:
         tables["review"] = review_of(n_new, rng)
-    why = "case_900.npz: found class sums that miss 1 by 99, expected sums of 1 <b>."
-    rows = [(f"case_{900 + i}", "fold_1", why) for i in range(n_left_out)]
+    why = "found class sums that miss 1 by 99, expected sums of 1 <b>."
+    names = [f"case_{1000 + i}" for i in range(n_left_out)]
+    rows = [(name, "fold_1", f"{name}.npz: {why}") for name in names]
     tables["left_out"] = pd.DataFrame(rows, columns=["case", "folder", "why"])
     notes = [("float16: a probability below 6e-8 is 0", n_cases, "case_000, case_001 and more")]
     tables["notes"] = pd.DataFrame(notes, columns=["note", "n_cases", "cases"])

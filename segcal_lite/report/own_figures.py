@@ -115,7 +115,7 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     >>> curve = {"score": "segment_entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
     >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"segment_entropy": 0.15})
     >>> axes.lines[0].get_label()
-    'segment entropy, AURC 0.15'
+    'segment entropy, AURC 0.150'
     >>> plt.close(axes.figure)
     """
     check_columns(curves, ["score", "coverage"], ["risk"])
@@ -124,7 +124,8 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     axes = axes or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     for score, rows in curves.groupby("score", sort=False):
         rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
-        label = score.replace("_", " ") + ("" if area is None else f", AURC {area:.3g}")
+        name = "random order" if score == "random" else score.replace("_", " ")
+        label = name + ("" if area is None else f", AURC {area:.3f}")
         dashes = {"oracle": "--", "random": ":"}.get(score)
         look = {"color": "black", "ls": dashes} if dashes else {"marker": "."}
         axes.plot(rows.coverage, rows.risk, label=label, **look)

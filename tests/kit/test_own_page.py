@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluations import write_evaluation
 
@@ -52,7 +53,8 @@ def test_the_answers_have_numbers_and_intervals_of_the_tables(plain):
     summary = read_table(plain / "tables" / "summary.csv")
     wanted = (summary.metric == "ece") & (summary.region == "box") & (summary.interval == "mean")
     row = summary[wanted & (summary.method == "ensemble")].iloc[0]
-    ends = f"{100 * row['mean']:.2f} % (95 % interval {100 * row.lo:.2f} to {100 * row.hi:.2f})"
+    ends = f"{100 * row['mean']:.2f} percentage points"
+    ends += f" (95 % interval {100 * row.lo:.2f} to {100 * row.hi:.2f})"
     assert trust.short.startswith(f"In the box around the segments they are off by {ends}")
     assert "over-confident" in trust.short
     assert any("against one of its members" in text for text in trust.sentences)
@@ -100,7 +102,7 @@ def verdicts(evaluation, **found):
     ("temperature", "vector_scaling", "told"),
     [
         ("better", "undecided", "Temperature scaling, one number"),
-        ("undecided", "better", "Vector scaling: the ECE goes"),
+        ("undecided", "better", "Vector scaling: NLL from"),
         ("undecided", "worse", "Nothing that was tried"),
         ("no conclusion", "no conclusion", "That cannot be concluded"),
     ],
@@ -111,6 +113,17 @@ def test_the_correction_to_take_is_the_one_that_lowers_the_nll(
     found = {"temperature": temperature, "vector_scaling": vector_scaling}
     evaluation = verdicts(read_evaluation(plain), **found)
     assert three_answers(evaluation)[1].short.startswith(told)
+
+
+def test_segmentations_that_are_the_same_are_called_so(tmp_path):
+    out = write_evaluation(tmp_path / "same", n_new=0)
+    row = {"method": "temperature", "against": "ensemble", "region": "whole", "segment": "LV"}
+    row |= {"metric": "dice", "difference": 0.0, "lo": 0.0, "hi": 0.0, "verdict": "undecided"}
+    rows = [row, row | {"method": "vector_scaling", "difference": -0.021, "lo": -0.03}]
+    write_table(out / "tables" / "differences.csv", pd.DataFrame(rows).assign(why=""))
+    text = text_of(write_page(out))
+    assert "temperature scaling against ensemble of 3 the same" in text
+    assert "vector scaling against ensemble of 3 −0.021 undecided −0.030 to 0" in text
 
 
 def test_vector_scaling_must_beat_temperature_to_be_preferred(plain):
@@ -185,6 +198,31 @@ def test_tables_that_are_absent_or_have_more_columns_are_no_obstacle(tmp_path):
     draw_figures(out)
     assert [path.stem for path in (out / "figures").glob("[a-q]*.png")] == []
     assert "Can I trust its probabilities?" in text_of(write_page(out))
+
+
+def test_cases_left_out_for_one_reason_share_a_line(tmp_path):
+    out = write_evaluation(tmp_path / "gaps", n_new=0)
+    why = "no prediction of it in this folder"
+    rows = [(f"case_{i:02d}", "fold_0", why) for i in range(12)]
+    table = pd.DataFrame([*rows, ("case_99", "fold_1", why)], columns=["case", "folder", "why"])
+    write_table(out / "tables" / "left_out.csv", table)
+    text = text_of(write_page(out))
+    assert f"{why} fold_0 12 case_00, case_01," in text and "and 2 more" in text
+    assert f"{why} fold_1 1 case_99" in text
+    assert "Left out 13" in text
+
+
+def test_what_every_class_says_is_told_in_percent_and_only_where_it_is_judged(tmp_path):
+    out = write_evaluation(tmp_path / "classes", n_new=0)
+    summary = read_table(out / "tables" / "summary.csv")
+    row = {"method": "ensemble", "segment": "LV", "metric": "ece_class", "interval": "mean"}
+    row |= {"mean": 0.0321, "lo": 0.02, "hi": 0.04, "n_cases": 12, "n_missing": 0}
+    rows = [row | {"region": "box"}, row | {"region": "whole", "mean": 0.0987}]
+    write_table(out / "tables" / "summary.csv", pd.concat([summary, pd.DataFrame(rows)]))
+    text = text_of(write_page(out))
+    assert "ECE of the class (%), in the box around the segments" in text
+    assert "3.21 2.00 to 4.00" in text.replace("2 to 4", "2.00 to 4.00")
+    assert "9.87" not in text
 
 
 def test_figures_of_earlier_data_are_removed(plain, tmp_path):

@@ -15,8 +15,8 @@ from segcal_lite.data import load_case, read_dataset, write_volume
 DATASET = "Dataset004_Organ"
 PARTS = {"Tr": 10, "Ts": 10, "New": 4}  # cases to train on, to judge by, and without labels
 FOLDS = (0, 1)
-CONFIGURATION = "3d_small"
-LONGEST_S = 600  # a command that has not ended by then hangs
+CONFIGURATION, PATCH = "3d_small", [24, 40, 24]  # voxels along Z, Y, X
+LONGEST_S = 3600  # a command that has not ended by then hangs
 
 
 def write_raw(source, folder):
@@ -94,12 +94,12 @@ def train(raw):
 
 
 def _add_small_configuration(path):
-    """Add to nnU-Net's plans a configuration of a smaller batch and fewer features."""
+    """Add to nnU-Net's plans a configuration of smaller patches and fewer features."""
     plans = json.loads(path.read_text())
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
     features = [8 * 2**stage for stage in range(architecture["arch_kwargs"]["n_stages"])]
     architecture["arch_kwargs"]["features_per_stage"] = features
-    small = {"inherits_from": "3d_fullres", "batch_size": 2, "architecture": architecture}
+    small = {"inherits_from": "3d_fullres", "patch_size": PATCH, "architecture": architecture}
     plans["configurations"][CONFIGURATION] = small
     path.write_text(json.dumps(plans))
 

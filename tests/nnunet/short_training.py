@@ -18,7 +18,7 @@ class ShortTraining(nnUNetTrainerVanillaAdam1en3):
     def __init__(self, plans, configuration, fold, dataset_json, device):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = 5
-        self.num_iterations_per_epoch = 40
+        self.num_iterations_per_epoch = 60
         self.num_val_iterations_per_epoch = 2
         torch.set_num_threads(1)
         torch.manual_seed(fold)

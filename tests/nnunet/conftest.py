@@ -1,3 +1,0 @@
-"""What trains is a script, and no test."""
-
-collect_ignore = ["short_training.py"]

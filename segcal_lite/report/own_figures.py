@@ -50,8 +50,8 @@ def draw_figures(out):
     Returns
     -------
     list of pathlib.Path
-        ``figures/<name>.png`` for the names of `CAPTIONS`; what has no data is not drawn, and a
-        figure of earlier data removed.
+        ``figures/<name>.png`` for the names of `CAPTIONS`, and ``review_<rank>.png`` of the most
+        doubtful new cases; what has no data is not drawn, and a figure of earlier data removed.
     """
     evaluation, written = read_evaluation(out), []
     drawn_by = {
@@ -71,12 +71,12 @@ def draw_figures(out):
             write_figure(path, figure)
             plt.close(figure)
             written.append(path)
-    return written
+    return written + _draw_review(out, evaluation)
 
 
-def draw_review(out):
+def _draw_review(out, evaluation):
     """Draw the most doubtful new cases, ``figures/review_<rank>.png``; return the paths."""
-    evaluation, written = read_evaluation(out), []
+    written = []
     for path in (out / "figures").glob("review_*.png"):  # of an earlier list
         path.unlink()
     for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):

@@ -340,7 +340,10 @@ def named_layer(model, name):
     layers = dict(model.named_modules())
     found = layers.get(name) or getattr(model, str(name), None)
     if not isinstance(found, nn.Module):
-        stages = [key for key in layers if key.count(".") == 1] or [*layers][1:]
+        uncalled = nn.ModuleList, nn.ModuleDict
+        keys = [key for key, layer in layers.items() if key and not isinstance(layer, uncalled)]
+        by_depth = ([key for key in keys if key.count(".") == depth] for depth in (1, 2, 0))
+        stages = next(filter(None, by_depth), [])
         properties = " or 'last_features'" if hasattr(model, "last_features") else ""
         expected = f"one of {shown(stages)}{properties}, or another name in named_modules()"
         raise wrong_input("layer", repr(name), expected)

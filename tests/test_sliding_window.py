@@ -363,6 +363,7 @@ def test_a_detector_is_fitted_to_signatures_of_any_network():
         ({"network": torch.relu}, "network: found a builtin.* a plain callable only the pred"),
         ({"layer": "9"}, r"layer: found '9', expected one of \['0', '1', '2', '3'\], or another"),
         ({"layer": None}, "layer: found None"),
+        ({"network": monai_networks()["DynUNet"][0]}, r"found '0', expected .*'upsamples.1'"),
         ({"window": (8, 8, 8)}, r"window: found \(8, 8, 8\), expected 2 sides"),
         ({"network": nn.Sequential(nn.Conv3d(2, 3, 1))}, r"window: found \(8, 8\), expected 3"),
         ({"window": (8, 0)}, "block_size: found 0"),

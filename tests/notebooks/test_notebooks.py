@@ -129,6 +129,9 @@ class TestNotebook:
         ("04_segment_entropy", "np.median(", "np.mean("),
         ("06_volumetric", "math.ceil(", "math.floor("),
         ("07_joint_training", "if loss < best", "if loss <= best"),
+        ("09_your_own_model", "predicted.transpose(order)", "predicted.transpose(order[::-1])"),
+        ("09_your_own_model", "probs ** (1 / temperature)", "probs ** temperature"),
+        ("09_your_own_model", "np.argsort(scores)", "np.argsort(risks)"),
     ],
 )
 def test_a_wrong_answer_fails_the_check(name, right, wrong):

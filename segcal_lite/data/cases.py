@@ -8,7 +8,6 @@ import numpy as np
 
 from .._checks import (
     IGNORED,
-    check_choice,
     check_finite,
     named,
     shown,
@@ -16,9 +15,10 @@ from .._checks import (
     wrong_input,
 )
 from ..runs.folders import file_digest, text_digest
+from .labels import LabelNames
 from .layouts import read_layout, unread_files
 from .other_formats import companion_files
-from .splits import SPLITS, read_case_table
+from .splits import read_case_table
 from .volumes import LABEL_SHIFT, LARGEST_LABEL, check_same_grid, read_label, read_volume
 
 
@@ -47,8 +47,8 @@ class Case:
     patient: str
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, kw_only=True)
+class Dataset(LabelNames):
     """The cases of one folder.
 
     Attributes
@@ -56,56 +56,26 @@ class Dataset:
     folder : Path
     name : str
         The folder's.
-    channels, segments : tuple of str
+    channels : tuple of str
     cases : tuple of Case
         By name.
-    label_values : tuple of int
-        Value in the files of each class: class k of the arrays is stored as ``label_values[k]``.
     notes : tuple of str
         What was derived, left out, renumbered or drawn by the seed, for people to read.
-    regions, region_order : tuple
-        As in `segcal_lite.data.tasks.Task`; empty where classes exclude each other.
-    ignore_value : int or None
-        Stored value of voxels that nobody annotated; they become `_checks.IGNORED`.
+    segments, label_values, regions, region_order, ignore_value
+        As in `segcal_lite.data.labels.LabelNames`: class k of the arrays is stored as
+        ``label_values[k]``, and what nobody annotated becomes `_checks.IGNORED`.
     """
 
     folder: Path
     name: str
     channels: tuple
-    segments: tuple
     cases: tuple
-    label_values: tuple
     notes: tuple = ()
-    regions: tuple = ()
-    region_order: tuple = ()
-    ignore_value: int | None = None
 
     @property
     def domains(self):
         """Names of the domains, sorted."""
         return tuple(sorted({case.domain for case in self.cases}))
-
-    def of(self, split=None, domain=None):
-        """Return the cases of a split and a domain; ``None`` takes all.
-
-        Raises
-        ------
-        ValueError
-            If there is no such split, domain, or case in both.
-        """
-        if split is not None:
-            check_choice("split", split, SPLITS)
-        if domain is not None:
-            check_choice("domain", domain, self.domains)
-        chosen = tuple(
-            case
-            for case in self.cases
-            if split in (None, case.split) and domain in (None, case.domain)
-        )
-        if not chosen:
-            found = f"no case with split {split!r} and domain {domain!r}"
-            raise wrong_input(self.folder, found, "at least one")
-        return chosen
 
     def fingerprint(self):
         """Return 16 hexadecimal digits that change with any file, name, class, domain or split.

@@ -16,6 +16,7 @@ patient. What was decided so is logged and kept in `Dataset.notes`.
 
 import logging
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from .._checks import check_choice, is_file, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
 from .grids import median_spacing
-from .labels import survey
+from .labels import LabelNames, survey
 from .layouts import Description, read_layout
 from .other_formats import PICTURES
 from .splits import (
@@ -92,8 +93,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     ...             path.parent.mkdir(exist_ok=True)
     ...             write_volume(path, np.full((4, 4, 2), value, dtype=np.uint8), np.eye(4))
     ...     dataset = read_dataset(folder, task="prostate")
-    >>> len(dataset.of("train")), dataset.segments, dataset.notes[0]
-    (1, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
+    >>> len(dataset.cases), dataset.segments, dataset.notes[0]
+    (3, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -120,18 +121,9 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     name, notes = folder.resolve().name, (*notes, *class_notes, *same_notes, *split_notes)
     for note in notes:
         logger.info("%s: %s", name, note)
-    return Dataset(
-        folder=folder,
-        name=name,
-        channels=description.channels,
-        segments=description.segments,
-        cases=tuple(cases),
-        label_values=description.label_values,
-        notes=notes,
-        regions=description.regions,
-        region_order=description.region_order,
-        ignore_value=description.ignore_value,
-    )
+    labels = {field.name: getattr(description, field.name) for field in fields(LabelNames)}
+    of_folder = {"folder": folder, "name": name, "channels": description.channels}
+    return Dataset(**labels, **of_folder, cases=tuple(cases), notes=notes)
 
 
 def _get_task(task):
@@ -190,7 +182,8 @@ def _derive_description(folder, files, file_ending, task, strict):
     """
     if task is not None:
         values = tuple(range(task.n_classes))
-        return Description(task.channels, task.segments, values, file_ending)
+        of_files = {"channels": task.channels, "file_ending": file_ending}
+        return Description(task.segments, values, **of_files)
     numbers = {number for images, _ in files for number in images}
     if None in numbers or (numbers == {0} and file_ending in PICTURES):
         paths = [images[n] for images, _ in files for n in (None, 0) if n in images]
@@ -204,7 +197,8 @@ def _derive_description(folder, files, file_ending, task, strict):
         raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
     values = tuple(sorted(values))
     channels = tuple(f"channel {number}" for number in range(len(numbers)))
-    return Description(channels, tuple(f"label {v}" for v in values[1:]), values, file_ending)
+    segments = tuple(f"label {v}" for v in values[1:])
+    return Description(segments, values, channels=channels, file_ending=file_ending)
 
 
 def _voxels(read, paths, strict):

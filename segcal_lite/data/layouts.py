@@ -23,27 +23,22 @@ from .._checks import (
     wrong_input,
 )
 from . import other_formats
-from .labels import read_label_names
+from .labels import LabelNames, read_label_names
 from .splits import check_name, check_unique
 
 FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
 FOLDERS = ("imagesTr", "labelsTr")
 
 
-@dataclass(frozen=True)
-class Description:
-    """What ``dataset.json`` says: labels and regions as in `segcal_lite.data.labels.LabelNames`."""
+@dataclass(frozen=True, kw_only=True)
+class Description(LabelNames):
+    """What ``dataset.json`` says."""
 
     channels: tuple  # in file order
-    segments: tuple
-    label_values: tuple
     file_ending: str  # one of `FILE_ENDINGS`; files may have it in capitals
     training: tuple | None = None  # cases in MSD's ``training`` list, or in ``dataset``
     files: tuple | None = None  # as `find_files` returns them, if ``dataset`` lists paths
     n_announced: int | None = None  # number of cases that ``numTraining`` promises
-    regions: tuple = ()
-    region_order: tuple = ()
-    ignore_value: int | None = None
 
 
 def read_description(folder):

@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "METHODS",
             "NAMES",
             "plot_against_ensemble_size",
-            "plot_auc_against_strength",
             "plot_calibration_summary",
             "plot_ece_against_bins",
             "plot_entropy_against_dice",
@@ -35,9 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "summaries": ["mark_best", "summarise"],
         "verdicts": [
-            "CONTROLS",
             "LEAST_TEST_CASES",
-            "detector_verdict",
             "dice_of_present",
             "doubts",
             "false_alarms",

@@ -90,7 +90,6 @@ def _lane(queue, cases, device, compiled, until, failed):
             yield from turns_of_training(member.folder, member.settings, device, begin, until=until)
         except ValueError as error:
             failed.append(str(error))  # the error itself would keep the memory
-            before = None
 
 
 def _next_of(queue, before):

@@ -33,7 +33,8 @@ def dataset(tmp_path):
     labels[1:3], labels[4, 2] = 2, 7
     label_path = write(tmp_path / "labelsTr" / "a.nii.gz", labels)
     case = Case("a", image_paths, label_path, "source", "train", None, "a")
-    return Dataset(tmp_path, tmp_path.name, ("T1", "T2"), ("x", "y"), (case,), (0, 2, 7))
+    of_folder = {"folder": tmp_path, "name": tmp_path.name, "channels": ("T1", "T2")}
+    return Dataset(("x", "y"), (0, 2, 7), **of_folder, cases=(case,))
 
 
 def with_label(dataset, labels, **changes):
@@ -212,43 +213,6 @@ def test_truncated_file(dataset, which):
     path.write_bytes(contents[: len(contents) - 40])
     with pytest.raises(ValueError, match=f"{path.name}: found "):
         check_case(dataset, case)
-
-
-def make_dataset():
-    """Return a dataset of four cases without files."""
-    places = [("train", "A"), ("validation", "A"), ("test", "A"), ("test", "B")]
-    cases = [
-        Case(f"c{number}", (), None, domain, split, None, f"c{number}")
-        for number, (split, domain) in enumerate(places)
-    ]
-    return Dataset(None, "d", ("T1",), ("x",), tuple(cases), (0, 1))
-
-
-@pytest.mark.parametrize(
-    ("split", "domain", "names"),
-    [
-        (None, None, ["c0", "c1", "c2", "c3"]),
-        ("test", None, ["c2", "c3"]),
-        (None, "A", ["c0", "c1", "c2"]),
-        ("test", "B", ["c3"]),
-        ("train", "A", ["c0"]),
-    ],
-)
-def test_cases_of_split_and_domain(split, domain, names):
-    assert [case.name for case in make_dataset().of(split, domain)] == names
-
-
-@pytest.mark.parametrize(
-    ("split", "domain", "message"),
-    [
-        ("val", None, "^split: found 'val', expected one of 'train', 'validation', 'test'"),
-        (None, "C", "^domain: found 'C', expected one of 'A', 'B'"),
-        ("train", "B", "found no case with split 'train' and domain 'B', expected at least one"),
-    ],
-)
-def test_no_such_cases(split, domain, message):
-    with pytest.raises(ValueError, match=message):
-        make_dataset().of(split, domain)
 
 
 def test_fingerprint_ignores_the_place(dataset, tmp_path_factory):

@@ -260,7 +260,7 @@ def test_seed_decides(folder):
 def test_external_test_set(folder):
     write_table(folder, "case,split", *[f"{name},test" for name in NAMES])
     dataset = read_dataset(folder)
-    assert len(dataset.of("test")) == 6
+    assert {case.split for case in dataset.cases} == {"test"}
     assert task_of(dataset).split == (0, 0, 6)
 
 
@@ -330,7 +330,7 @@ def test_task_with_the_same_names_is_not(folder):
 def test_task_of_the_users_own(folder):
     own = replace(TASKS["prostate"], name="own", split=(4, 1, 1))
     dataset = read_dataset(folder, own)
-    assert len(dataset.of("train")) == 4
+    assert [case.split for case in dataset.cases].count("train") == 4
     assert task_of(dataset, own) is own
 
 

@@ -39,7 +39,7 @@ def test_without_dataset_json(tmp_path):
 
 def test_nnunet_form(tmp_path):
     write_json(tmp_path, NNUNET)
-    expected = Description(("T1", "FLAIR"), ("tumour",), (0, 1), ".nii.gz", None)
+    expected = Description(("tumour",), (0, 1), channels=("T1", "FLAIR"), file_ending=".nii.gz")
     assert read_description(tmp_path) == expected
 
 
@@ -51,7 +51,8 @@ def test_channels_are_in_numerical_order(tmp_path):
 
 def test_msd_form(tmp_path):
     write_json(tmp_path, "\ufeff" + json.dumps(MSD))
-    expected = Description(("MRI",), ("anterior", "posterior"), (0, 1, 2), ".nii.gz", ("b", "a"))
+    of_files = {"channels": ("MRI",), "file_ending": ".nii.gz", "training": ("b", "a")}
+    expected = Description(("anterior", "posterior"), (0, 1, 2), **of_files)
     assert read_description(tmp_path) == expected
 
 

@@ -139,7 +139,7 @@ def test_few_cases_say_that_nothing_is_concluded(tmp_path):
     out = write_evaluation(tmp_path / "few", n_cases=3, n_new=0, n_pictures=0)
     draw_figures(out)
     text = text_of(write_page(out))
-    assert "Too little to say: 3 patients, at least 10 needed." in text
+    assert "No conclusion: 3 patients, at least 10 needed." in text
     assert "That cannot be concluded: 3 patients, at least 10 needed" in text
     assert "worth anything cannot be concluded: 3 patients, at least 10 needed." in text
     assert "there are too few patients for intervals" in text
@@ -150,7 +150,15 @@ def test_few_cases_say_that_nothing_is_concluded(tmp_path):
 def test_several_scans_of_a_patient_count_once(plain):
     evaluation = read_evaluation(plain)
     evaluation = changed(evaluation, "scores", patient="the only one")
-    assert three_answers(evaluation)[0].short.startswith("Too little to say: 1 patient,")
+    assert three_answers(evaluation)[0].short.startswith("No conclusion: 1 patient,")
+
+
+def test_a_model_that_segments_poorly_allows_no_conclusion(plain):
+    evaluation = read_evaluation(plain)
+    summary = evaluation.summary
+    poor = summary["mean"].mask((summary.metric == "dice") & (summary.segment == "LV"), 0.42)
+    answer = three_answers(changed(evaluation, "summary", mean=poor))[0]
+    assert answer.short == "No conclusion: mean Dice 0.42 (LV), at least 0.5 needed."
 
 
 def test_hard_labels_say_what_cannot_be_had(tmp_path):

@@ -76,8 +76,8 @@ def verdict_of(row, n_cases):
 
 
 def differences_of(scores, base, n_cases):
-    pairs = [(method, base) for method in ("temperature", "vector_scaling")]
-    pairs += [("vector_scaling", "temperature")]
+    pairs = [("vector_scaling", "temperature")]
+    pairs += [(method, base) for method in ("temperature", "vector_scaling")]
     pairs += [("ensemble", "baseline")] if base == "ensemble" else []
     rows = []
     mean = scores[scores.metric.isin(["ece", "nll"])]

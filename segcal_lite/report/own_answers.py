@@ -53,7 +53,7 @@ def trust(evaluation):
     short = _capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
     if reasons:
-        short = f"Too little to say: {'; '.join(reasons)}."
+        short = f"No conclusion: {'; '.join(reasons)}."
         seen = f"In these {many(evaluation.n_cases, 'case')}, and perhaps in no other, the ECE"
         sentences = [f"{seen} {where} is {told}.", *sentences]
     sentences += _case_by_case(evaluation)

@@ -136,10 +136,9 @@ def test_vector_scaling_must_beat_temperature_to_be_preferred(plain):
 
 
 def test_few_cases_say_that_nothing_is_concluded(tmp_path):
-    out = write_evaluation(tmp_path / "few", n_cases=3, n_new=0, n_pictures=0)
-    draw_figures(out)
+    out = write_evaluation(tmp_path / "few", n_cases=3, n_new=0)
     text = text_of(write_page(out))
-    assert "Too little to say: 3 patients, at least 10 needed." in text
+    assert "No conclusion: 3 patients, at least 10 needed." in text
     assert "That cannot be concluded: 3 patients, at least 10 needed" in text
     assert "worth anything cannot be concluded: 3 patients, at least 10 needed." in text
     assert "there are too few patients for intervals" in text
@@ -150,7 +149,15 @@ def test_few_cases_say_that_nothing_is_concluded(tmp_path):
 def test_several_scans_of_a_patient_count_once(plain):
     evaluation = read_evaluation(plain)
     evaluation = changed(evaluation, "scores", patient="the only one")
-    assert three_answers(evaluation)[0].short.startswith("Too little to say: 1 patient,")
+    assert three_answers(evaluation)[0].short.startswith("No conclusion: 1 patient,")
+
+
+def test_a_model_that_segments_poorly_allows_no_conclusion(plain):
+    evaluation = read_evaluation(plain)
+    summary = evaluation.summary
+    poor = summary["mean"].mask((summary.metric == "dice") & (summary.segment == "LV"), 0.42)
+    answer = three_answers(changed(evaluation, "summary", mean=poor))[0]
+    assert answer.short == "No conclusion: mean Dice 0.42 (LV), at least 0.5 needed."
 
 
 def test_hard_labels_say_what_cannot_be_had(tmp_path):
@@ -168,12 +175,12 @@ def test_hard_labels_say_what_cannot_be_had(tmp_path):
 
 def test_one_folder_has_no_ensemble(tmp_path):
     out = write_evaluation(tmp_path / "one", n_members=1, n_new=0)
-    draw_figures(out)
     text = text_of(write_page(out))
     assert "ensemble" not in text.lower()
     assert "the model says" in text and "as predicted" in text
 
 
+@pytest.mark.slow
 def test_a_thousand_cases_make_a_page_that_opens(tmp_path):
     out = write_evaluation(tmp_path / "many", 1000, 1, 1000, n_pictures=0, n_left_out=200)
     draw_figures(out)
@@ -225,9 +232,12 @@ def test_what_every_class_says_is_told_in_percent_and_only_where_it_is_judged(tm
     assert "9.87" not in text
 
 
-def test_figures_of_earlier_data_are_removed(plain, tmp_path):
+def test_figures_of_earlier_data_are_removed(tmp_path):
     out = write_evaluation(tmp_path / "again", n_new=0)
-    assert len(draw_figures(out)) == 5
-    (out / "tables" / "entropy_dice.csv").unlink()
-    assert len(draw_figures(out)) == 4
-    assert not (out / "figures" / "entropy_against_dice.png").exists()
+    for name in ("reliability", "differences", "risk_coverage", "entropy_dice"):
+        (out / "tables" / f"{name}.csv").unlink()
+    earlier = out / "figures" / "entropy_against_dice.png"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"png")
+    assert [path.name for path in draw_figures(out)] == ["summary.png"]
+    assert not earlier.exists()

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 from jinja2 import Environment, FileSystemLoader
 
+from ..report.summaries import Cell
 from ..report.verdicts import RULES, read_verdicts
 from ..runs.folders import read_json, write_text
 from ..runs.tables import read_table
@@ -32,14 +32,6 @@ LEGEND = (
     "of baseline, MC dropout and ensemble of both losses, where it is significantly better than "
     "each other one and a conclusion is allowed{none}."
 )
-
-
-class Cell(NamedTuple):
-    """One cell of the main table."""
-
-    value: str
-    interval: str = ""
-    is_best: bool = False
 
 
 def write_index(folder, names):

@@ -7,13 +7,13 @@ from .. import __version__
 from .._checks import named
 from ..report.own_answers import RULES, three_answers
 from ..report.own_figures import CAPTIONS, MOST_PICTURES
+from ..report.own_review import MOST_ROWS, WORDS, expected_in_words, review_table
 from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
-from ..report.plotting import LABELS
+from ..report.summaries import Cell
 from ..runs.folders import write_text
-from .index_page import Cell, facts, render
+from .index_page import facts, render
 from .pages import data_uri
 
-MOST_ROWS = 50  # of a table on the page; the others are in its file
 SETTINGS = {  # in words
     "members_averaged": "mean over members of",
     "n_bins": "bins of confidence",
@@ -22,16 +22,6 @@ SETTINGS = {  # in words
 }
 OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
 OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy", "pairwise_dice")
-WORDS = LABELS | {
-    "dice": "Dice",
-    "assd_mm": "ASSD (mm)",
-    "ece_class": "ECE of the class (%)",
-    "segment_entropy": "entropy (nats)",
-    "volume_ml": "volume (ml)",
-    "expected_dice": "expected Dice",
-    "pairwise_dice": "Dice between members",
-    "oodm": "distance (OODM)",
-}
 
 
 def write_page(out):
@@ -58,7 +48,7 @@ def write_page(out):
         counts=_counts(evaluation),
         made={"segcal_lite": __version__} | facts(evaluation.provenance),
         pictures=_pictures(evaluation, out),
-        review=_review(evaluation),
+        review=review_table(evaluation),
         figures=_figures(out),
         tables=list(filter(None, _tables(evaluation))),
         left_out=_left_out(evaluation.left_out),
@@ -106,55 +96,15 @@ def _figures(out):
 
 def _pictures(evaluation, out):
     """The first cases of the review list that have a picture."""
-    found, segments = [], _segments_of(evaluation.review)
+    found = []
     for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
         path = out / "figures" / f"review_{row['rank']:.0f}.png"
         if path.exists():
-            told = [
-                f"{segment} {_interval(row, f'{segment} expected_dice')}" for segment in segments
-            ]
             uri = data_uri(path, "image/png")
-            found.append({"row": row, "file": path.name, "uri": uri, "told": "; ".join(told)})
+            found.append(
+                {"row": row, "file": path.name, "uri": uri, "told": expected_in_words(row)}
+            )
     return found
-
-
-def _segments_of(review):
-    """Segments with an expected Dice in the review list."""
-    suffix = " expected_dice"
-    return [name.removesuffix(suffix) for name in review.columns if name.endswith(suffix)]
-
-
-def _interval(row, name):
-    """A number of the review list with its interval."""
-    expected = name.replace(" volume_ml", " expected_ml")  # the volume that the truth may have
-    lo, hi = row.get(f"{expected} lo", np.nan), row.get(f"{expected} hi", np.nan)
-    ends = f" ({number(lo)} to {number(hi)})" if np.isfinite([lo, hi]).all() else ""
-    return number(row[name]) + ends
-
-
-def _review(evaluation):
-    """The review list as a table: names of its numbers, intervals below them."""
-    review = evaluation.review.sort_values("rank")
-    shown = ("score", "pairwise_dice", "oodm", "expected_dice", "volume_ml")
-    names = [name for name in review.columns if name.rsplit(" ", 1)[-1] in shown]
-    names = [name for name in names if review[name].notna().any()]
-    rows = [
-        (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
-        for row in review.head(MOST_ROWS).to_dict("records")
-    ]
-    return [_in_words(name) for name in names], [("", rows)] if rows else []
-
-
-def _in_words(name):
-    """A column of the review list in words."""
-    *segment, metric = name.rsplit(" ", 1)
-    return " ".join([*segment, WORDS.get(metric, metric.replace("_", " "))])
-
-
-def _cell(row, name):
-    """A number of the review list with its interval below it."""
-    value, _, interval = _interval(row, name).partition(" (")
-    return Cell(value, interval.rstrip(")"))
 
 
 def _tables(evaluation):

@@ -12,8 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "fullest_slice",
             "plot_overlay",
             "plot_overlay_grid",
-            "plot_probability_histogram",
-            "plot_reliability_diagrams",
             "plot_review",
         ],
         "plotting": [
@@ -32,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_training_curves",
             "use_style",
         ],
+        "probabilities": ["plot_probability_histogram", "plot_reliability_diagrams"],
         "summaries": ["mark_best", "summarise"],
         "verdicts": [
             "LEAST_TEST_CASES",

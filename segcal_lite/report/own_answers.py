@@ -6,12 +6,20 @@ the data are too few to conclude anything, that is the answer.
 
 from typing import NamedTuple
 
-import numpy as np
-
-from .own_tables import METRICS, REGIONS, first_row, many, number
+from .own_tables import (
+    METRICS,
+    POINTS,
+    REGIONS,
+    capital,
+    ends,
+    enumerated,
+    first_row,
+    many,
+    number,
+    told,
+)
 from .verdicts import LEAST_TEST_CASES, POOR_DICE
 
-POINTS = " percentage points"
 NAMED = "95 % interval {}"  # of the first interval that is read; others stand in brackets alone
 LEANING = {
     True: "They are too high: the model is over-confident.",
@@ -48,9 +56,9 @@ def trust(evaluation):
     if ece is None:
         short = "That cannot be said: there are only hard labels, no probabilities."
         return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
-    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean", NAMED, POINTS)
+    where, told = REGIONS[evaluation.region], told("ece", ece, "mean", NAMED, POINTS)
     words, sentences = _reliability(evaluation)
-    short = _capital(f"{where} they are off by {told} on average. {words}".strip())
+    short = capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
     if reasons:
         short = f"No conclusion: {'; '.join(reasons)}."
@@ -59,7 +67,7 @@ def trust(evaluation):
     sentences += _case_by_case(evaluation)
     nll = evaluation.level("nll")
     if nll is not None:
-        sentences.append(f"The NLL there is {_told('nll', nll, 'mean')}.")
+        sentences.append(f"The NLL there is {told('nll', nll, 'mean')}.")
     return Answer(question, short, [*sentences, *_ensemble(evaluation), *_overlap(evaluation)])
 
 
@@ -88,7 +96,7 @@ def doubtful_cases(evaluation):
     question, review = "Which cases should a person look at?", evaluation.review
     short = "No cases without labels were given (--new), so there is no list."
     if len(review):
-        names = _enumerated(review.sort_values("rank").case.head(3))
+        names = enumerated(review.sort_values("rank").case.head(3))
         listed = f"the review list puts {many(len(review), 'new case')} in order"
         short = f"First {names}; {listed}, the most doubtful first."
     if evaluation.aurc.empty:
@@ -115,34 +123,6 @@ def _judged(evaluation):
 def _in_words(score):
     """A score of doubt in words."""
     return str(score).replace("_", " ")
-
-
-def _told(metric, row, value, brackets="{}", unit=None):
-    """A mean or a difference of a metric with its interval, in the unit of the metric."""
-    _, factor, of_metric = METRICS[metric]
-    is_difference = value == "difference"
-    if unit is None:
-        unit = POINTS if is_difference and of_metric == " %" else of_metric
-    sign = "+" if is_difference and row[value] > 0 else ""
-    text = sign + number(factor * row[value]) + unit
-    ends = _ends(factor * row.lo, factor * row.hi)
-    return f"{text} ({brackets.format(ends)})" if ends else text
-
-
-def _ends(lo, hi):
-    """The ends of an interval, or nothing."""
-    return f"{number(lo)} to {number(hi)}" if np.isfinite([lo, hi]).all() else ""
-
-
-def _capital(sentence):
-    """A sentence with a capital, whatever it begins with."""
-    return sentence[0].upper() + sentence[1:]
-
-
-def _enumerated(names):
-    """Names as a sentence has them."""
-    *others, last = map(str, names)
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _reliability(evaluation):
@@ -190,7 +170,7 @@ def _ensemble(evaluation):
         row = evaluation.difference(metric, "ensemble")
         if row is not None:
             found.append(
-                f"{METRICS[metric][0]} {_told(metric, row, 'difference')}: {row['verdict']}"
+                f"{METRICS[metric][0]} {told(metric, row, 'difference')}: {row['verdict']}"
             )
     return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
 
@@ -198,7 +178,7 @@ def _ensemble(evaluation):
 def _overlap(evaluation):
     """Mean Dice of each segment, in a list."""
     rows = {name: evaluation.level("dice", None, "whole", name) for name in evaluation.segments}
-    told = [f"{name} {_told('dice', row, 'mean')}" for name, row in rows.items() if row is not None]
+    told = [f"{name} {told('dice', row, 'mean')}" for name, row in rows.items() if row is not None]
     return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
 
 
@@ -206,7 +186,7 @@ def _before_and_after(evaluation, method):
     """What a correction does to ECE and NLL, in a sentence."""
     told = [_change(evaluation, metric, method) for metric in ("ece", "nll")]
     told = "; ".join(filter(None, told)) or "not compared"
-    return _capital(f"{evaluation.name_of(method)}: {told}.")
+    return capital(f"{evaluation.name_of(method)}: {told}.")
 
 
 def _change(evaluation, metric, method, brackets="{}"):
@@ -217,7 +197,7 @@ def _change(evaluation, metric, method, brackets="{}"):
         return ""
     name, factor, unit = METRICS[metric]
     ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
-    return f"{name} {ends}, {_told(metric, row, 'difference', brackets)}: {row['verdict']}"
+    return f"{name} {ends}, {told(metric, row, 'difference', brackets)}: {row['verdict']}"
 
 
 def _best_correction(evaluation, methods):
@@ -236,7 +216,7 @@ def _best_correction(evaluation, methods):
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
     told = _change(evaluation, "nll", best, NAMED), _change(evaluation, "ece", best)
-    return _capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
+    return capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
 
 
 def _temperatures(found):
@@ -274,7 +254,7 @@ def _area(row):
     aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
     text = f"Ordered by {_in_words(row['score'])} the AURC is {number(aurc)}, in random order "
     text += f"{number(random)}, in the best possible order {number(oracle)}"
-    ends = _ends(row["lo"], row["hi"])
+    ends = ends(row["lo"], row["hi"])
     text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
     return f"{text}: {row['verdict']}."
 

@@ -7,7 +7,7 @@ from .._checks import check_columns, wrong_input
 from ..calibration import ReliabilityBins
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
-from .overlays import plot_reliability_diagrams, plot_review
+from .overlays import plot_review
 from .own_tables import read_evaluation
 from .plotting import (
     FACTORS,
@@ -17,6 +17,7 @@ from .plotting import (
     plot_entropy_against_dice,
     use_style,
 )
+from .probabilities import plot_reliability_diagrams
 
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "

@@ -22,6 +22,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "left_out": "case folder why",
     "notes": "note n_cases cases",
 }
+POINTS = " percentage points"
 METRICS = {  # in words, the factor and the unit in which they are told
     "ece": ("ECE", 100, " %"),
     "mce": ("MCE", 100, " %"),
@@ -152,6 +153,34 @@ def many(count, noun):
     ('1 case', '1,200 cases')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def told(metric, row, value, brackets="{}", unit=None):
+    """A mean or a difference of a metric with its interval, in the unit of the metric."""
+    _, factor, of_metric = METRICS[metric]
+    is_difference = value == "difference"
+    if unit is None:
+        unit = POINTS if is_difference and of_metric == " %" else of_metric
+    sign = "+" if is_difference and row[value] > 0 else ""
+    text = sign + number(factor * row[value]) + unit
+    ends = ends(factor * row.lo, factor * row.hi)
+    return f"{text} ({brackets.format(ends)})" if ends else text
+
+
+def ends(lo, hi):
+    """The ends of an interval, or nothing."""
+    return f"{number(lo)} to {number(hi)}" if np.isfinite([lo, hi]).all() else ""
+
+
+def capital(sentence):
+    """A sentence with a capital, whatever it begins with."""
+    return sentence[0].upper() + sentence[1:]
+
+
+def enumerated(names):
+    """Names as a sentence has them."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _read(out, name):

@@ -20,6 +20,14 @@ METRIC_BOUNDS = {  # the least and the largest value that a metric of the long t
 }
 
 
+class Cell(NamedTuple):
+    """A number of a table on a page, and its interval, as texts."""
+
+    value: str
+    interval: str = ""
+    is_best: bool = False
+
+
 class BestMethod(NamedTuple):
     """The best method, whether it beats every other significantly, and the p-values."""
 

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from segcal_lite.calibration import ReliabilityBins
-from segcal_lite.report import overlays, own_figures, plotting
+from segcal_lite.report import overlays, own_figures, plotting, probabilities
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_a_refused_grid_leaves_no_figure(slices):
 
 
 def test_probability_histogram_shares_sum_to_100_percent():
-    figure = overlays.plot_probability_histogram(
+    figure = probabilities.plot_probability_histogram(
         {"sure": [0.99, 1.0, 1.0, 1.0 + 1e-7], "unsure": np.full((2, 3), 0.55), "none": []},
         n_bins=10,
     )
@@ -179,10 +179,10 @@ def test_probability_histogram_shares_sum_to_100_percent():
 
 def test_probability_histogram_draws_on_given_panels_and_refuses():
     figure, axes = plt.subplots()
-    assert overlays.plot_probability_histogram({"a": [0.5]}, [axes]) is figure
+    assert probabilities.plot_probability_histogram({"a": [0.5]}, [axes]) is figure
     for wrong in ({}, {"a": [1.2]}, {"a": [np.nan]}):
         with pytest.raises(ValueError, match="found"):
-            overlays.plot_probability_histogram(wrong)
+            probabilities.plot_probability_histogram(wrong)
     assert len(plt.get_fignums()) == 1
 
 
@@ -205,7 +205,7 @@ def bins():
 
 def test_reliability_bars_gaps_and_counts(bins):
     pair = plt.subplots(2, 1)[1]
-    figure = overlays.plot_reliability_diagram(bins, pair, 1000, "Dice", 0.0345)
+    figure = probabilities.plot_reliability_diagram(bins, pair, 1000, "Dice", 0.0345)
     assert figure is pair[0].figure
     accuracy, gap, few = pair[0].containers
     np.testing.assert_allclose([bar.get_x() for bar in accuracy], [0.6, 0.8])
@@ -229,21 +229,21 @@ def test_reliability_bars_gaps_and_counts(bins):
 @pytest.mark.parametrize("min_count, n_full", [(7, 3), (8, 2), (0, 3)])
 def test_bins_at_the_limit_are_full(bins, min_count, n_full):
     pair = plt.subplots(2, 1)[1]
-    overlays.plot_reliability_diagram(bins, pair, min_count)
+    probabilities.plot_reliability_diagram(bins, pair, min_count)
     assert len(pair[0].containers[0]) == n_full
     assert len(pair[0].containers) == (3 if n_full == 2 else 2)
 
 
 def test_reliability_of_no_voxels_says_so():
     empty = ReliabilityBins(EDGES[:-1], EDGES[1:], np.zeros(5, int), *np.full((2, 5), np.nan))
-    figure = overlays.plot_reliability_diagram(empty)
+    figure = probabilities.plot_reliability_diagram(empty)
     assert [text.get_text() for text in figure.axes[0].texts] == ["no voxels"]
     assert not figure.axes[1].patches
 
 
 def test_diagrams_share_scales_and_one_legend(bins):
     fewer = bins._replace(count=np.array([0, 0, 3, 9000, 10]))
-    figure = overlays.plot_reliability_diagrams({"a": bins, "b": fewer}, 1000, {"a": 0.01})
+    figure = probabilities.plot_reliability_diagrams({"a": bins, "b": fewer}, 1000, {"a": 0.01})
     top, bottom = figure.axes[:2], figure.axes[2:]
     assert [axes.get_title() for axes in top] == ["a\nECE 1.00 %", "b"]
     assert bottom[0].get_ylim() == bottom[1].get_ylim()
@@ -253,7 +253,7 @@ def test_diagrams_share_scales_and_one_legend(bins):
     assert legend_texts(legend) == expected
     assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy", "", "voxels", ""]
     with pytest.raises(ValueError, match="bins_by_title"):
-        overlays.plot_reliability_diagrams({})
+        probabilities.plot_reliability_diagrams({})
 
 
 # --- against ensemble size ------------------------------------------------------------------------
@@ -628,8 +628,8 @@ def all_figures(bins):
     auc = pd.DataFrame({"detector": "a", "strength": [0, 1], "auc": 0.5, "lo": 0.4, "hi": 0.6})
     eps = pd.DataFrame({"method": "baseline", "eps": [1e-3, 1e-2], "nll": 0.5})
     yield overlays.plot_overlay_grid(np.eye(3), np.eye(3, dtype=int), {"M = 1": prob})
-    yield overlays.plot_reliability_diagram(bins)
-    yield overlays.plot_probability_histogram({"a": [0.5]})
+    yield probabilities.plot_reliability_diagram(bins)
+    yield probabilities.plot_probability_histogram({"a": [0.5]})
     yield plotting.plot_against_ensemble_size(sweep(), "nll")
     yield plotting.plot_entropy_against_dice(entropies())
     yield plotting.plot_oodm_histograms({"a": [0.1, 0.2]}, 0.3)

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._checks import check_choice, check_spacing, wrong_input
-from ._loops import distances_to_surface
+from ._distances import distances_to_surface
 
 
 class SurfaceMetrics(NamedTuple):

@@ -9,7 +9,8 @@ from scipy.ndimage import distance_transform_edt
 
 from segcal_lite import _loops
 from segcal_lite._checks import check_labels_and_probs
-from segcal_lite._loops import distances_to_surface, predicted_classes
+from segcal_lite._distances import distances_to_surface
+from segcal_lite._loops import predicted_classes
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,12 +11,12 @@ from .own_tables import (
     POINTS,
     REGIONS,
     capital,
-    ends,
+    ends_of,
     enumerated,
     first_row,
     many,
     number,
-    told,
+    with_interval,
 )
 from .verdicts import LEAST_TEST_CASES, POOR_DICE
 
@@ -56,7 +56,7 @@ def trust(evaluation):
     if ece is None:
         short = "That cannot be said: there are only hard labels, no probabilities."
         return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
-    where, told = REGIONS[evaluation.region], told("ece", ece, "mean", NAMED, POINTS)
+    where, told = REGIONS[evaluation.region], with_interval("ece", ece, "mean", NAMED, POINTS)
     words, sentences = _reliability(evaluation)
     short = capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
@@ -67,7 +67,7 @@ def trust(evaluation):
     sentences += _case_by_case(evaluation)
     nll = evaluation.level("nll")
     if nll is not None:
-        sentences.append(f"The NLL there is {told('nll', nll, 'mean')}.")
+        sentences.append(f"The NLL there is {with_interval('nll', nll, 'mean')}.")
     return Answer(question, short, [*sentences, *_ensemble(evaluation), *_overlap(evaluation)])
 
 
@@ -170,7 +170,7 @@ def _ensemble(evaluation):
         row = evaluation.difference(metric, "ensemble")
         if row is not None:
             found.append(
-                f"{METRICS[metric][0]} {told(metric, row, 'difference')}: {row['verdict']}"
+                f"{METRICS[metric][0]} {with_interval(metric, row, 'difference')}: {row['verdict']}"
             )
     return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
 
@@ -178,7 +178,11 @@ def _ensemble(evaluation):
 def _overlap(evaluation):
     """Mean Dice of each segment, in a list."""
     rows = {name: evaluation.level("dice", None, "whole", name) for name in evaluation.segments}
-    told = [f"{name} {told('dice', row, 'mean')}" for name, row in rows.items() if row is not None]
+    told = [
+        f"{name} {with_interval('dice', row, 'mean')}"
+        for name, row in rows.items()
+        if row is not None
+    ]
     return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
 
 
@@ -197,7 +201,7 @@ def _change(evaluation, metric, method, brackets="{}"):
         return ""
     name, factor, unit = METRICS[metric]
     ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
-    return f"{name} {ends}, {told(metric, row, 'difference', brackets)}: {row['verdict']}"
+    return f"{name} {ends}, {with_interval(metric, row, 'difference', brackets)}: {row['verdict']}"
 
 
 def _best_correction(evaluation, methods):
@@ -254,7 +258,7 @@ def _area(row):
     aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
     text = f"Ordered by {_in_words(row['score'])} the AURC is {number(aurc)}, in random order "
     text += f"{number(random)}, in the best possible order {number(oracle)}"
-    ends = ends(row["lo"], row["hi"])
+    ends = ends_of(row["lo"], row["hi"])
     text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
     return f"{text}: {row['verdict']}."
 

@@ -155,7 +155,7 @@ def many(count, noun):
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def told(metric, row, value, brackets="{}", unit=None):
+def with_interval(metric, row, value, brackets="{}", unit=None):
     """A mean or a difference of a metric with its interval, in the unit of the metric."""
     _, factor, of_metric = METRICS[metric]
     is_difference = value == "difference"
@@ -163,11 +163,11 @@ def told(metric, row, value, brackets="{}", unit=None):
         unit = POINTS if is_difference and of_metric == " %" else of_metric
     sign = "+" if is_difference and row[value] > 0 else ""
     text = sign + number(factor * row[value]) + unit
-    ends = ends(factor * row.lo, factor * row.hi)
+    ends = ends_of(factor * row.lo, factor * row.hi)
     return f"{text} ({brackets.format(ends)})" if ends else text
 
 
-def ends(lo, hi):
+def ends_of(lo, hi):
     """The ends of an interval, or nothing."""
     return f"{number(lo)} to {number(hi)}" if np.isfinite([lo, hi]).all() else ""
 

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .._checks import check_finite, wrong_input
+from .._checks import check_finite, check_prob_range, wrong_input
 
 UNIT_TICKS = [0.1, 0.3, 0.5, 0.7, 0.9]  # neighbouring panels share no corner
 

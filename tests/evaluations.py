@@ -1,11 +1,9 @@
 """Run folders as ``python -m segcal_lite evaluate`` leaves them, with plausible numbers."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from segcal_lite.report import plot_review
-from segcal_lite.runs.folders import write_figure, write_json
+from segcal_lite.runs.folders import write_json
 from segcal_lite.runs.tables import write_table
 
 SEGMENTS = ("RV", "myocardium", "LV")
@@ -147,17 +145,16 @@ def review_of(n_new, rng):
     return table.assign(uncertainty=table.score / 2, pairwise_dice=0.98 - 0.4 * table.score)
 
 
-def picture(path, rng):
-    """A review picture as the runner draws it."""
+def write_slices(path, rng):
+    """The slices of a new case that its picture shows."""
     x, y = np.mgrid[-40:40, -48:48]
     radius = np.hypot(x - rng.normal(0, 4), y)
     predicted = np.select([radius < 9, radius < 14, radius < 20], [3, 2, 1], 0)
     edge = np.min([np.abs(radius - r) for r in (9, 14, 20)], axis=0)
     image = 100 - radius + 8 * rng.normal(size=radius.shape)
     entropy = 0.7 * np.exp(-edge / 2)
-    figure = plot_review(image, predicted, entropy, SEGMENTS, (1.5, 1.5))
-    write_figure(path, figure)
-    plt.close(figure)
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, image=image, predicted=predicted, entropy=entropy, spacing_mm=(1.5, 1.5))
 
 
 def write_evaluation(
@@ -202,6 +199,6 @@ def write_evaluation(
     write_json(out / "evaluation.json", settings | {"command": command})
     made = {"date": "2026-11-27", "commit": "0123456789ab", "torch": "2.13.0", "python": "3.12.3"}
     write_json(out / "provenance.json", made | {"device": "cpu", "processor": "a CPU, 2 cores"})
-    for rank in range(1, min(n_pictures, n_new) + 1):
-        picture(out / "figures" / f"review_{rank}.png", rng)
+    for case in tables["review"].sort_values("rank").case[:n_pictures] if n_new else ():
+        write_slices(out / "new" / f"{case}.npz", rng)
     return out

@@ -14,6 +14,7 @@ from .own_tables import (
     ends_of,
     enumerated,
     first_row,
+    in_words,
     many,
     number,
     with_interval,
@@ -103,7 +104,7 @@ def doubtful_cases(evaluation):
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
     first = evaluation.aurc.iloc[0]
-    order, verdict = f"ordering by {_in_words(first['score'])}", first["verdict"]
+    order, verdict = f"ordering by {in_words(first['score'])}", first["verdict"]
     worth = f"On the labelled cases, {order} is not shown to be better than chance."
     if verdict == "better":
         worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
@@ -118,11 +119,6 @@ def _judged(evaluation):
     if evaluation.method == "ensemble":
         return f"the ensemble of {evaluation.n_members} members"
     return "the model"
-
-
-def _in_words(score):
-    """A score of doubt in words."""
-    return str(score).replace("_", " ")
 
 
 def _reliability(evaluation):
@@ -256,7 +252,7 @@ def _left_alone(evaluation, score):
 def _area(row):
     """AURC of one score beside random and oracle order, in a sentence."""
     aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
-    text = f"Ordered by {_in_words(row['score'])} the AURC is {number(aurc)}, in random order "
+    text = f"Ordered by {in_words(row['score'])} the AURC is {number(aurc)}, in random order "
     text += f"{number(random)}, in the best possible order {number(oracle)}"
     ends = ends_of(row["lo"], row["hi"])
     text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"

@@ -81,12 +81,12 @@ def _draw_review(out, evaluation):
     for path in (out / "figures").glob("review_*.png"):  # of an earlier list
         path.unlink()
     for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
-        with np.load(out / "new" / f"{row['case']}.npz", allow_pickle=False) as arrays:
-            image, predicted, entropy = (
-                arrays.get(name) for name in ("image", "predicted", "entropy")
-            )
-            segments, spacing_mm = evaluation.settings["names"]["segments"], arrays["spacing_mm"]
-            figure = plot_review(image, predicted, entropy, segments, spacing_mm)
+        slices = out / "new" / f"{row['case']}.npz"
+        if not slices.exists():  # somebody tidied up
+            continue
+        with np.load(slices, allow_pickle=False) as arrays:
+            shown = [arrays.get(name) for name in ("image", "predicted", "entropy")]
+            figure = plot_review(*shown, evaluation.segments, arrays["spacing_mm"])
         written.append(out / "figures" / f"review_{row['rank']:.0f}.png")
         write_figure(written[-1], figure)
         plt.close(figure)

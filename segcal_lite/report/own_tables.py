@@ -183,6 +183,11 @@ def enumerated(names):
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def in_words(score):
+    """A score of doubt in words."""
+    return str(score).replace("_", " ")
+
+
 def _read(out, name):
     """A table below `out` with at least its columns."""
     path, columns = out / "tables" / f"{name}.csv", COLUMNS[name].split()

@@ -2,7 +2,7 @@
 
 NumPy needs a pass, and mostly a float64 copy, for every step; a loop needs one for all of them.
 Numba compiles them, because it follows NumPy's versions and needs no compiler where it is
-installed. A process loads it at its first score, so that importing a chapter stays cheap: 1 to 2 s,
+installed. A process loads it at its first score, so that importing a chapter stays cheap: 1 to 3 s,
 nearly all of it Numba's own start. Whoever is first compiles for some seconds more; the code is
 kept beside this file, or where that is read-only in the user's cache, or in ``NUMBA_CACHE_DIR``.
 Without ``fastmath`` sums keep their order and NaN stays NaN.

@@ -73,29 +73,21 @@ def score_probabilities(
     >>> found["nll"], found["ece"], found["dice"]
     (0.236, 0.2, 1.0)
     """
-    n_segments = probs.shape[1] if np.ndim(targets) == 4 else len(probs) - 1
+    overlap = np.ndim(targets) == 4
+    n_segments = probs.shape[1] if overlap else len(probs) - 1
     if len(set(segments)) != n_segments:
         raise wrong_input("segments", list(segments), f"{n_segments} names, as in probs")
     regions = regions or {"whole": (slice(None),) * 3}
     problems = list(binary_problems(targets, probs))
     found = [sums_by_region(*problem, regions, n_bins) for problem in problems]
-    predicted = found[0].predicted
-    if np.ndim(targets) == 4:
-        predicted = np.stack([one.predicted for one in found])
+    predicted = [one.predicted for one in found]
+    predicted = np.stack(predicted) if overlap else predicted[0]
     rows, sums = [], {}
     for region in regions:
         sums[region] = CalibrationSums(len(probs), n_bins)
         for one in found:
             sums[region].merge(one.sums[region])
-        metrics = _metrics(sums[region], sum(one.n_ignored[region] for one in found))
-        rows += _rows(region, metrics)
-        if np.ndim(targets) == 3:
-            errors = sums[region].result().classwise_ece[1:]
-            of_segments = [{"ece_class": float(error)} for error in errors]
-        else:
-            of_segments = [_metrics(one.sums[region], one.n_ignored[region]) for one in found]
-        for segment, metrics in zip(segments, of_segments, strict=True):
-            rows += _rows(region, metrics, segment)
+        rows += _region_rows(region, sums[region], found, segments, overlap)
     rows += _rows("whole", {"uncertainty": foreground_uncertainty(probs, predicted)})
     entropies = [
         entropy_nats
@@ -117,6 +109,19 @@ def _rows(region, metrics, segment=None):
         {"region": region, "metric": metric, "value": value, "segment": segment}
         for metric, value in metrics.items()
     ]
+
+
+def _region_rows(region, together, found, segments, overlap):
+    """Rows of a region: of all segments together, then of each class, or of each binary problem."""
+    rows = _rows(region, _metrics(together, sum(one.n_ignored[region] for one in found)))
+    if overlap:
+        of_segments = [_metrics(one.sums[region], one.n_ignored[region]) for one in found]
+    else:
+        errors = together.result().classwise_ece[1:]
+        of_segments = [{"ece_class": float(error)} for error in errors]
+    for segment, metrics in zip(segments, of_segments, strict=True):
+        rows += _rows(region, metrics, segment)
+    return rows
 
 
 def _metrics(sums, n_ignored):

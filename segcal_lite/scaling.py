@@ -8,7 +8,9 @@ Where only probabilities are left, `log_probabilities` stand in for the logits z
 ln p(k) = z(k) - ln sum_j exp z(j), the logits up to a constant of the voxel. A temperature divides
 this constant too, and the softmax takes it out again: the fit is the same. A scale for each class
 leaves a different multiple of it in each class: vector scaling of ln p is another family than that
-of z, and neither holds the other.
+of z, and neither holds the other. It is Dirichlet calibration with a diagonal matrix (Kull et al.,
+NeurIPS 2019), and for two classes, as for a region, beta calibration (Kull et al., AISTATS 2017),
+which with equal scales is Platt's of logit p.
 """
 
 import numpy as np
@@ -33,8 +35,8 @@ def log_probabilities(probs, floor=SMALLEST_PROB):
     """Return ln max(p, floor): logits up to a constant of each voxel, where nothing is floored.
 
     What was rounded to 0 has no logarithm. The floor says what it counts as, and should be the
-    smallest probability that could have been told from 0: the default in a float32 softmax; 2^-24
-    (6e-8) in float16, and for a probability that was computed as 1 - p in float32.
+    smallest probability that could have been told from 0: in a float32 softmax the default; 2^-24
+    (6e-8) in float16, and where it was computed as 1 - p in float32.
 
     Parameters
     ----------
@@ -127,7 +129,8 @@ def fit_vector_scaling(labels, logits, weights=None):
     ----------
     labels : int array, shape (*S)
     logits : array, shape (K, *S)
-        Log probabilities in their place give vector scaling of ln p, which is not that of z.
+        Log probabilities in their place give vector scaling of ln p, which is not that of z: see
+        the module.
     weights : array, shape (*S), optional
         As in `fit_temperature`.
 

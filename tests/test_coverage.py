@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from segcal_lite import detection as detection_statistics
-from segcal_lite import statistics
+from segcal_lite import review, statistics
 from segcal_lite.runs.folders import project_root
 
 KEYS = ["statistic", "data", "sizes", "method"]
@@ -71,6 +71,18 @@ def test_docstrings_of_detection_quote_what_was_measured(coverage):
         assert f"{words} {found}" in _text(detection_statistics.spearman_interval)
 
 
+def test_docstrings_of_review_quote_what_was_measured(coverage):
+    for data, words in (
+        ("correlation 0.0", "scores without meaning"),
+        ("correlation 0.8", "scores that correlate by 0.8 with logit risk"),
+    ):
+        found = _quoted(coverage, "AURC - random", data)
+        assert f"{words} {found}" in _text(review.order_of_review)
+    for data, words in (("1 a patient", "one scan"), ("3 a patient", "three scans")):
+        found = _quoted(coverage, "expected Dice", data)
+        assert f"{words} a patient {found}" in _text(review.expected_dice)
+
+
 def test_the_targets_are_met(coverage):
     package = coverage.xs("package", level="method")
     for n in ("10", "20", "50"):
@@ -80,6 +92,7 @@ def test_the_targets_are_met(coverage):
         assert package.loc[("members x patients", "lognormal", n), "coverage_percent"] >= 90
         assert package.loc[("ratio of sums", "voxels", n), "coverage_percent"] >= 92
         assert package.loc[("mean", "normal", n), "p_below_0.01_percent"] <= 1.5
+    assert package.loc[["AURC - random", "expected Dice"]].coverage_percent.min() >= 93
     detection = package.loc[["AUC", "AUC difference", "Spearman"]]
     assert detection.coverage_percent.min() >= 92
     assert (package.n_repetitions >= 1000).all()

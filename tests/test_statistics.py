@@ -65,7 +65,9 @@ def test_seeds_decide():
     assert not np.array_equal(bootstrap_counts(9, 5, seed=4), bootstrap_counts(9, 5, seed=5))
     assert mean_interval(VALUES, seed=4) == mean_interval(VALUES, seed=4)
     assert mean_interval(VALUES, seed=4) != mean_interval(VALUES, seed=5)
-    assert mean_interval(VALUES, seed=np.random.default_rng(4)) == mean_interval(VALUES, seed=4)
+    rng = np.random.default_rng(4)
+    assert mean_interval(VALUES, seed=rng) == mean_interval(VALUES, seed=4)
+    assert mean_interval(VALUES, seed=rng) != mean_interval(VALUES, seed=4)  # it has gone on
 
 
 # Interval of the mean

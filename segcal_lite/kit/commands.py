@@ -131,11 +131,14 @@ def _are_fit(options):
 def evaluate(out, workers, **asked):
     """Judge somebody's predictions, then write ``index.html`` of what was found."""
     from ..experiments.own_model import evaluate as judge
+    from ..report.own_figures import draw_figures, draw_review
     from .own_page import write_page
 
     folder = judge(out=out, n_workers=workers, **asked)
-    command = ["python", "-m", "segcal_lite", *sys.argv[1:]]
-    write_json(folder / "command.json", {"command": shlex.join(command)})
+    command = shlex.join(["python", "-m", "segcal_lite", *sys.argv[1:]])
+    write_json(folder / "command.json", {"command": command})
+    draw_figures(folder)
+    draw_review(folder)
     print(f"done: open {write_page(folder)}", flush=True)
     return 0
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from .._checks import named
 from ..report.own_answers import RULES, three_answers
-from ..report.own_figures import CAPTIONS
+from ..report.own_figures import CAPTIONS, MOST_PICTURES
 from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
 from ..report.plotting import LABELS
 from ..runs.folders import write_text
@@ -13,9 +14,14 @@ from .index_page import Cell, facts, render
 from .pages import data_uri
 
 MOST_ROWS = 50  # of a table on the page; the others are in its file
-MOST_PICTURES = 10  # of the review list
+SETTINGS = {  # in words
+    "members_averaged": "mean over members of",
+    "n_bins": "bins of confidence",
+    "box_mm": "margin of the box (mm)",
+    "band_mm": "half width of the band (mm)",
+}
 OF_ALL = ("ece", "nll", "brier", "mce")  # metrics of all segments together, in the page's order
-OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy")
+OF_SEGMENTS = ("dice", "hd95_mm", "assd_mm", "ece_class", "segment_entropy", "pairwise_dice")
 WORDS = LABELS | {
     "dice": "Dice",
     "assd_mm": "ASSD (mm)",
@@ -55,8 +61,8 @@ def write_page(out):
         review=_review(evaluation),
         figures=_figures(out),
         tables=list(filter(None, _tables(evaluation))),
-        left_out=_text(evaluation.left_out, ("case", "folder", "why")),
-        notes=_text(evaluation.notes, ("note", "n_cases", "cases")),
+        left_out=_left_out(evaluation.left_out),
+        notes=_text(evaluation.notes),
         most_rows=MOST_ROWS,
         rules=RULES,
         settings=_settings(evaluation),
@@ -82,9 +88,9 @@ def _counts(evaluation):
 def _settings(evaluation):
     """The settings in words, without the command."""
     return {
-        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+        SETTINGS.get(name, name): ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in evaluation.settings.items()
-        if name != "command" and value not in (None, "", [])
+        if name != "command" and value not in (None, "", []) and not isinstance(value, dict)
     }
 
 
@@ -120,7 +126,8 @@ def _segments_of(review):
 
 def _interval(row, name):
     """A number of the review list with its interval."""
-    lo, hi = row.get(f"{name} lo", np.nan), row.get(f"{name} hi", np.nan)
+    expected = name.replace(" volume_ml", " expected_ml")  # the volume that the truth may have
+    lo, hi = row.get(f"{expected} lo", np.nan), row.get(f"{expected} hi", np.nan)
     ends = f" ({number(lo)} to {number(hi)})" if np.isfinite([lo, hi]).all() else ""
     return number(row[name]) + ends
 
@@ -128,14 +135,9 @@ def _interval(row, name):
 def _review(evaluation):
     """The review list as a table: names of its numbers, intervals below them."""
     review = evaluation.review.sort_values("rank")
-    ends = {f"{name}{end}" for name in review.columns for end in (" lo", " hi")}
-    names = [
-        name
-        for name in review.columns
-        if name not in {"rank", "case", *ends} and review[name].notna().any()
-    ]
-    names = [name for name in names if not name.endswith(" segment_entropy")]
-    names.sort(key=lambda name: " " in name)  # numbers of the case, then those of its segments
+    shown = ("score", "pairwise_dice", "oodm", "expected_dice", "volume_ml")
+    names = [name for name in review.columns if name.rsplit(" ", 1)[-1] in shown]
+    names = [name for name in names if review[name].notna().any()]
     rows = [
         (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
         for row in review.head(MOST_ROWS).to_dict("records")
@@ -158,8 +160,9 @@ def _cell(row, name):
 def _tables(evaluation):
     """Of each table: title, columns, groups of lines, a sentence, the file with all of it."""
     yield _levels(evaluation, "How well calibrated", OF_ALL)
+    yield _differences(evaluation, "What changes the calibration", OF_ALL)
     yield _levels(evaluation, "Each segment", OF_SEGMENTS)
-    yield _differences(evaluation)
+    yield _differences(evaluation, "What changes each segment", OF_SEGMENTS)
     yield _fits(evaluation)
     yield _areas(evaluation)
     yield _cases(evaluation)
@@ -168,48 +171,60 @@ def _tables(evaluation):
 def _levels(evaluation, title, metrics):
     """Means and intervals of some metrics by method: of all segments by region, else by metric."""
     rows = evaluation.summary[evaluation.summary.interval == "mean"]
-    rows = rows[rows.metric.isin(metrics) & (rows.segment.isna() == (metrics is OF_ALL))]
+    rows = _chosen(evaluation, rows, metrics)
     if rows.empty:
         return None
-    rows = _sorted(_sorted(rows, "metric", metrics), "region", list(REGIONS))
-    label, region = rows.metric.map(_label), rows.region.map(REGIONS).fillna(rows.region)
-    group, column = (region, label) if metrics is OF_ALL else (label, rows.segment)
-    if metrics is not OF_ALL:
-        group = group.where(rows.region == "whole", label + ", " + region)
-    rows = rows.assign(group=group, line=rows.method.map(evaluation.name_of), column=column)
+    rows = rows.assign(line=rows.method.map(evaluation.name_of))
     note = "Means over the cases; in small type their 95 % intervals."
     if rows.lo.isna().all():
         note = "Means over the cases; there are too few patients for intervals."
-    return title, *_wide(rows, lambda row: _with_ends(row, "mean")), note, "summary.csv"
+    table = _arranged(evaluation, rows, metrics)
+    return title, *_wide(table, lambda row: _with_ends(row, "mean")), note, "summary.csv"
 
 
-def _differences(evaluation):
+def _differences(evaluation, title, metrics):
     """Paired differences, a line a comparison."""
-    rows = evaluation.differences
+    rows = _chosen(evaluation, evaluation.differences, metrics)
     if rows.empty:
         return None
-    rows = _sorted(rows, "region", list(REGIONS))
     names = [rows[name].map(evaluation.name_of) for name in ("method", "against")]
-    region = rows.region.map(REGIONS).fillna(rows.region)
-    column = rows.segment.fillna("") + " " + rows.metric.map(_label)
-    rows = rows.assign(group=region, line=names[0] + " against " + names[1], column=column)
+    table = _arranged(evaluation, rows.assign(line=names[0] + " against " + names[1]), metrics)
     reasons = "; ".join(rows.why.dropna().unique())
     note = "Differences of the same cases, first named less second; in small type 95 % intervals."
     note += f" No conclusion: {reasons}." if reasons else ""
-    return "What makes a difference", *_wide(rows, _difference_cell), note, "differences.csv"
+    return title, *_wide(table, _difference_cell), note, "differences.csv"
+
+
+def _chosen(evaluation, rows, metrics):
+    """Rows of these metrics: of all segments together, or of each; a class's ECE once."""
+    rows = rows[rows.metric.isin(metrics) & (rows.segment.isna() == (metrics is OF_ALL))]
+    return rows[(rows.metric != "ece_class") | (rows.region == evaluation.region)]
+
+
+def _arranged(evaluation, rows, metrics):
+    """Rows in groups and columns: regions by metrics, or metrics by segments."""
+    label, region = rows.metric.map(_label), rows.region.map(REGIONS).fillna(rows.region)
+    if metrics is OF_ALL:
+        rows = rows.assign(group=region, column=label)
+        return _sorted(_sorted(rows, "metric", metrics), "region", list(REGIONS))
+    group = label.where(rows.region == "whole", label + ", " + region)
+    rows = rows.assign(group=group, column=rows.segment)
+    return _sorted(_sorted(rows, "segment", evaluation.segments), "metric", metrics)
 
 
 def _difference_cell(row):
-    """A difference, its interval and its verdict."""
+    """A difference with its verdict, and its interval."""
+    if row["difference"] == row["lo"] == row["hi"] == 0:
+        return Cell("the same")
     cell = _with_ends(row, "difference")
-    return Cell(cell.value, "; ".join(filter(None, [cell.interval, row["verdict"]])))
+    return Cell(f"{cell.value} {row['verdict']}", cell.interval)
 
 
 def _fits(evaluation):
     """Lines of segment entropy and Dice."""
     rows = [
         (row["segment"], [_with_ends(row, "r"), *_numbers(row, ("n", "n_missing", "error"))])
-        for row in evaluation.entropy_fit.to_dict("records")
+        for row in evaluation.entropy_fit[evaluation.entropy_fit.n > 0].to_dict("records")
     ]
     columns = ["correlation r", "segments", "without entropy", "error of a new patient's Dice"]
     note = "r = -1: the higher the entropy, the lower the Dice, without exception; 0: no relation."
@@ -245,7 +260,7 @@ def _cases(evaluation):
     rows = rows.groupby(keys, sort=False, dropna=False).value.mean().reset_index(name="mean")
     rows = rows.assign(group="", line=rows.case, lo=np.nan, hi=np.nan)
     rows["column"] = rows.segment.fillna("") + " " + rows.metric.map(_label)
-    note = f"The scores of {evaluation.name_of(evaluation.method)}."
+    note = f"Method: {evaluation.name_of(evaluation.method)}."
     if n_cases > MOST_ROWS:
         note += f" These are the first {MOST_ROWS} of {n_cases:,} cases."
     return "Case by case", *_wide(rows, lambda row: _with_ends(row, "mean")), note, "scores.csv"
@@ -288,12 +303,16 @@ def _label(metric):
     return WORDS.get(metric, metric.replace("_", " "))
 
 
-def _text(table, names):
+def _left_out(table):
+    """Cases that were left out for the same reason together."""
+    cases = table.groupby(["why", "folder"], sort=False, dropna=False).case
+    counted = cases.agg(n_cases="size", cases=lambda names: named(map(str, names)))
+    return _text(counted.reset_index())
+
+
+def _text(table):
     """Columns and the first rows of a table of words, and how many rows there are."""
-    shown = table.head(MOST_ROWS)[list(names)].astype(object)
+    shown = table.head(MOST_ROWS).astype(object)
     rows = shown.where(shown.notna(), "").to_numpy().tolist()
-    return (
-        [name.replace("n_cases", "how many").replace("_", " ") for name in names],
-        rows,
-        len(table),
-    )
+    columns = ["how many" if name == "n_cases" else name for name in table.columns]
+    return columns, rows, len(table)

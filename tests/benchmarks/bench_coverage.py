@@ -9,6 +9,7 @@ what the package does; docstrings and notebook 03 quote its rows, and a test com
 
 import argparse
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
 from segcal_lite import detection, statistics
+from segcal_lite.report import review
 from segcal_lite.runs.provenance import provenance
 from segcal_lite.runs.tables import write_table
 
@@ -177,6 +179,18 @@ def of_spearman(pair, truth, seed):
     return {"package": detection.spearman_interval(*pair)[1:]}
 
 
+def of_order(pair, truth, seed):
+    """The interval of AURC minus random order's."""
+    found = review.order_of_review(*pair, n_resamples=N_RESAMPLES, seed=seed)
+    return {"package": (found.lo, found.hi)}
+
+
+def of_new_patient(given, truth, seed):
+    """The prediction interval of the Dice of a new patient."""
+    labelled, entropy = given
+    return {"package": review.expected_dice(review.fit_dice(*labelled), entropy)[1:]}
+
+
 def scores_of(area, spread):
     """Return a generator of scores whose OOD side has another spread, and a given AUC."""
 
@@ -195,6 +209,43 @@ def two_detectors(areas, correlation=0.8):
         inside = rng.multivariate_normal([0, 0], spread, size=sizes[0]).T
         outside = rng.multivariate_normal(shifts, spread, size=sizes[1]).T
         return tuple(zip(inside, outside, strict=True)), areas[0] - areas[1]
+
+    return draw
+
+
+def doubtful_cases(correlation):
+    """Return a generator of risks, median 0.12, and of scores that correlate with their logits."""
+
+    def draw(rng, n):
+        return _risks_and_scores(rng, n, correlation), _gain(n, correlation)
+
+    return draw
+
+
+def _risks_and_scores(rng, size, correlation):
+    """Risks and scores of doubt, each of a shape `size`."""
+    pairs = rng.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], size=size)
+    return special.expit(pairs[..., 0] - 2), pairs[..., 1]
+
+
+@lru_cache
+def _gain(n, correlation, n_studies=20_000):
+    """AURC minus mean risk of n cases, the mean of many studies."""
+    risks, scores = _risks_and_scores(np.random.default_rng(SEED), (n_studies, n), correlation)
+    in_order = np.take_along_axis(risks, scores.argsort(axis=1), axis=1)
+    return np.mean(np.cumsum(in_order, axis=1) / np.arange(1, n + 1)) - risks.mean()
+
+
+def new_patient(n_scans):
+    """Return a generator of labelled scans and a new patient, whose Dice is the truth."""
+
+    def draw(rng, n):
+        entropies = rng.uniform(0.1, 0.4, (n + 1, n_scans))
+        noise = rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, n_scans))
+        dice = special.expit(4 - 8 * entropies + 0.3 * noise)
+        patients = np.repeat(np.arange(n), n_scans)
+        labelled = entropies[:n].ravel(), dice[:n].ravel(), patients
+        return (labelled, entropies[n, 0]), dice[n, 0]
 
     return draw
 
@@ -224,6 +275,11 @@ def settings():
         yield "Pearson by patient", "r = -0.8", n, segments, of_sums(fisher_z)
         for correlation in (0.0, 0.9):
             yield "Spearman", f"r = {correlation}", n, ranks_of(correlation), of_spearman
+        for correlation in (0.0, 0.8):
+            draw = doubtful_cases(correlation)
+            yield "AURC - random", f"correlation {correlation}", n, draw, of_order
+        for n_scans in (1, 3):
+            yield "expected Dice", f"{n_scans} a patient", n, new_patient(n_scans), of_new_patient
     for sizes in SIZES:
         for area in (0.7, 0.9, 0.98):
             for spread in (1, 3, 1 / 3):

@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from segcal_lite.calibration import CalibrationSums, sums_by_region
 from segcal_lite.entropy import segment_entropy
 from segcal_lite.experiments.scores import score_probabilities, segmentation_scores
-from segcal_lite.runs.folders import provenance
+from segcal_lite.runs.provenance import provenance
 from segcal_lite.runs.tables import write_table
 from segcal_lite.segmentation_metrics import boundary_band, surface_metrics
 from segcal_lite.spectral import spectral_signature

@@ -154,6 +154,7 @@ def test_one_file_a_class(tmp_path, with_background, between):
 
 def test_one_file_a_region(tmp_path):
     inside = random_regions()
+    write_volume(tmp_path / "c1_class0.nii.gz", 1 - inside[0], LPS)  # no region
     for number, one in enumerate(inside, start=1):
         write_volume(tmp_path / f"c1_class{number}.nii.gz", one, LPS)
     np.testing.assert_array_equal(read(tmp_path, REGIONS).probs[1], inside)
@@ -312,9 +313,11 @@ def test_a_reader_that_plans_name_wrongly(tmp_path, affine):
 
 def test_without_a_segmentation_the_reader_decides_and_it_is_told(tmp_path):
     probs = random_probs()
-    write_nnunet(tmp_path, probs, TURNED, reader="NibabelIOWithReorient", segmentation=None)
-    found = read(tmp_path, on=grid(TURNED))
-    np.testing.assert_array_equal(found.probs, probs)
+    for number, affine in enumerate((LPS, TURNED)):  # flips, which no shape tells, and axes
+        folder = tmp_path / str(number)
+        write_nnunet(folder, probs, affine, reader="NibabelIOWithReorient", segmentation=None)
+        found = read(folder, on=grid(affine))
+        np.testing.assert_array_equal(found.probs, probs)
     assert found.notes == (
         "no segmentation beside the array, so the order of its voxels could not be checked",
     )
@@ -379,9 +382,10 @@ def test_turned_is_nibabels_orientation(axes, flips, n_leading):
 
 
 def blobs():
-    """A large and a small component of class 1, one of class 2."""
+    """A large component of class 1 with a hole, a small one, and one of class 2."""
     classes = np.zeros((10, 8, 6), dtype=np.uint8)
     classes[1:5, 1:5, 1:4] = 1
+    classes[2, 2, 2] = 0
     classes[8, 6, 4] = classes[8, 6, 5] = 1
     classes[5:7, 1:3, 1:3] = 2
     return classes
@@ -419,8 +423,14 @@ def test_components_that_postprocessing_changed_are_counted(tmp_path, place, val
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [((8, 6, 4), 0), ((0, 0, 0), 1), (slice(None), 0), ((slice(1, 3), slice(1, 5)), 2)],
-    ids=["half a component", "added", "nothing is left", "half an organ"],
+    [
+        ((8, 6, 4), 0),
+        ((0, 0, 0), 1),
+        (slice(None), 0),
+        ((slice(1, 3), slice(1, 5)), 2),
+        ((2, 2, 2), 1),
+    ],
+    ids=["half a component", "added", "nothing is left", "half an organ", "a hole filled"],
 )
 def test_what_postprocessing_does_not_explain_is_refused(tmp_path, place, value):
     def change(segmentation):

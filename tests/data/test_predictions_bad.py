@@ -240,6 +240,23 @@ def test_classes_on_two_grids(tmp_path):
     refused(tmp_path, "c1_class2.nii.gz and ", "c1_class1.nii.gz", "mm apart")
 
 
+def test_classes_on_another_grid_than_the_segmentation_beside(tmp_path):
+    probs = random_probs()
+    for k in (1, 2):
+        write_volume(tmp_path / f"c1_class{k}.nii.gz", probs[k], LPS)
+    hard = probs.argmax(axis=0).astype(np.uint8)
+    write_volume(tmp_path / "c1.nii.gz", hard, LPS)
+    assert read(tmp_path).probs is not None
+    write_volume(tmp_path / "c1.nii.gz", hard, np.diag([1.0, 2, 3, 1]))
+    refused(tmp_path, "c1.nii.gz and ", "c1_class2.nii.gz", "mm apart")
+
+
+def test_a_crop_of_no_voxels(tmp_path):
+    raw = npy_bytes(np.zeros((3, 0, 6, 7), np.float32))
+    write_npz(tmp_path, raw, key="softmax")
+    refused(tmp_path, "c1.npz: found shape (3, 0, 6, 7)")
+
+
 def test_label_values_that_no_class_has(tmp_path):
     hard = random_probs().argmax(axis=0).astype(np.uint8)
     hard[0, 0, 0] = 7
@@ -371,10 +388,18 @@ def test_a_bomb_is_refused_before_memory_is_asked_for(tmp_path, raw):
         tracemalloc.stop()
 
 
-def test_a_promise_larger_than_the_file(tmp_path):
-    """The header fits the grid, which is large; the archive cannot hold so many numbers."""
+@pytest.mark.parametrize("is_patched", [False, True])
+def test_a_promise_larger_than_the_file(tmp_path, is_patched):
+    """The header fits the grid, which is large; the archive cannot hold so many numbers.
+
+    Patched, its directory says that it does.
+    """
     shape = (400, 400, 400)
     write_npz(tmp_path, header_bytes((3, *shape)))
+    if is_patched:
+        raw = bytearray((tmp_path / "c1.npz").read_bytes())
+        struct.pack_into("<I", raw, raw.index(b"PK\x01\x02") + 24, 128 + 12 * 400**3)
+        (tmp_path / "c1.npz").write_bytes(raw)
     (tmp_path / "c1.nii.gz").unlink()
     place = grid(shape=(1, 1, 1))
     object.__setattr__(place, "data", np.broadcast_to(np.uint8(0), shape))

@@ -5,20 +5,21 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from segcal_lite.calibration import nll
 from segcal_lite.experiments.own_model.correction import (
     CERTAIN,
     CODE,
-    LARGEST_STEP,
+    LARGEST_FLOOR,
     METHODS,
     Correction,
     VoxelSample,
     corrected,
     cross_fit,
     draw_voxels,
-    smallest_probs,
     voxels_of_case,
     write_corrected,
 )
@@ -82,6 +83,16 @@ def test_neither_stratum_crowds_out_the_other():
     assert draw_voxels(*few_certain, n_voxels=1000).labels.size == 1000
 
 
+@given(st.integers(2, 70), st.integers(0, 40), st.integers(0, 40), st.integers(0, 3))
+def test_weights_add_up_to_the_annotated_voxels(n_voxels, n_certain, n_others, n_ignored):
+    inside = np.repeat([0.9999, 0.3, 0.5], [n_certain, n_others, n_ignored]).reshape(-1, 1, 1)
+    targets = np.repeat([1, 1, -1], [n_certain, n_others, n_ignored]).reshape(-1, 1, 1)
+    sample = draw_voxels(targets, np.stack([1 - inside, inside]), n_voxels)
+    assert sample.labels.size == min(n_voxels, n_certain + n_others)
+    assert sample.weights.sum() == pytest.approx(n_certain + n_others)
+    assert (sample.weights >= 1).all()
+
+
 def test_weighted_sums_are_unbiased():
     labels, probs = overconfident(1)
     exact = weighted_nll(draw_voxels(labels, probs, n_voxels=labels.size))
@@ -113,14 +124,15 @@ def test_regions_are_drawn_together_as_binary_problems():
     assert fit_temperature(*sample[:3]) == pytest.approx(2, rel=0.05)
 
 
-def test_the_floor_is_what_could_have_been_told_from_zero():
-    classes, regions = np.zeros((3, 2, 2, 2)), np.zeros((2, 3, 2, 2, 2))
-    assert smallest_probs(classes).tolist() == [SMALLEST_PROB] * 3
-    assert smallest_probs(classes, is_float16=True).tolist() == [LARGEST_STEP] * 3
-    assert smallest_probs(regions).tolist() == [LARGEST_STEP, SMALLEST_PROB]
-    assert smallest_probs(regions, is_float16=True).tolist() == [LARGEST_STEP] * 2
-    assert float(np.float16(LARGEST_STEP)) == LARGEST_STEP and np.float16(LARGEST_STEP / 2) == 0
-    assert np.float32(1) - np.float32(LARGEST_STEP) == np.nextafter(np.float32(1), np.float32(0))
+def test_the_smallest_positive_probability_is_found_in_all_voxels():
+    labels, probs = overconfident(0)
+    probs[:, 0, 0] = np.array([1 - 3e-30, 0, 3e-30])[:, np.newaxis]
+    smallest = draw_voxels(labels, probs, n_voxels=2).smallest
+    assert smallest[2] == np.float32(3e-30) and smallest[1] == probs[1][probs[1] > 0].min()
+    probs[:, 0, 0] = np.array([1, 0, 1e-44])[:, np.newaxis]
+    assert draw_voxels(labels, probs).smallest[2] == SMALLEST_PROB
+    hard = np.stack([labels == k for k in range(3)]).astype(np.float32)
+    assert draw_voxels(labels, hard).smallest == pytest.approx([LARGEST_FLOOR] * 3)
 
 
 def test_more_cases_give_fewer_voxels_each():
@@ -192,19 +204,26 @@ def test_what_is_thinned_out_gives_the_same_fit(tmp_path):
     assert drawn == pytest.approx(fit_temperature(labels, log_probs), rel=0.03)
 
 
-def test_the_highest_floor_counts_for_all_and_what_lies_there_is_counted(tmp_path):
-    labels, probs = overconfident(4)
-    probs[1:, :10], probs[0, :10] = 0, 1
-    coarse = draw_voxels(labels, probs, labels.size, floor=smallest_probs(probs, is_float16=True))
-    fine = draw_voxels(labels, probs, labels.size)
-    for name, sample in (("coarse", coarse), ("fine", fine)):
-        np.savez(tmp_path / f"{name}.npz", **sample._asdict())
-    paths = {name: tmp_path / f"{name}.npz" for name in ("coarse", "fine")}
+def test_a_zero_counts_as_the_smallest_positive_probability_of_the_fit(tmp_path):
+    found = {}
+    for name, scale in (("eight bits", 255), ("three digits", 1000)):
+        labels, probs = overconfident(4)
+        found[name] = draw_voxels(labels, np.round(probs * scale) / scale, labels.size)
+        np.savez(tmp_path / f"{name}.npz", **found[name]._asdict())
+    paths = {name: tmp_path / f"{name}.npz" for name in found}
     of_cases, of_all = cross_fit(paths, own_patients(paths))
-    assert of_all.floor == of_cases["fine"].floor == (LARGEST_STEP,) * 3
-    assert of_all.temperature == pytest.approx(of_cases["fine"].temperature, rel=1e-6)
-    expected = (probs <= LARGEST_STEP).any(axis=0).mean()
-    assert of_all.share_floored == pytest.approx(expected)
+    assert of_cases["three digits"].floor == pytest.approx([1 / 255] * 3)
+    assert of_cases["eight bits"].floor == of_all.floor == pytest.approx([1e-3] * 3)
+    for correction in (of_all, *of_cases.values()):
+        assert 1.5 < correction.temperature < 3  # of 3; with zeros as 1e-38 it is far above
+    assert fit_temperature(*found["eight bits"][:3]) > 6
+    zeros = [(sample.log_probs < -80).any(axis=0).mean() for sample in found.values()]
+    assert of_all.share_floored == pytest.approx(np.mean(zeros)) and min(zeros) > 0.1
+
+
+def test_where_nothing_is_zero_nothing_is_floored(tmp_path):
+    _, of_all = cross_fit(paths := samples_of(tmp_path, [2, 2]), own_patients(paths))
+    assert of_all.share_floored == 0
 
 
 # applying
@@ -232,7 +251,7 @@ def test_a_correction_lowers_the_nll_of_another_case(tmp_path):
 
 def test_regions_stay_complements(fitted):
     _, probs = regions_of(1)
-    two = Correction(2.0, (0.5, 0.6), (0.1, -0.1), tuple(smallest_probs(probs)), 0.0)
+    two = Correction(2.0, (0.5, 0.6), (0.1, -0.1), (6e-8, 1e-30), 0.0)
     for method in METHODS:
         found = corrected(probs, two, method)
         assert found.shape == probs.shape and np.allclose(found.sum(axis=0), 1)
@@ -258,7 +277,7 @@ def test_the_six_lines_do_what_the_package_does(tmp_path, monkeypatch, method, i
     n_classes = len(probs)
     of_all = Correction(
         *(1.7, (0.5, 0.6, 0.7)[:n_classes], (0.2, -0.1, -0.1)[:n_classes]),
-        *(tuple(smallest_probs(probs)), 0.0),
+        *((1e-7, 1e-9, 1e-30)[:n_classes], 0.0),
     )
     write_json(tmp_path / "correction.json", {"of all": of_all.to_json(), "folds": {}})
     monkeypatch.chdir(tmp_path)

@@ -48,6 +48,7 @@ def scores_of(n=N, n_members=2, patients=None):
         new.append(row(case, whole, "uncertainty", 0.3 - ENTROPIES[i] / 2))
         new.append(row(case, whole, "n_true", 100, "organ"))
         new.append(row(case, "temperature", "nll", NLL[i] - 0.05))
+        new.append(row(case, "temperature", "dice", DICE[i], "organ"))
         new.append(row(case, "vector_scaling", "nll", NLL[i] + 0.05 * (-1) ** i))
         rows += [one | {"patient": patient or one["patient"]} for one in new]
     return pd.DataFrame(rows)

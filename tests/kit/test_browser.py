@@ -5,9 +5,11 @@ import shutil
 
 import nbformat
 import pytest
+from evaluations import write_evaluation
 
-from segcal_lite.kit import index_page, pages
+from segcal_lite.kit import index_page, own_page, pages
 from segcal_lite.kit.commands import NOTEBOOKS
+from segcal_lite.report import draw_figures
 from segcal_lite.report.verdicts import write_verdicts
 from segcal_lite.runs.folders import project_root, write_json
 
@@ -76,6 +78,9 @@ def run(tmp_path_factory):
     write_json(folder / "run.json", run)
     write_json(folder / "provenance.json", {"commit": "0" * 40, "processor": "a processor"})
     index_page.write_index(folder, NAMES)
+    evaluation = write_evaluation(folder / "mine", n_new=60, n_pictures=3)
+    draw_figures(evaluation)
+    own_page.write_page(evaluation)
     return folder
 
 
@@ -100,6 +105,7 @@ def opened(chromium, run):
     assert [url for url in asked if not url.startswith((base, "data:"))] == []
 
 
+OWN = "mine/index.html"
 PAGES = ["index.html", *(f"notebooks/{name}.html" for name in NAMES)]
 
 
@@ -116,7 +122,7 @@ def test_formulas_are_rendered_without_a_network(opened, name):
 
 
 @pytest.mark.parametrize("width", [1200, 420])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, OWN])
 def test_nothing_is_wider_than_the_page(opened, name, width):
     page = opened(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -137,3 +143,13 @@ def test_pictures_of_the_report_are_found(opened):
     images = "[...document.querySelectorAll('img')]"
     page.wait_for_function(f"{images}.every(e => e.complete)")
     assert page.evaluate(f"{images}.map(e => e.naturalWidth > 100)") == [True] * len(NOTEBOOKS)
+
+
+def test_the_page_of_an_evaluation_shows_its_pictures_and_prints(opened):
+    page = opened(OWN)
+    sizes = page.evaluate("[...document.querySelectorAll('img')].map(e => e.naturalWidth)")
+    assert len(sizes) == 5 + 3 and min(sizes) > 500
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718

@@ -8,205 +8,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from evaluations import write_evaluation
 
 from segcal_lite.kit.own_page import write_page
-from segcal_lite.report import draw_figures, plot_review, read_evaluation, three_answers
-from segcal_lite.runs.folders import write_figure, write_json
+from segcal_lite.report import draw_figures, read_evaluation, three_answers
 from segcal_lite.runs.tables import read_table, write_table
-
-SEGMENTS = ("RV", "myocardium", "LV")
-LEVELS = {"baseline": (0.062, 0.26), "ensemble": (0.045, 0.21)}  # ECE and NLL
-LEVELS |= {"temperature": (0.014, 0.17), "vector_scaling": (0.013, 0.168)}
-
-
-def scores_of(n_cases, n_members, has_probabilities, rng):
-    """A long table of scores as the evaluation writes it."""
-    rows, methods = [], list(LEVELS) if has_probabilities else ["baseline"]
-    if n_members == 1:
-        methods = [method for method in methods if method != "ensemble"]
-    hard = rng.gamma(2, 0.5, n_cases)  # how hard a case is
-    for method in methods:
-        for member in range(n_members if method == "baseline" else 1):
-            used = 1 if method == "baseline" else n_members
-            for i, difficulty in enumerate(hard):
-                who = (f"case_{i:03d}", f"patient_{i:03d}", method, member, used)
-                for region in ("whole", "box", "band") if has_probabilities else ():
-                    for metric, level in zip(("ece", "nll"), LEVELS[method], strict=True):
-                        value = level * (0.6 + 0.4 * difficulty) * {"whole": 0.1}.get(region, 1)
-                        rows.append((*who, region, None, metric, value * rng.uniform(0.9, 1.1)))
-                for k, segment in enumerate(SEGMENTS):
-                    dice = np.clip(0.95 - 0.05 * k - 0.06 * difficulty + rng.normal(0, 0.01), 0, 1)
-                    found = {"dice": dice, "hd95_mm": 3 + 4 * difficulty, "assd_mm": difficulty}
-                    if has_probabilities:
-                        found["segment_entropy"] = 0.05 + 0.06 * difficulty + 0.02 * k
-                    rows += [(*who, "whole", segment, *item) for item in found.items()]
-    columns = [
-        "case",
-        "patient",
-        "method",
-        "member",
-        "n_members",
-        "region",
-        "segment",
-        "metric",
-        "value",
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def interval_of(values, keys):
-    """Mean and a plain interval, none of fewer than five."""
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) >= 5 else np.nan
-    return {keys: values.mean(), "lo": values.mean() - half, "hi": values.mean() + half}
-
-
-def summary_of(scores):
-    by = ["method", "region", "segment", "metric"]
-    rows = []
-    for key, part in scores.groupby(by, sort=False, dropna=False):
-        row = dict(zip(by, key, strict=True)) | interval_of(
-            part.groupby("case").value.mean(), "mean"
-        )
-        counts = {"n_cases": part.case.nunique(), "n_missing": 0}
-        rows += [row | counts | {"interval": kind} for kind in ("cases", "mean")]
-    return pd.DataFrame(rows)
-
-
-def verdict_of(row, n_cases):
-    if n_cases < 10:
-        few = f"{n_cases} patients, at least 10 needed"
-        return {"verdict": "no conclusion", "why": few}
-    is_open = row["lo"] <= 0 <= row["hi"]
-    better = "undecided" if is_open else "better" if row["hi"] < 0 else "worse"
-    return {"verdict": better, "why": None}
-
-
-def differences_of(scores, base, n_cases):
-    pairs = [(method, base) for method in ("temperature", "vector_scaling")]
-    pairs += [("vector_scaling", "temperature")]
-    pairs += [("ensemble", "baseline")] if base == "ensemble" else []
-    rows = []
-    mean = scores[scores.metric.isin(["ece", "nll"])]
-    mean = mean.groupby(["method", "region", "metric", "case"]).value.mean()
-    for method, against in pairs:
-        for region in ("whole", "box", "band"):
-            for metric in ("ece", "nll"):
-                paired = mean[method, region, metric] - mean[against, region, metric]
-                row = {"method": method, "against": against, "region": region, "segment": None}
-                row |= {"metric": metric} | interval_of(paired, "difference")
-                rows.append(row | {"p": 0.001, "n_cases": n_cases} | verdict_of(row, n_cases))
-    return pd.DataFrame(rows)
-
-
-def reliability_of(methods):
-    rows, edges = [], np.linspace(0, 1, 11)
-    for method in methods:
-        for m in range(5, 10):
-            confidence = edges[m] + 0.06
-            accuracy = confidence - 1.4 * LEVELS[method][0] * (m > 5) - 0.01
-            row = (method, "box", edges[m], edges[m + 1], 2000 * (m - 3) ** 3, confidence, accuracy)
-            rows.append(row)
-        rows += [(method, "box", edges[m], edges[m + 1], 0, None, None) for m in range(5)]
-    columns = ["method", "region", "lower", "upper", "count", "confidence", "accuracy"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def coverage_of(scores, n_cases):
-    """Curves of two scores and of the oracle, and their areas."""
-    wide = scores[scores.method != "baseline"].groupby(["case", "metric"]).value.mean().unstack()
-    risks, curves, areas = 1 - wide.dice, [], []
-    order = {"segment_entropy": wide.segment_entropy, "uncertainty": wide.nll, "oracle": risks}
-    coverage = np.arange(1, n_cases + 1) / n_cases
-    for score, values in order.items():
-        risk = risks[values.sort_values().index].expanding().mean().to_numpy()
-        curves.append(pd.DataFrame({"score": score, "coverage": coverage, "risk": risk}))
-        areas.append({"score": score, "aurc": risk.mean(), "random": risks.mean()})
-    oracle = areas.pop()["aurc"]
-    for row in areas:
-        gain = row["aurc"] - row["random"]
-        row |= {"oracle": oracle, "difference": gain, "n_cases": n_cases}
-        enough = n_cases >= 5
-        row |= {"lo": 1.5 * gain, "hi": 0.5 * gain} if enough else {"lo": np.nan, "hi": np.nan}
-        row |= verdict_of(row, n_cases)
-    return pd.concat(curves), pd.DataFrame(areas)
-
-
-def review_of(n_new, rng):
-    table = pd.DataFrame({"rank": range(1, n_new + 1)})
-    table["case"] = [f"new_{i:03d}" for i in rng.permutation(n_new)]
-    table["score"] = np.sort(rng.gamma(2, 0.1, n_new))[::-1]
-    for k, segment in enumerate(SEGMENTS):
-        table[f"{segment} segment_entropy"] = table.score / (k + 1)
-        dice = 0.95 - 0.5 * table.score
-        table[f"{segment} expected_dice"] = dice
-        table[f"{segment} expected_dice lo"], table[f"{segment} expected_dice hi"] = (
-            dice - 0.1,
-            dice,
-        )
-        volume = rng.uniform(20, 1500, n_new)
-        table[f"{segment} volume_ml"] = volume
-        table[f"{segment} volume_ml lo"], table[f"{segment} volume_ml hi"] = volume - 9, volume + 9
-    return table.assign(pairwise_dice=0.98 - 0.4 * table.score, oodm=table.score / 9)
-
-
-def picture(path, rng):
-    """A review picture as the runner draws it."""
-    x, y = np.mgrid[-40:40, -48:48]
-    radius = np.hypot(x - rng.normal(0, 4), y)
-    predicted = np.select([radius < 9, radius < 14, radius < 20], [3, 2, 1], 0)
-    edge = np.min([np.abs(radius - r) for r in (9, 14, 20)], axis=0)
-    image = 100 - radius + 8 * rng.normal(size=radius.shape)
-    entropy = 0.7 * np.exp(-edge / 2)
-    figure = plot_review(image, predicted, entropy, SEGMENTS, (1.5, 1.5))
-    write_figure(path, figure)
-    plt.close(figure)
-
-
-def write_evaluation(
-    out, n_cases=12, n_members=3, n_new=14, has_probabilities=True, n_pictures=2, n_left_out=2
-):
-    """Write what an evaluation leaves below its folder."""
-    rng, tables = np.random.default_rng(0), {}
-    scores = scores_of(n_cases, n_members, has_probabilities, rng)
-    tables["scores"], tables["summary"] = scores, summary_of(scores)
-    if has_probabilities:
-        base = "ensemble" if n_members > 1 else "baseline"
-        tables["differences"] = differences_of(scores, base, n_cases)
-        tables["reliability"] = reliability_of(scores.method.unique())
-        keys = ["case", "patient", "segment"]
-        wide = scores[(scores.method == base) & scores.segment.notna()]
-        wide = wide.pivot_table(index=keys, columns="metric", values="value").reset_index()
-        tables["entropy_dice"] = wide[[*keys, "segment_entropy", "dice"]]
-        fit = {"r": -0.8, "lo": -0.9, "hi": -0.6, "slope": -0.05, "intercept": 0.2}
-        fit |= {"n": n_cases, "n_missing": 0, "n_clipped": 0, "error": 0.034}
-        tables["entropy_fit"] = pd.DataFrame([fit | {"segment": name} for name in SEGMENTS])
-        tables["risk_coverage"], tables["aurc"] = coverage_of(scores, n_cases)
-        fitted = {"temperature": 1.42, "scale": [0.7] * 4, "shift": [0.1] * 4}
-        folds = {f"case_{i:03d}": fitted | {"temperature": 1.38 + 0.01 * i} for i in range(5)}
-        code = "import json, numpy as np\nfitted = json.load(open('correction.json'))['of all']\n"
-        write_json(out / "correction.json", {"of all": fitted, "folds": folds, "code": code})
-    if n_new:
-        tables["review"] = review_of(n_new, rng)
-    why = "case_900.npz: found class sums that miss 1 by 99, expected sums of 1 <b>."
-    rows = [(f"case_{900 + i}", "fold_1", why) for i in range(n_left_out)]
-    tables["left_out"] = pd.DataFrame(rows, columns=["case", "folder", "why"])
-    notes = [("float16: a probability below 6e-8 is 0", n_cases, "case_000, case_001 and more")]
-    tables["notes"] = pd.DataFrame(notes, columns=["note", "n_cases", "cases"])
-    for name, table in tables.items():
-        write_table(out / "tables" / f"{name}.csv", table)
-    command = "python -m segcal_lite evaluate --labels labelsTr --predictions fold_0 fold_1 fold_2"
-    settings = {"labels": "labelsTr", "predictions": ["fold_0", "fold_1", "fold_2"], "n_bins": 10}
-    settings |= {"box_mm": 8, "members_averaged": "probabilities", "new": None}
-    write_json(out / "evaluation.json", settings | {"command": command})
-    made = {"date": "2026-11-27", "commit": "0123456789ab", "torch": "2.13.0", "python": "3.12.3"}
-    write_json(out / "provenance.json", made | {"device": "cpu", "processor": "a CPU, 2 cores"})
-    for rank in range(1, min(n_pictures, n_new) + 1):
-        picture(out / "figures" / f"review_{rank}.png", rng)
-    return out
 
 
 def text_of(page):
@@ -244,7 +53,8 @@ def test_the_answers_have_numbers_and_intervals_of_the_tables(plain):
     summary = read_table(plain / "tables" / "summary.csv")
     wanted = (summary.metric == "ece") & (summary.region == "box") & (summary.interval == "mean")
     row = summary[wanted & (summary.method == "ensemble")].iloc[0]
-    ends = f"{100 * row['mean']:.2f} % (95 % interval {100 * row.lo:.2f} to {100 * row.hi:.2f})"
+    ends = f"{100 * row['mean']:.2f} percentage points"
+    ends += f" (95 % interval {100 * row.lo:.2f} to {100 * row.hi:.2f})"
     assert trust.short.startswith(f"In the box around the segments they are off by {ends}")
     assert "over-confident" in trust.short
     assert any("against one of its members" in text for text in trust.sentences)
@@ -253,7 +63,7 @@ def test_the_answers_have_numbers_and_intervals_of_the_tables(plain):
     review = read_table(plain / "tables" / "review.csv")
     assert doubtful.short.startswith(f"First {review.case[0]}, {review.case[1]} and")
     assert "segment entropy finds poor segmentations better than chance" in doubtful.short
-    assert sum("AURC" in sentence for sentence in doubtful.sentences) == 2
+    assert sum("AURC" in sentence for sentence in doubtful.sentences) == 1
     text = text_of(plain / "index.html")
     for answer in (trust, correction, doubtful):
         assert text.count(answer.question) == 2  # in the list on top, and with its reasons
@@ -292,7 +102,7 @@ def verdicts(evaluation, **found):
     ("temperature", "vector_scaling", "told"),
     [
         ("better", "undecided", "Temperature scaling, one number"),
-        ("undecided", "better", "Vector scaling: the ECE goes"),
+        ("undecided", "better", "Vector scaling: NLL from"),
         ("undecided", "worse", "Nothing that was tried"),
         ("no conclusion", "no conclusion", "That cannot be concluded"),
     ],
@@ -303,6 +113,17 @@ def test_the_correction_to_take_is_the_one_that_lowers_the_nll(
     found = {"temperature": temperature, "vector_scaling": vector_scaling}
     evaluation = verdicts(read_evaluation(plain), **found)
     assert three_answers(evaluation)[1].short.startswith(told)
+
+
+def test_segmentations_that_are_the_same_are_called_so(tmp_path):
+    out = write_evaluation(tmp_path / "same", n_new=0)
+    row = {"method": "temperature", "against": "ensemble", "region": "whole", "segment": "LV"}
+    row |= {"metric": "dice", "difference": 0.0, "lo": 0.0, "hi": 0.0, "verdict": "undecided"}
+    rows = [row, row | {"method": "vector_scaling", "difference": -0.021, "lo": -0.03}]
+    write_table(out / "tables" / "differences.csv", pd.DataFrame(rows).assign(why=""))
+    text = text_of(write_page(out))
+    assert "temperature scaling against ensemble of 3 the same" in text
+    assert "vector scaling against ensemble of 3 −0.021 undecided −0.030 to 0" in text
 
 
 def test_vector_scaling_must_beat_temperature_to_be_preferred(plain):
@@ -377,6 +198,31 @@ def test_tables_that_are_absent_or_have_more_columns_are_no_obstacle(tmp_path):
     draw_figures(out)
     assert [path.stem for path in (out / "figures").glob("[a-q]*.png")] == []
     assert "Can I trust its probabilities?" in text_of(write_page(out))
+
+
+def test_cases_left_out_for_one_reason_share_a_line(tmp_path):
+    out = write_evaluation(tmp_path / "gaps", n_new=0)
+    why = "no prediction of it in this folder"
+    rows = [(f"case_{i:02d}", "fold_0", why) for i in range(12)]
+    table = pd.DataFrame([*rows, ("case_99", "fold_1", why)], columns=["case", "folder", "why"])
+    write_table(out / "tables" / "left_out.csv", table)
+    text = text_of(write_page(out))
+    assert f"{why} fold_0 12 case_00, case_01," in text and "and 2 more" in text
+    assert f"{why} fold_1 1 case_99" in text
+    assert "Left out 13" in text
+
+
+def test_what_every_class_says_is_told_in_percent_and_only_where_it_is_judged(tmp_path):
+    out = write_evaluation(tmp_path / "classes", n_new=0)
+    summary = read_table(out / "tables" / "summary.csv")
+    row = {"method": "ensemble", "segment": "LV", "metric": "ece_class", "interval": "mean"}
+    row |= {"mean": 0.0321, "lo": 0.02, "hi": 0.04, "n_cases": 12, "n_missing": 0}
+    rows = [row | {"region": "box"}, row | {"region": "whole", "mean": 0.0987}]
+    write_table(out / "tables" / "summary.csv", pd.concat([summary, pd.DataFrame(rows)]))
+    text = text_of(write_page(out))
+    assert "ECE of the class (%), in the box around the segments" in text
+    assert "3.21 2.00 to 4.00" in text.replace("2 to 4", "2.00 to 4.00")
+    assert "9.87" not in text
 
 
 def test_figures_of_earlier_data_are_removed(plain, tmp_path):

@@ -15,9 +15,8 @@ from segcal_lite.data import load_case, read_dataset, write_volume
 DATASET = "Dataset004_Organ"
 PARTS = {"Tr": 10, "Ts": 10, "New": 4}  # cases to train on, to judge by, and without labels
 FOLDS = (0, 1)
-CONFIGURATION = "3d_small"
-TRAINER = "ShortTraining"
-LONGEST_S = 600  # a command that has not ended by then hangs
+CONFIGURATION, PATCH = "3d_small", [24, 40, 24]  # voxels along Z, Y, X
+LONGEST_S = 3600  # a command that has not ended by then hangs
 
 
 def write_raw(source, folder):
@@ -56,14 +55,13 @@ def _from_right_to_left(image, labels, affine):
     return image[:, ::-1], labels[::-1], affine @ turn
 
 
-def run(folder, *commands):
-    """Run commands of nnU-Net side by side; what one of them says is shown when it fails."""
+def run(folder, *commands, n_augmenting=1):
+    """Run commands of nnU-Net side by side; what one of them says is shown when it fails.
+
+    `n_augmenting` processes transform patches: 0 does so in the one that trains.
+    """
     places = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
-    settings = {
-        "nnUNet_extTrainer": str(Path(__file__).with_name("trainers")),
-        "nnUNet_def_n_proc": "1",
-        "nnUNet_n_proc_DA": "0",
-    }
+    settings = {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": str(n_augmenting)}
     started = []
     with ExitStack() as stack:
         for number, (name, *arguments) in enumerate(commands):
@@ -86,18 +84,22 @@ def train(raw):
     how = ("-c", "3d_fullres", "-np", 1, "-npfp", 1, "--no_pbar", "--verify_dataset_integrity")
     run(folder, ("nnUNetv2_plan_and_preprocess", "-d", number, *how))
     _add_small_configuration(folder / "preprocessed" / DATASET / "nnUNetPlans.json")
-    how = ("-tr", TRAINER, "-device", "cpu")
-    run(folder, *(("nnUNetv2_train", number, CONFIGURATION, fold, *how) for fold in FOLDS))
-    return folder / "results" / DATASET / f"{TRAINER}__nnUNetPlans__{CONFIGURATION}"
+    script = Path(__file__).with_name("short_training.py")
+    run(
+        folder,
+        *(("python", script, DATASET, CONFIGURATION, fold) for fold in FOLDS),
+        n_augmenting=0,
+    )
+    return folder / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
 
 
 def _add_small_configuration(path):
-    """Add to nnU-Net's plans a configuration of a smaller batch and fewer features."""
+    """Add to nnU-Net's plans a configuration of smaller patches and fewer features."""
     plans = json.loads(path.read_text())
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
     features = [8 * 2**stage for stage in range(architecture["arch_kwargs"]["n_stages"])]
     architecture["arch_kwargs"]["features_per_stage"] = features
-    small = {"inherits_from": "3d_fullres", "batch_size": 2, "architecture": architecture}
+    small = {"inherits_from": "3d_fullres", "patch_size": PATCH, "architecture": architecture}
     plans["configurations"][CONFIGURATION] = small
     path.write_text(json.dumps(plans))
 

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from segcal_lite.calibration import ReliabilityBins
-from segcal_lite.report import overlays, plotting
+from segcal_lite.report import overlays, own_figures, plotting
 
 
 @pytest.fixture(autouse=True)
@@ -640,6 +640,12 @@ def all_figures(bins):
     yield plotting.plot_auc_against_strength(auc)
     yield plotting.plot_shift(auc.assign(flagged=0.2, dice=0.8))
     yield plotting.plot_calibration_summary(summary())
+    yield overlays.plot_review(np.eye(3), np.eye(3, dtype=int), prob, ["organ"])
+    yield own_figures.plot_risk_coverage(
+        pd.DataFrame({"score": "entropy", "coverage": [0.5, 1], "risk": 0.1})
+    )
+    change = {"comparison": "a against b", "difference": -0.1, "lo": -0.2, "hi": 0.1}
+    yield own_figures.plot_differences(pd.DataFrame([change | {"metric": "nll"}]), ["nll"])
 
 
 def test_every_figure_is_one_figure_labelled_legible_and_at_most_notebook_wide(bins):

@@ -89,10 +89,9 @@ def test_copies_of_scans_are_no_new_patients():
     rng = np.random.default_rng(2)
     risks, scores = rng.random((2, 12))
     once = order_of_review(risks, scores)
-    copied = order_of_review(
-        np.tile(risks, 4), np.tile(scores, 4), np.tile(list("abcdefghijkl"), 4)
-    )
-    as_new = order_of_review(np.tile(risks, 4), np.tile(scores, 4))
+    copies = np.repeat(risks, 4), np.repeat(scores, 4)
+    copied = order_of_review(*copies, np.repeat(list("abcdefghijkl"), 4))
+    as_new = order_of_review(*copies)
     assert copied.hi - copied.lo == pytest.approx(once.hi - once.lo, rel=0.2)
     assert as_new.hi - as_new.lo < 0.7 * (copied.hi - copied.lo)
 

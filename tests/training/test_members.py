@@ -53,9 +53,9 @@ def test_finished_members_are_read_and_not_trained(prepared, settings, tmp_path,
     members = [Member(tmp_path / str(seed), settings("ce", seed)) for seed in range(2)]
     trained = []
 
-    def count(folder, *others):
+    def count(folder, *others, **options):
         trained.append(folder)
-        return turns_of_training(folder, *others)
+        return turns_of_training(folder, *others, **options)
 
     monkeypatch.setattr(groups, "turns_of_training", count)
     for _ in range(2):

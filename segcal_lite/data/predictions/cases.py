@@ -156,7 +156,7 @@ def _probabilities(folder, case, grid, counts, notes):
         orders = fitting_orders(stored.path, stored.probs.shape[1:], volume, folder.reader)
         stored = stored.turned(orders[0])
         notes.append(UNCHECKED)
-    if stored.is_float16:
+    if counts["is_float16"]:
         notes.append(arrays.FLOAT16)
     return _in_our_order(stored.turned(order_on_grid(volume, grid)), folder)
 
@@ -178,7 +178,7 @@ def _stacked_classes(folder, case):
     volume = read_volume(paths[-1])
     probs = np.zeros((folder.n_channels, *volume.grid_shape), dtype=np.float32)
     for k, path in enumerate(paths, start=folder.n_channels - len(paths)):
-        one = read_volume(path)
+        one = volume if path == paths[-1] else read_volume(path)
         if one.data.ndim != 3:
             raise wrong_input(path, f"shape {one.data.shape}", "one class, (X, Y, Z)")
         check_same_grid(volume, one)
@@ -230,7 +230,7 @@ def _settled(folder, path, probs, counts, notes):
         predicted = arrays.settle_regions(path, flat, counts).reshape(probs.shape)
     else:
         predicted = arrays.settle_classes(path, flat, counts, notes).reshape(probs.shape[1:])
-    return Stored(path, probs, predicted, bool(counts["is_float16"]))
+    return Stored(path, probs, predicted)
 
 
 def _as_beside(folder, stored, beside, counts, notes):

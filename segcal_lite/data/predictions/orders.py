@@ -16,7 +16,6 @@ from ..volumes import LABEL_SHIFT, Volume, check_same_grid
 
 AS_STORED = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form: axis, and 1 or -1 for a flip
 REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")  # nnU-Net's, both to RAS
-FLOAT16_STEP = 2.0**-10  # relative: numbers this near may have been told apart before rounding
 
 
 class Stored(NamedTuple):
@@ -25,7 +24,6 @@ class Stored(NamedTuple):
     path: Path
     probs: np.ndarray  # (K, X, Y, Z), or (R, X, Y, Z) of regions
     predicted: np.ndarray  # arg max (X, Y, Z), or where regions are above one half (R, X, Y, Z)
-    is_float16: bool
 
     def turned(self, orientation):
         """Return the same in another order of voxels: a view, predictions in memory order."""
@@ -86,7 +84,7 @@ def placed(stored, classes, volume):
     if stored.predicted.ndim == 3:  # classes, of which the first is background
         arrays[0][0] = 1
         arrays[0][(slice(None), *place)] = stored.probs
-    return Stored(stored.path, *arrays, stored.is_float16)
+    return Stored(stored.path, *arrays)
 
 
 def order_of_segmentation(stored, classes, volume, segmentation, orders):
@@ -127,7 +125,8 @@ def order_of_segmentation(stored, classes, volume, segmentation, orders):
             return order, int(np.count_nonzero(differ)), 1
     tried = ", as stored or turned from right, anterior, superior" if len(orders) > 1 else ""
     found = f"another segmentation than its arg max in {' or '.join(shares)} of the voxels{tried}"
-    raise wrong_input(f"{volume.path} beside {stored.path.name}", found, "the same in each voxel")
+    expected = "the same in each voxel, or without whole components that postprocessing removed"
+    raise wrong_input(f"{volume.path} beside {stored.path.name}", found, expected)
 
 
 def _is_same(classes, segmentation):
@@ -139,12 +138,12 @@ def _is_same(classes, segmentation):
 
 
 def _ties(stored, differ, segmentation):
-    """Tell where, among voxels that differ, rounding may have decided."""
-    step, probs = FLOAT16_STEP if stored.is_float16 else 0.0, stored.probs[:, differ]
+    """Tell where, among voxels that differ, numbers tie that were told apart before rounding."""
+    probs = stored.probs[:, differ]
     if stored.predicted.ndim == 4:
-        return (np.abs(probs - 0.5) <= step / 2).any(axis=0)
+        return (probs == 0.5).any(axis=0)
     chosen = np.take_along_axis(probs, segmentation[differ][np.newaxis], axis=0)[0]
-    return chosen >= probs.max(axis=0) * (1 - step)
+    return chosen == probs.max(axis=0)
 
 
 def is_postprocessed(classes, segmentation, differ):

@@ -6,6 +6,9 @@ what was fitted without its patient. For new cases there is the fit to all.
 
 A case has millions of voxels, and of most of them the model is certain, and right. These are
 thinned out: a few are drawn, each counts for many. The others are kept as far as there is room.
+
+A probability of 0 is one that was rounded, by float16, by 8 bits, or by 1 - p near 1, and has no
+logarithm. It counts as the smallest positive one of its class in the cases of the fit.
 """
 
 from itertools import pairwise
@@ -22,8 +25,8 @@ from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_p
 
 METHODS = ("temperature", "vector_scaling")
 CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right
-LARGEST_STEP = 2.0**-24  # of float32 below 1, and the smallest number of float16
-MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 300 MB
+LARGEST_FLOOR = 0.01  # larger probabilities are no rounding, even in 8 bits
+MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 250 MB
 N_VOXELS, LEAST_VOXELS = 30_000, 200  # of a case
 FEW_PATIENTS = 5  # fewer are left out one by one
 
@@ -45,17 +48,17 @@ class VoxelSample(NamedTuple):
     labels: np.ndarray  # int (n,)
     log_probs: np.ndarray  # float32 (K, n)
     weights: np.ndarray  # float64 (n,): how many voxels each stands for
-    floor: np.ndarray  # float64 (K,), of the probabilities
+    smallest: np.ndarray  # float64 (K,): positive probability in the case
 
 
 class Correction(NamedTuple):
-    """Fitted numbers, and the floor of the probabilities that they belong to."""
+    """Fitted numbers, and the floor of the probabilities, which belongs to them."""
 
     temperature: float
     scale: tuple  # K
     shift: tuple
-    floor: tuple
-    share_floored: float  # of the voxels: with a class that was at the floor or below
+    floor: tuple  # K
+    share_floored: float  # of the voxels: with a class below its floor, mostly 0
 
     def to_json(self):
         """Return a dict of numbers and lists."""
@@ -78,18 +81,7 @@ def voxels_of_case(n_cases, n_classes):
     return int(np.clip(MOST_NUMBERS // (n_cases * n_classes), LEAST_VOXELS, N_VOXELS))
 
 
-def smallest_probs(probs, is_float16=False):
-    """Return the floor of each class (K,) that these probabilities allow.
-
-    A region's probability of outside was computed as 1 minus that of inside; float16 holds nothing
-    below 2^-24. There a 0 says no more than that.
-    """
-    outside = LARGEST_STEP if is_float16 or np.ndim(probs) == 5 else SMALLEST_PROB
-    inside = LARGEST_STEP if is_float16 else SMALLEST_PROB
-    return np.array([outside] + [inside] * (len(probs) - 1))
-
-
-def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
+def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0):
     """Draw voxels of a case so that weighted sums over them are unbiased.
 
     Parameters
@@ -101,14 +93,12 @@ def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
     n_voxels : int
         Half of them for the certain and right, more where there are fewer of the others.
     seed : int
-    floor : sequence of K, optional
-        Default `smallest_probs`; hand on that of float16.
 
     Returns
     -------
     VoxelSample
         ``labels`` (n,), ``log_probs`` (K, n), ``weights`` (n,), whose sum is the number of
-        annotated voxels, and ``floor`` (K,); n is at most `n_voxels`, and 0 if none is annotated.
+        annotated voxels, and ``smallest`` (K,); n is at most `n_voxels`, 0 if none is annotated.
 
     Examples
     --------
@@ -119,7 +109,7 @@ def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
     ([1.0, 25.0], 1010.0)
     """
     n_voxels, rng = check_count("n_voxels", n_voxels, 2), np.random.default_rng(seed)
-    floor = smallest_probs(probs) if floor is None else np.asarray(floor, np.float64)
+    smallest = [np.where(one > 0, one, LARGEST_FLOOR).min(initial=LARGEST_FLOOR) for one in probs]
     labels, probs = annotated(np.ravel(targets), np.reshape(probs, (len(probs), -1)))
     certain = np.take_along_axis(probs, labels[np.newaxis], axis=0)[0] > CERTAIN
     n_certain = np.count_nonzero(certain)
@@ -134,8 +124,9 @@ def draw_voxels(targets, probs, n_voxels=N_VOXELS, seed=0, floor=None):
         chosen.append(np.flatnonzero(stratum)[drawn])
         weights.append(np.full(n_drawn, n / max(n_drawn, 1)))
     chosen = np.concatenate(chosen)
-    log_probs, _ = log_probabilities(probs[:, chosen], floor)
-    return VoxelSample(labels[chosen], log_probs, np.concatenate(weights), floor)
+    log_probs, _ = log_probabilities(probs[:, chosen])
+    weights, smallest = np.concatenate(weights), np.maximum(smallest, SMALLEST_PROB, dtype=float)
+    return VoxelSample(labels[chosen], log_probs, weights, smallest)
 
 
 def cross_fit(samples, patients, n_folds=5, seed=0):
@@ -168,13 +159,12 @@ def cross_fit(samples, patients, n_folds=5, seed=0):
     if not samples:
         raise wrong_input("samples", "no case", "at least one")
     loaded = {case: _read_sample(path) for case, path in samples.items()}
-    floor = np.max([sample.floor for sample in loaded.values()], axis=0)
     of_cases = {}
     for part in _parts(sorted({patients[case] for case in samples}), n_folds, seed):
         left_out = [case for case in samples if patients[case] in part]
         others = [sample for case, sample in loaded.items() if patients[case] not in part]
-        of_cases |= dict.fromkeys(left_out, _fit(others, floor))
-    return of_cases, _fit(loaded.values(), floor)
+        of_cases |= dict.fromkeys(left_out, _fit(others))
+    return of_cases, _fit(loaded.values())
 
 
 def corrected(probs, correction, method):
@@ -185,7 +175,8 @@ def corrected(probs, correction, method):
     probs : float array, shape (K, *S), or (2, R, *S) of overlapping segments
     correction : Correction
     method : str
-        ``temperature``, or ``vector_scaling`` of the log probabilities.
+        ``temperature``, or ``vector_scaling`` of the log probabilities (not of logits: diagonal
+        Dirichlet calibration, see `segcal_lite.scaling`).
 
     Examples
     --------
@@ -237,13 +228,14 @@ def _parts(patients, n_folds, seed):
     return [{patients[i] for i in order[start:stop]} for start, stop in pairwise(ends)]
 
 
-def _fit(samples, floor):
+def _fit(samples):
     """Fit a `Correction` to the voxels of several samples."""
-    labels, log_probs, weights, _ = zip(*samples, strict=True)
+    labels, log_probs, weights, smallest = zip(*samples, strict=True)
     labels, weights = np.concatenate(labels), np.concatenate(weights)
+    log_probs, floor = np.concatenate(log_probs, axis=1), np.min(smallest, axis=0)
     lowest = np.log(floor).astype(np.float32)[:, np.newaxis]
-    log_probs = np.maximum(np.concatenate(log_probs, axis=1), lowest)
-    is_floored = (log_probs < lowest + 1e-4).any(axis=0)  # the logarithm of the floor is rounded
+    is_floored = (log_probs < lowest - 1e-4).any(axis=0)  # by more than rounding
+    log_probs = np.maximum(log_probs, lowest)
     scale, shift = fit_vector_scaling(labels, log_probs, weights)
     return Correction(
         temperature=fit_temperature(labels, log_probs, weights),

@@ -16,7 +16,7 @@ from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.processes import count_workers
 from ...runs.schedules import run_in_order
-from .correction import cross_fit, voxels_of_case
+from .correction import CODE, cross_fit, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
@@ -181,7 +181,7 @@ def _corrections(judging, facts, patients):
     """Fit the corrections of each case without its patient, and one for new cases; write them."""
     samples = {case.name: judging.path("voxels", case, ".npz") for case in facts}
     of_cases, of_all = cross_fit(samples, patients, seed=judging.seed)
-    content = {"of all": of_all.to_json(), "of": judging.uncorrected}
+    content = {"of all": of_all.to_json(), "of": judging.uncorrected, "code": CODE}
     content |= {"without the patient of": {case: c.to_json() for case, c in of_cases.items()}}
     write_json(judging.out / "correction.json", content)
     return of_cases, of_all

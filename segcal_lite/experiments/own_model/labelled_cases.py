@@ -26,7 +26,7 @@ from ...scaling import log_probabilities
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import score_probabilities, segmentation_scores
-from .correction import corrected, draw_voxels, smallest_probs, write_corrected
+from .correction import corrected, draw_voxels, write_corrected
 
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
@@ -146,9 +146,7 @@ def _score(judging, case):
     if together.probs is not None:
         if judging.uncorrected == "ensemble":
             add(together.probs, "ensemble", 0, len(judging.members))
-        is_float16 = any(counts.get("is_float16") for counts in together.counts)
-        floor = smallest_probs(together.probs, is_float16)
-        drawn = draw_voxels(targets, together.probs, judging.n_voxels, judging.seed, floor)
+        drawn = draw_voxels(targets, together.probs, judging.n_voxels, judging.seed)
         with written_aside(judging.path("voxels", case, ".npz")) as partial:
             np.savez(partial, **drawn._asdict())
     rows += agreement_rows(judging, together.masks)

@@ -17,8 +17,8 @@ from ...report.summaries import summarise
 from ...report.verdicts import dice_of_present, verdict
 from .correction import METHODS as CORRECTIONS
 
-LOWER_IS_BETTER = ("nll", "brier", "ece", "mce", "ece_class", "hd95_mm", "assd_mm")
-COMPARED = (*LOWER_IS_BETTER, "dice")  # an entropy is neither better nor worse
+CALIBRATION = ("nll", "brier", "ece", "mce", "ece_class")
+SEGMENTATION = ("dice", "hd95_mm", "assd_mm")  # an entropy is neither better nor worse
 GROUP = ["region", "segment", "metric"]
 OF_DIFFERENCE = ["difference", "lo", "hi", "p", "n_cases", "verdict", "why"]
 MOST_DRAWN = 4_000_000  # patients in all resamples together: 32 MB, and seconds for 1,000 patients
@@ -81,10 +81,11 @@ def differences(scores):
     """Return paired differences over patients, with intervals, p-values and verdicts.
 
     The ensemble stands against the mean of its members, and what is corrected against what it
-    corrects. A row has ``method, against, region, segment, metric, difference, lo, hi, p, n_cases,
-    verdict, why``; n_cases counts the patients that both have a number for.
+    corrects; of a temperature, which leaves every arg max, calibration alone. A row has ``method,
+    against, region, segment, metric, difference, lo, hi, p, n_cases, verdict, why``; n_cases counts
+    the patients that both have a number for.
     """
-    means = _patient_means(scores[scores.metric.isin(COMPARED)])
+    means = _patient_means(scores[scores.metric.isin([*CALIBRATION, *SEGMENTATION])])
     wide = means.pivot_table("value", [*GROUP, "patient"], "method", sort=False)
     whole = "ensemble" if "ensemble" in wide else "baseline"
     compared = [("ensemble", "baseline")] if whole == "ensemble" else []
@@ -93,6 +94,8 @@ def differences(scores):
     for method, against in compared:
         both = wide[[method, against]].dropna()
         for group, values in both.groupby(GROUP, sort=False):
+            if method == "temperature" and group[-1] in SEGMENTATION:
+                continue
             row = {"method": method, "against": against, **dict(zip(GROUP, group, strict=True))}
             rows.append(row | _difference(values[method], values[against], row["metric"]))
     return pd.DataFrame(rows, columns=["method", "against", *GROUP, *OF_DIFFERENCE])
@@ -115,8 +118,9 @@ def entropy_and_dice(scores):
 def entropy_fit(pairs):
     """Return of each segment the line of logit Dice on entropy (`review.fit_dice`), and its r.
 
-    ``r, lo, hi`` are of entropy and logit Dice; ``error`` is that of a new patient's Dice, and
-    ``held`` the share of scans within the interval of 95 % that the other patients give.
+    Logit Dice is ``intercept + slope`` times the entropy; ``r, lo, hi`` are of both; ``error`` is
+    that of a new patient's Dice, and ``held`` the share of scans within the interval of 95 % that
+    the other patients give.
     """
     rows = []
     for segment, one in pairs.groupby("segment", sort=False):
@@ -192,7 +196,7 @@ def _of_whole(scores):
 
 def _difference(values, others, metric):
     """The paired difference of two methods on the same patients, in columns."""
-    words = ("better", "worse") if metric in LOWER_IS_BETTER else ("worse", "better")
+    words = ("worse", "better") if metric == "dice" else ("better", "worse")
     n_resamples = resamples_for(len(values))
     difference, lo, hi = statistics.paired_interval(values, others, n_resamples)
     p = statistics.paired_p_value(values, others, n_resamples)

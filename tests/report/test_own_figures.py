@@ -1,0 +1,131 @@
+"""Figures of an evaluation: what is drawn where, and of what."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from evaluations import write_evaluation
+
+from segcal_lite.report import draw_figures, own_figures, plot_review, read_evaluation
+from segcal_lite.report.own_figures import CAPTIONS, plot_differences, plot_risk_coverage
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def test_every_figure_with_a_caption_is_written_and_none_stays_open(tmp_path):
+    out = write_evaluation(tmp_path, n_new=0)
+    style = plt.rcParams.copy()
+    assert [path.stem for path in draw_figures(out)] == list(CAPTIONS)
+    assert plt.get_fignums() == []
+    assert plt.rcParams == style
+
+
+def test_differences_are_in_percentage_points_with_a_line_a_comparison():
+    rows = [("b against a", "ece", -0.02, -0.03, -0.01), ("c against a", "ece", 0.01, 0.0, 0.02)]
+    rows += [("b against a", "nll", -0.1, -0.2, 0.0), ("b against a", "brier", 1, 1, 1)]
+    columns = ["comparison", "metric", "difference", "lo", "hi"]
+    figure = plot_differences(pd.DataFrame(rows, columns=columns))
+    nll, ece = figure.axes
+    np.testing.assert_allclose(ece.lines[0].get_xydata(), [[-2, 0], [1, 1]])
+    np.testing.assert_allclose(nll.collections[0].get_segments(), [[[-0.2, 0], [0, 0]]])
+    assert ece.get_xlabel() == "difference in ECE (percentage points)"
+    assert [tick.get_text() for tick in nll.get_yticklabels()] == ["b against a", "c against a"]
+    with pytest.raises(ValueError, match="table: found no row"):
+        plot_differences(pd.DataFrame(rows[3:], columns=columns))
+
+
+def test_curves_run_to_all_cases_and_the_oracle_and_chance_have_looks_of_their_own():
+    rows = [("doubt", 1.0, 0.3), ("doubt", 0.5, 0.2), ("oracle", 0.5, 0.1), ("oracle", 1.0, 0.3)]
+    rows += [("random", 1.0, 0.3)]
+    axes = plot_risk_coverage(pd.DataFrame(rows, columns=["score", "coverage", "risk"]))
+    doubt, oracle, random = axes.lines
+    np.testing.assert_allclose(doubt.get_xydata(), [[0.5, 0.2], [1.0, 0.3]])
+    assert [line.get_linestyle() for line in (doubt, oracle, random)] == ["-", "--", ":"]
+    with pytest.raises(ValueError, match="curves: found no row"):
+        plot_risk_coverage(pd.DataFrame(columns=["score", "coverage", "risk"]))
+
+
+def test_bins_of_several_members_are_pooled_by_their_voxels(tmp_path):
+    rows = pd.DataFrame(
+        {
+            "lower": [0.0, 0.0, 0.5],
+            "upper": [0.5, 0.5, 1.0],
+            "count": [1, 3, 0],
+            "confidence": [0.1, 0.5, np.nan],
+            "accuracy": [1.0, 0.0, np.nan],
+        }
+    )
+    bins = own_figures._bins(rows)
+    assert bins.count.tolist() == [4, 0]
+    np.testing.assert_allclose(bins.confidence, [0.4, np.nan])
+    np.testing.assert_allclose(bins.accuracy, [0.25, np.nan])
+
+
+def test_many_segments_share_one_line(tmp_path):
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_new=0))
+    pairs = evaluation.entropy_dice
+    others = pairs.assign(segment="other " + pairs.segment)
+    fields = vars(evaluation) | {"entropy_dice": pd.concat([pairs, others])}
+    figure = own_figures._entropy_against_dice(type(evaluation)(**fields))
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert [label.split(":")[0] for label in labels if ": r = " in label] == ["all"]
+
+
+# --- a doubtful case ------------------------------------------------------------------------------
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+@pytest.fixture
+def slices():
+    """An image (30, 20), a square of class 2 within it, and its entropy."""
+    predicted = np.zeros((30, 20), dtype=int)
+    predicted[10:14, 8:12] = 2
+    return np.arange(600.0).reshape(30, 20), predicted, np.where(predicted, 0.5, 0.1)
+
+
+def test_a_review_shows_all_panels_around_the_prediction(slices):
+    figure = plot_review(*slices, ["a", "b"], spacing_mm=(1, 2), margin_mm=5)
+    assert titles(figure) == ["image", "prediction", "entropy"]
+    for axes in figure.axes[:3]:  # 4 by 8 mm, its centre at 12 and 20 mm
+        assert (axes.get_xlim(), axes.get_ylim()) == ((3, 21), (11, 29))
+    filled = figure.axes[1].images[1].get_array()
+    np.testing.assert_array_equal(~np.ma.getmaskarray(filled), (slices[1] == 2).T)
+    np.testing.assert_array_equal(figure.axes[2].images[1].get_array(), slices[2].T)
+    assert figure.axes[2].images[1].get_clim() == (0, np.log(2))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
+
+
+def test_a_review_does_without_image_entropy_or_prediction(slices):
+    image, predicted, entropy = slices
+    assert titles(plot_review(None, predicted, entropy, ["a", "b"])) == ["prediction", "entropy"]
+    assert titles(plot_review(image, predicted, None, ["a", "b"])) == ["image", "prediction"]
+    empty = plot_review(image, np.zeros_like(predicted), None, ["a", "b"])
+    assert empty.axes[0].get_xlim() == (0, 30)
+    assert not empty.legends
+
+
+def test_a_review_takes_regions_that_overlap(slices):
+    image, predicted, _ = slices
+    regions = np.stack([predicted > 0, np.zeros(predicted.shape, bool)])
+    figure = plot_review(image, regions, None, ["whole", "core"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["whole"]
+
+
+def test_a_review_names_what_does_not_fit(slices):
+    image, predicted, entropy = slices
+    with pytest.raises(ValueError, match=r"predicted_slice: found shape \(20, 30\)"):
+        plot_review(image, predicted.T, entropy, ["a", "b"])
+    with pytest.raises(ValueError, match="entropy_slice: found shape"):
+        plot_review(image, predicted, entropy[1:], ["a", "b"])

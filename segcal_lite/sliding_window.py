@@ -341,11 +341,10 @@ def named_layer(model, name):
     found = layers.get(name) or getattr(model, str(name), None)
     if not isinstance(found, nn.Module):
         uncalled = nn.ModuleList, nn.ModuleDict
-        keys = [key for key, layer in layers.items() if key and not isinstance(layer, uncalled)]
-        by_depth = ([key for key in keys if key.count(".") == depth] for depth in (1, 2, 0))
-        stages = next(filter(None, by_depth), [])
+        called = [key for key, layer in layers.items() if not isinstance(layer, uncalled)]
+        late = [key for key in called if key and key.count(".") <= 2][-20:]  # near the output
         properties = " or 'last_features'" if hasattr(model, "last_features") else ""
-        expected = f"one of {shown(stages)}{properties}, or another name in named_modules()"
+        expected = f"one of {shown(late)}{properties}, or another name in named_modules()"
         raise wrong_input("layer", repr(name), expected)
     return found
 

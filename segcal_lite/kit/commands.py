@@ -76,8 +76,7 @@ def demo(
     if not _are_fit(_data_to_check(sources, absent, task, folder, seed)):
         return 1
     pages.run_notebooks(given, folder)
-    index = index_page.write_index(folder, list(given))
-    print(f"done: open {index}", flush=True)
+    print(f"done: open {index_page.write_index(folder, list(given))}", flush=True)
     return 0
 
 
@@ -135,8 +134,8 @@ def evaluate(out, workers, **asked):
     from .own_page import write_page
 
     folder = judge(out=out, n_workers=workers, **asked)
-    command = shlex.join(["python", "-m", "segcal_lite", *sys.argv[1:]])
-    write_json(folder / "command.json", {"command": command})
+    command = ["python", "-m", "segcal_lite", *sys.argv[1:]]
+    write_json(folder / "command.json", {"command": shlex.join(command)})
     draw_figures(folder)
     print(f"done: open {write_page(folder)}", flush=True)
     return 0

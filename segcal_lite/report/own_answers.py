@@ -114,13 +114,6 @@ def doubtful_cases(evaluation):
     return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
 
 
-def _judged(evaluation):
-    """What is judged, in words."""
-    if evaluation.method == "ensemble":
-        return f"the ensemble of {evaluation.n_members} members"
-    return "the model"
-
-
 def _reliability(evaluation):
     """Whether confidence is too high or too low, in a sentence; and the numbers behind it."""
     rows = evaluation.reliability
@@ -136,7 +129,7 @@ def _reliability(evaluation):
         words = LEANING[lean > 0]
     worst = rows.loc[(share * gap.abs()).idxmax()]
     whole = (
-        f"Over all cases together {_judged(evaluation)} says {number(confidence)} % on average "
+        f"Over all cases together {evaluation.judged} says {number(confidence)} % on average "
         f"and is right in {number(accuracy)} % of the voxels."
     )
     part = (

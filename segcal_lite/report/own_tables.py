@@ -86,6 +86,13 @@ class Evaluation:
         return "box" if (self.summary.region == "box").any() else "whole"
 
     @property
+    def judged(self):
+        """What is judged, in words."""
+        if self.method == "ensemble":
+            return f"the ensemble of {self.n_members} members"
+        return "the model"
+
+    @property
     def segments(self):
         """Names of the segments, in their order."""
         return list(self.summary.segment[self.summary.metric == "dice"].dropna().unique())

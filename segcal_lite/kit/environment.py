@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import venv
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,11 +90,12 @@ def _has_pip(python):
 
 
 def _is_installed():
-    """Whether this Python has the package installed, not just on its path."""
-    try:
-        return distribution("segcal_lite").read_text("INSTALLER") is not None
-    except PackageNotFoundError:
-        return False
+    """Whether this Python has the package installed, not just on its path.
+
+    What an editable installation leaves in the checkout is not it, and comes first from there.
+    """
+    found = distributions(name="segcal_lite")
+    return any(one.read_text("INSTALLER") is not None for one in found)
 
 
 def _pins():

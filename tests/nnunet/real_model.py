@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from segcal_lite.data import load_case, read_dataset, write_volume
 
@@ -72,10 +73,18 @@ def run(folder, *commands, n_augmenting=1):
                 stdout=stack.enter_context(log.open("w")),
                 stderr=subprocess.STDOUT,
             )
-            stack.callback(process.kill)
+            stack.callback(_end, process)
             started.append((process, log))
         for process, log in started:
             assert process.wait(LONGEST_S) == 0, log.read_text()[-3000:]
+
+
+def _end(process):
+    """Kill a command that has not ended, and the workers that it started."""
+    if process.poll() is None:
+        family = psutil.Process(process.pid)
+        for member in (*family.children(recursive=True), family):
+            member.kill()
 
 
 def train(raw):
@@ -106,7 +115,7 @@ def _add_small_configuration(path):
 
 def predict(images, *asked):
     """Predict a folder of images; `asked` are (trained model, its folds, folder to write)."""
-    how = ("--save_probabilities", "-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar")
+    how = ("--save_probabilities", "--disable_tta", "-device", "cpu", "-npp", 1, "-nps", 1)
     command = ("nnUNetv2_predict_from_modelfolder", "-i", images, *how)
     run(
         images.parents[2],

@@ -13,7 +13,7 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
     *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
     *("detector", "rival", "layer", "trial", "unseen"),
-    *("notebook", "claim", "verdict", "why"),
+    *("notebook", "claim", "verdict", "why", "against", "folder", "note", "cases"),
     *("commit", "date", "torch", "python", "device", "processor", "statistic", "sizes"),
     *("size", "way"),
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),

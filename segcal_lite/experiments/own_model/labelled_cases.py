@@ -28,6 +28,7 @@ from ..case_scores import sums_key
 from ..scores import score_probabilities, segmentation_scores
 from .correction import corrected, draw_voxels, write_corrected
 
+LAYOUT = 1  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
@@ -95,7 +96,7 @@ def made(judging, case, kind, asked, make, *arguments):
     """
     path = judging.path(kind, case, ".json")
     try:
-        asked = as_json_values(asked | {"files": _state(judging, case)})
+        asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
         if path.exists():
             facts = read_json(path, shape=dict)
             if facts.get("asked") == asked:

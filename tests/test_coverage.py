@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from segcal_lite import detection as detection_statistics
-from segcal_lite import review, statistics
+from segcal_lite import statistics
+from segcal_lite.report import review
 from segcal_lite.runs.folders import project_root
 
 KEYS = ["statistic", "data", "sizes", "method"]

@@ -65,16 +65,16 @@ def resamples_for(n_patients):
 def summary(scores):
     """Return mean and both intervals over patients of each method, region, segment and metric.
 
-    Columns as from `report.summaries.summarise`; ``n_cases`` and ``n_missing`` count patients. Of
-    the baseline, members are resampled as well.
+    Columns as from `report.summaries.summarise`; ``n_cases`` and ``n_missing`` count patients. The
+    baseline is the mean of the members that there are: two or five folds say next to nothing of how
+    others would vary.
     """
-    means = _patient_means(scores)
-    by, tables = ["method", *GROUP], []
-    for method, rows in means.groupby("method", sort=False):
-        member = "member" if method == "baseline" else None
-        n_resamples = resamples_for(rows.patient.nunique())
-        tables.append(summarise(rows, by, case="patient", member=member, n_resamples=n_resamples))
-    return pd.concat(tables, ignore_index=True)
+    by = ["method", *GROUP]
+    means = (
+        _patient_means(scores).groupby([*by, "patient"], sort=False, as_index=False).value.mean()
+    )
+    n_resamples = resamples_for(means.patient.nunique())
+    return summarise(means, by, case="patient", n_resamples=n_resamples)
 
 
 def differences(scores):

@@ -112,6 +112,7 @@ def test_the_command_leaves_out_nothing_and_ends_with_a_page(evaluated):
     assert read_table(evaluated / "tables" / "left_out.csv").empty
     review = read_table(evaluated / "tables" / "review.csv")
     assert len(review) == real_model.PARTS["New"]
+    assert len(list((evaluated / "figures").glob("review_*.png"))) == len(review)
     scores = read_table(evaluated / "tables" / "scores.csv")
     assert {*scores.method} == {"baseline", "ensemble", "temperature", "vector_scaling"}
     assert scores.case.nunique() == real_model.PARTS["Ts"]

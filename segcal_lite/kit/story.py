@@ -90,6 +90,7 @@ def _calibration_claims(scores):
 def _entropy_claim(scores):
     """Correlation of segment entropy with logit Dice, both domains, of the Dice ensemble."""
     chosen = scores[(scores.method == "ensemble") & scores.segment.notna()]
+    chosen = chosen[chosen.metric.isin(["segment_entropy", "dice"])]
     wide = chosen.pivot(index=["case", "segment"], columns="metric", values="value")
     fit = linear_regression(wide.segment_entropy, logit(wide.dice)[0])
     return {

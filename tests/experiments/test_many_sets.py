@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import TINY_SETS, TINY_VOLUMES, write_dataset, write_tiny_sets
+from numpy.testing import assert_allclose
 
 from segcal_lite.experiments import many_sets
 from segcal_lite.experiments.many_sets import open_joint_experiment
@@ -67,8 +68,9 @@ def test_scores_are_those_of_the_settings_asked_for(volumes):
     )
     assert one.index.equals(other.index)
     assert not one.xs("mce_box", level=1).equals(other.xs("mce_box", level=1))
-    # two blocks of 16 lie alike in 18 voxels whatever they share: the same predictions, to the bit
-    assert one.xs("nll_whole", level=1).equals(other.xs("nll_whole", level=1))
+    # two blocks of 16 lie alike in 18 voxels whatever they share: the same predictions
+    nll = (metrics.xs("nll_whole", level=1) for metrics in (one, other))
+    assert_allclose(*nll, rtol=1e-12)  # bins decide which voxels are added first
     alike = replace(again, profile=replace(again.profile, overlap=volumes.profile.overlap))
     folders = {
         run._score_folder(plan, False, "atrium", run.scoring()) for run in (volumes, again, alike)

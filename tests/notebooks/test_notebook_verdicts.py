@@ -124,7 +124,7 @@ def box_scores(n_cases, dice):
                 rows.append(shown | {"value": 0.9, "segment": "LV"})
                 poor = 0.9 if method == "oracle" else dice
                 rows.append(shown | {"value": poor, "segment": "MYO"})
-    return {"rows": pd.DataFrame(rows), "methods": list(shifts), "seed": 0}
+    return {"rows": pd.DataFrame(rows), "methods": list(shifts), "region": "box", "seed": 0}
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,38 @@ def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path)
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
 
 
+def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cases(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    single = {name: folders[0] for name, folders in given.items() if name != "labels"}
+    out = evaluate(given["labels"], **single, out=tmp_path / "out", **QUIET)
+    assert read_table(out / "tables" / "review.csv").case.tolist() == ["case_002"]
+    assert (out / "new" / "case_002.npz").exists()
+    evaluate(given["labels"], str(single["predictions"]), tmp_path / "out", **QUIET)
+    assert not (out / "tables" / "review.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"n_workers": 0}, "n_workers: found 0"),
+        ({"n_bins": 2.5}, "n_bins: found 2.5"),
+        ({"band_mm": -1}, "band_mm: found -1"),
+        ({"members_averaged": "votes"}, "members_averaged: found 'votes'"),
+        ({"regions": ["rim"]}, "regions: found 'rim'"),
+        ({"new": ["a", "b", "c"]}, "new: found 3 folders, expected 1"),
+        ({"patients": "nowhere.csv"}, "patients: found no file"),
+        ({"dataset": "nowhere.json"}, "dataset: found"),
+        ({"classes": ["a"]}, "classes: found .'a'., expected none beside"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_before_anything_is_written(tmp_path, wrong, told):
+    given = write_study(tmp_path, n_cases=1, n_members=1)
+    settings = given | {"out": tmp_path / "out"} | QUIET | wrong
+    with pytest.raises(ValueError, match=told):
+        evaluate(**settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_to_judge_is_one_sentence(tmp_path):
     given = write_study(tmp_path, n_cases=1)
     (given["labels"] / "case_000.nii.gz").rename(given["labels"] / "other.nii.gz")

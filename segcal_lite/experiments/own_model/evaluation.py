@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ..._checks import check_choice, check_count, check_number, check_seed, wrong_input
+from ..._checks import check_choice, check_count, check_number, check_seed, named, wrong_input
 from ...data.volumes import read_label
 from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
@@ -50,18 +50,18 @@ def evaluate(
     ----------
     labels : path
         Folder with a label a case.
-    predictions : list of path
+    predictions : path or list of path
         Folders of predictions, a member each (folds or seeds of one model), in a form that
         `segcal_lite.data.predictions` reads: nnU-Net's ``case.npz`` beside its segmentation, NIfTI,
         NumPy, or hard labels.
     out : path
         Folder that receives ``tables/``, ``correction.json`` and what single cases leave.
-    images : list of path
+    images : path or list of path
         Folders with the images, only to be shown.
     dataset : path, optional
         nnU-Net's ``dataset.json`` with the names of classes or regions; by default the one beside
         the folder of labels, in it, or in the first folder of predictions that has one.
-    new : list of path
+    new : path or list of path
         Folders of the same members' predictions for cases without labels.
     patients : path, optional
         A table with columns case and patient, where patients have several scans; by default
@@ -99,13 +99,13 @@ def evaluate(
         can be judged.
     """
     check_count("n_bins", n_bins)
-    widths = [check_number(f"{name}_mm", v) for name, v in (("box", box_mm), ("band", band_mm))]
+    check_count("n_workers", 1 if n_workers is None else n_workers)
     settings = {
         "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
         "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
         "n_bins": n_bins,
-        "box_mm": widths[0],
-        "band_mm": widths[1],
+        "box_mm": check_number("box_mm", box_mm),
+        "band_mm": check_number("band_mm", band_mm, least=1e-3),
         "seed": check_seed(seed),
     }
     out = resolve_path(out)
@@ -130,7 +130,9 @@ def evaluate(
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
         jobs = {case: (of_cases[case.name], write_corrected) for case in facts if of_cases}
-        run("corrected", score_corrected_case, judging, jobs)
+        _, failed = run("corrected", score_corrected_case, judging, jobs)
+        if failed:  # it could be scored a moment ago
+            raise ValueError(failed[0][2])
     looking = replace(judging, members=inputs.new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write_corrected))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
@@ -153,7 +155,12 @@ def _run(done, work, judging, jobs, n_workers, report):
             report(f"{done} {n_done} of {len(jobs)} cases")
 
     by_name = {case.name: (work, judging.only(case), case, *asked) for case, asked in jobs.items()}
-    results = run_in_order(by_name, n_workers=n_workers, finished=tell)
+    results = run_in_order(
+        by_name,
+        n_workers=n_workers,
+        finished=tell,
+        under_way=lambda names: report(f"  under way: {named(names)}"),
+    )
     facts, left_out = {}, []
     for case in jobs:
         found = results[case.name]

@@ -56,8 +56,8 @@ class OwnInputs:
 
 def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients=None, classes=()):
     """Look through the folders that were given; see `evaluate` for the arguments."""
-    labels = _folder("labels", labels)
-    folders = [_folder("predictions", folder) for folder in predictions]
+    labels, new = _folder("labels", labels), _listed(new)
+    folders = [_folder("predictions", folder) for folder in _listed(predictions)]
     if not folders:
         raise wrong_input("predictions", "no folder", "at least one")
     if new and len(new) != len(folders):
@@ -71,7 +71,7 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
     members = tuple(open_predictions(folder, names) for folder in folders)
     new_members = tuple(open_predictions(folder, names) for folder in new_folders)
     _check_forms(members, new_members)
-    image_paths = _images(images)
+    image_paths = _images(_listed(images))
     cases, left_out = _with_all(members, label_paths, image_paths)
     new_cases, left_out_new = _with_all(new_members, None, image_paths)
     twice = {case.name for case in cases} & {case.name for case in new_cases}
@@ -92,6 +92,11 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
         left_out=(*left_out, *left_out_new),
         notes=tuple(notes),
     )
+
+
+def _listed(paths):
+    """Return paths as a list, also a single one, or none."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths or ())
 
 
 def _folder(what, path):

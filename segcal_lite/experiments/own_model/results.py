@@ -29,6 +29,8 @@ def write_results(judging, facts, patients, is_corrected, new_facts):
         tables["reliability"] = _reliability_table(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
+    for name in ("reliability", "review"):  # of an earlier call that had them
+        (judging.out / "tables" / f"{name}.csv").unlink(missing_ok=True)
     for name, table in tables.items():
         write_table(judging.out / "tables" / f"{name}.csv", table)
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, 
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
-from segcal_lite.experiments.own_model import evaluate, labelled_cases
+from segcal_lite.experiments.own_model import evaluate, evaluation, members
 from segcal_lite.runs.tables import read_table
 
 QUIET = {"report": lambda line: None, "n_workers": 1}
@@ -76,7 +77,16 @@ def test_new_cases_are_listed_most_doubtful_first(study):
 
 
 def test_no_probabilities_stay_unless_asked_for(study):
-    assert not list(study[1].rglob("*.nii.gz"))
+    assert not list(study[1].rglob("*.nii.gz")) and not list(study[1].rglob("*.npy"))
+
+
+def test_a_disk_without_room_changes_no_number(study, tmp_path, monkeypatch):
+    given, out = study
+    monkeypatch.setattr(evaluation, "SHARE_OF_DISK", 0.0)
+    again = evaluate(**given, out=tmp_path / "out", **QUIET)
+    names = ("scores", "summary", "review")
+    for path in (Path("tables") / f"{name}.csv" for name in names):
+        assert (again / path).read_bytes() == (out / path).read_bytes()
 
 
 def test_what_is_finished_is_not_read_again(study, monkeypatch):
@@ -85,7 +95,7 @@ def test_what_is_finished_is_not_read_again(study, monkeypatch):
     def refuse(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(labelled_cases, "read_prediction", refuse)
+    monkeypatch.setattr(members, "read_prediction", refuse)
     before = (out / "tables" / "scores.csv").read_bytes()
     evaluate(**given, out=out, **QUIET)
     assert (out / "tables" / "scores.csv").read_bytes() == before

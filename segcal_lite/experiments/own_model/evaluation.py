@@ -7,6 +7,7 @@ is finished is kept, so that the same call goes on after an interruption.
 
 from dataclasses import asdict, replace
 from functools import partial
+from shutil import disk_usage
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_ca
 from .new_cases import look_at_new_case
 from .results import write_notes, write_results
 
+SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
 
 
@@ -120,8 +122,11 @@ def evaluate(
     for note in inputs.notes:
         report(note)
     n_voxels = voxels_of_case(len(inputs.cases), inputs.n_classes)
+    n_bytes = _bytes_a_case(inputs)
+    has_room = n_bytes * len(inputs.cases) < SHARE_OF_DISK * disk_usage(out).free
     judging = Judging(out, inputs.names, inputs.members, **settings, n_voxels=n_voxels)
-    n_workers = n_workers or _count_workers(inputs)
+    judging = replace(judging, keeps_probs=has_room)
+    n_workers = n_workers or _count_workers(inputs, n_bytes)
     run = partial(_run, n_workers=n_workers, report=report)
     facts, left_out = run("scored", score_own_case, judging, dict.fromkeys(inputs.cases, ()))
     if not facts:
@@ -172,16 +177,20 @@ def _run(done, work, judging, jobs, n_workers, report):
     return facts, left_out
 
 
-def _count_workers(inputs):
-    """As many processes as cores, memory and cases allow, by the size of the first case."""
-    n_cases = len(inputs.cases) + len(inputs.new_cases)
+def _bytes_a_case(inputs):
+    """Bytes of a case's probabilities, by the size of the first label."""
     try:
         n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
     except ValueError:  # told when the case is scored
         n_voxels = 0
-    n_maps = inputs.n_classes * max(1, len(inputs.names.regions))
-    n_bytes = 4 * int(n_voxels) * n_maps * VOLUMES_AT_ONCE
-    return max(1, min(count_workers(n_cases), int(free_memory() // max(n_bytes, 1))))
+    return 4 * int(n_voxels) * inputs.n_classes * max(1, len(inputs.names.regions))
+
+
+def _count_workers(inputs, n_bytes):
+    """As many processes as cores, memory and cases allow."""
+    n_cases = len(inputs.cases) + len(inputs.new_cases)
+    n_volumes = int(free_memory() // max(n_bytes, 1))
+    return max(1, min(count_workers(n_cases), n_volumes // VOLUMES_AT_ONCE))
 
 
 def _corrections(judging, facts, patients):

@@ -1,37 +1,33 @@
 """One case of somebody's predictions: its scores, and the voxels that corrections are fitted to.
 
 Members come one by one: each is read, scored and dropped, only the sum of their probabilities and
-their masks stay. What a case leaves on disk is small. Its facts, written last, say which files
-it was made from: with other files, or another correction, it is made again.
+their masks stay. What a case leaves on disk is small, but for probabilities that wait for their
+correction. Its facts, written last, say which files it was made from: with other files, or another
+correction, it is made again.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from ..._checks import told_if_unreadable
 from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks
-from ...data.predictions import read_prediction
 from ...data.volumes import foreground_box, read_label
-from ...ensembles import mean_probability
-from ...report.review import pairwise_dice
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
 from ...runs.tables import read_table, write_table
-from ...scaling import log_probabilities
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import score_probabilities, segmentation_scores
 from .correction import corrected, draw_voxels, write_corrected
+from .members import agreement_rows, combine, facts_of, volumes_ml
 
+KEPT = "kept"  # folder of probabilities on their way to a correction
 LAYOUT = 1  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
-COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Judging:
     band_mm: float
     seed: int
     n_voxels: int = 0  # of a case, that corrections are fitted to
+    keeps_probs: bool = False  # of all members together, from scoring to correction
 
     @property
     def uncorrected(self):
@@ -62,20 +59,6 @@ class Judging:
     def path(self, kind, case, suffix):
         """Where something of a case lies."""
         return self.out / kind / f"{case.name}{suffix}"
-
-
-class Combined(NamedTuple):
-    """What all members say of a case together."""
-
-    probs: np.ndarray | None  # float32, (K, X, Y, Z) or (2, R, X, Y, Z); None from hard labels
-    masks: list  # what each member predicts, (X, Y, Z) or (R, X, Y, Z)
-    counts: list  # of each member
-    notes: list
-
-    @property
-    def predicted(self):
-        """The arg max of all together; of hard labels those of the first member."""
-        return self.masks[0] if self.probs is None else self.probs.argmax(axis=0)
 
 
 def score_own_case(judging, case):
@@ -150,6 +133,7 @@ def _score(judging, case):
         drawn = draw_voxels(targets, together.probs, judging.n_voxels, judging.seed)
         with written_aside(judging.path("voxels", case, ".npz")) as partial:
             np.savez(partial, **drawn._asdict())
+        _keep(judging, case, together.probs)
     rows += agreement_rows(judging, together.masks)
     rows += _volume_rows(judging, targets, together, label.spacing_mm)
     _write(judging, case, "scores", rows, sums)
@@ -160,7 +144,8 @@ def _score_corrected(judging, case, correction, write):
     """Write the rows and sums of what corrections make of a labelled case."""
     label, targets = read_targets(judging.names, case)
     regions = _regions(judging, targets, label.spacing_mm)
-    probs = combine(judging, case, label).probs
+    kept = judging.path(KEPT, case, ".npy")
+    probs = np.load(kept) if kept.exists() else combine(judging, case, label).probs
     rows, sums, known = [], {}, None
     for method in ("temperature", "vector_scaling"):
         changed = corrected(probs, correction, method)
@@ -173,7 +158,17 @@ def _score_corrected(judging, case, correction, write):
         rows.extend(labelled | row for row in scores.rows)
         sums |= {sums_key(method, 0, region): s.as_vector() for region, s in scores.sums.items()}
     _write(judging, case, "corrected", rows, sums)
+    kept.unlink(missing_ok=True)
     return {}
+
+
+def _keep(judging, case, probs):
+    """Keep what is corrected next, where the disk has room: reading the members anew costs more."""
+    path = judging.path(KEPT, case, ".npy")
+    path.unlink(missing_ok=True)  # of files that were other ones
+    if judging.keeps_probs:
+        with written_aside(path) as partial:
+            np.save(partial, probs)
 
 
 def read_targets(names, case):
@@ -181,48 +176,6 @@ def read_targets(names, case):
     label = read_label(case.label_path)
     labels = label_classes(names, label)
     return label, region_labels(labels, names.regions) if names.regions else labels
-
-
-def combine(judging, case, grid, receive=None):
-    """Read the members of a case one by one, hand each to `receive`, return what all say."""
-    together = Combined(None, [], [], [])
-
-    def arriving():
-        for index, member in enumerate(judging.members):
-            prediction = read_prediction(member, case.name, grid)
-            together.masks.append(prediction.predicted)
-            together.counts.append(prediction.counts)
-            together.notes.extend(prediction.notes)
-            if receive:
-                receive(index, prediction)
-            is_logits = judging.members_averaged == "logits" and prediction.probs is not None
-            yield log_probabilities(prediction.probs)[0] if is_logits else prediction.probs
-
-    if judging.members[0].form == "labels":
-        list(arriving())
-        return together
-    mean = mean_probability(arriving())  # Eq. 6
-    mean = softmax(mean, axis=0) if judging.members_averaged == "logits" else mean
-    return together._replace(probs=mean.astype(np.float32))
-
-
-def agreement_rows(judging, masks):
-    """Rows of how much the members' segments overlap with each other, where there are several."""
-    if len(masks) < 2:
-        return []
-    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(masks)}
-    of_all["region"], rows = "whole", []
-    for k, segment in enumerate(judging.names.segments, start=1):
-        value = pairwise_dice([segment_masks(mask, mask, k)[1] for mask in masks])
-        rows.append(of_all | {"segment": segment, "metric": "pairwise_dice", "value": value})
-    return rows
-
-
-def volumes_ml(segments, predicted, spacing_mm):
-    """Return the volume of each segment of what is predicted, or true, by name."""
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
-    masks = (segment_masks(predicted, predicted, k)[0] for k in range(1, len(segments) + 1))
-    return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
 
 
 def _volume_rows(judging, targets, together, spacing_mm):
@@ -235,13 +188,6 @@ def _volume_rows(judging, targets, together, spacing_mm):
             row = {"region": "whole", "segment": segment, "metric": metric, "value": value}
             rows.append(of_all | row)
     return rows
-
-
-def facts_of(together, grid):
-    """What is kept of reading a case: counts and notes of its members, and the size of its grid."""
-    counts = {name: [of.get(name, 0) for of in together.counts] for name in COUNTED}
-    notes = list(dict.fromkeys(together.notes))
-    return {"counts": counts, "notes": notes, "n_voxels": int(np.prod(grid.grid_shape))}
 
 
 def _regions(judging, targets, spacing_mm):

@@ -11,7 +11,8 @@ from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entro
 from ...report.overlays import fullest_slice
 from ...runs.folders import written_aside
 from .correction import corrected, write_corrected
-from .labelled_cases import agreement_rows, combine, facts_of, made, volumes_ml
+from .labelled_cases import made
+from .members import agreement_rows, combine, facts_of, volumes_ml
 
 
 def look_at_new_case(judging, case, correction, write):

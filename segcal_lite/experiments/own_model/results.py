@@ -13,7 +13,7 @@ from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
 from .tables import own_tables
 
-COUNTS = {  # what `labelled_cases.COUNTED` means, in words
+COUNTS = {  # what `members.COUNTED` means, in words
     "n_all_zero": "voxels to which no class has a probability count as certain background",
     "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "

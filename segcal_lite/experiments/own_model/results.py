@@ -120,7 +120,7 @@ def _scores_table(judging, facts, patients, is_corrected):
 
 def _reliability_table(judging, facts, is_corrected):
     """Return the reliability diagrams of all cases together, of each method and region."""
-    methods = {judging.uncorrected: "scores", "baseline": "scores"}
+    methods = {"baseline": "scores", judging.uncorrected: "scores"}
     methods |= dict.fromkeys(CORRECTIONS if is_corrected else (), "corrected")
     n_classes = 2 if judging.names.regions else len(judging.names.label_values)
     rows = []

@@ -5,6 +5,7 @@ Numba compiles them, because it follows NumPy's versions and needs no compiler w
 installed. A process loads it at its first score, so that importing a chapter stays cheap: 1 to 3 s,
 nearly all of it Numba's own start. Whoever is first compiles for some seconds more; the code is
 kept beside this file, or where that is read-only in the user's cache, or in ``NUMBA_CACHE_DIR``.
+It keeps it as pickles, so nobody may write there who may not write the package.
 Without ``fastmath`` sums keep their order and NaN stays NaN.
 """
 

@@ -156,6 +156,9 @@ def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cas
     out = evaluate(given["labels"], **single, out=tmp_path / "out", **QUIET)
     assert read_table(out / "tables" / "review.csv").case.tolist() == ["case_002"]
     assert (out / "new" / "case_002.npz").exists()
+    review = read_table(out / "tables" / "review.csv")
+    assert review["core expected_dice"].isna().all()  # two patients allow no forecast
+    assert "pairwise_dice" not in review
     evaluate(given["labels"], str(single["predictions"]), tmp_path / "out", **QUIET)
     assert not (out / "tables" / "review.csv").exists()
 

@@ -53,7 +53,8 @@ def review_table(scores, judging, new_facts):
         rows.append(row)
     table = pd.DataFrame(rows).sort_values("score", ascending=False, na_position="first")
     table.insert(0, "rank", range(1, len(table) + 1))
-    return table.dropna(axis="columns", how="all")
+    unknown = [name for name in ("uncertainty", "pairwise_dice") if table[name].isna().all()]
+    return table.drop(columns=unknown)  # of hard labels, and of a single member
 
 
 def _mean(values):

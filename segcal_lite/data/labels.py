@@ -308,7 +308,7 @@ def _extent(case, values):
 
 def stored_survey(path, dataset):
     """Return `survey`, from the file at `path` if no label has changed since it was written."""
-    state = [_state_of_file(case.label_path) for case in dataset.cases]
+    state = [state_of_file(case.label_path) for case in dataset.cases]
     values = segment_values(dataset)
     facts = as_json_values({"labels": state, "values": values})
     if path.exists():
@@ -321,7 +321,7 @@ def stored_survey(path, dataset):
     return extents
 
 
-def _state_of_file(path):
+def state_of_file(path):
     """Return what changes when a file is written anew."""
     with told_if_unreadable(path):
         state = path.stat()

@@ -88,7 +88,7 @@ def score_probabilities(
         for one in found:
             sums[region].merge(one.sums[region])
         rows += _region_rows(region, sums[region], found, segments, overlap)
-    rows += _rows("whole", {"uncertainty": foreground_uncertainty(probs, predicted)})
+    rows += metric_rows("whole", {"uncertainty": foreground_uncertainty(probs, predicted)})
     entropies = [
         entropy_nats
         for (_, of_problem), one in zip(problems, found, strict=True)
@@ -99,11 +99,11 @@ def score_probabilities(
     known = {s: {"segment_entropy": e} for s, e in zip(segments, entropies, strict=True)}
     for segment in known | segmentation:
         metrics = known.get(segment, {}) | segmentation.get(segment, {})
-        rows += _rows("whole", metrics, segment)
+        rows += metric_rows("whole", metrics, segment)
     return Scores(rows, sums, segmentation)
 
 
-def _rows(region, metrics, segment=None):
+def metric_rows(region, metrics, segment=None):
     """One row a metric."""
     return [
         {"region": region, "metric": metric, "value": value, "segment": segment}
@@ -113,14 +113,14 @@ def _rows(region, metrics, segment=None):
 
 def _region_rows(region, together, found, segments, overlap):
     """Rows of a region: of all segments together, then of each class, or of each binary problem."""
-    rows = _rows(region, _metrics(together, sum(one.n_ignored[region] for one in found)))
+    rows = metric_rows(region, _metrics(together, sum(one.n_ignored[region] for one in found)))
     if overlap:
         of_segments = [_metrics(one.sums[region], one.n_ignored[region]) for one in found]
     else:
         errors = together.result().classwise_ece[1:]
         of_segments = [{"ece_class": float(error)} for error in errors]
     for segment, metrics in zip(segments, of_segments, strict=True):
-        rows += _rows(region, metrics, segment)
+        rows += metric_rows(region, metrics, segment)
     return rows
 
 

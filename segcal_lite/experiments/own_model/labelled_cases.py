@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..._checks import told_if_unreadable
 from ...data.cases import label_classes
-from ...data.labels import LabelNames, region_labels, segment_masks
+from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
 from ...data.volumes import foreground_box, read_label
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
 from ...runs.tables import read_table, write_table
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
-from ..scores import score_probabilities, segmentation_scores
+from ..scores import metric_rows, score_probabilities, segmentation_scores
 from .correction import corrected, draw_voxels, write_corrected
-from .members import agreement_rows, combine, facts_of, volumes_ml
+from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
 LAYOUT = 1  # of what a case leaves; where it changes, cases are scored again
@@ -95,11 +94,7 @@ def _state(judging, case):
     """What changes when a file of a case is written anew."""
     paths = [case.label_path] if case.label_path else []
     paths += [path for member in judging.members for path in member.files_of(case.name)]
-    state = []
-    for path in paths:
-        with told_if_unreadable(path):
-            state.append([str(path), path.stat().st_size, path.stat().st_mtime_ns])
-    return state
+    return [state_of_file(path) for path in paths]
 
 
 def _score(judging, case):
@@ -119,12 +114,11 @@ def _score(judging, case):
         if prediction.probs is not None:
             add(prediction.probs, "baseline", member, 1)
             return
+        labelled = {"method": "baseline", "member": member, "n_members": 1}
         segments = judging.names.segments
         found = segmentation_scores(targets, prediction.predicted, label.spacing_mm, segments)
         for segment, metrics in found.items():
-            labelled = {"method": "baseline", "member": member, "n_members": 1, "region": "whole"}
-            labelled["segment"] = segment
-            rows.extend(labelled | {"metric": m, "value": v} for m, v in metrics.items())
+            rows.extend(labelled | row for row in metric_rows("whole", metrics, segment))
 
     together = combine(judging, case, label, add_member)
     if together.probs is not None:
@@ -134,10 +128,16 @@ def _score(judging, case):
         with written_aside(judging.path("voxels", case, ".npz")) as partial:
             np.savez(partial, **drawn._asdict())
         _keep(judging, case, together.probs)
-    rows += agreement_rows(judging, together.masks)
-    rows += _volume_rows(judging, targets, together, label.spacing_mm)
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
+    agreement, segments = pairwise_agreement(judging, together.masks), judging.names.segments
+    true = volumes_ml(segments, targets, label.spacing_mm)
+    predicted = volumes_ml(segments, together.predicted, label.spacing_mm)
+    for segment in segments:
+        metrics = {"true_ml": true[segment], "predicted_ml": predicted[segment]}
+        metrics |= agreement.get(segment, {})
+        rows.extend(of_all | row for row in metric_rows("whole", metrics, segment))
     _write(judging, case, "scores", rows, sums)
-    return facts_of(together, label)
+    return facts_of(together)
 
 
 def _score_corrected(judging, case, correction, write):
@@ -176,18 +176,6 @@ def read_targets(names, case):
     label = read_label(case.label_path)
     labels = label_classes(names, label)
     return label, region_labels(labels, names.regions) if names.regions else labels
-
-
-def _volume_rows(judging, targets, together, spacing_mm):
-    """Rows of the true and the predicted volume of each segment."""
-    segments, rows = judging.names.segments, []
-    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
-    pair = {"true_ml": targets, "predicted_ml": together.predicted}
-    for metric, labels in pair.items():
-        for segment, value in volumes_ml(segments, labels, spacing_mm).items():
-            row = {"region": "whole", "segment": segment, "metric": metric, "value": value}
-            rows.append(of_all | row)
-    return rows
 
 
 def _regions(judging, targets, spacing_mm):

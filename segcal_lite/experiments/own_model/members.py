@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import softmax
 
 from ...data.labels import segment_masks
 from ...data.predictions import read_prediction
 from ...ensembles import mean_probability
+from ...inference import softmax
 from ...report.review import pairwise_dice
 from ...scaling import log_probabilities
 
@@ -47,20 +47,19 @@ def combine(judging, case, grid, receive=None):
         list(arriving())
         return together
     mean = mean_probability(arriving())  # Eq. 6
-    mean = softmax(mean, axis=0) if judging.members_averaged == "logits" else mean
+    mean = softmax(mean) if judging.members_averaged == "logits" else mean
     return together._replace(probs=mean.astype(np.float32))
 
 
-def agreement_rows(judging, masks):
-    """Rows of how much the members' segments overlap with each other, where there are several."""
+def pairwise_agreement(judging, masks):
+    """Return, by segment, how much the members' masks overlap with each other, if several."""
     if len(masks) < 2:
-        return []
-    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(masks)}
-    of_all["region"], rows = "whole", []
+        return {}
+    pairs = {}
     for k, segment in enumerate(judging.names.segments, start=1):
-        value = pairwise_dice([segment_masks(mask, mask, k)[1] for mask in masks])
-        rows.append(of_all | {"segment": segment, "metric": "pairwise_dice", "value": value})
-    return rows
+        of_segment = [segment_masks(mask, mask, k)[1] for mask in masks]
+        pairs[segment] = {"pairwise_dice": pairwise_dice(of_segment)}
+    return pairs
 
 
 def volumes_ml(segments, predicted, spacing_mm):
@@ -70,8 +69,8 @@ def volumes_ml(segments, predicted, spacing_mm):
     return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
 
 
-def facts_of(together, grid):
-    """What is kept of reading a case: counts and notes of its members, and the size of its grid."""
+def facts_of(together):
+    """What is kept of reading a case: counts and notes of its members."""
     counts = {name: [of.get(name, 0) for of in together.counts] for name in COUNTED}
     notes = list(dict.fromkeys(together.notes))
-    return {"counts": counts, "notes": notes, "n_voxels": int(np.prod(grid.grid_shape))}
+    return {"counts": counts, "notes": notes}

@@ -12,7 +12,7 @@ from ...report.overlays import fullest_slice
 from ...runs.folders import written_aside
 from .correction import corrected, write_corrected
 from .labelled_cases import made
-from .members import agreement_rows, combine, facts_of, volumes_ml
+from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 
 def look_at_new_case(judging, case, correction, write):
@@ -38,10 +38,10 @@ def _look_at(judging, case, correction, write):
     of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
     for k, segment in enumerate(segments if probs is not None else (), start=1):
         of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
-    for row in agreement_rows(judging, together.masks):
-        of_segments[row["segment"]][row["metric"]] = row["value"]
+    for segment, agreement in pairwise_agreement(judging, together.masks).items():
+        of_segments[segment] |= agreement
     _write_slices(judging.path("new", case, ".npz"), image, grid.spacing_mm, predicted, probs)
-    facts = facts_of(together, grid) | {"segments": of_segments}
+    facts = facts_of(together) | {"segments": of_segments}
     return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
 
 

@@ -174,12 +174,16 @@ def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cas
         ({"new": ["a", "b", "c"]}, "new: found 3 folders, expected 1"),
         ({"patients": "nowhere.csv"}, "patients: found no file"),
         ({"dataset": "nowhere.json"}, "dataset: found"),
+        ({"labels": "empty"}, "empty: found no volume"),
         ({"classes": ["a"]}, "classes: found .'a'., expected none beside"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_before_anything_is_written(tmp_path, wrong, told):
     given = write_study(tmp_path, n_cases=1, n_members=1)
+    (tmp_path / "empty").mkdir()
     settings = given | {"out": tmp_path / "out"} | QUIET | wrong
+    if settings["labels"] == "empty":
+        settings["labels"] = tmp_path / "empty"
     with pytest.raises(ValueError, match=told):
         evaluate(**settings)
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..._checks import is_file, named, wrong_input
 from ...data.labels import LabelNames, read_label_names
-from ...data.layouts import FILE_ENDINGS, find_volumes
+from ...data.layouts import find_volumes
 from ...data.predictions import open_predictions
 from ...data.splits import read_case_table
 from ...data.volumes import read_label
@@ -65,8 +65,6 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
         raise wrong_input("new", f"{len(new)} folders", expected)
     new_folders = [_folder("new", folder) for folder in new]
     label_paths = find_volumes(labels)
-    if not label_paths:
-        raise wrong_input(labels, "no volume", f"a label a case, {', '.join(FILE_ENDINGS[:2])}")
     names, notes = _names(labels, folders, dataset, classes, label_paths)
     members = tuple(open_predictions(folder, names) for folder in folders)
     new_members = tuple(open_predictions(folder, names) for folder in new_folders)

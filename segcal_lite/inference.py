@@ -180,15 +180,30 @@ def case_spectrum(model, case, loss):
     -------
     segcal_lite.spectral.SpectrumSums
     """
-    whole = case.whole
+    return predict_with_spectrum(model, case, loss)[1]
+
+
+def predict_with_spectrum(model, case, loss):
+    """Class probabilities of one case, as `predict_case`, and its `case_spectrum`, in one pass.
+
+    Parameters
+    ----------
+    model, case, loss
+        As in `case_spectrum`.
+
+    Returns
+    -------
+    probs : array, float32, shape (K, X, Y, Z)
+    spectrum : segcal_lite.spectral.SpectrumSums
+    """
     with recorded_features(model.last_features) as blocks:
-        predict_logits(model, case.image, loss)
-    sums = SpectrumSums(blocks[0].shape[1])
+        probs = predict_case(model, case.image, loss)
+    spectrum = SpectrumSums(blocks[0].shape[1])
     for block in blocks:  # (1, C, X, Y, Z), or slices (n, C, X, Y) of which none is padding
         is_volume = block.ndim == 5
         maps = block[0] if is_volume else np.moveaxis(block, 1, 0)
-        sums.update(maps[:, *(whole if is_volume else (slice(None), *whole[:2]))])
-    return sums
+        spectrum.update(maps[:, *(case.whole if is_volume else (slice(None), *case.whole[:2]))])
+    return probs, spectrum
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import nn
 
 from ._checks import check_count, check_finite, shown, wrong_input
@@ -63,6 +62,8 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP, n
 
 def _blended(predictor, model, image, block_size, overlap):
     """Let MONAI walk over the volume, predict block by block and average."""
+    from monai.inferers import sliding_window_inference  # here: its import takes seconds
+
     probs = sliding_window_inference(
         torch.from_numpy(image)[None],
         roi_size=block_size,

@@ -1,4 +1,4 @@
-"""What is loaded when: a worker of slices needs no MONAI, a room's face needs nothing."""
+"""What is loaded when: MONAI by what draws or blends blocks, a room's face needs nothing."""
 
 import subprocess
 import sys
@@ -27,11 +27,12 @@ def loaded_by(statement, python=(sys.executable,)):
     return set(told.stdout.split())
 
 
-def test_a_worker_that_trains_or_scores_slices_loads_no_monai():
+def test_monai_is_loaded_by_the_first_block():
     modules = (
-        "training.members, segcal_lite.training.on_slices, segcal_lite.experiments.case_scores"
+        *("training.members", "training.on_slices", "training.on_blocks", "sliding_window"),
+        *("experiments.case_scores", "experiments.many_sets", "experiments.trials"),
     )
-    assert "monai" not in loaded_by(f"import segcal_lite.{modules}")
+    assert "monai" not in loaded_by(f"import {', '.join(f'segcal_lite.{m}' for m in modules)}")
 
 
 def test_numba_is_loaded_by_the_first_score():

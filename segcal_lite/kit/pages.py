@@ -97,6 +97,7 @@ def execute_notebook(source, target, parameters, kernel, printed=None):
             kernel_name=kernel,
             progress_bar=False,
             stdout_file=printed,
+            request_save_on_cell_execute=False,  # it takes seconds; what has failed is saved
             cwd=source.parent,
             extra_arguments=QUIET,
         )

@@ -9,16 +9,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from monai.data import get_track_meta, set_track_meta
-from monai.transforms import (
-    Compose,
-    RandCropByPosNegLabeld,
-    RandFlipd,
-    RandGaussianNoised,
-    RandRotate90d,
-    RandSpatialCropd,
-    SpatialPadd,
-)
 
 from .._checks import IGNORED, check_count, wrong_input
 
@@ -50,23 +40,28 @@ def block_transform(block_side, noise=0.05, foreground_share=0.0, augment=True):
     ValueError
         A side below 1, a share outside [0, 1] or negative noise.
     """
+    import monai.transforms as mt  # here: its import takes seconds
+
     side = (check_count("block_side", block_side),) * 3
     if not 0 <= foreground_share <= 1:
         raise wrong_input("foreground_share", foreground_share, "a number from 0 to 1")
     if not 0 <= noise < np.inf:
         raise wrong_input("noise", noise, "a standard deviation of at least 0")
-    crop = [RandSpatialCropd(BOTH, side, random_size=False)]
+    crop = [mt.RandSpatialCropd(BOTH, side, random_size=False)]
     if foreground_share:
         shares = {"pos": foreground_share, "neg": 1 - foreground_share}
         centres = {"fg_indices_key": "foreground", "bg_indices_key": "background"}
-        by_label = RandCropByPosNegLabeld(BOTH, "labels", side, **shares, **centres)
+        by_label = mt.RandCropByPosNegLabeld(BOTH, "labels", side, **shares, **centres)
         crop = [_add_centres, by_label]
     turns = [
-        *(RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in range(3)),
-        *(RandRotate90d(BOTH, prob=0.75, spatial_axes=plane) for plane in ((0, 1), (0, 2), (1, 2))),
-        RandGaussianNoised("image", prob=1.0, std=noise),
+        *(mt.RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in range(3)),
+        *(
+            mt.RandRotate90d(BOTH, prob=0.75, spatial_axes=plane)
+            for plane in ((0, 1), (0, 2), (1, 2))
+        ),
+        mt.RandGaussianNoised("image", prob=1.0, std=noise),
     ]
-    return Compose([SpatialPadd(BOTH, side), *crop, *(turns if augment else [])])
+    return mt.Compose([mt.SpatialPadd(BOTH, side), *crop, *(turns if augment else [])])
 
 
 def _add_centres(case):
@@ -129,6 +124,8 @@ def draw_block(transform, image, labels, seed):
 @contextmanager
 def _without_history():
     """Let MONAI return plain tensors: nobody undoes a block, and its records take half the time."""
+    from monai.data import get_track_meta, set_track_meta
+
     tracked = get_track_meta()
     set_track_meta(False)
     try:

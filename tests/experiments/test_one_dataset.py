@@ -11,7 +11,12 @@ from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.case_scores import ScoredCase
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
-from segcal_lite.inference import case_signatures, case_spectrum
+from segcal_lite.inference import (
+    case_signatures,
+    case_spectrum,
+    predict_case,
+    predict_with_spectrum,
+)
 from segcal_lite.kit.story import story_row
 from segcal_lite.runs.tables import write_table
 from segcal_lite.spectral import spectral_signature
@@ -178,6 +183,9 @@ def test_signatures_are_those_of_the_unpadded_feature_map(experiment, scores):
     assert found.shape == (2, len(feature_map))
     assert np.allclose(found, expected)
     assert case_spectrum(model, case, settings.loss).n_voxels == feature_map[0].size
+    probs, spectrum = predict_with_spectrum(model, case, settings.loss)
+    assert np.array_equal(probs, predict_case(model, case.image, settings.loss))
+    assert np.array_equal(spectrum.signature(), found[0])
 
 
 def test_padding_does_not_feed_a_signature(discs, tmp_path):

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from .._checks import wrong_input
+from ..runs import arrays
+from ..runs.arrays import told_if_damaged
 
 SIZE_TOLERANCE = 0.01  # relative: voxel sizes that differ by less are rounded, no contradiction
 PLACE_TOLERANCE = 0.1  # of the smallest voxel side: corners this far apart are at one place
@@ -17,9 +18,10 @@ GZIP = b"\x1f\x8b"
 PACKED_AT_MOST = {".gz": 1032, ".bz2": math.inf, ".zst": math.inf}  # deflate's limit, for zeros
 LONGEST_TAIL = 2**26  # bytes behind the last voxel that are read for the sake of a checksum
 UNREADABLE = (
-    *(OSError, EOFError, zlib.error, ValueError, OverflowError),
+    *arrays.UNREADABLE,
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError),
 )
+WHOLE = "a whole NIfTI file"
 
 
 def read_nifti(path, start):
@@ -28,10 +30,10 @@ def read_nifti(path, start):
     `start` are the first bytes of the file.
     """
     kind = _kind_of(path, start)
-    with _damage_told(path), _log_of_nibabel() as mended:
+    with told_if_damaged(path, WHOLE, UNREADABLE), _log_of_nibabel() as mended:
         image = kind.from_filename(path, mmap=False)
     n_bytes = _check_size(path, image)
-    with _damage_told(path):
+    with told_if_damaged(path, WHOLE, UNREADABLE):
         data = np.asarray(image.dataobj)
         files = image.file_map  # of .hdr and .img, or one
         with nib.openers.ImageOpener(files.get("header", files["image"]).filename) as opener:
@@ -51,16 +53,6 @@ def read_nifti(path, start):
     for line in dict.fromkeys(mended):
         warnings.warn(f"{path}: {line}.", stacklevel=3)
     return np.moveaxis(data, 3, 0) if data.ndim == 4 else data, affine
-
-
-@contextmanager
-def _damage_told(path):
-    """Name the file, and what nibabel complains of."""
-    try:
-        yield
-    except UNREADABLE as error:
-        cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise wrong_input(path, f"a damaged file ({cause})", "a whole NIfTI file") from error
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from ..data.labels import annotated, binary_problems
 from ..data.prepared import of_split, read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
-from ..runs.folders import make_folder, read_json, text_digest, write_json, written_aside
+from ..runs.arrays import write_arrays
+from ..runs.folders import make_folder, read_json, text_digest, write_json
 from ..runs.tables import is_sealed, write_table
 from ..scaling import (
     LARGEST_SCALE,
@@ -185,8 +186,7 @@ def _write_scores(scoring, case, rows, sums):
     """Write one case's sums and then its rows, whose presence says complete."""
     scored = ScoredCase(scoring, case.name)
     of_case = {"loss": scoring.loss, "domain": case.domain, "case": case.name}
-    with written_aside(scored.path(".npz")) as partial:
-        np.savez(partial, **sums)
+    write_arrays(scored.path(".npz"), **sums)
     write_table(scored.path(".csv"), pd.DataFrame([of_case | row for row in rows]), sealed=True)
 
 

@@ -19,6 +19,7 @@ from ..data.prepared import of_split, prepare_dataset
 from ..data.tasks import TASKS, Task
 from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
+from ..runs.arrays import read_arrays
 from ..runs.devices import choose_device
 from ..runs.folders import enter_run, model_folder, name_in_run, resolve_path
 from ..runs.processes import count_workers
@@ -192,8 +193,8 @@ class Experiment:
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""
         scoring, vectors = self.scoring(loss), []
         for case in self.split("test") if cases is None else cases:
-            with np.load(ScoredCase(scoring, case.name).path(".npz"), allow_pickle=False) as arrays:
-                vectors.append(arrays[sums_key(method, member, region)])
+            key = sums_key(method, member, region)
+            vectors.append(read_arrays(ScoredCase(scoring, case.name).path(".npz"), key)[key])
         return np.stack(vectors)
 
     def pooled(self, loss, method, member=0, region="box", cases=None):

@@ -61,7 +61,7 @@ def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cp
         shuffle_weights(model, scoring.shuffle_seed)
     for name in waiting:
         scores = score_volume(model, settings, cases[name], scoring)
-        write_json(out / f"{name}.json", scores)
+        write_json(out / f"{name}.json", scores, sealed=True)
 
 
 def score_volume(model, settings, case, scoring):

@@ -5,6 +5,7 @@ import numpy as np
 
 from .._checks import check_columns, wrong_input
 from ..calibration import ReliabilityBins
+from ..runs.arrays import read_arrays
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
 from .overlays import plot_review
@@ -84,9 +85,9 @@ def _draw_review(out, evaluation):
         slices = out / "new" / f"{row['case']}.npz"
         if not slices.exists():  # somebody tidied up
             continue
-        with np.load(slices, allow_pickle=False) as arrays:
-            shown = [arrays.get(name) for name in ("image", "predicted", "entropy")]
-            figure = plot_review(*shown, evaluation.segments, arrays["spacing_mm"])
+        arrays = read_arrays(slices)
+        shown = [arrays.get(name) for name in ("image", "predicted", "entropy")]
+        figure = plot_review(*shown, evaluation.segments, arrays["spacing_mm"])
         written.append(out / "figures" / f"review_{row['rank']:.0f}.png")
         write_figure(written[-1], figure)
         plt.close(figure)

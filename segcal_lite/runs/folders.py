@@ -24,6 +24,7 @@ from .provenance import checkout, provenance
 ASIDE = ".partial-"  # begins the name of what is not whole yet
 SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
 NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
+SEAL = "seal"  # in JSON that is sealed
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -169,9 +170,20 @@ def write_text(path, text):
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path, content):
-    """Write `content` as JSON, whole or not at all."""
+def write_json(path, content, sealed=False):
+    """Write `content` as JSON, whole or not at all.
+
+    A table that is `sealed` carries a digest of itself: who reads it notices a changed digit.
+    """
+    if sealed:
+        content = as_json_values(content)
+        content |= {SEAL: _seal_of(content)}
     write_text(path, json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def _seal_of(content):
+    """Return a digest of what JSON holds, whatever its order and layout."""
+    return text_digest(json.dumps(content, sort_keys=True), 16)
 
 
 def _plain(value):
@@ -190,6 +202,8 @@ def read_json(path, remove=None, shape=object):
     except (ValueError, RecursionError) as error:
         found = f"text that is no JSON ({error})"
         raise wrong_input(path, found, f"a whole JSON file; {advice}") from error
+    if isinstance(content, dict) and content.pop(SEAL, None) not in (None, _seal_of(content)):
+        raise wrong_input(path, "other values than were written", f"the same; {advice}")
     of_fields = shape if isinstance(shape, dict) else {}
     if not isinstance(content, dict if of_fields else shape):
         expected = "a table" if of_fields else f"one of type {shape.__name__}"

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate, evaluation, members
+from segcal_lite.runs.arrays import read_arrays
 from segcal_lite.runs.tables import read_table
 
 QUIET = {"report": lambda line: None, "n_workers": 1}
@@ -251,3 +253,29 @@ def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):
     temperature = fitted["without the patient of"]["case_000"]["temperature"]
     scaled = probs.astype(np.float64) ** (1 / temperature)
     assert np.allclose(written.data, scaled / scaled.sum(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["scores", "corrected", "new"])
+def test_what_is_damaged_of_a_case_is_made_again(kind, study, tmp_path):
+    given, out = study
+    shutil.copytree(out, tmp_path / "out")
+    files = sorted((tmp_path / "out" / kind).iterdir())
+    for path in files:
+        whole = path.read_bytes()
+        if path.suffix == ".json":
+            path.write_text(path.read_text().replace("0", "1", 1))
+        elif path.suffix == ".npz":
+            path.write_bytes(whole[:-40])
+        else:
+            path.unlink()
+    evaluate(**given, out=tmp_path / "out", **QUIET)
+    for path in files:
+        assert read_again(path) == read_again(out / kind / path.name), path
+    assert len(read_table(tmp_path / "out" / "tables" / "left_out.csv")) == 0
+
+
+def read_again(path):
+    """What a file holds, in a form that can be compared."""
+    if path.suffix == ".npz":
+        return {name: array.tolist() for name, array in read_arrays(path).items()}
+    return path.read_text()

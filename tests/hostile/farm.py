@@ -1,4 +1,4 @@
-"""A whole small run: a conversion, members in two and in three dimensions, and their scores.
+"""A whole small run: a conversion, members in two and three dimensions, scores, a notebook.
 
 Run in a process of its own: python tests/hostile/farm.py SOURCE DISCS SETS SETTINGS OUT.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from data_scripts.convert.face import run_script
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
+from segcal_lite.kit.pages import execute_notebook, kernel_name
+from segcal_lite.runs.folders import project_root
 from segcal_lite.training.plans import chain, joint
 
 TINY = {"n_epochs": 4, "n_members": 2, "n_passes": 2, "n_resamples": 2, "ensemble_sizes": (1,)}
@@ -24,6 +26,11 @@ def main(source, discs, sets, settings, out):
     names = ("liver_ct", "atrium")
     run = open_joint_experiment(out / "volumes", sets, names, device="cpu", **settings)
     run.metrics([joint(*names), chain(*names)], sets=names)
+    executed = out / "notebooks" / "01_preprocessing.ipynb"
+    if not executed.exists():
+        source = project_root() / "notebooks" / executed.name
+        given = {"data": str(discs), "out": str(out / "read"), "crop_size": [32, 32]}
+        execute_notebook(source, executed, given, kernel_name())
     return 0
 
 

@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from own_predictions import write_study  # noqa: E402  (the folder above is known by now)
+
 LONGEST_SECONDS = 10
 ODD_VALUES = (
     *(None, True, -1, 0, 1.5, 1e308, -1e308, float("nan"), float("inf"), 2**63, 10**400),
@@ -114,6 +117,23 @@ def gzipped(mutate):
     return inside
 
 
+def zipped(mutate):
+    """Mutate what is inside an archive of NumPy, one of its arrays."""
+
+    def inside(content, rng):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        name = rng.choice(sorted(members))
+        members[name] = mutate(members[name], rng)
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as archive:
+            for name, member in members.items():
+                archive.writestr(name, member)
+        return written.getvalue()
+
+    return inside
+
+
 def mutate_json_or_bytes(content, rng):
     """One or the other."""
     return (mutate_bytes if rng.random() < 0.3 else mutate_json)(content, rng)
@@ -163,6 +183,29 @@ def use_checkpoint(folder):
     _, settings = load_model(folder / "run" / "models" / "unet2d-dice" / "0", "cpu")
     assert isinstance(settings, TrainingSettings)
     train_model(kept, folder / "run" / "prepared", settings, "cpu")
+
+
+def use_evaluation(folder):
+    """Evaluate somebody's predictions, or what is left to do of it, and write the page."""
+    from segcal_lite.experiments.own_model import evaluate
+    from segcal_lite.kit.own_page import write_page
+
+    study = folder / "study"
+    members, new = ([study / f"{kind}_{m}" for m in (0, 1)] for kind in ("fold", "new"))
+    given = {"new": new, "images": [study / "imagesTr"], "n_workers": 1}
+    write_page(
+        evaluate(*(study / "labelsTr", members, folder / "mine"), **given, report=lambda line: None)
+    )
+
+
+def write_predictions(folder):
+    """What two networks said: nnU-Net's form, and plain arrays; one case is new."""
+    given = write_study(folder / "study", n_cases=4, n_members=2, n_new=1)
+    for member in (given["predictions"][1], given["new"][1]):
+        for path in list(member.glob("*.npz")):
+            probs = np.load(path)["probabilities"].transpose(0, 3, 2, 1)
+            np.save(path.with_suffix(".npy"), probs)
+            path.unlink()
 
 
 def use_archive(folder):
@@ -220,6 +263,17 @@ KINDS = {  # file, how it is mutated, what uses it
     "tar.gz": ("tar.gz/archive.tar.gz", mutate_bytes, use_archive),
     "inside tar.gz": ("tar.gz/archive.tar.gz", gzipped(mutate_bytes), use_archive),
     "zip": ("zip/archive.zip", mutate_bytes, use_archive),
+    "nnU-Net's npz": ("study/fold_0/case_001.npz", mutate_bytes, use_evaluation),
+    "inside its npz": ("study/fold_0/case_001.npz", zipped(mutate_bytes), use_evaluation),
+    "npy": ("study/fold_1/case_001.npy", mutate_bytes, use_evaluation),
+    "segmentation": ("study/fold_0/case_001.nii.gz", gzipped(mutate_header), use_evaluation),
+    "labels": ("study/labelsTr/case_001.nii.gz", gzipped(mutate_header), use_evaluation),
+    "evaluation.json": ("mine/evaluation.json", mutate_json_or_bytes, use_evaluation),
+    "its case's json": ("mine/scores/case_001.json", mutate_json_or_bytes, use_evaluation),
+    "its case's npz": ("mine/corrected/case_001.npz", mutate_bytes, use_evaluation),
+    "its case's csv": ("mine/corrected/case_001.csv", mutate_text, use_evaluation),
+    "its voxels": ("mine/voxels/case_001.npz", zipped(mutate_bytes), use_evaluation),
+    "its new case": ("mine/new/case_004.json", mutate_json_or_bytes, use_evaluation),
 }
 
 
@@ -259,11 +313,10 @@ def main(kind, folder, n, seed):
     """Mutate one file again and again, and use it."""
     pattern, mutate, use = KINDS[kind]
     root = Path(folder)
+    base = (root / pattern).parent if use is use_archive else root
+    use(base)  # as it is, it is read; and what is imported is
     path = next(root.glob(pattern))
     original, failures, longest = path.read_bytes(), [], 0.0
-
-    base = path.parent if use is use_archive else root
-    use(base)  # as it is, it is read; and what is imported is
 
     pickle.load, pickle.loads = for_numba_alone(pickle.load), for_numba_alone(pickle.loads)
     pickle.Unpickler = for_numba_alone(pickle.Unpickler)

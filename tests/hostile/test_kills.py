@@ -25,7 +25,7 @@ pytestmark = [
 ]
 N_KILLS = int(os.environ.get("SEGCAL_KILLS", "5"))
 RESULTS = ("weights.safetensors", "history.csv", "scaling.json")
-LEFT = (".partial-*", "checkpoint.safetensors", "state.json")
+LEFT = (".partial-*", "checkpoint.safetensors", "state.json", "failed-*")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def started(command, out):
 
 def results(out):
     """Bytes of all that a run leaves for others, by its place."""
-    names = (*RESULTS, "*.nii.gz", "cases.csv", "scores/*/*.csv", "scores/*/*.json")
+    names = (*RESULTS, "*.nii.gz", "cases.csv", "scores/*/*.csv", "scores/*/*.json", "tables/*.csv")
     paths = {path for name in names for path in out.rglob(name)}
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(paths)}
 

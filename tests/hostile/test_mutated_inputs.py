@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mutations import KINDS, use_run, write_archives
+from mutations import KINDS, use_run, write_archives, write_predictions
 
 from segcal_lite.training.models import load_model
 from segcal_lite.training.on_slices import train_model
@@ -23,7 +23,7 @@ MOST_MB = 2000
 
 @pytest.fixture(scope="module")
 def whole(discs, tmp_path_factory):
-    """A dataset, a finished run, an interrupted training, sets and archives."""
+    """A dataset, a finished run, an interrupted training, sets, archives, predictions."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(discs, folder / "run" / "discs")
     use_run(folder)
@@ -40,6 +40,7 @@ def whole(discs, tmp_path_factory):
     entries = (f"{name}:\n{entry.format(name)}" for name in ("ring", "core"))
     (folder / "sets.yaml").write_text("".join(entries))
     write_archives(folder)
+    write_predictions(folder)
     return folder
 
 

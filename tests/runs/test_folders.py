@@ -415,3 +415,15 @@ def test_a_run_that_goes_on_at_another_commit_records_both(tmp_path, monkeypatch
         monkeypatch.setattr(runs, "provenance", lambda device, c=commit: made | {"commit": c})
         runs.record_provenance(path, "cpu")
     assert runs.read_json(path) == made | {"commit": "one", "later_commits": ["two", "three"]}
+
+
+def test_a_changed_digit_in_sealed_json_is_noticed(tmp_path):
+    path = tmp_path / "scores.json"
+    runs.write_json(
+        path, {"metrics": {"dice": 0.875, "nll": float("nan")}, "n": (1, 2)}, sealed=True
+    )
+    found = runs.read_json(path)
+    assert found["n"] == [1, 2] and found["metrics"]["dice"] == 0.875 and "seal" not in found
+    path.write_text(path.read_text().replace("0.875", "0.975"))
+    with pytest.raises(ValueError, match="found other values than were written, expected the same"):
+        runs.read_json(path)

@@ -5,27 +5,19 @@ compared with the expected shape and with the size of the file before memory is 
 """
 
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
 from ..._checks import ROUNDING, told_if_unreadable, wrong_input
+from ...runs.arrays import told_if_damaged
 from ..nifti import PACKED_AT_MOST
 
 BLOCK = 2**20  # bytes that are read at a time
 BLOCK_VOXELS = 2**15  # which stay in the processor's cache while they are looked at
 HALF_ROUNDING = 4e-3  # by which class sums miss 1 where 16 bits held them, also on the way
 OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
-UNREADABLE = (
-    *(OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile),
-    *(RuntimeError, NotImplementedError, struct.error),  # encrypted, packed otherwise, cut
-    *(SyntaxError, TypeError, OverflowError, tokenize.TokenError),  # of NumPy, in a header
-)
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
 RESCALED = "class sums that miss 1 by little, as numbers of 16 bits leave them, were scaled to 1"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
@@ -47,7 +39,7 @@ def read_npz(path, key, check_shape):
     """
     with told_if_unreadable(path):
         file = path.open("rb")
-    with file, _damage_told(path, "a whole npz file"):
+    with file, told_if_damaged(path, "a whole npz file"):
         archive = zipfile.ZipFile(file)
         if f"{key}.npy" not in archive.namelist():
             found = ", ".join(archive.namelist()[:5]) or "nothing"
@@ -64,22 +56,8 @@ def read_npy(path, check_shape):
     """Return the array of an npy file as `read_npz` does."""
     with told_if_unreadable(path):
         file = path.open("rb")
-    with file, _damage_told(path, "a whole npy file"):
+    with file, told_if_damaged(path, "a whole npy file"):
         return _read_stream(path, file, path.stat().st_size, check_shape)
-
-
-@contextmanager
-def _damage_told(path, expected):
-    """Name the file, and what is wrong with it; a sentence of our own passes."""
-    try:
-        yield
-    except MemoryError as error:
-        raise wrong_input(path, "too little memory for its voxels", "more, or less") from error
-    except UNREADABLE as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise wrong_input(path, f"a damaged file ({cause})", expected) from error
 
 
 def _read_stream(path, stream, n_bytes, check_shape):

@@ -20,6 +20,7 @@ from ..._checks import check_choice, check_count, wrong_input
 from ...data.labels import annotated
 from ...data.volumes import write_volume
 from ...inference import softmax
+from ...runs.arrays import read_arrays
 from ...runs.folders import as_json_values, as_tuples
 from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
 
@@ -158,7 +159,7 @@ def cross_fit(samples, patients, n_folds=5, seed=0):
     check_count("n_folds", n_folds, 2)
     if not samples:
         raise wrong_input("samples", "no case", "at least one")
-    loaded = {case: _read_sample(path) for case, path in samples.items()}
+    loaded = {case: VoxelSample(**read_arrays(path)) for case, path in samples.items()}
     of_cases = {}
     for part in _parts(sorted({patients[case] for case in samples}), n_folds, seed):
         left_out = [case for case in samples if patients[case] in part]
@@ -210,12 +211,6 @@ def write_corrected(path, probs, affine):
     """
     inside = probs[1] if np.ndim(probs) == 5 else probs
     write_volume(path, np.asarray(inside, np.float32), affine)
-
-
-def _read_sample(path):
-    """Return the `VoxelSample` in an npz."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return VoxelSample(*(arrays[name] for name in VoxelSample._fields))
 
 
 def _parts(patients, n_folds, seed):

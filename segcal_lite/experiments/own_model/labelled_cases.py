@@ -6,8 +6,10 @@ correction. Its facts, written last, say which files it was made from: with othe
 correction, it is made again.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,9 @@ import pandas as pd
 from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
 from ...data.volumes import foreground_box, read_label
+from ...runs.arrays import write_arrays
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
-from ...runs.tables import read_table, write_table
+from ...runs.tables import is_sealed, read_table, write_table
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import metric_rows, score_probabilities, segmentation_scores
@@ -72,22 +75,30 @@ def score_corrected_case(judging, case, correction, write):
 
 
 def made(judging, case, kind, asked, make, *arguments):
-    """Return the facts of a case, made unless they stand there of the same files and settings.
+    """Return the facts of a case, made unless they stand there whole, of the same files and asks.
 
     What is wrong with a case comes back as ``{"why": sentence}``: others go on without it.
     """
     path = judging.path(kind, case, ".json")
     try:
         asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
-        if path.exists():
-            facts = read_json(path, shape=dict)
-            if facts.get("asked") == asked:
+        with suppress(ValueError, FileNotFoundError):  # damaged or missing: it is made again
+            facts = read_json(path, shape={"asked": dict})
+            if facts["asked"] == asked and _is_whole(judging, kind, case):
                 return facts
         facts = make(judging, case, *arguments) | {"asked": asked}
     except ValueError as error:
         return {"why": str(error)}
-    write_json(path, facts)
+    write_json(path, facts, sealed=True)
     return as_json_values(facts)
+
+
+def _is_whole(judging, kind, case):
+    """Whether what a case leaves beside its facts is there, and none of it cut short."""
+    has_voxels = kind == "scores" and judging.members[0].form != "labels"
+    arrays = [judging.path(name, case, ".npz") for name in (kind, "voxels")[: 1 + has_voxels]]
+    has_rows = kind == "new" or is_sealed(judging.path(kind, case, ".csv"))
+    return has_rows and all(map(is_zipfile, arrays))
 
 
 def _state(judging, case):
@@ -125,8 +136,7 @@ def _score(judging, case):
         if judging.uncorrected == "ensemble":
             add(together.probs, "ensemble", 0, len(judging.members))
         drawn = draw_voxels(targets, together.probs, judging.n_voxels, judging.seed)
-        with written_aside(judging.path("voxels", case, ".npz")) as partial:
-            np.savez(partial, **drawn._asdict())
+        write_arrays(judging.path("voxels", case, ".npz"), **drawn._asdict())
         _keep(judging, case, together.probs)
     of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
     agreement, segments = pairwise_agreement(judging, together.masks), judging.names.segments
@@ -207,7 +217,6 @@ def _known_masks(judging, case):
 
 def _write(judging, case, kind, rows, sums):
     """Write the sums of a case, and its rows."""
-    with written_aside(judging.path(kind, case, ".npz")) as partial:
-        np.savez(partial, **sums)
+    write_arrays(judging.path(kind, case, ".npz"), **sums)
     table = pd.DataFrame([{"case": case.name} | row for row in rows])
     write_table(judging.path(kind, case, ".csv"), table, sealed=True)

@@ -9,7 +9,7 @@ from ...data.predictions import grid_of_prediction
 from ...data.volumes import read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
-from ...runs.folders import written_aside
+from ...runs.arrays import write_arrays
 from .correction import corrected, write_corrected
 from .labelled_cases import made
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
@@ -55,5 +55,4 @@ def _write_slices(path, image, spacing_mm, predicted, probs):
         arrays["entropy"] = np.max([voxel_entropy(one[..., index]) for one in problems], axis=0)
     if image is not None:
         arrays["image"] = image.data.reshape(-1, *image.grid_shape)[0, ..., index]
-    with written_aside(path) as partial_path:
-        np.savez_compressed(partial_path, **arrays)
+    write_arrays(path, **arrays)

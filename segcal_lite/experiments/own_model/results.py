@@ -8,6 +8,7 @@ import pandas as pd
 from ..._checks import named
 from ...calibration import CalibrationSums
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
+from ...runs.arrays import read_arrays
 from ...runs.tables import read_table, write_table
 from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
@@ -127,14 +128,9 @@ def _reliability_table(judging, facts, is_corrected):
     rows = []
     for method, kind in methods.items():
         for region in judging.regions:
-            vectors = [_sums(judging.path(kind, case, ".npz"), method, region) for case in facts]
+            key = sums_key(method, 0, region)  # of the first member where there are several
+            vectors = [read_arrays(judging.path(kind, case, ".npz"), key)[key] for case in facts]
             sums = CalibrationSums.from_vector(sum(vectors), n_classes, judging.n_bins)
             bins = sums.result().bins._asdict()
             rows.append(pd.DataFrame({"method": method, "region": region} | bins))
     return pd.concat(rows, ignore_index=True)
-
-
-def _sums(path, method, region):
-    """Return the vector of sums that a case left, of the first member where there are several."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return arrays[sums_key(method, 0, region)]

@@ -1,0 +1,224 @@
+"""What the scores of a run say about the claims of paper A.
+
+Each statistic is of test cases of the domains that were trained on, averaged over the segments that
+the truth holds. Values of single networks keep their members: patients and members are both drawn
+anew. Networks of different losses are paired by their number, which means nothing and costs
+nothing: all pairs of one size have the same mean and the same variance.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from ...detection import auc_interval
+from ...report.review import pearson_interval
+from ...report.verdicts import dice_of_present
+from ...statistics import bootstrap_statistic, interval_of_difference, logit, mean_interval
+from .rules import Part
+
+LOSSES = ("ce", "dice")
+CALIBRATION = ("nll", "brier", "ece")  # in the box; all else is of the whole volume
+SIGNS = {"dice": 1, "hd95_mm": -1, "segment_entropy": 1} | dict.fromkeys(CALIBRATION, 1)
+FAILED = 0.05  # a Dice that A calls a total failure
+METHODS = ("baseline", "mc_dropout", "ensemble")
+
+
+def parts_of_a(scores, known_domains, task="", n_dims=2):
+    """Return the parts of each claim of paper A that a run has something to say about.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        Long, as `Experiment.scores` gives it.
+    known_domains : collection of str
+        Domains of the training cases; test cases of others are shifted.
+    task : str
+        Its name: A11 treats the prostate by itself.
+    n_dims : {2, 3}
+        Of the networks: all claims but A10 are of slices.
+
+    Returns
+    -------
+    dict of list of Part
+        By the claim's name; claims without evidence are not there.
+    """
+    scores = scores[(scores.metric != "dice") | scores.index.isin(dice_of_present(scores).index)]
+    known = scores[scores.domain.isin(known_domains)]
+    found = {"A10": _gains(known, ("nll", "ece", "dice"), -1, ("dice",))} if n_dims == 3 else {}
+    if n_dims == 2:
+        found = {
+            "A1": _against(known, ("dice", "baseline"), ("ce", "baseline"), ("dice", "hd95_mm")),
+            "A2": _against(known, ("ce", "baseline"), ("dice", "baseline"), ("nll", "ece")),
+            "A3": _gains(known, CALIBRATION),
+            "A4": _gains(known, ("dice", "hd95_mm")),
+            "A5": _gains(known, CALIBRATION, rival="mc_dropout"),
+            "A6": _cut(known),
+            "A7": _ten_against_one(known),
+            "A8": _correlations(known),
+            "A9": _shift(known, scores[~scores.domain.isin(known_domains)]),
+            "A11": _of_dropout(known, task),
+            "A12": _best_of_six(known),
+            "A13": _failures(scores),
+        }
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def cells(scores, loss, method, metric, n_members=None):
+    """Return a table of members by cases: the mean over segments of one metric."""
+    is_asked = (scores.loss == loss) & (scores.method == method) & (scores.metric == metric)
+    is_asked &= scores.region == ("box" if metric in CALIBRATION else "whole")
+    if n_members is not None:
+        is_asked &= scores.n_members == n_members
+    rows = scores[is_asked]
+    return rows.pivot_table(index="member", columns="case", values="value", aggfunc="mean")
+
+
+def mean_dice(scores, *pools):
+    """Return the lowest mean Dice of some pools (loss, method), None where there is none."""
+    tables = [cells(scores, *pool, "dice") for pool in pools]
+    means = [float(np.nanmean(table)) for table in tables if table.size]
+    return min(means, default=None)
+
+
+def difference(name, first, second, sign=1, dice=None):
+    """Return the part of a difference between two tables of members by cases, as a list.
+
+    One that lacks a case has no value there, such as a distance to nothing: the case is left out.
+    """
+    cases = first.columns.intersection(second.columns)
+    first, second = (table[cases].to_numpy(float) for table in (first, second))
+    if not first.size or not second.size:
+        return []
+    n_members = min(len(first), len(second)) if min(len(first), len(second)) > 1 else None
+    values = sign * (first[:n_members] - second[:n_members])
+    values = values[:, np.isfinite(values).all(axis=0)]
+    if not values.size:
+        return []
+    return [Part(name, partial(_mean, values), values.shape[1], dice)]
+
+
+def _mean(values, level):
+    """Mean and interval at a level."""
+    return mean_interval(values, level=level)
+
+
+def _against(scores, pool, rival, metrics):
+    """Parts of one pool (loss, method) minus a rival, by metric."""
+    dice, parts = mean_dice(scores, pool, rival), []
+    for metric in metrics:
+        tables = (cells(scores, *of, metric) for of in (pool, rival))
+        parts += difference(metric, *tables, SIGNS[metric], dice)
+    return parts
+
+
+def _gains(scores, metrics, sign=1, turned=(), rival="baseline"):
+    """Parts of the ensemble minus another method, by loss and metric."""
+    parts = []
+    for loss in LOSSES:
+        dice = mean_dice(scores, (loss, "baseline"))
+        for metric in metrics:
+            pair = (cells(scores, loss, method, metric) for method in ("ensemble", rival))
+            way = SIGNS[metric] * sign * (-1 if metric in turned else 1)
+            parts += difference(f"{metric}, {loss}", *pair, way, dice)
+    return parts
+
+
+def _cut(scores):
+    """Part of the share of the NLL that five Dice models take away from one."""
+    sums = [cells(scores, "dice", "sweep", "nll", n_members).mean(axis=0) for n_members in (1, 5)]
+    if not all(map(len, sums)):
+        return []
+    vectors = np.stack(sums, axis=1)
+
+    def interval(level):
+        return bootstrap_statistic(vectors, lambda total: 1 - total[1] / total[0], level=level)
+
+    return [Part("nll", interval, len(vectors), mean_dice(scores, ("dice", "baseline")))]
+
+
+def _ten_against_one(scores):
+    """Part of Dice ensembles of ten, averaged over the draws, minus single CE networks."""
+    ten = cells(scores, "dice", "sweep", "nll", 10).mean(axis=0).to_frame().T
+    dice = mean_dice(scores, *((loss, "baseline") for loss in LOSSES))
+    return difference("nll", ten, cells(scores, "ce", "baseline", "nll"), dice=dice)
+
+
+def segments_of(scores, loss):
+    """Return entropy and Dice of each segment of each case, as the ensemble of a loss has them."""
+    is_asked = (scores.loss == loss) & (scores.method == "ensemble") & scores.segment.notna()
+    rows = scores[is_asked & scores.metric.isin(("segment_entropy", "dice"))]
+    table = rows.pivot_table(index=["case", "segment"], columns="metric", values="value")
+    return table.reindex(columns=["segment_entropy", "dice"]).dropna(subset="dice").reset_index()
+
+
+def _correlations(scores):
+    """Parts of Pearson's r over segments, by loss; patients are drawn anew."""
+    parts = []
+    for loss in LOSSES:
+        table = segments_of(scores, loss).dropna()
+        if len(table):
+            logits, _ = logit(table.dice)
+            pairs = table.segment_entropy.to_numpy(), logits, table.case.to_numpy()
+            interval = partial(_pearson, pairs)
+            dice = mean_dice(scores, (loss, "ensemble"))
+            parts.append(Part(f"r, {loss}", interval, table.case.nunique(), dice))
+    return parts
+
+
+def _pearson(pairs, level):
+    """Pearson's r with its interval at a level."""
+    return pearson_interval(*pairs, level=level)
+
+
+def _shift(known, shifted):
+    """Parts of the shifted minus the known domain, by metric, the Dice ensemble."""
+    parts, dice = [], mean_dice(known, ("dice", "ensemble"))
+    for metric, sign in (("segment_entropy", 1), ("dice", -1)):
+        pair = [cells(of, "dice", "ensemble", metric) for of in (shifted, known)]
+        values = [sign * table.mean(axis=0).dropna().to_numpy() for table in pair]
+        if all(map(len, values)):
+            interval = partial(_of_two_groups, values)
+            parts.append(Part(metric, interval, min(map(len, values)), dice))
+    return parts
+
+
+def _of_two_groups(values, level):
+    """Difference of two means over different patients, with its interval."""
+    return interval_of_difference(*(mean_interval(group, level=level) for group in values))
+
+
+def _of_dropout(scores, task):
+    """Parts of MC dropout minus single networks; of CE models the other way, but on prostate."""
+    parts = []
+    for loss in LOSSES:
+        sign = -1 if loss == "ce" and not task.startswith("prostate") else 1
+        dice = mean_dice(scores, (loss, "baseline"))
+        for metric in CALIBRATION:
+            dropout = cells(scores, loss, "mc_dropout", metric).mean(axis=0).to_frame().T
+            single = cells(scores, loss, "baseline", metric)
+            parts += difference(f"{metric}, {loss}", dropout, single, sign, dice)
+    return parts
+
+
+def _best_of_six(scores):
+    """Parts of the Dice ensemble minus each of the other five methods: mean Dice."""
+    best, parts = cells(scores, "dice", "ensemble", "dice"), []
+    for rival in ((loss, method) for loss in LOSSES for method in METHODS):
+        if rival != ("dice", "ensemble"):
+            parts += difference(" ".join(rival), best, cells(scores, *rival, "dice"))
+    return parts if len(parts) == 2 * len(METHODS) - 1 else []
+
+
+def _failures(scores):
+    """Part of the AUC of segment entropy for failed segments; one not predicted has no entropy."""
+    table = segments_of(scores, "dice").dropna()
+    is_failed = (table.dice <= FAILED).to_numpy()
+    groups = [table.segment_entropy[chosen].to_numpy() for chosen in (~is_failed, is_failed)]
+    if not all(map(len, groups)):
+        return []
+    return [Part("AUC", partial(_auc, groups), table.case.nunique())]
+
+
+def _auc(groups, level):
+    """AUC of failed segments against all others, with its interval."""
+    return auc_interval(*groups, level=level)

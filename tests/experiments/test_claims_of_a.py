@@ -1,0 +1,158 @@
+"""Synthetic scores in which each claim of paper A holds, fails, or cannot be told."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segcal_lite.experiments.claims.paper_a import parts_of_a
+from segcal_lite.experiments.claims.rules import judge
+from segcal_lite.experiments.claims.statements import CLAIMS
+
+OF_A = [claim for claim in CLAIMS if claim.name.startswith("A")]
+IN_SLICES = [claim.name for claim in OF_A if claim.name != "A10"]
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+GOOD = {  # metric by loss and method, where all claims hold: NLL, Brier, ECE, Dice, HD95
+    ("ce", "baseline"): (0.40, 0.20, 0.05, 0.80, 12.0),
+    ("ce", "mc_dropout"): (0.45, 0.25, 0.07, 0.78, 13.0),
+    ("ce", "ensemble"): (0.30, 0.15, 0.03, 0.84, 9.0),
+    ("dice", "baseline"): (0.80, 0.25, 0.10, 0.85, 9.0),
+    ("dice", "mc_dropout"): (0.60, 0.22, 0.08, 0.84, 9.5),
+    ("dice", "ensemble"): (0.30, 0.16, 0.04, 0.90, 6.0),
+}
+BAD = GOOD | {  # none holds
+    ("ce", "baseline"): (0.90, 0.30, 0.20, 0.90, 5.0),
+    ("ce", "mc_dropout"): (0.50, 0.15, 0.02, 0.91, 5.0),
+    ("ce", "ensemble"): (1.20, 0.40, 0.30, 0.80, 9.0),
+    ("dice", "mc_dropout"): (0.95, 0.35, 0.30, 0.84, 9.5),
+    ("dice", "ensemble"): (1.20, 0.45, 0.40, 0.60, 15.0),
+}
+METRICS = ("nll", "brier", "ece", "dice", "hd95_mm")
+
+
+def long_scores(means, noise, cut=0.5, ten=0.3, is_shifted=True, slope=-0.03, seed=0):
+    """Scores of 100 known and 30 shifted cases, 5 members a loss, one segment."""
+    rng, rows = np.random.default_rng(seed), []
+
+    def add(loss, method, member, n_members, case, domain, region, segment, metric, value):
+        rows.append((loss, method, member, n_members, case, domain, region, segment, metric, value))
+
+    for number in range(130):
+        case, domain = f"c{number}", "known" if number < 100 else "other"
+        difficulty = rng.normal()
+        for (loss, method), values in means.items():
+            for member in range({"baseline": 5, "mc_dropout": 2, "ensemble": 1}[method]):
+                key = loss, method, member, 1, case, domain
+                add(*key, "whole", "organ", "n_true", 100)
+                shift = (-0.2 if is_shifted else 0.35) if domain == "other" else 0
+                for metric, value in zip(METRICS, values, strict=True):
+                    size = noise * (10 if metric == "hd95_mm" else 1)
+                    value = (
+                        value
+                        + size * (0.2 * difficulty + rng.normal())
+                        + shift * (metric == "dice")
+                    )
+                    value = np.clip(value, 0.001, 0.999) if metric == "dice" else value
+                    region = "whole" if metric in ("dice", "hd95_mm") else "box"
+                    segment = "organ" if region == "whole" else None
+                    add(*key, region, segment, metric, value)
+                    if metric == "dice":
+                        usual = values[3]
+                        logits = np.log(value / (1 - value)) - np.log(usual / (1 - usual))
+                        logits *= usual * (1 - usual) / noise  # about one standard deviation
+                        entropy = 0.3 + slope * (logits + 0.65 * rng.normal())  # |r| = 0.86
+                        add(*key, "whole", "organ", "segment_entropy", entropy)
+        single = means["dice", "baseline"][0]
+        for n_members, factor in ((1, 1), (5, 1 - cut)):
+            value = single * factor + noise * rng.normal() * 0.1
+            add("dice", "sweep", 0, n_members, case, domain, "box", None, "nll", value)
+        add("dice", "sweep", 0, 10, case, domain, "box", None, "nll", ten + noise * rng.normal())
+    names = ["loss", "method", "member", "n_members", "case", "domain", "region", "segment"]
+    return pd.DataFrame(rows, columns=[*names, "metric", "value"])
+
+
+def with_failures(scores, entropy, first=100):
+    """Let the Dice ensemble fail in six cases, at a given entropy."""
+    scores = scores.copy()
+    cases = [f"c{k}" for k in range(first, first + 6)]
+    fails = scores.case.isin(cases) & (scores.method == "ensemble")
+    fails &= scores.loss == "dice"
+    scores.loc[fails & (scores.metric == "dice"), "value"] = 0.01
+    scores.loc[fails & (scores.metric == "segment_entropy"), "value"] = entropy
+    return scores
+
+
+def verdicts(scores, **others):
+    parts = parts_of_a(scores, ("known",), **others)
+    return {
+        name: judge(BY_NAME[name], parts.get(name, []))[0] for name in BY_NAME if name[0] == "A"
+    }
+
+
+@pytest.fixture(scope="module")
+def good():
+    return with_failures(long_scores(GOOD, 0.01), entropy=0.9)
+
+
+def test_where_all_is_as_the_paper_says_all_claims_hold(good):
+    found = verdicts(good)
+    assert {name: found[name] for name in IN_SLICES} == dict.fromkeys(IN_SLICES, "holds")
+    assert found["A10"] == "not run"
+
+
+def test_where_all_is_the_other_way_all_are_contradicted():
+    scores = long_scores(BAD, 0.01, cut=0.05, ten=2.0, is_shifted=False, slope=0.03)
+    found = verdicts(with_failures(scores, entropy=-0.5, first=0))
+    assert {name: found[name] for name in IN_SLICES} == dict.fromkeys(IN_SLICES, "contradicted")
+
+
+def test_in_noise_nothing_is_told():
+    found = verdicts(with_failures(long_scores(GOOD, 4.0), entropy=0.9))
+    of_differences = ("A1", "A2", "A3", "A4", "A5", "A7", "A11", "A12")
+    assert {found[name] for name in of_differences} == {"undecided"}
+
+
+def test_three_dimensions_are_for_a10_alone(good):
+    found = verdicts(good, n_dims=3)
+    assert found["A10"] == "holds" and set(found.values()) == {"holds", "not run"}
+    assert verdicts(long_scores(BAD, 0.01), n_dims=3)["A10"] == "contradicted"
+
+
+def test_on_prostate_dropout_has_to_help_ce_models_too(good):
+    assert verdicts(good, task="prostate")["A11"] == "contradicted"
+    helped = dict(GOOD)
+    helped["ce", "mc_dropout"] = (0.30, 0.15, 0.02, 0.82, 12.0)
+    scores = long_scores(helped, 0.01)
+    assert verdicts(scores, task="prostate")["A11"] == "holds"
+    assert verdicts(scores, task="heart")["A11"] == "contradicted"
+
+
+def test_what_a_run_lacks_was_not_run(good):
+    found = verdicts(good[good.loss == "ce"])
+    not_run = {"A1", "A2", "A6", "A7", "A9", "A10", "A12", "A13"}
+    assert {name for name, verdict in found.items() if verdict == "not run"} == not_run
+    known = good[good.domain == "known"]
+    assert verdicts(known)["A9"] == "not run"
+
+
+def test_a_segment_that_the_truth_lacks_counts_for_nobody(good):
+    absent = good.case.isin([f"c{k}" for k in range(12)])
+    scores = good.copy()
+    scores.loc[absent & (scores.metric == "n_true"), "value"] = 0
+    scores.loc[absent & (scores.metric == "dice") & (scores.loss == "ce"), "value"] = 1.0
+    parts = parts_of_a(scores, ("known",))
+    assert parts["A1"][0].n_cases == 88 and judge(BY_NAME["A1"], parts["A1"])[0] == "holds"
+
+
+def test_a_distance_to_nothing_leaves_its_case_out(good):
+    scores = good.copy()
+    is_first = (scores.case == "c0") & (scores.metric == "hd95_mm") & (scores.member == 0)
+    scores.loc[is_first, "value"] = np.nan
+    by_name = {part.name: part for part in parts_of_a(scores, ("known",))["A1"]}
+    assert by_name["dice"].n_cases == 100 and by_name["hd95_mm"].n_cases == 99
+
+
+def test_differences_are_those_of_the_means(good):
+    part = parts_of_a(good, ("known",))["A2"][0]
+    nll = good[(good.metric == "nll") & (good.domain == "known") & (good.method == "baseline")]
+    expected = nll[nll.loss == "ce"].value.mean() - nll[nll.loss == "dice"].value.mean()
+    assert part.interval(0.95)[0] == pytest.approx(expected, rel=1e-12)

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "cases_by_role",
             "describe_scores",
             "describe_trials",
+            "detection_scores",
             "given_trials",
             "hold_out_last",
             "sets_of",

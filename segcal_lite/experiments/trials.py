@@ -10,12 +10,14 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .._checks import wrong_input
 from ..data.datasets import read_dataset
 from ..data.grids import settle_grid
 from ..data.prepared import prepare_dataset
 from ..data.tasks import EIGHT_SETS, OTHER_ORGANS
+from ..detection import scores_of
 from ..runs.folders import resolve_path
 from ..spectral import RankDeficientWarning, signature_of_spectrum
 from ..training.plans import dedicated, joint, plan_name
@@ -168,6 +170,33 @@ def _describe(experiment, names, split, found, layers):
         described["spectral_shuffled"] = describe_scores(shuffled)["spectral"]
         described["uncertainty"] = np.array([s["metrics"]["uncertainty"] for s in dropout])
     return described
+
+
+def detection_scores(fitted, described):
+    """Return the score that each detector gives to each test case of some trials.
+
+    Parameters
+    ----------
+    fitted : dict of dict of Detector
+        By title and name, from `segcal_lite.detection.fit_detectors`.
+    described : dict of (training, inside, outside)
+        From `describe_trials`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns trial, set, case, known, dice, detector, score, threshold.
+    """
+    tables = []
+    for title, (_, inside, outside) in described.items():
+        for is_known, part in ((True, inside), (False, outside)):
+            of_cases = {name: part[name] for name in ("set", "case", "dice")}
+            for name, detector in fitted[title].items():
+                own = {"detector": name, "score": scores_of(fitted[title], name, part)[0]}
+                own |= {"threshold": detector.threshold, "trial": title, "known": is_known}
+                tables.append(pd.DataFrame(of_cases | own))
+    columns = ["trial", "set", "case", "known", "dice", "detector", "score", "threshold"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def describe_scores(scores):

@@ -11,6 +11,7 @@ from segcal_lite.experiments.trials import (
     Trial,
     cases_by_role,
     describe_trials,
+    detection_scores,
     given_trials,
     hold_out_last,
 )
@@ -46,6 +47,22 @@ def test_every_detector_gets_a_row_a_case(volumes, described):
     raised /= np.linalg.norm(raised, axis=1, keepdims=True)
     np.testing.assert_allclose(training["spectral_floor"], raised)
     assert not np.allclose(training["spectral"], training["spectral_shuffled"])
+
+
+def test_scores_by_case_give_the_table_of_detectors_again(described):
+    fitted = {"alone": fit_detectors(described[0])}
+    scores = detection_scores(fitted, {"alone": described})
+    assert set(scores.detector) == set(fitted["alone"]) and set(scores.trial) == {"alone"}
+    table = detection_table(fitted["alone"], *described[1:]).set_index("detector")
+    for name, rows in scores.groupby("detector"):
+        flagged = rows.score > rows.threshold
+        assert (flagged & ~rows.known).sum() == table.tp[name]
+        assert (flagged & rows.known).sum() == table.fp[name]
+        assert auc(rows[rows.known].score, rows[~rows.known].score) == table.auc[name]
+    assert scores[scores.detector == "spectral"]["case"].tolist() == [
+        *described[1]["case"],
+        *described[2]["case"],
+    ]
 
 
 def test_a_trial_holds_whole_sets_out():

@@ -1,0 +1,176 @@
+"""What the tables of a run say about the claims of paper B.
+
+Joint, dedicated and fine-tuned networks are compared on the same test cases, set by set. Detectors
+are judged by the score that each gives to each case of a trial.
+"""
+
+from functools import partial
+
+import numpy as np
+from scipy.stats import binomtest
+
+from ...detection import auc_difference, auc_interval
+from ...report.verdicts import POOR_DICE
+from ...statistics import bootstrap_statistic, mean_interval
+from .rules import Part
+from .statements import ABOVE, MARGIN
+
+ERRORS = ("ece_box", "mce_box")
+THEN = " > "  # between the stages of a chain
+FARTHER = (("cp_older", "cp_younger"),)  # B6: B's fetuses, the nearer and the farther from newborns
+
+
+def parts_of_b(joint=None, transfer=None, detection=None):
+    """Return the parts of each claim of paper B that a run has something to say about.
+
+    Parameters
+    ----------
+    joint : pandas.DataFrame, optional
+        Long, ``tables/joint.csv``: training (``joint`` or ``dedicated``), set, case, metric, value.
+    transfer : pandas.DataFrame, optional
+        The same, ``tables/transfer.csv``: each training is a chain of sets.
+    detection : pandas.DataFrame, optional
+        ``tables/ood_volumes_scores.csv``, from `segcal_lite.experiments.detection_scores`.
+
+    Returns
+    -------
+    dict of list of Part
+        By the claim's name; claims without evidence are not there.
+    """
+    found = {}
+    if joint is not None:
+        found |= {"B1": _as_well(joint), "B2": _calibrated(joint)}
+    if joint is not None and transfer is not None:
+        found["B3"] = _against_chains(joint, transfer)
+    if detection is not None:
+        found |= {"B4": _separates(detection), "B5": _passes(detection), "B6": _farther(detection)}
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def by_case(table, training, name, metric):
+    """Return a metric of one training on one set, a series by case."""
+    is_asked = (table.training == training) & (table["set"] == name) & (table.metric == metric)
+    return table[is_asked].groupby("case").value.mean()
+
+
+def relative(name, first, second, claimed=None, sign=1):
+    """Return the part of (first - second) / second over the same cases, as a list."""
+    pairs = np.column_stack(first.align(second, join="inner")).astype(float)
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if not len(pairs):
+        return []
+
+    def interval(level):
+        def statistic(total):
+            return sign * (total[0] - total[1]) / total[1]
+
+        return bootstrap_statistic(pairs, statistic, level=level)
+
+    return [Part(name, interval, len(pairs), None, claimed)]
+
+
+def _as_well(joint):
+    """Parts of joint against dedicated training: Dice of each set, as a share."""
+    parts = []
+    for name in dict.fromkeys(joint["set"]):
+        pair = (by_case(joint, training, name, "dice") for training in ("joint", "dedicated"))
+        parts += relative(name, *pair)
+    return parts
+
+
+def _calibrated(joint):
+    """Parts of joint minus dedicated training: errors of calibration in the box, each set."""
+    parts = []
+    for metric in ERRORS:
+        for name in dict.fromkeys(joint["set"]):
+            pair = (by_case(joint, training, name, metric) for training in ("joint", "dedicated"))
+            values = (next(pair) - next(pair)).dropna().to_numpy()
+            if len(values):
+                parts.append(Part(f"{metric}, {name}", partial(_mean, values), len(values)))
+    return parts
+
+
+def _against_chains(joint, transfer):
+    """Parts of joint against fine-tuned networks, on the last set of each whole chain."""
+    chains = dict.fromkeys(transfer.training)
+    longest = max((chain.count(THEN) for chain in chains), default=0)
+    parts = []
+    for chain in (chain for chain in chains if longest and chain.count(THEN) == longest):
+        name = chain.split(THEN)[-1]
+        for metric, sign, claimed in (("dice", 1, (-MARGIN, np.inf)), ("ece_box", -1, ABOVE)):
+            pair = by_case(joint, "joint", name, metric), by_case(transfer, chain, name, metric)
+            parts += relative(f"{metric}, {chain}", *pair, claimed, sign)
+    return parts
+
+
+def _of_trials(detection, detector):
+    """Yield each trial with the rows that a detector has in it."""
+    for title, rows in detection[detection.detector == detector].groupby("trial", sort=False):
+        yield title, rows.sort_values(["set", "case"])
+
+
+def _separates(detection):
+    """Parts of the spectral detector's AUC minus that of uncertainty, each trial."""
+    parts, rivals = [], dict(_of_trials(detection, "uncertainty"))
+    for title, rows in _of_trials(detection, "spectral"):
+        if title in rivals:
+            scores = [_in_and_out(of) for of in (rows, rivals[title])]
+            dice = float(rows[rows.known].dice.mean())
+            parts.append(Part(title, partial(_auc_difference, scores), _fewest(rows), dice))
+    return parts
+
+
+def _passes(detection):
+    """Parts of the share of flagged images minus one half, of unseen sets with a good Dice.
+
+    The network works on a set where its mean Dice is at least `POOR_DICE` and within a tenth of
+    that on the known sets.
+    """
+    parts = []
+    for title, rows in _of_trials(detection, "spectral"):
+        known = float(rows[rows.known].dice.mean())
+        for name, of_set in rows[~rows.known].groupby("set", sort=False):
+            if of_set.dice.mean() >= max(POOR_DICE, (1 - MARGIN) * known):
+                n_flagged = int((of_set.score > of_set.threshold).sum())
+                interval = partial(_share, n_flagged, len(of_set))
+                parts.append(Part(f"{name}, {title}", interval, len(of_set), known))
+    return parts
+
+
+def _farther(detection):
+    """Parts of the chance that the farther set's image has the larger OODM, minus one half."""
+    parts = []
+    for title, rows in _of_trials(detection, "spectral"):
+        for near, far in FARTHER:
+            scores = [rows[(rows["set"] == name) & ~rows.known].score for name in (near, far)]
+            if all(map(len, scores)):
+                fewest, dice = min(map(len, scores)), float(rows[rows.known].dice.mean())
+                parts.append(Part(f"{far}, {title}", partial(_beyond_half, scores), fewest, dice))
+    return parts
+
+
+def _in_and_out(rows):
+    """Scores of known and of unseen images."""
+    return [rows[rows.known == is_known].score.to_numpy() for is_known in (True, False)]
+
+
+def _fewest(rows):
+    """The number of known images or of unseen ones, whichever is smaller."""
+    return int(min(rows.known.sum(), (~rows.known).sum()))
+
+
+def _mean(values, level):
+    return mean_interval(values, level=level)
+
+
+def _auc_difference(scores, level):
+    return auc_difference(*scores, level=level)
+
+
+def _beyond_half(scores, level):
+    return tuple(bound - 0.5 for bound in auc_interval(*scores, level=level))
+
+
+def _share(n_flagged, n, level):
+    interval = binomtest(n_flagged, n).proportion_ci(level)
+    return n_flagged / n - 0.5, interval.low - 0.5, interval.high - 0.5

@@ -1,0 +1,129 @@
+"""Synthetic tables in which each claim of paper B holds, fails, or cannot be told."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segcal_lite.experiments.claims.paper_b import parts_of_b
+from segcal_lite.experiments.claims.rules import judge
+from segcal_lite.experiments.claims.statements import CLAIMS
+
+BY_NAME = {claim.name: claim for claim in CLAIMS if claim.name.startswith("B")}
+SETS = ("atrium", "liver_ct", "spleen")
+CHAINS = ("atrium", "atrium > liver_ct", "atrium > liver_ct > spleen", "spleen > liver_ct > atrium")
+
+
+def training_tables(joint, rival, noise=0.01, n_cases=40, seed=0):
+    """Tables of joint.csv and transfer.csv; `joint` and `rival` are Dice, ECE and MCE."""
+    rng, found = np.random.default_rng(seed), ([], [])
+    for name in SETS:
+        for case in range(n_cases):
+            easy = rng.normal(0, noise)
+            for table, training, means in (
+                (0, "joint", joint),
+                (0, "dedicated", rival),
+                *((1, chain, rival) for chain in CHAINS if chain.endswith(name)),
+            ):
+                for metric, mean in zip(("dice", "ece_box", "mce_box"), means, strict=True):
+                    value = mean + easy + rng.normal(0, noise)
+                    found[table].append((training, name, f"c{case}", metric, value))
+    columns = ["training", "set", "case", "metric", "value"]
+    return [pd.DataFrame(rows, columns=columns) for rows in found]
+
+
+def detection_table(spectral, uncertainty, far=2.0, passing=0.8, n=40, seed=0):
+    """Scores by case; `spectral` and `uncertainty` are how far unseen images lie from known ones.
+
+    Of the last set, which is segmented as well as the known ones, `passing` lie below 3.
+    """
+    rng, rows = np.random.default_rng(seed), []
+
+    def add(trial, name, known, dice, detector, scores):
+        for case, score in enumerate(scores):
+            rows.append((trial, name, f"c{case}", known, dice, detector, score, 3.0))
+
+    for detector, moved in (("spectral", spectral), ("uncertainty", uncertainty)):
+        add("ages", "newborn", True, 0.9, detector, rng.normal(0, 1, n))
+        add("ages", "cp_older", False, 0.4, detector, rng.normal(moved, 1, n))
+        add("ages", "cp_younger", False, 0.2, detector, rng.normal(moved + far, 1, n))
+    add("sequences", "dual_in", True, 0.9, "spectral", rng.normal(0, 1, n))
+    scores = np.where(np.arange(n) < passing * n, 1.0, 4.0)
+    add("sequences", "dual_out", False, 0.88, "spectral", scores)
+    add("sequences", "spir", False, 0.3, "spectral", rng.normal(9, 1, n))
+    names = ["trial", "set", "case", "known", "dice", "detector", "score", "threshold"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def verdicts(*tables):
+    parts = parts_of_b(*tables)
+    return {name: judge(claim, parts.get(name, []))[0] for name, claim in BY_NAME.items()}
+
+
+GOOD, BAD = (0.85, 0.05, 0.10), (0.84, 0.15, 0.30)
+
+
+def test_where_all_is_as_the_paper_says_all_claims_hold():
+    found = verdicts(*training_tables(GOOD, BAD), detection_table(5, 0))
+    assert found == dict.fromkeys(BY_NAME, "holds")
+
+
+def test_where_all_is_the_other_way_all_are_contradicted():
+    tables = training_tables((0.60, 0.30, 0.50), (0.85, 0.05, 0.10))
+    found = verdicts(*tables, detection_table(0, 5, far=-2.0, passing=0.1))
+    assert found == dict.fromkeys(BY_NAME, "contradicted")
+
+
+def test_in_noise_nothing_is_told():
+    tables = training_tables(GOOD, GOOD, noise=0.5, n_cases=12)
+    found = verdicts(*tables, detection_table(1, 1, far=0, passing=0.5, n=12))
+    assert set(found.values()) == {"undecided"}
+
+
+def test_as_well_is_within_a_tenth_and_calibration_has_no_margin():
+    tables = training_tables((0.80, 0.05, 0.1), (0.85, 0.05, 0.1), noise=0.001)
+    assert verdicts(*tables)["B1"] == "holds"  # 6 % less
+    assert verdicts(*tables)["B3"] in ("undecided", "contradicted")  # ECE is no better
+    assert verdicts(*training_tables((0.7, 0.05, 0.1), (0.85, 0.05, 0.1)))["B1"] == "contradicted"
+
+
+def test_b2_asks_for_most_sets_alone():
+    joint, _ = training_tables(GOOD, BAD)
+    is_worse = (joint["set"] == "spleen") & (joint.training == "joint") & (joint.metric != "dice")
+    joint.loc[is_worse, "value"] += 0.5
+    assert verdicts(joint)["B2"] == "holds"
+
+
+def test_chains_are_compared_on_their_last_set_and_only_whole_ones():
+    parts = parts_of_b(*training_tables(GOOD, BAD))["B3"]
+    whole = ("atrium > liver_ct > spleen", "spleen > liver_ct > atrium")
+    assert {part.name.split(", ")[1] for part in parts} == set(whole)
+
+
+def test_a_set_that_is_segmented_badly_says_nothing_of_b5():
+    detection = detection_table(5, 0)
+    detection.loc[detection["set"] == "dual_out", "dice"] = 0.75
+    assert "B5" not in parts_of_b(detection=detection)
+
+
+def test_an_image_without_a_prediction_is_the_most_suspicious():
+    detection = detection_table(5, 0)
+    is_far = (detection["set"] == "cp_older") & (detection.detector == "uncertainty")
+    detection.loc[is_far, "score"] = np.inf
+    (part,) = parts_of_b(detection=detection)["B4"]
+    assert part.interval(0.95)[0] == pytest.approx(
+        1 - 0.5 * (1 + _wins(detection, "uncertainty", "cp_younger")), abs=0.02
+    )
+
+
+def _wins(detection, detector, name):
+    """How often an image of a set scores above a known one."""
+    rows = detection[(detection.detector == detector) & (detection.trial == "ages")]
+    inside, outside = rows[rows.known].score, rows[rows["set"] == name].score
+    return (outside.to_numpy()[:, None] > inside.to_numpy()).mean()
+
+
+def test_what_a_run_lacks_was_not_run():
+    assert set(verdicts().values()) == {"not run"}
+    joint, _ = training_tables(GOOD, BAD)
+    found = verdicts(joint)
+    assert {name for name, verdict in found.items() if verdict != "not run"} == {"B1", "B2"}

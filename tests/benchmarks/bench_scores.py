@@ -12,9 +12,11 @@ import sys
 import time
 import tracemalloc
 import warnings
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import bench_ensembles
 import numpy as np
 import pandas as pd
 import torch
@@ -157,9 +159,9 @@ def main(path):
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     found = [(*row, np.nan) for row in first_calls()]
-    for size, metric, way, function in works(*make_case()):
+    for size, metric, way, function in chain(works(*make_case()), bench_ensembles.works()):
         found.append((size, metric, way, *measure(function)))
-        print("{:44} {:48} {:12} {:7.3f} s {:7.1f} MB".format(*found[-1]), flush=True)
+        print("{:56} {:50} {:14} {:7.3f} s {:7.1f} MB".format(*found[-1]), flush=True)
     table = pd.DataFrame(found, columns=["size", "metric", "way", "seconds", "peak_mb"])
     write_table(Path(path), table.round(4).assign(**provenance("cpu")))
 

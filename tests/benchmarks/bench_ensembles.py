@@ -1,0 +1,66 @@
+"""What an ensemble's arithmetic takes beside what one would write first; `make bench` runs it too.
+
+The sweep over M: 300 ensembles drawn from a pool of 100 members that agree inside and outside of
+their segments and differ at the borders, as trained ones do.
+"""
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from segcal_lite.ensembles import SweepSums, selection_matrix
+
+SLICE, N_POOL, SIZES, N_SUBSETS = (250, 240), 100, (1, 5, 10, 25, 50), 60
+
+
+def smooth_noise(rng, sigma):
+    """Gaussian noise of variance 1 and of so many pixels' width."""
+    noise = ndimage.gaussian_filter(rng.normal(size=SLICE), sigma)
+    return noise / noise.std()
+
+
+def make_pool(seed=0):
+    """Return labels (N,) of nested shells and float32 probabilities (n_pool, 4, N)."""
+    rng = np.random.default_rng(seed)
+    grid = np.ogrid[tuple(slice(-(side // 2), side - side // 2) for side in SLICE)]
+    radius = np.sqrt(sum(axis.astype(float) ** 2 for axis in grid)) + 6 * smooth_noise(rng, 12)
+    labels = np.digitize(-radius, (-75, -50, -30)).ravel()
+    seen = radius + 2 * smooth_noise(rng, 8)
+    pool = np.empty((N_POOL, 4, labels.size), np.float32)
+    for member in pool:
+        own = seen + 2 * smooth_noise(rng, 8)
+        logits = np.stack([-np.abs(own - r) / 2 for r in (110, 62, 40, 15)])
+        logits[0, own > 110] = 0
+        probs = torch.softmax(torch.from_numpy(logits.astype(np.float32)), dim=0)
+        member[:] = probs.reshape(4, -1).numpy()
+    return labels, pool
+
+
+def averaged_anew(labels, pool, selection):
+    """NLL and mean Dice of each subset, one after another."""
+    scores = []
+    for row in selection:
+        mean = pool[row > 0].mean(axis=0)
+        likelihood = np.maximum(mean[labels, np.arange(labels.size)], 1e-12)
+        predicted, dice = mean.argmax(axis=0), []
+        for k in range(1, len(mean)):
+            is_truth, is_predicted = labels == k, predicted == k
+            both = np.count_nonzero(is_truth & is_predicted)
+            total = np.count_nonzero(is_truth) + np.count_nonzero(is_predicted)
+            dice.append(2 * both / total if total else 1.0)
+        scores.append((-np.log(likelihood, dtype=np.float64).mean(), np.mean(dice)))
+    return np.transpose(scores)
+
+
+def works():
+    """Yield size, score, who computes it, and how."""
+    labels, pool = make_pool()
+    rows = [selection_matrix(N_POOL, m, N_SUBSETS) for m in SIZES]
+    selection = np.concatenate(rows).astype(np.float32)
+    size = f"{len(selection)} of {N_POOL} members, {labels.size:,} voxels, 4 classes"
+    sweep, product = "sweep: NLL, Dice", "product alone, of that sweep"
+    ours = "segcal_lite"
+    with_brier = lambda: SweepSums(selection, 4).update(labels, pool)  # noqa: E731
+    yield size, f"{sweep}, Brier", ours, with_brier
+    yield size, sweep, "averaged anew", lambda: averaged_anew(labels, pool, selection)
+    yield size, product, "NumPy", lambda: selection @ pool.reshape(N_POOL, -1)

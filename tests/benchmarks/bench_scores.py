@@ -95,7 +95,7 @@ def of_torchmetrics(labels, probs):
 def works(labels, probs):
     """Yield size, score, who computes it, and how."""
     size = " x ".join(map(str, SHAPE))
-    case, features = f"{size}, 4 classes", np.random.default_rng(2).normal(size=FEATURES)
+    case = f"{size}, 4 classes"
     around = ndimage.find_objects(labels.astype(bool).astype(int))[0]
     whole_and_box = {"whole": (slice(None),) * 3, "box": around}
     masks_gt = np.stack([labels == k for k in (1, 2, 3)])
@@ -121,9 +121,19 @@ def works(labels, probs):
         mask = f"{size}, {name}"
         yield mask, distances, ours, lambda p=pair: surface_metrics(*p, SPACING_MM)
         yield mask, distances, "MONAI", lambda p=pair: of_monai(*p)
-    shape, matrix = " x ".join(map(str, FEATURES)), features.reshape(len(features), -1)
-    yield shape, "signature", ours, lambda: spectral_signature(features)
-    yield shape, "signature", "NumPy's SVD", lambda: np.linalg.svd(matrix, compute_uv=False)
+    yield from works_on_features()
+
+
+def works_on_features():
+    """Yield the same of a map of features in float32, as networks give them."""
+    features = np.random.default_rng(2).normal(size=FEATURES).astype(np.float32)
+    size, matrix = " x ".join(map(str, FEATURES)), features.reshape(len(features), -1)
+    in_double, tensor = matrix.astype(np.float64), torch.from_numpy(matrix)
+    yield size, "signature", "segcal_lite", lambda: spectral_signature(features)
+    yield size, "svd, float64", "NumPy", lambda: np.linalg.svd(in_double, compute_uv=False)
+    yield size, "svdvals, float32", "torch", lambda: torch.linalg.svdvals(tensor)
+    turned = "svdvals, float32, transposed first"
+    yield size, turned, "torch", lambda: torch.linalg.svdvals(tensor.T.contiguous())
 
 
 def measure(function):

@@ -1,7 +1,8 @@
-"""What an ensemble's arithmetic takes beside what one would write first; `make bench` runs it too.
+"""What ensembles and MC dropout take beside what one would write first; `make bench` runs it too.
 
 The sweep over M: 300 ensembles drawn from a pool of 100 members that agree inside and outside of
-their segments and differ at the borders, as trained ones do.
+their segments and differ at the borders, as trained ones do. MC dropout: paper A's network, whose
+masks do not depend on its weights, so that none are trained.
 """
 
 import numpy as np
@@ -9,8 +10,12 @@ import torch
 from scipy import ndimage
 
 from segcal_lite.ensembles import SweepSums, selection_matrix
+from segcal_lite.inference import mc_dropout_passes, predict_case, stochastic_passes
+from segcal_lite.runs.devices import memory_layout
+from segcal_lite.unet import UNet
 
 SLICE, N_POOL, SIZES, N_SUBSETS = (250, 240), 100, (1, 5, 10, 25, 50), 60
+VOLUME, N_PASSES = (1, 224, 224, 10), 10
 
 
 def smooth_noise(rng, sigma):
@@ -64,3 +69,17 @@ def works():
     yield size, f"{sweep}, Brier", ours, with_brier
     yield size, sweep, "averaged anew", lambda: averaged_anew(labels, pool, selection)
     yield size, product, "NumPy", lambda: selection @ pool.reshape(N_POOL, -1)
+    yield from works_of_dropout()
+
+
+def works_of_dropout():
+    """Yield the same of MC dropout."""
+    torch.manual_seed(0)
+    model = UNet(1, 4, dropout=0.5).eval().to(memory_format=memory_layout(2))
+    image = np.random.default_rng(0).normal(size=VOLUME).astype(np.float32)
+    whole = lambda: predict_case(model, image, "ce")  # noqa: E731
+    size = " x ".join(map(str, VOLUME[1:]))
+    what = f"MC dropout, {N_PASSES} passes"
+    yield size, what, "segcal_lite", lambda: list(mc_dropout_passes(model, image, "ce", N_PASSES))
+    passes = lambda: list(stochastic_passes(model, whole, N_PASSES, 0))  # noqa: E731
+    yield size, what, "each pass whole", passes

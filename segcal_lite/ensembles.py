@@ -9,6 +9,10 @@ averaged (Eq. 6). To see what M does, many ensembles of each size are drawn from
 import numpy as np
 
 from ._checks import check_count, wrong_input
+from ._loops import predicted_classes
+
+N_TOGETHER = 1024
+TINY = np.float32(1e-12)  # products of smaller numbers are denormal, and four times as slow
 
 
 def mean_probability(member_probs):
@@ -83,7 +87,13 @@ def selection_matrix(n_pool, n_members, n_resamples, seed=0):
 
 
 class SweepSums:
-    """NLL and Dice of many ensembles drawn from one pool, as sums over blocks of one volume.
+    """NLL, Brier score and Dice of many ensembles drawn from one pool, as sums over one volume.
+
+    Equal to scoring each ensemble alone, but for the rounding of float32: NLL and Brier score to
+    1e-6 of their value. Where all members of the pool predict the same class, so does every
+    ensemble; only the other voxels are averaged anew for the Dice. NLL takes the probability of
+    the true class alone. An ensemble's error is the mean of its members', e = D' s with a column a
+    member in D and weights s, so the Brier scores of all ensembles follow from one matrix D D'.
 
     Parameters
     ----------
@@ -103,31 +113,56 @@ class SweepSums:
     >>> nll, dice = sums.update(np.array([0, 1]), pool).result()
     >>> nll.round(3).tolist(), dice.tolist()
     ([0.308, 0.57], [1.0, 0.0])
+    >>> sums.brier().round(3).tolist()
+    [0.17, 0.4]
     """
 
     def __init__(self, selection, n_classes, eps=1e-12, n_missed=None):
         self.selection, self.eps = np.asarray(selection, dtype=np.float32), eps
+        n_ensembles, n_pool = self.selection.shape
         self.n_voxels = 0
-        self.nll_sum = np.zeros(len(selection))
-        self.overlap = np.zeros((len(selection), n_classes - 1))
-        self.total = np.zeros((len(selection), n_classes - 1))
+        self.nll_sum = np.zeros(n_ensembles)
+        self.error_products = np.zeros((n_pool, n_pool))
+        self.overlap = np.zeros((n_ensembles, n_classes - 1))
+        self.total = np.zeros((n_ensembles, n_classes - 1))
         if n_missed is not None:
             self.total += n_missed
 
     def update(self, labels, member_probs):
-        """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N)."""
-        n_pool, n_classes, n_voxels = member_probs.shape
-        probs = self.selection @ member_probs.reshape(n_pool, -1)
-        probs = probs.reshape(len(self.selection), n_classes, n_voxels)
-        true_probs = probs[:, labels, np.arange(n_voxels)].astype(np.float64)
-        self.n_voxels += n_voxels
-        self.nll_sum -= np.log(np.maximum(true_probs, self.eps)).sum(axis=1)
-        predicted = probs.argmax(axis=1)
-        for k in range(1, n_classes):
-            is_truth, is_predicted = labels == k, predicted == k
-            self.overlap[:, k - 1] += (is_predicted & is_truth).sum(axis=1)
-            self.total[:, k - 1] += is_predicted.sum(axis=1) + is_truth.sum()
+        """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N).
+
+        ValueError if values are no probabilities.
+        """
+        self.n_voxels += len(labels)
+        for start in range(0, len(labels), N_TOGETHER):
+            voxels = slice(start, start + N_TOGETHER)
+            self._add(labels[voxels], member_probs[..., voxels])
         return self
+
+    def _add(self, labels, member_probs):
+        """Add so few voxels that what is computed of them stays in the processor's cache."""
+        votes = predicted_classes(np.moveaxis(member_probs, 1, 0))  # (n_pool, n)
+        is_agreed = (votes == votes[0]).all(axis=0)
+        self._add_masks(labels[is_agreed], votes[:1, is_agreed])
+        by_class = np.moveaxis(member_probs[..., ~is_agreed], 1, 0)  # (K, n_pool, n)
+        self._add_masks(labels[~is_agreed], predicted_classes(self.selection @ by_class))
+
+        likelihood = self.selection @ member_probs[:, labels, np.arange(len(labels))]
+        log_likelihood = np.log(np.maximum(likelihood, self.eps))
+        self.nll_sum -= log_likelihood.sum(axis=1, dtype=np.float64)
+
+        is_class = labels == np.arange(member_probs.shape[1])[:, np.newaxis]
+        errors = np.maximum(member_probs, TINY)
+        errors -= is_class
+        errors = errors.reshape(len(errors), -1)
+        self.error_products += errors @ errors.T
+
+    def _add_masks(self, labels, predicted):
+        """Add to the Dice: predicted is (R, n), or (1, n) where all ensembles agree."""
+        for k in range(1, self.total.shape[1] + 1):
+            is_truth, is_predicted = labels == k, predicted == k
+            self.overlap[:, k - 1] += np.count_nonzero(is_predicted & is_truth, axis=1)
+            self.total[:, k - 1] += np.count_nonzero(is_predicted, axis=1) + is_truth.sum()
 
     def result(self):
         """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1.
@@ -138,3 +173,10 @@ class SweepSums:
             return np.full((2, len(self.selection)), np.nan)
         dice = np.where(self.total > 0, 2 * self.overlap / np.maximum(self.total, 1), 1.0)
         return self.nll_sum / self.n_voxels, dice.mean(axis=1)
+
+    def brier(self):
+        """Return the Brier score, shape (R,), the sum over classes; NaN without a voxel."""
+        if not self.n_voxels:
+            return np.full(len(self.selection), np.nan)
+        weights = self.selection.astype(np.float64)
+        return ((weights @ self.error_products) * weights).sum(axis=1) / self.n_voxels

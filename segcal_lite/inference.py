@@ -8,6 +8,7 @@ pass go block by block through `segcal_lite.sliding_window`.
 
 import warnings
 from contextlib import contextmanager
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -56,22 +57,31 @@ def predict_logits(model, image, loss, n_classes=None):
     ValueError
         If the outputs are not as many as `loss` and K ask for.
     """
-    device = next(model.parameters()).device
-    n_dims = getattr(model, "n_dims", 2)
+    batches = _batches(model, image)
+    return _volume(model, [class_logits_of(model, batch, loss, n_classes) for batch in batches])
+
+
+def _batches(model, image):
+    """Yield the mini-batches (B, C, *S) that a volume (C, X, Y, Z) goes through a network in."""
+    device, n_dims = next(model.parameters()).device, getattr(model, "n_dims", 2)
     samples = image[np.newaxis] if n_dims == 3 else np.moveaxis(image, -1, 0)
-    outputs = []
     for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(N_SLICES_AT_ONCE):
-        batch = batch.to(device).contiguous(memory_format=memory_layout(n_dims))
-        outputs.append(class_logits_of(model, batch, loss, n_classes).float().cpu())
-    logits = outputs[0][0] if n_dims == 3 else torch.cat(outputs).movedim(0, -1)
+        yield batch.to(device).contiguous(memory_format=memory_layout(n_dims))
+
+
+def _volume(model, outputs):
+    """Return mini-batches of outputs as one array (K, X, Y, Z) in float32."""
+    outputs = [output.float().cpu() for output in outputs]
+    is_volume = getattr(model, "n_dims", 2) == 3
+    logits = outputs[0][0] if is_volume else torch.cat(outputs).movedim(0, -1)
     return np.ascontiguousarray(logits.numpy())
 
 
-def class_logits_of(model, images, loss, n_classes=None):
+def class_logits_of(model, images, loss, n_classes=None, **known):
     """Class logits of a mini-batch (B, C, *S), the number of outputs checked where K is known."""
     if n_classes is None:
         n_classes = getattr(model, "n_label_classes", None)
-    return class_logits(model(images), loss, n_classes, getattr(model, "n_regions", 0))
+    return class_logits(model(images, **known), loss, n_classes, getattr(model, "n_regions", 0))
 
 
 def softmax(logits):
@@ -109,9 +119,18 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
     ValueError
         If no dropout layer has a probability above 0, or as in `predict_logits`.
     """
-    return stochastic_passes(
-        model, lambda: predict_case(model, image, loss, n_classes), n_passes, seed
-    )
+    batches, known = list(_batches(model, image)), []
+    if hasattr(model, "features_before_dropout"):  # our own networks: the same in every pass
+        with torch.no_grad():
+            known = [{"before_dropout": model.features_before_dropout(b)} for b in batches]
+
+    @torch.no_grad()
+    def predict():
+        pairs = zip_longest(batches, known, fillvalue={})
+        outputs = [class_logits_of(model, b, loss, n_classes, **more) for b, more in pairs]
+        return softmax(_volume(model, outputs))
+
+    return stochastic_passes(model, predict, n_passes, seed)
 
 
 def stochastic_passes(model, predict, n_passes, seed):

@@ -26,13 +26,15 @@ class _EncoderDecoder(nn.Module):
     """What both networks are: blocks on the way down and on the way up, skips between them.
 
     `encoder` is in order of use, so outermost first; `upsample` and `decoder` innermost first.
+    `rates` are of the dropout behind each block of the encoder and the decoder's block above it.
     """
 
-    def __init__(self, n_dims, encoder, upsample, decoder, output):
+    def __init__(self, n_dims, encoder, upsample, decoder, output, rates):
         super().__init__()
         self.n_dims = n_dims
         self.encoder, self.upsample = nn.ModuleList(encoder), nn.ModuleList(upsample)
         self.decoder, self.output = nn.ModuleList(decoder), output
+        self.dropout = nn.ModuleList(nn.Dropout(p) if p else nn.Identity() for p in rates)
         self.pool = POOLING[n_dims](2)
         for module in self.modules():  # from He's Gaussian, in this order
             if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
@@ -51,18 +53,32 @@ class _EncoderDecoder(nn.Module):
         if any(side % multiple for side in sides):
             raise wrong_input("image", f"sides {sides}", f"multiples of {multiple}")
 
-    def forward(self, image):
-        """Map (B, C, *S) images to (B, n_outputs, *S) logits."""
+    def forward(self, image, before_dropout=()):
+        """Map (B, C, *S) images to (B, n_outputs, *S) logits.
+
+        `before_dropout` is what `features_before_dropout` returned, where it is at hand.
+        """
         self.check_sides(tuple(image.shape[2:]))
-        features, skips = image, []
-        for block in self.encoder[:-1]:
-            features = block(features)
-            skips.append(features)
-            features = self.pool(features)
-        features = self.encoder[-1](features)
-        for upsample, block in zip(self.upsample, self.decoder, strict=True):
-            features = block(torch.cat([upsample(features), skips.pop()], dim=1))
+        skips = []
+        for number, (block, dropout) in enumerate(zip(self.encoder, self.dropout, strict=True)):
+            if number < len(before_dropout):
+                features = before_dropout[number]
+            else:
+                features = block(self.pool(skips[-1]) if skips else image)
+            skips.append(dropout(features))
+        features = skips.pop()
+        ways_up = zip(self.upsample, self.decoder, reversed(self.dropout), strict=False)
+        for upsample, block, dropout in ways_up:
+            features = dropout(block(torch.cat([upsample(features), skips.pop()], dim=1)))
         return self.output(features)
+
+    def features_before_dropout(self, image):
+        """Return what the encoder's blocks put out up to the first dropout: the same each time."""
+        self.check_sides(tuple(image.shape[2:]))
+        found = []
+        for block in self.encoder[: self.n_before_dropout]:
+            found.append(block(self.pool(found[-1]) if found else image))
+        return found
 
 
 class UNet(_EncoderDecoder):
@@ -101,24 +117,22 @@ class UNet(_EncoderDecoder):
     def __init__(self, n_channels, n_outputs, widths=(8, 16, 32, 64, 128), dropout=0.0, n_dims=2):
         check_choice("n_dims", n_dims, (2, 3))
         n_without = len(widths) - N_DROPOUT_BLOCKS
-        rates = [dropout if i >= n_without else 0.0 for i in range(len(widths))]
         super().__init__(
             n_dims,
-            encoder=[
-                DoubleConvolution(n_in, n_out, rate, n_dims)
-                for n_in, n_out, rate in zip([n_channels, *widths], widths, rates, strict=False)
-            ],
+            encoder=[DoubleConvolution(*pair, n_dims) for pair in pairwise([n_channels, *widths])],
             upsample=[NearestUpsampling() for _ in widths[1:]],
-            decoder=[  # each with the rate of the encoder's block below it
-                DoubleConvolution(widths[i] + widths[i - 1], widths[i - 1], rates[i], n_dims)
+            decoder=[
+                DoubleConvolution(widths[i] + widths[i - 1], widths[i - 1], n_dims)
                 for i in range(len(widths) - 1, 0, -1)
             ],
             output=CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1),
+            rates=[dropout if i >= n_without else 0.0 for i in range(len(widths))],
         )
+        self.n_before_dropout = max(0, n_without) + 1
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3 x 3 convolutions, each with batch normalisation and ReLU; dropout behind them if asked.
+    """Two 3 x 3 convolutions, each with batch normalisation and ReLU.
 
     The convolutions carry no bias: batch normalisation would subtract it again.
 
@@ -126,8 +140,6 @@ class DoubleConvolution(nn.Sequential):
     ----------
     n_in, n_out : int
         Channels before and after.
-    dropout : float
-        Probability of the dropout layer; 0 adds none.
     n_dims : {2, 3}
 
     Examples
@@ -136,7 +148,7 @@ class DoubleConvolution(nn.Sequential):
     torch.Size([1, 8, 16, 16])
     """
 
-    def __init__(self, n_in, n_out, dropout=0.0, n_dims=2):
+    def __init__(self, n_in, n_out, n_dims=2):
         layers = []
         for n_before in (n_in, n_out):
             layers += [
@@ -144,8 +156,6 @@ class DoubleConvolution(nn.Sequential):
                 NORMALISATION[n_dims](n_out),
                 nn.ReLU(inplace=True),
             ]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
         super().__init__(*layers)
 
 
@@ -211,7 +221,9 @@ class ResidualUNet(_EncoderDecoder):
             upsample=[nn.ConvTranspose3d(*pair, kernel_size=2, stride=2) for pair in upwards],
             decoder=[ResidualBlock(2 * n_out, n_out, dropout) for _, n_out in upwards],
             output=nn.Conv3d(n_features, n_outputs, kernel_size=1),
+            rates=[0.0] * n_stages,  # it stands within the blocks
         )
+        self.n_before_dropout = 0
 
     def check_sides(self, sides):
         """Raise also where all sides end as one voxel: it has no variance to be normalised by."""

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from segcal_lite.calibration import nll
+from segcal_lite import ensembles
+from segcal_lite.calibration import brier_score, nll
 from segcal_lite.ensembles import SweepSums, mean_probability, selection_matrix
 from segcal_lite.segmentation_metrics import dice_coefficient
 
@@ -59,20 +60,54 @@ def test_an_ensemble_larger_than_the_pool_is_refused():
         selection_matrix(4, 5, 1)
 
 
-def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks():
-    probs = random_probs(4, 3, 60)
-    labels = np.random.default_rng(1).integers(0, 3, 60)
-    selection = np.concatenate([selection_matrix(4, m, 3) for m in (1, 2, 4)])
+def scored_alone(labels, mean):
+    """NLL, mean Dice and Brier score of one ensemble's probabilities."""
+    predicted, classes = mean.argmax(axis=0), range(1, len(mean))
+    dice = [dice_coefficient(labels == k, predicted == k) for k in classes]
+    return nll(labels, mean), np.mean(dice), brier_score(labels, mean)
+
+
+def sharper(probs, power):
+    """Probabilities to a power and normalised: members that agree, as on most of a volume."""
+    probs = probs.astype(np.float64) ** power
+    return (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("power", (1, 30))  # as drawn, and nearly all of them 0 or 1
+@pytest.mark.parametrize("n_together", (7, 1024))
+def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks(monkeypatch, n_together, power):
+    monkeypatch.setattr(ensembles, "N_TOGETHER", n_together)
+    shared = random_probs(1, 3, 200, seed=5)
+    shared[..., :100] = sharper(shared, 30)[..., :100]
+    probs = sharper(0.7 * shared + 0.3 * random_probs(6, 3, 200), power)
+    votes = probs.argmax(axis=1)
+    assert 0.2 < (votes == votes[0]).all(axis=0).mean() < 0.9
+    labels = np.random.default_rng(1).integers(0, 3, 200)
+    selection = np.concatenate([selection_matrix(6, m, 5) for m in (1, 2, 4)])
     sums = SweepSums(selection, 3)
-    for part in np.array_split(np.arange(60), 7):
+    for part in np.array_split(np.arange(200), 3):
         sums.update(labels[part], probs[..., part])
-    nll_values, dice_values = sums.result()
-    for row, found_nll, found_dice in zip(selection, nll_values, dice_values, strict=True):
-        mean = mean_probability(probs[row > 0])
-        predicted = mean.argmax(axis=0)
-        dice = [dice_coefficient(labels == k, predicted == k) for k in (1, 2)]
-        assert found_nll == pytest.approx(nll(labels, mean), rel=1e-5)
-        assert found_dice == pytest.approx(np.mean(dice), rel=1e-6)
+    rows = zip(selection, *sums.result(), sums.brier(), strict=True)
+    for row, found_nll, found_dice, found_brier in rows:
+        expected = scored_alone(labels, mean_probability(probs[row > 0]))
+        assert found_nll == pytest.approx(expected[0], rel=1e-6)
+        assert found_dice == pytest.approx(expected[1], rel=1e-12)
+        assert found_brier == pytest.approx(expected[2], rel=1e-6)
+
+
+def test_the_brier_score_of_nearly_perfect_members_keeps_its_digits():
+    probs = np.array([[[0.9999], [0.0001]], [[0.9998], [0.0002]]], dtype=np.float32)
+    sums = SweepSums(np.array([[0.5, 0.5]]), 2).update(np.array([0]), probs)
+    assert sums.brier() == pytest.approx([2 * 0.00015**2], rel=1e-3)  # of float32 near 1
+    exact = brier_score(np.array([0]), mean_probability(probs))
+    assert sums.brier() == pytest.approx([exact], rel=1e-6)
+
+
+def test_what_is_no_probability_is_refused():
+    probs = np.full((1, 2, 3), 0.5, dtype=np.float32)
+    probs[0, 1, 2] = np.nan
+    with pytest.raises(ValueError, match="probs"):
+        SweepSums(np.ones((1, 1)), 2).update(np.zeros(3, dtype=int), probs)
 
 
 def test_a_segment_in_neither_mask_counts_as_found():
@@ -83,7 +118,8 @@ def test_a_segment_in_neither_mask_counts_as_found():
 
 
 def test_without_a_voxel_there_is_no_score():
-    assert np.isnan(SweepSums(np.ones((4, 1)), 3).result()).all()
+    sums = SweepSums(np.ones((4, 1)), 3)
+    assert np.isnan(sums.result()).all() and np.isnan(sums.brier()).all()
 
 
 def test_a_block_without_a_voxel_adds_nothing():

@@ -36,19 +36,41 @@ def test_both_dimensions_from_one_class(n_dims):
 
 
 def test_dropout_sits_in_the_three_inner_most_blocks_of_both_halves():
-    model = UNet(1, 2, dropout=0.5)
-    has_dropout = [
-        [isinstance(block[-1], nn.Dropout) for block in half]
-        for half in (model.encoder, model.decoder)
-    ]
-    assert has_dropout == [[False, False, True, True, True], [True, True, True, False]]
+    model = UNet(1, 2, dropout=0.5).eval()
+    channels = []
+    for layer in model.dropout:
+        if isinstance(layer, nn.Dropout):
+            layer.register_forward_hook(lambda *call: channels.append(call[2].shape[1]))
+    model(torch.zeros(1, 1, 16, 16))
+    assert channels == [32, 64, 128, 64, 32, 16]
     assert not any(isinstance(module, nn.Dropout) for module in UNet(1, 2).modules())
 
 
+@pytest.mark.parametrize(
+    ("model", "n_blocks"),
+    [
+        (UNet(1, 2, dropout=0.5), 3),
+        (UNet(1, 2, widths=(4, 8), dropout=0.5), 1),
+        (ResidualUNet(1, 2, n_features=2, n_stages=4, dropout=0.5), 0),
+    ],
+)
+def test_what_lies_before_the_first_dropout_may_be_handed_in(model, n_blocks):
+    image = torch.randn(2, 1, *(16,) * model.n_dims)
+    for layer in model.eval().modules():
+        if isinstance(layer, nn.Dropout):
+            layer.train()
+    known = model.features_before_dropout(image)
+    assert len(known) == n_blocks
+    torch.manual_seed(0)
+    whole = model(image)
+    torch.manual_seed(0)
+    assert torch.equal(model(image, known), whole)
+    assert not torch.equal(model(image, known), whole)
+
+
 def test_every_block_is_two_convolutions_with_normalisation_and_relu():
-    kinds = [type(layer) for layer in DoubleConvolution(1, 8, dropout=0.5)]
-    once = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
-    assert kinds == [*once, *once, nn.Dropout]
+    kinds = [type(layer) for layer in DoubleConvolution(1, 8)]
+    assert kinds == 2 * [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
 
 
 def test_he_initialisation_is_gaussian_with_the_right_spread():

@@ -34,7 +34,7 @@ from ..scaling import (
 from ..training.models import load_model
 from .scores import score_case
 
-LAYOUT = 4  # of score files; where it changes, older ones are left alone and cases scored again
+LAYOUT = 5  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 128 * 2**20
 TRAINED = ("config.json", "history.csv")  # of a model's folder
 
@@ -225,7 +225,7 @@ def _methods(scoring, case, members, dropout_models, file, shape):
 
 
 def _sweep_rows(scoring, case, member_probs):
-    """Rows of NLL and mean Dice of ensembles of each size drawn from the pool."""
+    """Rows of NLL, mean Dice and Brier score of ensembles of each size drawn from the pool."""
     sizes = np.repeat(scoring.ensemble_sizes, scoring.n_resamples)
     drawn = scoring.n_resamples, scoring.seed
     selections = [selection_matrix(len(member_probs), m, *drawn) for m in scoring.ensemble_sizes]
@@ -236,8 +236,8 @@ def _sweep_rows(scoring, case, member_probs):
         sums = [SweepSums(selection, scoring.n_classes, n_missed=n) for n in n_missed]
         for number, labels, probs in _slabs(targets, member_probs, box, len(selection)):
             sums[number].update(labels, probs)
-        both = np.mean([one.result() for one in sums], axis=0)
-        for metric, values in zip(("nll", "dice"), both, strict=True):
+        found = np.mean([(*one.result(), one.brier()) for one in sums], axis=0)
+        for metric, values in zip(("nll", "dice", "brier"), found, strict=True):
             for index, (n_members, value) in enumerate(zip(sizes, values, strict=True)):
                 row = {"method": "sweep", "member": index % scoring.n_resamples}
                 row |= {"n_members": n_members, "region": region, "metric": metric}

@@ -12,9 +12,11 @@ import sys
 import time
 import tracemalloc
 import warnings
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import bench_ensembles
 import numpy as np
 import pandas as pd
 import torch
@@ -93,7 +95,7 @@ def of_torchmetrics(labels, probs):
 def works(labels, probs):
     """Yield size, score, who computes it, and how."""
     size = " x ".join(map(str, SHAPE))
-    case, features = f"{size}, 4 classes", np.random.default_rng(2).normal(size=FEATURES)
+    case = f"{size}, 4 classes"
     around = ndimage.find_objects(labels.astype(bool).astype(int))[0]
     whole_and_box = {"whole": (slice(None),) * 3, "box": around}
     masks_gt = np.stack([labels == k for k in (1, 2, 3)])
@@ -119,9 +121,19 @@ def works(labels, probs):
         mask = f"{size}, {name}"
         yield mask, distances, ours, lambda p=pair: surface_metrics(*p, SPACING_MM)
         yield mask, distances, "MONAI", lambda p=pair: of_monai(*p)
-    shape, matrix = " x ".join(map(str, FEATURES)), features.reshape(len(features), -1)
-    yield shape, "signature", ours, lambda: spectral_signature(features)
-    yield shape, "signature", "NumPy's SVD", lambda: np.linalg.svd(matrix, compute_uv=False)
+    yield from works_on_features()
+
+
+def works_on_features():
+    """Yield the same of a map of features in float32, as networks give them."""
+    features = np.random.default_rng(2).normal(size=FEATURES).astype(np.float32)
+    size, matrix = " x ".join(map(str, FEATURES)), features.reshape(len(features), -1)
+    in_double, tensor = matrix.astype(np.float64), torch.from_numpy(matrix)
+    yield size, "signature", "segcal_lite", lambda: spectral_signature(features)
+    yield size, "svd, float64", "NumPy", lambda: np.linalg.svd(in_double, compute_uv=False)
+    yield size, "svdvals, float32", "torch", lambda: torch.linalg.svdvals(tensor)
+    turned = "svdvals, float32, transposed first"
+    yield size, turned, "torch", lambda: torch.linalg.svdvals(tensor.T.contiguous())
 
 
 def measure(function):
@@ -157,9 +169,9 @@ def main(path):
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     found = [(*row, np.nan) for row in first_calls()]
-    for size, metric, way, function in works(*make_case()):
+    for size, metric, way, function in chain(works(*make_case()), bench_ensembles.works()):
         found.append((size, metric, way, *measure(function)))
-        print("{:44} {:48} {:12} {:7.3f} s {:7.1f} MB".format(*found[-1]), flush=True)
+        print("{:56} {:50} {:14} {:7.3f} s {:7.1f} MB".format(*found[-1]), flush=True)
     table = pd.DataFrame(found, columns=["size", "metric", "way", "seconds", "peak_mb"])
     write_table(Path(path), table.round(4).assign(**provenance("cpu")))
 

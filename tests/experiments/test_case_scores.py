@@ -3,6 +3,7 @@ import io
 import shutil
 import tempfile
 from dataclasses import replace
+from itertools import product
 
 import monai
 import numpy as np
@@ -190,10 +191,10 @@ def test_masks_of_a_temperature_are_the_baselines_even_where_rounding_makes_ties
 
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):
     table = scored[2]
-    for region in ("whole", "box"):
-        where = {"region": region, "metric": "nll"}
+    for region, metric in product(("whole", "box"), ("nll", "brier")):
+        where = {"region": region, "metric": metric}
         sweep = table[(table.method == "sweep") & (table.n_members == 2)]
-        sweep = sweep[(sweep.region == region) & (sweep.metric == "nll")].value
+        sweep = sweep[(sweep.region == region) & (sweep.metric == metric)].value
         assert np.allclose(sweep, value_of(table, method="ensemble", **where), rtol=1e-5)
 
 
@@ -372,7 +373,8 @@ def test_regions_are_scored_together_and_each_as_a_binary_problem(altered, setti
         assert found == pytest.approx(dice_coefficient(*masks))
     sweep = table[(table.method == "sweep") & (table.region == "whole") & (table.n_members == 2)]
     ensemble = table[(table.method == "ensemble") & (table.region == "whole")]
-    for metric, rows in (("nll", without_segment(ensemble)), ("dice", ensemble)):
+    of_all = without_segment(ensemble)
+    for metric, rows in (("nll", of_all), ("brier", of_all), ("dice", ensemble)):
         expected = rows[rows.metric == metric].value.mean()  # Dice: over regions, not their pool
         assert np.allclose(sweep[sweep.metric == metric].value, expected, rtol=1e-5)
 

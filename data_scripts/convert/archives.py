@@ -4,6 +4,7 @@ Refused are names that lead out of the folder, names that come twice, links, dev
 that hold far more than their size lets expect.
 """
 
+import errno
 import lzma
 import re
 import shutil
@@ -67,7 +68,7 @@ def unpack(archive, folder):
         write_json(partial / ORIGIN, origin)
         partial.rename(folder)
     except DAMAGED as error:
-        if getattr(error, "errno", None):  # of the system, such as a full disk
+        if getattr(error, "errno", None) not in (None, errno.EINVAL):  # such as a full disk
             raise
         cause = " ".join(str(error).split())
         raise wrong_input(archive, f"a damaged archive ({cause})", "a whole one") from error

@@ -29,7 +29,8 @@ def read_nifti(path, start):
 
     `start` are the first bytes of the file.
     """
-    kind = _kind_of(path, start)
+    with told_if_damaged(path, WHOLE, UNREADABLE):
+        kind = _kind_of(path, start)
     with told_if_damaged(path, WHOLE, UNREADABLE), _log_of_nibabel() as mended:
         image = kind.from_filename(path, mmap=False)
     n_bytes = _check_size(path, image)

@@ -159,13 +159,26 @@ def cross_fit(samples, patients, n_folds=5, seed=0):
     check_count("n_folds", n_folds, 2)
     if not samples:
         raise wrong_input("samples", "no case", "at least one")
-    loaded = {case: VoxelSample(**read_arrays(path)) for case, path in samples.items()}
+    loaded = {case: _read_sample(path) for case, path in samples.items()}
     of_cases = {}
     for part in _parts(sorted({patients[case] for case in samples}), n_folds, seed):
         left_out = [case for case in samples if patients[case] in part]
         others = [sample for case, sample in loaded.items() if patients[case] not in part]
         of_cases |= dict.fromkeys(left_out, _fit(others))
     return of_cases, _fit(loaded.values())
+
+
+def _read_sample(path):
+    """Return the voxels drawn from a case; arrays that do not fit together are named."""
+    sample = VoxelSample(**read_arrays(path, *VoxelSample._fields))
+    n, n_classes = len(sample.labels), len(sample.smallest)
+    shapes = [array.shape for array in sample]
+    kinds = "".join(array.dtype.kind for array in sample)
+    fits = shapes == [(n,), (n_classes, n), (n,), (n_classes,)] and kinds in ("ifff", "ufff")
+    if not fits or not np.isin(sample.labels, range(n_classes)).all():
+        expected = "classes, log p and weights of the same voxels; remove it and run again"
+        raise wrong_input(path, f"arrays of shapes {shapes}", expected)
+    return sample
 
 
 def corrected(probs, correction, method):

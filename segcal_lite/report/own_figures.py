@@ -1,5 +1,7 @@
 """Figures of an evaluation of somebody's predictions: from its tables to ``figures/*.png``."""
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -17,13 +19,19 @@ from .plotting import (
     plot_entropy_against_dice,
     use_style,
 )
-from .probabilities import plot_reliability_diagrams
+from .probabilities import plot_reliability_diagrams, plot_reliability_of_cases
 
+FEW_VOXELS = 100  # of a case at a level of confidence
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "
     "right for each level of confidence, all cases together; on the dashed diagonal confidence and "
     "truth agree. Hatched: the gap. Below: how many voxels there are. The ECE is the mean of the "
     "cases.",
+    "reliability_cases": "Is every case like the others? A thin line a case, the thick one all "
+    "together; below the dashed diagonal the model claims more than it holds. Levels of confidence "
+    f"at which a case has fewer than {FEW_VOXELS} voxels are left out.",
+    "reliability_worst": "The cases with the highest ECE, one by one, as they were predicted"
+    " (uncorrected).",
     "summary": "How far are the probabilities off, by method? Dots are means over the cases, lines "
     "their 95 % intervals; smaller is better.",
     "differences": "What changes the scores? Differences of the same cases with 95 % intervals: "
@@ -38,6 +46,8 @@ CAPTIONS = {  # by the name of the file
 }
 MOST_PICTURES = 10  # of the list to review
 FEW_LINES = 4  # fitted lines that one figure can tell apart
+MOST_WORST = 4  # reliability diagrams side by side
+LONGEST_LINE = 20  # letters of a title above one of them
 
 
 def draw_figures(out):
@@ -57,6 +67,8 @@ def draw_figures(out):
     evaluation, written = read_evaluation(out), []
     drawn_by = {
         "reliability": _reliability,
+        "reliability_cases": _reliability_of_cases,
+        "reliability_worst": _reliability_of_worst,
         "summary": _summary,
         "differences": _differences,
         "entropy_against_dice": _entropy_against_dice,
@@ -182,15 +194,46 @@ def plot_differences(table, metrics=("nll", "ece")):
 
 def _reliability(evaluation):
     """Reliability diagrams of all methods, in the box."""
-    rows = evaluation.reliability[evaluation.reliability.region == evaluation.region]
-    bins, ece = {}, {}
-    for method in METHODS:
-        if (rows.method == method).any():
-            title = evaluation.name_of(method)
-            bins[title] = _bins(rows[rows.method == method])
-            level = evaluation.level("ece", method)
-            ece[title] = None if level is None else level["mean"]
+    bins, ece = _pooled_bins(evaluation), {}
+    for method in bins:
+        level = evaluation.level("ece", method)
+        ece[evaluation.name_of(method)] = None if level is None else level["mean"]
+    bins = {evaluation.name_of(method): found for method, found in bins.items()}
     return plot_reliability_diagrams(bins, 1000, ece) if bins else None
+
+
+def _pooled_bins(evaluation):
+    """Bins of all cases together in the box, by method."""
+    rows = evaluation.reliability[evaluation.reliability.region == evaluation.region]
+    of_methods = {method: rows[rows.method == method] for method in METHODS}
+    return {method: _bins(of) for method, of in of_methods.items() if len(of)}
+
+
+def _reliability_of_cases(evaluation):
+    """Lines of all cases, of what is judged and of its corrections."""
+    rows = evaluation.reliability_cases
+    rows = rows[rows.region == evaluation.region]
+    if rows.case.nunique() < 2:
+        return None
+    pooled, shown = _pooled_bins(evaluation), {}
+    for method in (evaluation.method, "temperature", "vector_scaling"):
+        if method in pooled and (rows.method == method).any():
+            shown[method] = rows[rows.method == method]
+    titles = {method: evaluation.name_of(method) for method in shown}
+    by_title = [{titles[method]: of[method] for method in shown} for of in (shown, pooled)]
+    return plot_reliability_of_cases(*by_title, FEW_VOXELS) if shown else None
+
+
+def _reliability_of_worst(evaluation):
+    """Reliability diagrams of the cases with the highest ECE."""
+    rows, ece = evaluation.reliability_cases, evaluation.ece_of_cases()
+    rows = rows[(rows.method == evaluation.method) & (rows.region == evaluation.region)]
+    ece = ece[ece.index.isin(rows.case)].tail(MOST_WORST)[::-1]
+    if rows.case.nunique() < 2 or ece.empty:
+        return None
+    titles = {case: fill(case, LONGEST_LINE) for case in ece.index}
+    bins = {titles[case]: _bins(rows[rows.case == case]) for case in ece.index}
+    return plot_reliability_diagrams(bins, FEW_VOXELS, ece.rename(titles).to_dict())
 
 
 def _bins(rows):

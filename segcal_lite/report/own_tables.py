@@ -14,6 +14,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "summary": "method region segment metric mean lo hi interval n_cases n_missing",
     "differences": "method against region segment metric difference lo hi p n_cases verdict why",
     "reliability": "method region lower upper count confidence accuracy",
+    "reliability_cases": "case method region lower upper count confidence accuracy",
     "entropy_dice": "case patient segment segment_entropy dice",
     "entropy_fit": "segment r lo hi slope intercept n n_missing n_clipped error",
     "risk_coverage": "score coverage risk",
@@ -52,6 +53,7 @@ class Evaluation:
     summary: pd.DataFrame
     differences: pd.DataFrame
     reliability: pd.DataFrame
+    reliability_cases: pd.DataFrame
     entropy_dice: pd.DataFrame
     entropy_fit: pd.DataFrame
     risk_coverage: pd.DataFrame
@@ -108,6 +110,12 @@ class Evaluation:
         against = "baseline" if method == "ensemble" else self.method
         wanted = {"metric": metric, "region": self.region, "segment": None}
         return first_row(self.differences, method=method, against=against, **wanted)
+
+    def ece_of_cases(self):
+        """The ECE of each case by name, the lowest first."""
+        rows = self.scores[(self.scores.method == self.method) & (self.scores.metric == "ece")]
+        rows = rows[(rows.region == self.region) & rows.segment.isna() & rows.value.notna()]
+        return rows.groupby("case").value.mean().sort_values()
 
     def name_of(self, method):
         """A method in words."""

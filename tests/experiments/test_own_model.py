@@ -89,6 +89,22 @@ def test_a_disk_without_room_changes_no_number(study, tmp_path, monkeypatch):
         assert (again / path).read_bytes() == (out / path).read_bytes()
 
 
+def test_reliability_of_all_cases_is_that_of_each_put_together(study):
+    keys = ["method", "region", "lower", "upper"]
+    pooled, of_cases = (
+        read_table(study[1] / "tables" / f"{name}.csv")
+        for name in ("reliability", "reliability_cases")
+    )
+    assert (
+        set(of_cases.case) == {f"case_{k:03}" for k in range(6)} and (of_cases["count"] > 0).all()
+    )
+    correct = of_cases.accuracy * of_cases["count"]
+    sums = of_cases.assign(correct=correct).groupby(keys)[["count", "correct"]].sum()
+    pooled = pooled[pooled["count"] > 0].set_index(keys).sort_index()
+    assert (sums["count"] == pooled["count"]).all()
+    np.testing.assert_allclose(sums.correct / sums["count"], pooled.accuracy)
+
+
 def test_what_is_finished_is_not_read_again(study, monkeypatch):
     given, out = study
 

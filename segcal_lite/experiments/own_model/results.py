@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..._checks import named
-from ...calibration import CalibrationSums
+from ...calibration import CalibrationSums, ReliabilityBins
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.tables import read_table, write_table
 from ..case_scores import sums_key
@@ -26,10 +26,10 @@ def write_results(judging, facts, patients, is_corrected, new_facts):
     scores = _scores_table(judging, facts, patients, is_corrected)
     tables = {"scores": scores} | own_tables(scores)
     if judging.members[0].form != "labels":
-        tables["reliability"] = _reliability_table(judging, facts, is_corrected)
+        tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
-    for name in ("reliability", "review"):  # of an earlier call that had them
+    for name in ("reliability", "reliability_cases", "review"):  # of an earlier call that had them
         (judging.out / "tables" / f"{name}.csv").unlink(missing_ok=True)
     for name, table in tables.items():
         write_table(judging.out / "tables" / f"{name}.csv", table)
@@ -119,19 +119,31 @@ def _scores_table(judging, facts, patients, is_corrected):
     return table
 
 
-def _reliability_table(judging, facts, is_corrected):
-    """Return the reliability diagrams of all cases together, of each method and region."""
+def _reliability_tables(judging, facts, is_corrected):
+    """Return the reliability diagrams of each method and region: of all cases together, of each."""
     methods = {"baseline": "scores", judging.uncorrected: "scores"}
     methods |= dict.fromkeys(CORRECTIONS if is_corrected else (), "corrected")
-    n_classes = 2 if judging.names.regions else len(judging.names.label_values)
-    rows = []
+    together, of_cases = [], []
     for method, kind in methods.items():
         for region in judging.regions:
-            vectors = [_sums(judging.path(kind, case, ".npz"), method, region) for case in facts]
-            sums = CalibrationSums.from_vector(sum(vectors), n_classes, judging.n_bins)
-            bins = sums.result().bins._asdict()
-            rows.append(pd.DataFrame({"method": method, "region": region} | bins))
-    return pd.concat(rows, ignore_index=True)
+            paths = {case.name: judging.path(kind, case, ".npz") for case in facts}
+            vectors = {name: _sums(path, method, region) for name, path in paths.items()}
+            of = {"method": method, "region": region}
+            together.append(_bins(judging, sum(vectors.values())).assign(**of))
+            of_cases += [_bins(judging, v).assign(**of, case=c) for c, v in vectors.items()]
+    columns = ["method", "region", *ReliabilityBins._fields]
+    of_cases = pd.concat(of_cases, ignore_index=True)
+    return {
+        "reliability": pd.concat(together, ignore_index=True)[columns],
+        "reliability_cases": of_cases.loc[of_cases["count"] > 0, ["case", *columns]],
+    }
+
+
+def _bins(judging, vector):
+    """Return the reliability diagram of a vector of sums, a row a bin."""
+    n_classes = 2 if judging.names.regions else len(judging.names.label_values)
+    sums = CalibrationSums.from_vector(vector, n_classes, judging.n_bins)
+    return pd.DataFrame(sums.result().bins._asdict())
 
 
 def _sums(path, method, region):

@@ -140,6 +140,15 @@ def _add_evaluate(own):
     own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
     classes = "names of the label values 1, 2, ... where no dataset.json has them"
     own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
+    signatures = "tables of signatures, of the training cases and of these (see the README there)"
+    own.add_argument(
+        "--signatures",
+        type=_source,
+        nargs=2,
+        metavar=("TRAINING.csv", "CASES.csv"),
+        default=[],
+        help=signatures,
+    )
     averaged = "what the ensemble is the mean of (default: probabilities)"
     own.add_argument(
         "--members-averaged",

@@ -6,12 +6,12 @@ the data are too few to conclude anything, that is the answer.
 
 from typing import NamedTuple
 
+from .own_review import area, errors_of_forecast, far_from_training, left_alone
 from .own_tables import (
     METRICS,
     POINTS,
     REGIONS,
     capital,
-    ends_of,
     enumerated,
     first_row,
     in_words,
@@ -103,15 +103,17 @@ def doubtful_cases(evaluation):
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
-    first = evaluation.aurc.iloc[0]
+    first, *others = evaluation.aurc.to_dict("records")
+    shown = [first, *(row for row in others if row["score"] == "oodm")]
     order, verdict = f"ordering by {in_words(first['score'])}", first["verdict"]
     worth = f"On the labelled cases, {order} is not shown to be better than chance."
     if verdict == "better":
         worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
     elif verdict == "no conclusion":
         worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
-    sentences = [*_left_alone(evaluation, first["score"]), _area(first)]
-    return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
+    sentences = [*left_alone(evaluation, first["score"]), *map(area, shown)]
+    sentences += [*errors_of_forecast(evaluation), *far_from_training(evaluation)]
+    return Answer(question, f"{short} {worth}", sentences)
 
 
 def _reliability(evaluation):
@@ -223,35 +225,3 @@ def _temperatures(found):
     if folds:
         text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"
     return [f"{text}."]
-
-
-def _left_alone(evaluation, score):
-    """What a look at the most doubtful fifth would spare, in a list."""
-    curve = evaluation.risk_coverage
-    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
-    if len(curve) < 2:
-        return []
-    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
-    looked = 100 * (1 - chosen.coverage)
-    return [
-        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
-        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
-    ]
-
-
-def _area(row):
-    """AURC of one score beside random and oracle order, in a sentence."""
-    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
-    text = f"Ordered by {in_words(row['score'])} the AURC is {number(aurc)}, in random order "
-    text += f"{number(random)}, in the best possible order {number(oracle)}"
-    ends = ends_of(row["lo"], row["hi"])
-    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
-    return f"{text}: {row['verdict']}."
-
-
-def _expected_dice(evaluation):
-    """How far the expected Dice of a new patient is off, in a list."""
-    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
-    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
-    text = "For patients who were left out of the fit, the expected Dice is off on average by"
-    return [f"{text} {', '.join(told)}."] if told else []

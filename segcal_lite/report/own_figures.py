@@ -1,27 +1,24 @@
 """Figures of an evaluation of somebody's predictions: from its tables to ``figures/*.png``."""
 
-from textwrap import fill
-
 import matplotlib.pyplot as plt
 import numpy as np
 
 from .._checks import check_columns, wrong_input
-from ..calibration import ReliabilityBins
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
+from . import own_reliability
 from .overlays import plot_review
-from .own_tables import read_evaluation
+from .own_tables import in_words, read_evaluation
 from .plotting import (
     FACTORS,
     LABELS,
     METHODS,
     plot_calibration_summary,
     plot_entropy_against_dice,
+    plot_oodm_histograms,
     use_style,
 )
-from .probabilities import plot_reliability_diagrams, plot_reliability_of_cases
 
-FEW_VOXELS = 100  # of a case at a level of confidence
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "
     "right for each level of confidence, all cases together; on the dashed diagonal confidence and "
@@ -29,7 +26,7 @@ CAPTIONS = {  # by the name of the file
     "cases.",
     "reliability_cases": "Is every case like the others? A thin line a case, the thick one all "
     "together; below the dashed diagonal the model claims more than it holds. Levels of confidence "
-    f"at which a case has fewer than {FEW_VOXELS} voxels are left out.",
+    f"at which a case has fewer than {own_reliability.FEW_VOXELS} voxels are left out.",
     "reliability_worst": "The cases with the highest ECE, one by one, as they were predicted"
     " (uncorrected).",
     "summary": "How far are the probabilities off, by method? Dots are means over the cases, lines "
@@ -43,11 +40,12 @@ CAPTIONS = {  # by the name of the file
     "risk_coverage": "Does it pay to look at doubtful cases first? Mean risk (1 - Dice) of the "
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
+    "oodm": "Has the network seen such images? The distance (OODM) of each case from the nearest "
+    "training case, in the features of the network. Right of the dashed threshold lie images "
+    "unlike all that it was trained on.",
 }
 MOST_PICTURES = 10  # of the list to review
 FEW_LINES = 4  # fitted lines that one figure can tell apart
-MOST_WORST = 4  # reliability diagrams side by side
-LONGEST_LINE = 20  # letters of a title above one of them
 
 
 def draw_figures(out):
@@ -66,13 +64,14 @@ def draw_figures(out):
     """
     evaluation, written = read_evaluation(out), []
     drawn_by = {
-        "reliability": _reliability,
-        "reliability_cases": _reliability_of_cases,
-        "reliability_worst": _reliability_of_worst,
+        "reliability": own_reliability.of_methods,
+        "reliability_cases": own_reliability.of_cases,
+        "reliability_worst": own_reliability.of_worst,
         "summary": _summary,
         "differences": _differences,
         "entropy_against_dice": _entropy_against_dice,
         "risk_coverage": _risk_coverage,
+        "oodm": _oodm,
     }
     with plt.rc_context():
         use_style()
@@ -137,8 +136,7 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     axes = axes or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     for score, rows in curves.groupby("score", sort=False):
         rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
-        name = "random order" if score == "random" else score.replace("_", " ")
-        label = name + ("" if area is None else f", AURC {area:.3f}")
+        label = in_words(score) + ("" if area is None else f", AURC {area:.3f}")
         dashes = {"oracle": "--", "random": ":"}.get(score)
         look = {"color": "black", "ls": dashes} if dashes else {"marker": "."}
         axes.plot(rows.coverage, rows.risk, label=label, **look)
@@ -192,64 +190,6 @@ def plot_differences(table, metrics=("nll", "ece")):
     return figure
 
 
-def _reliability(evaluation):
-    """Reliability diagrams of all methods, in the box."""
-    bins, ece = _pooled_bins(evaluation), {}
-    for method in bins:
-        level = evaluation.level("ece", method)
-        ece[evaluation.name_of(method)] = None if level is None else level["mean"]
-    bins = {evaluation.name_of(method): found for method, found in bins.items()}
-    return plot_reliability_diagrams(bins, 1000, ece) if bins else None
-
-
-def _pooled_bins(evaluation):
-    """Bins of all cases together in the box, by method."""
-    rows = evaluation.reliability[evaluation.reliability.region == evaluation.region]
-    of_methods = {method: rows[rows.method == method] for method in METHODS}
-    return {method: _bins(of) for method, of in of_methods.items() if len(of)}
-
-
-def _reliability_of_cases(evaluation):
-    """Lines of all cases, of what is judged and of its corrections."""
-    rows = evaluation.reliability_cases
-    rows = rows[rows.region == evaluation.region]
-    if rows.case.nunique() < 2:
-        return None
-    pooled, shown = _pooled_bins(evaluation), {}
-    for method in (evaluation.method, "temperature", "vector_scaling"):
-        if method in pooled and (rows.method == method).any():
-            shown[method] = rows[rows.method == method]
-    titles = {method: evaluation.name_of(method) for method in shown}
-    by_title = [{titles[method]: of[method] for method in shown} for of in (shown, pooled)]
-    return plot_reliability_of_cases(*by_title, FEW_VOXELS) if shown else None
-
-
-def _reliability_of_worst(evaluation):
-    """Reliability diagrams of the cases with the highest ECE."""
-    rows, ece = evaluation.reliability_cases, evaluation.ece_of_cases()
-    rows = rows[(rows.method == evaluation.method) & (rows.region == evaluation.region)]
-    ece = ece[ece.index.isin(rows.case)].tail(MOST_WORST)[::-1]
-    if rows.case.nunique() < 2 or ece.empty:
-        return None
-    titles = {case: fill(case, LONGEST_LINE) for case in ece.index}
-    bins = {titles[case]: _bins(rows[rows.case == case]) for case in ece.index}
-    return plot_reliability_diagrams(bins, FEW_VOXELS, ece.rename(titles).to_dict())
-
-
-def _bins(rows):
-    """Rows of `reliability` as bins; where there are several of a bin, all their voxels."""
-    sums = rows.assign(
-        confidence=rows.confidence.fillna(0) * rows["count"],
-        accuracy=rows.accuracy.fillna(0) * rows["count"],
-    )
-    sums = sums.groupby(["lower", "upper"], as_index=False)[["count", "confidence", "accuracy"]]
-    sums = sums.sum()
-    count = sums["count"].to_numpy()
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: an empty bin
-        means = sums.confidence.to_numpy() / count, sums.accuracy.to_numpy() / count
-    return ReliabilityBins(sums.lower.to_numpy(), sums.upper.to_numpy(), count, *means)
-
-
 def _summary(evaluation):
     """Means of the calibration scores by method."""
     rows = evaluation.summary
@@ -300,3 +240,13 @@ def _risk_coverage(evaluation):
         return None
     areas = dict(evaluation.aurc[["score", "aurc"]].itertuples(index=False))
     return plot_risk_coverage(curves, areas).figure
+
+
+def _oodm(evaluation):
+    """Distances from the training cases, and their threshold."""
+    rows = evaluation.oodm
+    if rows.empty:
+        return None
+    names = {"training": "training, each without itself"}
+    by_group = {names.get(group, group): of.oodm for group, of in rows.groupby("group", sort=False)}
+    return plot_oodm_histograms(by_group, rows.threshold.iloc[0]).figure

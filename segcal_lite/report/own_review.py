@@ -1,8 +1,9 @@
-"""The list of new cases to review, the most doubtful first, as a page shows it."""
+"""The list of new cases to review, and sentences on what its order is worth, as a page has them."""
 
 import numpy as np
 
-from .own_tables import number
+from .._checks import named
+from .own_tables import ends_of, in_words, many, number
 from .plotting import LABELS
 from .summaries import Cell
 
@@ -54,6 +55,59 @@ def _in_words(name):
 
 
 def _cell(row, name):
-    """A number of the review list with its interval below it."""
+    """A number of the review list with its interval below it, or that it is beyond a threshold."""
+    if name == "oodm":
+        return Cell(number(row[name]), "beyond the threshold" if row["is_ood"] else "")
     value, _, interval = _interval(row, name).partition(" (")
     return Cell(value, interval.rstrip(")"))
+
+
+def left_alone(evaluation, score):
+    """What a look at the most doubtful fifth would spare, in a list."""
+    curve = evaluation.risk_coverage
+    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
+    if len(curve) < 2:
+        return []
+    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
+    looked = 100 * (1 - chosen.coverage)
+    return [
+        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
+        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
+    ]
+
+
+def area(row):
+    """AURC of one score beside random and oracle order, in a sentence."""
+    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
+    text = f"Ordered by {in_words(row['score'])} the AURC is {number(aurc)}, in random order "
+    text += f"{number(random)}, in the best possible order {number(oracle)}"
+    ends = ends_of(row["lo"], row["hi"])
+    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
+    return f"{text}: {row['verdict']}."
+
+
+def errors_of_forecast(evaluation):
+    """How far the expected Dice of a new patient is off, in a list."""
+    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
+    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
+    text = "For patients who were left out of the fit, the expected Dice is off on average by"
+    return [f"{text} {', '.join(told)}."] if told else []
+
+
+def far_from_training(evaluation):
+    """Which new cases lie beyond the threshold of OODM, in a list."""
+    rows = evaluation.oodm
+    if rows.empty:
+        return []
+    found = dict(iter(rows.groupby("group")))
+    told, n_beyond = [], 0
+    for group in ("new", "labelled"):
+        if group in found:
+            beyond = found[group].case[found[group].is_ood.astype(bool)]
+            names, n_beyond = f" ({named(beyond)})" if len(beyond) else "", n_beyond + len(beyond)
+            told.append(f"{len(beyond)} of {many(len(found[group]), f'{group} case')}{names}")
+    threshold = number(rows.threshold.iloc[0])
+    text = f"{' and '.join(told)} lie farther from the {len(found['training']):,} training cases "
+    text += "(OODM) than the threshold"
+    why = "the network has seen no such image, and what is expected of it may not hold"
+    return [f"{text} of {threshold}" + (f": {why}." if n_beyond else ".")]

@@ -20,6 +20,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "risk_coverage": "score coverage risk",
     "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
     "review": "rank case score",
+    "oodm": "case group oodm threshold is_ood",
     "left_out": "case folder why",
     "notes": "note n_cases cases",
 }
@@ -59,6 +60,7 @@ class Evaluation:
     risk_coverage: pd.DataFrame
     aurc: pd.DataFrame
     review: pd.DataFrame
+    oodm: pd.DataFrame
     left_out: pd.DataFrame
     notes: pd.DataFrame
 
@@ -199,8 +201,9 @@ def enumerated(names):
 
 
 def in_words(score):
-    """A score of doubt in words."""
-    return str(score).replace("_", " ")
+    """A score of doubt, or an order of cases, in words."""
+    names = {"oodm": "OODM", "random": "random order"}
+    return names.get(score, str(score).replace("_", " "))
 
 
 def _read(out, name):

@@ -143,7 +143,9 @@ def plot_reliability_of_cases(cases_by_title, bins_by_title, min_count=0):
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=UNIT_TICKS, aspect="equal", title=title)
         axes.set_xlabel("confidence")
     panels[0].set_ylabel("accuracy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles = panels[0].get_legend_handles_labels()
+    legend = figure.legend(*handles, loc="outside lower center", ncols=3)
+    legend.legend_handles[0].set_alpha(1)
     return figure
 
 

@@ -22,6 +22,7 @@ from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
 from .results import write_notes, write_results
+from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
@@ -36,6 +37,7 @@ def evaluate(
     new=(),
     patients=None,
     classes=(),
+    signatures=(),
     members_averaged="probabilities",
     regions=REGIONS,
     n_bins=10,
@@ -70,6 +72,9 @@ def evaluate(
         ``cases.csv`` beside the folder of labels, else each case is a patient.
     classes : list of str
         Names of the label values 1, 2, ... where no ``dataset.json`` has them.
+    signatures : pair of path
+        Tables of `write_signatures`, of the training cases and of the cases here, new ones all:
+        how far each lies from the training cases, as the network sees them.
     members_averaged : {"probabilities", "logits"}
         What the ensemble is the mean of. A's Eq. 6 and nnU-Net's ensembling of saved files average
         probabilities; nnU-Net averages logits over the folds of one prediction.
@@ -111,7 +116,8 @@ def evaluate(
         "seed": check_seed(seed),
     }
     out = resolve_path(out)
-    inputs = gather_inputs(labels, predictions, images, dataset, new, patients, classes)
+    given = labels, predictions, images, dataset, new, patients, classes, signatures
+    inputs = gather_inputs(*given)
     identity = {
         "labels": name_in_run(labels, out),
         "predictions": [name_in_run(member.path, out) for member in inputs.members],
@@ -142,9 +148,15 @@ def evaluate(
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write_corrected))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
-    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts)
+    far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
+    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
     write_notes(out, facts, new_facts, left_out)
     return out
+
+
+def _names(cases):
+    """Names of cases."""
+    return [case.name for case in cases]
 
 
 def _run(done, work, judging, jobs, n_workers, report):

@@ -17,6 +17,7 @@ from ...data.predictions import open_predictions
 from ...data.splits import read_case_table
 from ...data.volumes import read_label
 from ...runs.folders import read_json, resolve_path
+from .signatures import gather_signatures
 
 AVERAGED = ("probabilities", "logits")
 
@@ -42,6 +43,7 @@ class OwnInputs:
     patients: dict  # of each case, by name
     left_out: tuple  # (case, folder, why)
     notes: tuple
+    signatures: tuple | None  # of the training cases, and of cases here
 
     @property
     def n_classes(self):
@@ -54,7 +56,16 @@ class OwnInputs:
         return self.members[0].form != "labels"
 
 
-def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients=None, classes=()):
+def gather_inputs(
+    labels,
+    predictions,
+    images=(),
+    dataset=None,
+    new=(),
+    patients=None,
+    classes=(),
+    signatures=(),
+):
     """Look through the folders that were given; see `evaluate` for the arguments."""
     labels, new = _folder("labels", labels), _listed(new)
     folders = [_folder("predictions", folder) for folder in _listed(predictions)]
@@ -79,16 +90,18 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
         why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
         expected = "a label and a prediction of each member for one case at least"
         raise wrong_input(labels, f"no case to judge ({why})", expected)
-    every = [case.name for case in (*cases, *new_cases)]
+    by_kind = [[case.name for case in of] for of in (cases, new_cases)]
+    signatures, more_notes = gather_signatures(signatures, *by_kind)
     return OwnInputs(
         names=names,
         members=members,
         new_members=new_members,
         cases=cases,
         new_cases=new_cases,
-        patients=_patients(patients, labels, every),
+        patients=_patients(patients, labels, sum(by_kind, [])),
         left_out=(*left_out, *left_out_new),
-        notes=tuple(notes),
+        notes=(*notes, *more_notes),
+        signatures=signatures,
     )
 
 

@@ -19,17 +19,28 @@ COUNTS = {  # what `members.COUNTED` means, in words
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "
     "the NLL decides",
 }
+OPTIONAL = ("reliability", "reliability_cases", "review", "oodm")  # tables
 
 
-def write_results(judging, facts, patients, is_corrected, new_facts):
-    """Write the tables of scores, and the list of new cases to review."""
+def write_results(judging, facts, patients, is_corrected, new_facts, far=None):
+    """Write the tables of scores, and the list of new cases to review.
+
+    `far` is what `signatures.distances` returns, where there are signatures.
+    """
     scores = _scores_table(judging, facts, patients, is_corrected)
+    if far is not None:
+        scores = pd.concat([scores, _oodm_rows(judging, far, patients)], ignore_index=True)
     tables = {"scores": scores} | own_tables(scores)
     if judging.members[0].form != "labels":
         tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
-    for name in ("reliability", "reliability_cases", "review"):  # of an earlier call that had them
+    if far is not None:
+        tables["oodm"] = far
+        if new_facts:
+            of_new = far.loc[far.group == "new", ["case", "oodm", "is_ood"]]
+            tables["review"] = tables["review"].merge(of_new, on="case", how="left")
+    for name in OPTIONAL:  # of an earlier call that had them
         (judging.out / "tables" / f"{name}.csv").unlink(missing_ok=True)
     for name, table in tables.items():
         write_table(judging.out / "tables" / f"{name}.csv", table)
@@ -117,6 +128,14 @@ def _scores_table(judging, facts, patients, is_corrected):
     table = pd.concat([read_table(path, sealed=True) for path in paths], ignore_index=True)
     table.insert(1, "patient", table.case.map(patients))
     return table
+
+
+def _oodm_rows(judging, far, patients):
+    """Return the distance of each labelled case as rows of the long table."""
+    rows = far.loc[far.group == "labelled", ["case", "oodm"]].rename(columns={"oodm": "value"})
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
+    of_all |= {"region": "whole", "segment": None, "metric": "oodm"}
+    return rows.assign(patient=rows.case.map(patients), **of_all)
 
 
 def _reliability_tables(judging, facts, is_corrected):

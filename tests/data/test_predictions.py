@@ -152,6 +152,22 @@ def test_one_file_a_class(tmp_path, with_background, between):
     assert grid_of_prediction(folder, "c1").grid_shape == SHAPE
 
 
+def test_cases_of_hard_labels_may_be_called_like_classes(tmp_path):
+    """A whole set of classes, or a known case, tells; one segment has sets of a single file."""
+    classes = random_probs().argmax(axis=0).astype(np.uint8)
+    for name in ("c1", "c1_class1", "c2_class1"):
+        write_volume(tmp_path / f"{name}.nii.gz", classes, LPS)
+    folder = open_predictions(tmp_path, NAMES)
+    assert (folder.form, folder.cases) == ("labels", ("c1", "c1_class1", "c2_class1"))
+    one_segment = LabelNames(("a",), (0, 1))
+    assert open_predictions(tmp_path, one_segment).form == "nifti_classes"
+    known = open_predictions(tmp_path, one_segment, known=["c1_class1", "c2_class1"])
+    assert (known.form, known.cases) == (folder.form, folder.cases)
+    assert open_predictions(tmp_path, NAMES, known=["c2"]).form == "nifti_classes"
+    write_volume(tmp_path / "c2_class2.nii.gz", classes, LPS)
+    assert open_predictions(tmp_path, NAMES).form == "nifti_classes"
+
+
 def test_one_file_a_region(tmp_path):
     inside = random_regions()
     write_volume(tmp_path / "c1_class0.nii.gz", 1 - inside[0], LPS)  # no region

@@ -163,7 +163,23 @@ def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path)
     assert set(left_out.index) == {f"case_00{k}" for k in range(4)}
     assert "no such file" in left_out["case_000"] and "NaN" in left_out["case_001"]
     assert "no label" in left_out["case_002"] and "7" in left_out["case_003"]
+    folders = read_table(out / "tables" / "left_out.csv").set_index("case").folder
+    expected = [first, second, given["labels"], given["labels"]]
+    assert folders.to_dict() == {f"case_{k:03}": str(path) for k, path in enumerate(expected)}
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
+
+
+def test_the_folder_at_fault_is_that_of_the_new_case(tmp_path):
+    given = write_study(tmp_path, n_cases=1, n_members=2, n_new=2)
+    (given["new"][1] / "case_001.npz").unlink()
+    image = read_volume(given["images"][0] / "case_002_0000.nii.gz")
+    write_volume(image.path, image.data[..., ::2], image.affine)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    left_out = read_table(out / "tables" / "left_out.csv").set_index("case").folder
+    assert left_out.to_dict() == {
+        "case_001": str(given["new"][1]),
+        "case_002": str(given["new"][0]),
+    }
 
 
 def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cases(tmp_path):

@@ -86,7 +86,7 @@ class PredictionFolder:
         return [path for path in (*array, self.volumes.get(case)) if path and path.exists()]
 
 
-def open_predictions(path, names):
+def open_predictions(path, names, known=()):
     """Find out what a folder of predictions holds; no voxel is read.
 
     Parameters
@@ -97,6 +97,8 @@ def open_predictions(path, names):
         which nnU-Net leaves there, may have the classes in another order than the labels.
     names : segcal_lite.data.labels.LabelNames
         Of the labels.
+    known : collection of str
+        Names of cases, as far as they are known: ``a_class1`` among them is no class of ``a``.
 
     Returns
     -------
@@ -130,7 +132,7 @@ def open_predictions(path, names):
     with told_if_unreadable(path):
         files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
     volumes = _volumes(path, files, fields.get("file_ending"))
-    form, cases = _form_and_cases(path, files, volumes)
+    form, cases = _form_and_cases(path, files, volumes, own, set(known))
     plans = path / "plans.json"
     reader = read_json(plans, shape=dict).get("image_reader_writer") if is_file(plans) else None
     return PredictionFolder(
@@ -173,10 +175,10 @@ def _volumes(path, files, announced):
     return found[endings[0]] if endings else {}
 
 
-def _form_and_cases(path, files, volumes):
+def _form_and_cases(path, files, volumes, names, known):
     """Return the one form that all files have, and the names of the cases."""
     stems = {end: [f.stem for f in files if f.suffix == end] for end in (".npz", ".npy")}
-    parts = {stem: match[1] for stem in volumes if (match := CLASS_FILE.fullmatch(stem))}
+    parts = _class_volumes(volumes, len(names.segments), known)
     present = [end for end, names in stems.items() if names] + ["one volume a class"] * bool(parts)
     if len(present) > 1:
         raise wrong_input(path, " and ".join(present), "predictions of one form")
@@ -190,6 +192,22 @@ def _form_and_cases(path, files, volumes):
     if not volumes:
         raise wrong_input(path, "no prediction", EXPECTED)
     return _volume_form(path, volumes), others
+
+
+def _class_volumes(stems, last, known):
+    """Return the case of each volume of one class.
+
+    ``tumour_class1`` may be a case, too: it is class 1 of ``tumour`` if that is a known case, or if
+    some case has all its classes.
+    """
+    parts, numbers = {}, {}
+    for stem in stems:
+        match = CLASS_FILE.fullmatch(stem)
+        if match and stem not in known:
+            parts[stem] = match[1]
+            numbers.setdefault(match[1], {0}).add(int(match[2]))
+    is_whole = any(found >= set(range(last + 1)) for found in numbers.values())
+    return parts if is_whole or numbers.keys() & known else {}
 
 
 def _npz_form(path, stems):

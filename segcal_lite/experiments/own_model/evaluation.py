@@ -182,7 +182,7 @@ def _run(done, work, judging, jobs, n_workers, report):
     for case in jobs:
         found = results[case.name]
         if "why" in found:
-            left_out.append((case.name, str(judging.members[0].path), found["why"]))
+            left_out.append((case.name, found["folder"], found["why"]))
             report(f"left out: {case.name}: {found['why']}")
         else:
             facts[case] = found

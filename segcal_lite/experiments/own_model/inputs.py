@@ -77,12 +77,13 @@ def gather_inputs(
     new_folders = [_folder("new", folder) for folder in new]
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
-    members = tuple(open_predictions(folder, names) for folder in folders)
-    new_members = tuple(open_predictions(folder, names) for folder in new_folders)
-    _check_forms(members, new_members)
     image_paths = _images(_listed(images))
-    cases, left_out = _with_all(members, label_paths, image_paths)
-    new_cases, left_out_new = _with_all(new_members, None, image_paths)
+    known = {*label_paths, *image_paths}
+    members = tuple(open_predictions(folder, names, known) for folder in folders)
+    new_members = tuple(open_predictions(folder, names, known) for folder in new_folders)
+    _check_forms(members, new_members)
+    cases, left_out = _with_all(members, labels, label_paths, image_paths)
+    new_cases, left_out_new = _with_all(new_members, None, None, image_paths)
     twice = {case.name for case in cases} & {case.name for case in new_cases}
     if twice:
         raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
@@ -165,7 +166,7 @@ def _images(folders):
     return {case: tuple(paths) for case, paths in found.items()}
 
 
-def _with_all(members, label_paths, image_paths):
+def _with_all(members, labels, label_paths, image_paths):
     """Return the cases that all members predict (and that have a label), and why others are out."""
     in_any = sorted({case for member in members for case in member.cases})
     in_any += sorted(set(label_paths or ()) - set(in_any))
@@ -175,7 +176,7 @@ def _with_all(members, label_paths, image_paths):
         if lacking:
             left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
         elif label_paths is not None and name not in label_paths:
-            left_out.append((name, str(members[0].path), "a prediction, but no label"))
+            left_out.append((name, str(labels), "a prediction, but no label"))
         else:
             label_path = None if label_paths is None else label_paths[name]
             cases.append(OwnCase(name, label_path, image_paths.get(name, ())))

@@ -6,6 +6,7 @@ correction. Its facts, written last, say which files it was made from: with othe
 correction, it is made again.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def score_corrected_case(judging, case, correction, write):
 def made(judging, case, kind, asked, make, *arguments):
     """Return the facts of a case, made unless they stand there of the same files and settings.
 
-    What is wrong with a case comes back as ``{"why": sentence}``: others go on without it.
+    What is wrong with a case comes back as ``{"why": sentence, "folder": where}``: others go on
+    without it.
     """
     path = judging.path(kind, case, ".json")
     try:
@@ -85,9 +87,17 @@ def made(judging, case, kind, asked, make, *arguments):
                 return facts
         facts = make(judging, case, *arguments) | {"asked": asked}
     except ValueError as error:
-        return {"why": str(error)}
+        return {"why": str(error), "folder": _folder_at_fault(judging, case, str(error))}
     write_json(path, facts)
     return as_json_values(facts)
+
+
+def _folder_at_fault(judging, case, why):
+    """Return which of the folders that a case is read from a sentence names, members first."""
+    folders = [member.path for member in judging.members]
+    folders += [path.parent for path in (case.label_path, *case.image_paths) if path]
+    named = (folder for folder in folders if re.search(rf"{re.escape(str(folder))}(?![\w.-])", why))
+    return str(next(named, folders[0]))
 
 
 def _state(judging, case):

@@ -165,8 +165,10 @@ def _add_evaluate(own):
     own.add_argument("--box-mm", type=float, default=8.0, help=box)
     band = "half width of the band around true boundaries (default: 4)"
     own.add_argument("--band-mm", type=float, default=4.0, help=band)
-    corrected = "also write the corrected probabilities, as NIfTI"
-    own.add_argument("--write-corrected", action="store_true", help=corrected)
+    corrected = "also write corrected probabilities, as NIfTI (alone: after the temperature)"
+    methods = {"nargs": "?", "const": "temperature", "help": corrected}
+    methods["choices"] = ("temperature", "vector_scaling", "both")
+    own.add_argument("--write-corrected", **methods)
     own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
     own.add_argument("--seed", type=_seed, default=0)
     _add_out(own, "runs/mine")

@@ -85,8 +85,14 @@ def correction(evaluation):
     if not methods:
         return Answer(question, "No correction was fitted in this evaluation.", [])
     sentences = [_before_and_after(evaluation, method) for method in methods]
-    temperatures = _temperatures(evaluation.correction)
-    return Answer(question, _best_correction(evaluation, methods), [*sentences, *temperatures])
+    sentences += _temperatures(evaluation.correction)
+    rows = {method: evaluation.difference("nll", method) for method in methods}
+    best = _best_correction(evaluation, rows)
+    if best is not None:
+        sentences.append(
+            f"To have probabilities so corrected written as NIfTI: --write-corrected {best}."
+        )
+    return Answer(question, _recommended(evaluation, rows, best), sentences)
 
 
 def doubtful_cases(evaluation):
@@ -192,20 +198,23 @@ def _change(evaluation, metric, method, brackets="{}"):
     return f"{name} {ends}, {with_interval(metric, row, 'difference', brackets)}: {row['verdict']}"
 
 
-def _best_correction(evaluation, methods):
-    """Which correction to take, by the NLL, in a sentence."""
-    rows = {method: evaluation.difference("nll", method) for method in methods}
-    verdicts = {method: row["verdict"] for method, row in rows.items() if row is not None}
-    better = [method for method, found in verdicts.items() if found == "better"]
-    if not better:
+def _best_correction(evaluation, rows):
+    """Which correction to take, by its difference of the NLL; None if none is better."""
+    better = [m for m, row in rows.items() if row is not None and row["verdict"] == "better"]
+    if len(better) < 2:
+        return next(iter(better), None)
+    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
+    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    return better[rival is not None and rival["verdict"] == "better"]
+
+
+def _recommended(evaluation, rows, best):
+    """Which correction to take, and what it does, in a sentence."""
+    if best is None:
         open_ones = [row for row in rows.values() if row is not None]
         if open_ones and all(row["verdict"] == "no conclusion" for row in open_ones):
             return f"That cannot be concluded: {open_ones[0]['why']}."
         return "Nothing that was tried, as far as these cases tell: leave them as they are."
-    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
-    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
-    is_ahead = rival is not None and rival["verdict"] == "better"
-    best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
     told = _change(evaluation, "nll", best, NAMED), _change(evaluation, "ece", best)
     return capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")

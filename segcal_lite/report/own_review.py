@@ -110,4 +110,9 @@ def far_from_training(evaluation):
     text = f"{' and '.join(told)} lie farther from the {len(found['training']):,} training cases "
     text += "(OODM) than the threshold"
     why = "the network has seen no such image, and what is expected of it may not hold"
-    return [f"{text} of {threshold}" + (f": {why}." if n_beyond else ".")]
+    sentences = [f"{text} of {threshold}" + (f": {why}." if n_beyond else ".")]
+    seen = rows.case[(rows.group != "training") & (rows.oodm == 0)]
+    if len(seen):
+        text = f"{many(len(seen), 'case')} ({named(seen)}) have the signature of a training case"
+        sentences.append(f"{text}: scores of images that a network was trained on prove nothing.")
+    return sentences

@@ -516,6 +516,24 @@ def test_regions_in_another_order_are_mapped_by_name(tmp_path):
     np.testing.assert_array_equal(hard.predicted, expected)
 
 
+def test_classes_are_added_up_to_the_regions_that_the_labels_have(tmp_path):
+    """Region by region the sum of its classes, above one half also where no class of it leads."""
+    probs = random_probs()
+    probs[:, 0, 0, 0] = 0.4, 0.3, 0.3
+    write_nnunet(tmp_path, probs)
+    describe(tmp_path, {"background": 0, "oedema": 1, "core": 2})
+    found = read(tmp_path, REGIONS)  # whole: 1 and 2, core: 2
+    np.testing.assert_allclose(found.probs[1], [probs[1] + probs[2], probs[2]], atol=1e-6)
+    np.testing.assert_allclose(found.probs.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(found.predicted, found.probs[1] > 0.5)
+    assert found.predicted[:, 0, 0, 0].tolist() == [1, 0]
+    assert any("added up" in note for note in found.notes)
+    (tmp_path / "c1.npz").unlink()
+    hard = read(tmp_path, REGIONS)
+    classes = probs.argmax(axis=0)
+    np.testing.assert_array_equal(hard.predicted, [classes > 0, classes == 2])
+
+
 def test_an_ignore_label_is_no_class_of_a_prediction(tmp_path):
     probs = random_probs()
     write_nnunet(tmp_path, probs)

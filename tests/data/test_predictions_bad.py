@@ -137,6 +137,15 @@ def test_regions_where_the_labels_have_classes(tmp_path):
         open_predictions(tmp_path, NAMES)
 
 
+def test_other_classes_than_regions_are_made_of(tmp_path):
+    write_nnunet(tmp_path, random_probs())
+    describe(tmp_path, {"background": 0, "a": 1, "b": 4})
+    regions = LabelNames(("whole", "core"), (0, 1, 2), ((1, 2), (2,)), (1, 2))
+    found = "labels: found values .0, 1, 4., expected .0, 1, 2., of which the labels' regions are"
+    with pytest.raises(ValueError, match=found):
+        open_predictions(tmp_path, regions)
+
+
 def test_plans_that_are_no_json(tmp_path):
     write_nnunet(tmp_path, random_probs())
     (tmp_path / "plans.json").write_text("{")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, write_volume
+from own_predictions import AFFINE, draw_labels, draw_probs, write_nnunet, write_study, write_volume
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
@@ -203,6 +203,8 @@ def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cas
         ({"band_mm": -1}, "band_mm: found -1"),
         ({"members_averaged": "votes"}, "members_averaged: found 'votes'"),
         ({"regions": ["rim"]}, "regions: found 'rim'"),
+        ({"write_corrected": True}, "write_corrected: found True, expected one of None, 'both'"),
+        ({"signatures": ["training.csv"]}, "expected two tables"),
         ({"new": ["a", "b", "c"]}, "new: found 3 folders, expected 1"),
         ({"patients": "nowhere.csv"}, "patients: found no file"),
         ({"dataset": "nowhere.json"}, "dataset: found"),
@@ -250,6 +252,23 @@ def test_overlapping_regions_are_binary_problems(tmp_path):
     assert scores[(scores.metric == "nll") & (scores.method == "temperature")].value.notna().all()
 
 
+def test_a_softmax_of_classes_is_judged_by_regions_as_their_sum(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    (folder,) = given["predictions"]
+    described = json.loads((tmp_path / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(described))
+    described |= {"labels": {"background": 0, "whole": [1, 2], "core": [1]}}
+    described |= {"regions_class_order": [2, 1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    labels = read_volume(given["labels"] / "case_001.nii.gz").data
+    inside = probs_of(folder, "case_001")[1:].sum(axis=0).clip(max=1)
+    expected = nll((labels > 0).astype(int), np.stack([1 - inside, inside]))
+    of = {"case": "case_001", "region": "whole", "metric": "nll", "method": "baseline"}
+    assert value(scores, segment="whole", **of) == pytest.approx(expected, rel=1e-5)
+
+
 def test_hard_labels_give_what_masks_give(tmp_path):
     given = write_study(tmp_path, n_cases=3, n_members=2)
     for folder in given["predictions"]:
@@ -273,13 +292,31 @@ def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):
 
 
 def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):
-    given = write_study(tmp_path, n_cases=2, n_members=1)
-    out = evaluate(**given, out=tmp_path / "out", write_corrected=True, **QUIET)
-    written = read_volume(out / "probabilities" / "case_000.nii.gz")
-    probs, fitted = (
-        probs_of(given["predictions"][0], "case_000"),
-        json.loads((out / "correction.json").read_text()),
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    fitted = json.loads((out / "correction.json").read_text())
+    for folder, case, found in (
+        (given["predictions"][0], "case_000", fitted["without the patient of"]["case_000"]),
+        (given["new"][0], "case_002", fitted["of all"]),
+    ):
+        by_class = [np.reshape(found[name], (3, 1, 1, 1)) for name in ("scale", "shift", "floor")]
+        scale, shift, floor = by_class
+        probs = np.maximum(probs_of(folder, case), floor, dtype=np.float64)
+        expected = {"temperature": probs ** (1 / found["temperature"])}
+        expected["vector_scaling"] = probs**scale * np.exp(shift)
+        for method, powers in expected.items():
+            written = read_volume(out / "probabilities" / method / f"{case}.nii.gz")
+            assert np.allclose(written.data, powers / powers.sum(axis=0), atol=1e-5), method
+            assert written.affine == pytest.approx(AFFINE)
+    again = evaluate(
+        given["labels"], out / "probabilities" / "temperature", tmp_path / "again", **QUIET
     )
-    temperature = fitted["without the patient of"]["case_000"]["temperature"]
-    scaled = probs.astype(np.float64) ** (1 / temperature)
-    assert np.allclose(written.data, scaled / scaled.sum(axis=0), atol=1e-5)
+    assert "case_000" in set(read_table(again / "tables" / "scores.csv").case)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector_scaling"])
+def test_one_method_is_written_where_one_is_asked_for(tmp_path, method):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected=method, **QUIET)
+    assert [path.name for path in (out / "probabilities").iterdir()] == [method]
+    assert len(list((out / "probabilities").rglob("*.nii.gz"))) == 2

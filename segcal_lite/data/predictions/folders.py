@@ -38,6 +38,9 @@ class PredictionFolder:
         What is predicted, in the folder's own order and values.
     order : tuple of int
         Where each class of the labels (background first), or each region, stands in `names`.
+    added_to : tuple of tuple of int
+        Where classes are predicted and the labels have regions: the classes that each region is the
+        union of, so that its probability is the sum of theirs. Else empty.
     reader : str or None
         nnU-Net's reader, as ``plans.json`` names it.
     volumes : dict
@@ -49,6 +52,7 @@ class PredictionFolder:
     cases: tuple
     names: LabelNames
     order: tuple
+    added_to: tuple
     reader: str | None
     volumes: dict
 
@@ -135,9 +139,9 @@ def open_predictions(path, names, known=()):
     form, cases = _form_and_cases(path, files, volumes, own, set(known))
     plans = path / "plans.json"
     reader = read_json(plans, shape=dict).get("image_reader_writer") if is_file(plans) else None
-    return PredictionFolder(
-        path, form, tuple(sorted(cases)), own, _order(path, own, names), reader, volumes
-    )
+    added_to = () if own.regions else names.regions
+    order = _order(path, own, names)
+    return PredictionFolder(path, form, tuple(sorted(cases)), own, order, added_to, reader, volumes)
 
 
 def _label_names(names):
@@ -149,10 +153,14 @@ def _label_names(names):
 def _order(path, own, names):
     """Return where each class or region of the labels stands among the folder's own."""
     what = path / "dataset.json, labels"
-    if bool(own.regions) != bool(names.regions):
-        kinds = "classes that exclude each other", "regions that may overlap"
-        expected = f"{kinds[bool(names.regions)]}, as the labels have them"
-        raise wrong_input(what, kinds[bool(own.regions)], expected)
+    if own.regions and not names.regions:
+        expected = "classes that exclude each other, as the labels have them"
+        raise wrong_input(what, "regions that may overlap", expected)
+    if names.regions and not own.regions:  # by value: regions do not name the classes
+        if own.label_values != names.label_values:
+            expected = f"{list(names.label_values)}, of which the labels' regions are made"
+            raise wrong_input(what, f"values {list(own.label_values)}", expected)
+        return tuple(range(len(own.label_values)))
     if set(own.segments) != set(names.segments):
         expected = f"{', '.join(names.segments)}, in any order, as the labels have them"
         raise wrong_input(what, ", ".join(own.segments), expected)

@@ -24,6 +24,10 @@ from ...runs.folders import as_json_values, as_tuples
 from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
 
 METHODS = ("temperature", "vector_scaling")
+WRITTEN = {None: (), "both": METHODS} | {
+    method: (method,) for method in METHODS
+}  # by what is asked
+CORRECTED = "probabilities"  # folder below which each method has one
 CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right
 LARGEST_FLOOR = 0.01  # larger probabilities are no rounding, even in 8 bits
 MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 250 MB

@@ -17,7 +17,7 @@ from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.processes import count_workers
 from ...runs.schedules import run_in_order
-from .correction import CODE, cross_fit, voxels_of_case
+from .correction import CODE, WRITTEN, cross_fit, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
@@ -43,7 +43,7 @@ def evaluate(
     n_bins=10,
     box_mm=8.0,
     band_mm=4.0,
-    write_corrected=False,
+    write_corrected=None,
     n_workers=None,
     seed=0,
     report=print,
@@ -85,8 +85,10 @@ def evaluate(
         Of ECE and MCE.
     box_mm, band_mm : float
         How far boxes reach around the true foreground, and bands to either side of true boundaries.
-    write_corrected : bool
-        Also write the probabilities after the temperature, as NIfTI on the grid of each case.
+    write_corrected : {"temperature", "vector_scaling", "both"}, optional
+        Also write the probabilities so corrected, as NIfTI on the grid of each case, classes last,
+        to ``probabilities/<method>/``: of a labelled case by what was fitted without its patient,
+        of a new one by what was fitted to all.
     n_workers : int, optional
         Processes; by default as many as cores and memory allow.
     seed : int
@@ -107,6 +109,7 @@ def evaluate(
     """
     check_count("n_bins", n_bins)
     check_count("n_workers", 1 if n_workers is None else n_workers)
+    write = WRITTEN[check_choice("write_corrected", write_corrected, tuple(WRITTEN))]
     settings = {
         "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
         "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
@@ -140,12 +143,12 @@ def evaluate(
     of_cases, of_all = {}, None
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
-        jobs = {case: (of_cases[case.name], write_corrected) for case in facts if of_cases}
+        jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
         if failed:  # it could be scored a moment ago
             raise ValueError(failed[0][2])
     looking = replace(judging, members=inputs.new_members)
-    jobs = dict.fromkeys(inputs.new_cases, (of_all, write_corrected))
+    jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
     far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))

@@ -21,7 +21,7 @@ from ...runs.tables import read_table, write_table
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import metric_rows, score_probabilities, segmentation_scores
-from .correction import corrected, draw_voxels, write_corrected
+from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_corrected
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
@@ -67,7 +67,7 @@ def score_own_case(judging, case):
 
 
 def score_corrected_case(judging, case, correction, write):
-    """Score the corrected probabilities of a labelled case, and write them if asked."""
+    """Score the corrected probabilities of a labelled case; write those by the methods `write`."""
     asked = {"correction": correction.to_json(), "write": write}
     return made(judging, case, "corrected", asked, _score_corrected, correction, write)
 
@@ -157,10 +157,11 @@ def _score_corrected(judging, case, correction, write):
     kept = judging.path(KEPT, case, ".npy")
     probs = np.load(kept) if kept.exists() else combine(judging, case, label).probs
     rows, sums, known = [], {}, None
-    for method in ("temperature", "vector_scaling"):
+    for method in METHODS:
         changed = corrected(probs, correction, method)
-        if method == "temperature" and write:
-            write_corrected(judging.path("probabilities", case, ".nii.gz"), changed, label.affine)
+        if method in write:
+            path = judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
+            write_corrected(path, changed, label.affine)
         # a temperature leaves the arg max, and so the masks, as they were
         known = _known_masks(judging, case) if method == "temperature" else None
         scores = _scores(judging, targets, changed, label.spacing_mm, regions, known)

@@ -90,7 +90,7 @@ def correction(evaluation):
     best = _best_correction(evaluation, rows)
     if best is not None:
         sentences.append(
-            f"To have probabilities so corrected written as NIfTI: --write-corrected {best}."
+            f"The option --write-corrected {best} has probabilities so corrected written as NIfTI."
         )
     return Answer(question, _recommended(evaluation, rows, best), sentences)
 

@@ -41,6 +41,7 @@ def review_table(evaluation):
     shown = ("score", "pairwise_dice", "oodm", "expected_dice", "volume_ml")
     names = [name for name in review.columns if name.rsplit(" ", 1)[-1] in shown]
     names = [name for name in names if review[name].notna().any()]
+    names.sort(key=lambda name: " " in name)  # first what is of the whole case
     rows = [
         (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
         for row in review.head(MOST_ROWS).to_dict("records")
@@ -99,20 +100,28 @@ def far_from_training(evaluation):
     rows = evaluation.oodm
     if rows.empty:
         return []
-    found = dict(iter(rows.groupby("group")))
-    told, n_beyond = [], 0
-    for group in ("new", "labelled"):
-        if group in found:
-            beyond = found[group].case[found[group].is_ood.astype(bool)]
-            names, n_beyond = f" ({named(beyond)})" if len(beyond) else "", n_beyond + len(beyond)
-            told.append(f"{len(beyond)} of {many(len(found[group]), f'{group} case')}{names}")
-    threshold = number(rows.threshold.iloc[0])
-    text = f"{' and '.join(told)} lie farther from the {len(found['training']):,} training cases "
-    text += "(OODM) than the threshold"
-    why = "the network has seen no such image, and what is expected of it may not hold"
-    sentences = [f"{text} of {threshold}" + (f": {why}." if n_beyond else ".")]
+    threshold, n_training = rows.threshold.iloc[0], (rows.group == "training").sum()
+    told, n_beyond = [], dict.fromkeys(("new", "labelled"), 0)
+    for group in n_beyond:
+        of = rows[rows.group == group]
+        beyond = of.case[of.is_ood.astype(bool)]
+        n_beyond[group] = len(beyond)
+        if len(of):
+            names = f" ({named(beyond)})" if len(beyond) else ""
+            told.append(f"{len(beyond)} of {many(len(of), f'{group} case')}{names}")
+    text = f"{' and '.join(told)} lie farther from the {n_training:,} training cases (OODM) than "
+    sentences = [f"{text}the threshold of {threshold:.3g}{_meaning(**n_beyond)}."]
     seen = rows.case[(rows.group != "training") & (rows.oodm == 0)]
     if len(seen):
-        text = f"{many(len(seen), 'case')} ({named(seen)}) have the signature of a training case"
+        text = f"The signature of {many(len(seen), 'case')} ({named(seen)}) is a training case's"
         sentences.append(f"{text}: scores of images that a network was trained on prove nothing.")
     return sentences
+
+
+def _meaning(new, labelled):
+    """What it means that so many new and labelled cases are unlike the training cases."""
+    if new and labelled:
+        why = "what is expected of the new ones rests on the labelled ones among them"
+    elif new:
+        why = "no labelled case is like these, and what is expected of them may not hold"
+    return f": the network has seen no such images; {why}" if new else ""

@@ -125,7 +125,8 @@ def plot_reliability_of_cases(cases_by_title, bins_by_title, min_count=0):
     """
     if not cases_by_title:
         raise wrong_input("cases_by_title", "no diagram", "at least one title with its table")
-    look = {"figsize": (min(10, 1.6 + 2.9 * len(cases_by_title)), 4.2), "layout": "constrained"}
+    width = min(10, 1 + 3 * len(cases_by_title))
+    look = {"figsize": (width, width / len(cases_by_title) + 0.9), "layout": "constrained"}
     look |= {"sharex": True, "sharey": True, "squeeze": False}
     figure, (panels,) = plt.subplots(1, len(cases_by_title), **look)
     for axes, (title, table) in zip(panels, cases_by_title.items(), strict=True):

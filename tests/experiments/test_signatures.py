@@ -5,6 +5,7 @@ import html
 import numpy as np
 import pandas as pd
 import pytest
+from evaluations import write_evaluation
 from own_predictions import write_study
 
 from segcal_lite.detectors import SpectralDetector
@@ -12,6 +13,7 @@ from segcal_lite.experiments.own_model import evaluate, read_signatures, write_s
 from segcal_lite.experiments.own_model.signatures import distances, gather_signatures
 from segcal_lite.kit.own_page import write_page
 from segcal_lite.report import draw_figures, read_evaluation, three_answers
+from segcal_lite.report.own_review import far_from_training
 from segcal_lite.runs.tables import read_table
 
 QUIET = {"report": lambda line: None, "n_workers": 1}
@@ -127,6 +129,7 @@ def test_the_review_list_marks_what_the_network_has_not_seen(tables, tmp_path):
     assert "oodm" in set(read_table(out / "tables" / "aurc.csv").score)
     answer = three_answers(read_evaluation(out))[2]
     assert any("1 of 2 new cases (case_011) and 0 of 10" in text for text in answer.sentences)
+    assert any("no labelled case is like these" in text for text in answer.sentences)
     assert any("Ordered by OODM the AURC is" in text for text in answer.sentences)
     assert out / "figures" / "oodm.png" in draw_figures(out)
     page = html.unescape(write_page(out).read_text())
@@ -134,6 +137,30 @@ def test_the_review_list_marks_what_the_network_has_not_seen(tables, tmp_path):
     evaluate(**given, out=out, **QUIET)  # without
     assert not (out / "tables" / "oodm.csv").exists()
     assert "oodm" not in read_table(out / "tables" / "review.csv")
+
+
+@pytest.mark.parametrize(
+    ("is_ood", "told"),
+    [
+        (
+            [0, 0, 0, 0],
+            "0 of 2 new cases and 0 of 1 labelled case lie farther from the 1 training ",
+        ),
+        ([0, 1, 0, 0], "1 of 1 labelled case (b) lie farther"),
+        ([0, 0, 1, 0], "1 of 2 new cases (c) and 0 of 1 labelled case lie farther"),
+        ([0, 1, 1, 1], "rests on the labelled ones among them."),
+    ],
+)
+def test_what_lies_beyond_the_threshold_is_told_with_what_it_means(tmp_path, is_ood, told):
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_new=0))
+    groups = ["training", "labelled", "new", "new"]
+    table = pd.DataFrame({"case": list("abcd"), "group": groups, "oodm": 0.1, "threshold": 0.1})
+    fields = vars(evaluation) | {"oodm": table.assign(is_ood=np.array(is_ood, dtype=bool))}
+    (sentence,) = far_from_training(type(evaluation)(**fields))
+    assert told in sentence
+    assert ("has seen no such images" in sentence) == any(is_ood[2:])
+    fields["oodm"] = fields["oodm"].assign(oodm=[0.1, 0.0, 0.1, 0.1])
+    assert "The signature of 1 case (b) is" in far_from_training(type(evaluation)(**fields))[1]
 
 
 def test_labelled_cases_without_signatures_try_no_order(tables, tmp_path):

@@ -40,7 +40,7 @@ def test_the_command_leaves_a_page_with_pictures_of_new_cases(tmp_path, capsys):
     assert "case_003" in page and "http-equiv" not in page and 'src="http' not in page
     assert (tmp_path / "out" / "figures" / "review_1.png").exists()
     assert json.loads((tmp_path / "out" / "command.json").read_text())["command"]
-    assert "4 cases (case_000, case_001, case_002, case_003) have the signature of a train" in page
+    assert "4 cases (case_000, case_001, case_002, case_003) is a training" in page
     assert "at least 10 needed" in page  # three cases allow no conclusion
 
 

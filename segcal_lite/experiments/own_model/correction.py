@@ -41,7 +41,7 @@ import json, numpy as np
 fitted = json.load(open("correction.json", encoding="utf-8"))["of all"]
 by_class = lambda name: np.reshape(fitted[name], (-1,) + (1,) * (probs.ndim - 1))
 log_probs = np.log(np.maximum(probs, by_class("floor")))
-logits = by_class("scale") * log_probs + by_class("shift")  # or log_probs / fitted["temperature"]
+logits = log_probs / fitted["temperature"]  # or by_class("scale") * log_probs + by_class("shift")
 corrected = np.exp(logits - logits.max(axis=0)); corrected /= corrected.sum(axis=0)
 """
 

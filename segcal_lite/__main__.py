@@ -140,6 +140,15 @@ def _add_evaluate(own):
     own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
     classes = "names of the label values 1, 2, ... where no dataset.json has them"
     own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
+    signatures = "tables of signatures, of the training cases and of these (see the README there)"
+    own.add_argument(
+        "--signatures",
+        type=_source,
+        nargs=2,
+        metavar=("TRAINING.csv", "CASES.csv"),
+        default=[],
+        help=signatures,
+    )
     averaged = "what the ensemble is the mean of (default: probabilities)"
     own.add_argument(
         "--members-averaged",
@@ -156,8 +165,10 @@ def _add_evaluate(own):
     own.add_argument("--box-mm", type=float, default=8.0, help=box)
     band = "half width of the band around true boundaries (default: 4)"
     own.add_argument("--band-mm", type=float, default=4.0, help=band)
-    corrected = "also write the corrected probabilities, as NIfTI"
-    own.add_argument("--write-corrected", action="store_true", help=corrected)
+    corrected = "also write corrected probabilities, as NIfTI (alone: after the temperature)"
+    methods = {"nargs": "?", "const": "temperature", "help": corrected}
+    methods["choices"] = ("temperature", "vector_scaling", "both")
+    own.add_argument("--write-corrected", **methods)
     own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
     own.add_argument("--seed", type=_seed, default=0)
     _add_out(own, "runs/mine")

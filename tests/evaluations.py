@@ -103,6 +103,15 @@ def reliability_of(methods):
     return pd.DataFrame(rows, columns=columns)
 
 
+def reliability_of_cases(table, cases, rng):
+    """The same of each case, which has its own share of the error."""
+    table, tables = table[table["count"] > 0], []
+    for case in cases:
+        accuracy = table.accuracy - rng.normal(0, 0.03, len(table))
+        tables.append(table.assign(case=case, accuracy=accuracy, count=table["count"] // 20))
+    return pd.concat(tables)[["case", *table.columns]]
+
+
 def coverage_of(scores, n_cases):
     """Curves of two scores and of the oracle, and their areas."""
     wide = scores[scores.method != "baseline"].groupby(["case", "metric"]).value.mean().unstack()
@@ -145,6 +154,15 @@ def review_of(n_new, rng):
     return table.assign(uncertainty=table.score / 2, pairwise_dice=0.98 - 0.4 * table.score)
 
 
+def oodm_of(labelled, new, rng):
+    """Distances of training, labelled and new cases; the first new case is unlike all others."""
+    names = {"training": [f"train_{i}" for i in range(30)], "labelled": labelled, "new": new}
+    rows = [(name, group, rng.gamma(9, 0.01)) for group, of in names.items() for name in of]
+    table = pd.DataFrame(rows, columns=["case", "group", "oodm"])
+    table.loc[table.case.isin(new[:1]), "oodm"] = 0.9
+    return table.assign(threshold=0.18, is_ood=table.oodm > 0.18)
+
+
 def write_slices(path, rng):
     """The slices of a new case that its picture shows."""
     x, y = np.mgrid[-40:40, -48:48]
@@ -167,7 +185,8 @@ def write_evaluation(
     if has_probabilities:
         base = "ensemble" if n_members > 1 else "baseline"
         tables["differences"] = differences_of(scores, base, n_cases)
-        tables["reliability"] = reliability_of(scores.method.unique())
+        pooled = tables["reliability"] = reliability_of(scores.method.unique())
+        tables["reliability_cases"] = reliability_of_cases(pooled, scores.case.unique(), rng)
         keys = ["case", "patient", "segment"]
         wide = scores[(scores.method == base) & scores.segment.notna()]
         wide = wide.pivot_table(index=keys, columns="metric", values="value").reset_index()
@@ -185,6 +204,12 @@ def write_evaluation(
         )
     if n_new:
         tables["review"] = review_of(n_new, rng)
+    if has_probabilities:
+        new = list(tables["review"].case) if n_new else []
+        tables["oodm"] = oodm_of(list(scores.case.unique()), new, rng)
+    if n_new and has_probabilities:
+        of_new = tables["oodm"][["case", "oodm", "is_ood"]]
+        tables["review"] = tables["review"].merge(of_new, on="case")
     why = "found class sums that miss 1 by 99, expected sums of 1 <b>."
     names = [f"case_{1000 + i}" for i in range(n_left_out)]
     rows = [(name, "fold_1", f"{name}.npz: {why}") for name in names]

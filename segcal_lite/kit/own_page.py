@@ -8,7 +8,7 @@ from .._checks import named
 from ..report.own_answers import RULES, three_answers
 from ..report.own_figures import CAPTIONS, MOST_PICTURES
 from ..report.own_review import MOST_ROWS, WORDS, expected_in_words, review_table
-from ..report.own_tables import METRICS, REGIONS, number, read_evaluation
+from ..report.own_tables import METRICS, REGIONS, in_words, number, read_evaluation
 from ..report.summaries import Cell
 from ..runs.folders import write_text
 from .index_page import facts, render
@@ -189,7 +189,7 @@ def _areas(evaluation):
     for row in evaluation.aurc.to_dict("records"):
         cell = _with_ends(row, "difference")
         verdict = Cell(row["verdict"] if pd.notna(row["verdict"]) else "")
-        rows.append((row["score"].replace("_", " "), [*_numbers(row, names), cell, verdict]))
+        rows.append((in_words(row["score"]), [*_numbers(row, names), cell, verdict]))
     columns = ["AURC", "random order", "oracle", "AURC less random", "verdict"]
     note = "Smaller is better; in small type the 95 % interval."
     title = "Orders of doubt"

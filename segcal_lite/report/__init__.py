@@ -30,7 +30,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_training_curves",
             "use_style",
         ],
-        "probabilities": ["plot_probability_histogram", "plot_reliability_diagrams"],
+        "probabilities": [
+            "plot_probability_histogram",
+            "plot_reliability_diagrams",
+            "plot_reliability_of_cases",
+        ],
         "summaries": ["mark_best", "summarise"],
         "verdicts": [
             "LEAST_TEST_CASES",

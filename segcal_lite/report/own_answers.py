@@ -6,12 +6,12 @@ the data are too few to conclude anything, that is the answer.
 
 from typing import NamedTuple
 
+from .own_review import area, errors_of_forecast, far_from_training, left_alone
 from .own_tables import (
     METRICS,
     POINTS,
     REGIONS,
     capital,
-    ends_of,
     enumerated,
     first_row,
     in_words,
@@ -85,8 +85,14 @@ def correction(evaluation):
     if not methods:
         return Answer(question, "No correction was fitted in this evaluation.", [])
     sentences = [_before_and_after(evaluation, method) for method in methods]
-    temperatures = _temperatures(evaluation.correction)
-    return Answer(question, _best_correction(evaluation, methods), [*sentences, *temperatures])
+    sentences += _temperatures(evaluation.correction)
+    rows = {method: evaluation.difference("nll", method) for method in methods}
+    best = _best_correction(evaluation, rows)
+    if best is not None:
+        sentences.append(
+            f"The option --write-corrected {best} has probabilities so corrected written as NIfTI."
+        )
+    return Answer(question, _recommended(evaluation, rows, best), sentences)
 
 
 def doubtful_cases(evaluation):
@@ -103,15 +109,17 @@ def doubtful_cases(evaluation):
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
-    first = evaluation.aurc.iloc[0]
+    first, *others = evaluation.aurc.to_dict("records")
+    shown = [first, *(row for row in others if row["score"] == "oodm")]
     order, verdict = f"ordering by {in_words(first['score'])}", first["verdict"]
     worth = f"On the labelled cases, {order} is not shown to be better than chance."
     if verdict == "better":
         worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
     elif verdict == "no conclusion":
         worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
-    sentences = [*_left_alone(evaluation, first["score"]), _area(first)]
-    return Answer(question, f"{short} {worth}", [*sentences, *_expected_dice(evaluation)])
+    sentences = [*left_alone(evaluation, first["score"]), *map(area, shown)]
+    sentences += [*errors_of_forecast(evaluation), *far_from_training(evaluation)]
+    return Answer(question, f"{short} {worth}", sentences)
 
 
 def _reliability(evaluation):
@@ -142,14 +150,11 @@ def _reliability(evaluation):
 
 def _case_by_case(evaluation):
     """The lowest and the highest ECE of a case, in a list."""
-    rows = evaluation.scores[evaluation.scores.method == evaluation.method]
-    rows = rows[(rows.region == evaluation.region) & (rows.metric == "ece") & rows.value.notna()]
-    rows = rows[rows.segment.isna()].sort_values("value")
-    if len(rows) < 2:
+    ece = evaluation.ece_of_cases()
+    if len(ece) < 2:
         return []
-    least, most = rows.iloc[0], rows.iloc[-1]
-    text = f"Case by case the ECE runs from {number(100 * least.value)} % ({least.case}) to"
-    return [f"{text} {number(100 * most.value)} % ({most.case})."]
+    least, most = ((f"{number(100 * ece.iloc[i])} % ({ece.index[i]})") for i in (0, -1))
+    return [f"Case by case the ECE runs from {least} to {most}."]
 
 
 def _ensemble(evaluation):
@@ -193,20 +198,23 @@ def _change(evaluation, metric, method, brackets="{}"):
     return f"{name} {ends}, {with_interval(metric, row, 'difference', brackets)}: {row['verdict']}"
 
 
-def _best_correction(evaluation, methods):
-    """Which correction to take, by the NLL, in a sentence."""
-    rows = {method: evaluation.difference("nll", method) for method in methods}
-    verdicts = {method: row["verdict"] for method, row in rows.items() if row is not None}
-    better = [method for method, found in verdicts.items() if found == "better"]
-    if not better:
+def _best_correction(evaluation, rows):
+    """Which correction to take, by its difference of the NLL; None if none is better."""
+    better = [m for m, row in rows.items() if row is not None and row["verdict"] == "better"]
+    if len(better) < 2:
+        return next(iter(better), None)
+    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
+    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    return better[rival is not None and rival["verdict"] == "better"]
+
+
+def _recommended(evaluation, rows, best):
+    """Which correction to take, and what it does, in a sentence."""
+    if best is None:
         open_ones = [row for row in rows.values() if row is not None]
         if open_ones and all(row["verdict"] == "no conclusion" for row in open_ones):
             return f"That cannot be concluded: {open_ones[0]['why']}."
         return "Nothing that was tried, as far as these cases tell: leave them as they are."
-    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
-    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
-    is_ahead = rival is not None and rival["verdict"] == "better"
-    best = better[-1] if len(better) == 1 or is_ahead else "temperature"
     reason = ", one number that leaves the segmentation as it is" if best == "temperature" else ""
     told = _change(evaluation, "nll", best, NAMED), _change(evaluation, "ece", best)
     return capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
@@ -226,35 +234,3 @@ def _temperatures(found):
     if folds:
         text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"
     return [f"{text}."]
-
-
-def _left_alone(evaluation, score):
-    """What a look at the most doubtful fifth would spare, in a list."""
-    curve = evaluation.risk_coverage
-    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
-    if len(curve) < 2:
-        return []
-    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
-    looked = 100 * (1 - chosen.coverage)
-    return [
-        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
-        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
-    ]
-
-
-def _area(row):
-    """AURC of one score beside random and oracle order, in a sentence."""
-    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
-    text = f"Ordered by {in_words(row['score'])} the AURC is {number(aurc)}, in random order "
-    text += f"{number(random)}, in the best possible order {number(oracle)}"
-    ends = ends_of(row["lo"], row["hi"])
-    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
-    return f"{text}: {row['verdict']}."
-
-
-def _expected_dice(evaluation):
-    """How far the expected Dice of a new patient is off, in a list."""
-    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
-    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
-    text = "For patients who were left out of the fit, the expected Dice is off on average by"
-    return [f"{text} {', '.join(told)}."] if told else []

@@ -1,30 +1,34 @@
 """Figures of an evaluation of somebody's predictions: from its tables to ``figures/*.png``."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from .._checks import check_columns, wrong_input
-from ..calibration import ReliabilityBins
 from ..runs.arrays import read_arrays
 from ..runs.folders import write_figure
 from ..statistics import linear_regression, logit
+from . import own_reliability
 from .overlays import plot_review
-from .own_tables import read_evaluation
+from .own_tables import in_words, read_evaluation
 from .plotting import (
     FACTORS,
     LABELS,
     METHODS,
     plot_calibration_summary,
     plot_entropy_against_dice,
+    plot_oodm_histograms,
     use_style,
 )
-from .probabilities import plot_reliability_diagrams
 
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "
     "right for each level of confidence, all cases together; on the dashed diagonal confidence and "
     "truth agree. Hatched: the gap. Below: how many voxels there are. The ECE is the mean of the "
     "cases.",
+    "reliability_cases": "Is every case like the others? A thin line a case, the thick one all "
+    "together; below the dashed diagonal the model claims more than it holds. Levels of confidence "
+    f"at which a case has fewer than {own_reliability.FEW_VOXELS} voxels are left out.",
+    "reliability_worst": "The cases with the highest ECE, one by one, as they were predicted"
+    " (uncorrected).",
     "summary": "How far are the probabilities off, by method? Dots are means over the cases, lines "
     "their 95 % intervals; smaller is better.",
     "differences": "What changes the scores? Differences of the same cases with 95 % intervals: "
@@ -36,6 +40,9 @@ CAPTIONS = {  # by the name of the file
     "risk_coverage": "Does it pay to look at doubtful cases first? Mean risk (1 - Dice) of the "
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
+    "oodm": "Has the network seen such images? The distance (OODM) of each case from the nearest "
+    "training case, in the features of the network. Right of the dashed threshold lie images "
+    "unlike all that it was trained on.",
 }
 MOST_PICTURES = 10  # of the list to review
 FEW_LINES = 4  # fitted lines that one figure can tell apart
@@ -57,11 +64,14 @@ def draw_figures(out):
     """
     evaluation, written = read_evaluation(out), []
     drawn_by = {
-        "reliability": _reliability,
+        "reliability": own_reliability.of_methods,
+        "reliability_cases": own_reliability.of_cases,
+        "reliability_worst": own_reliability.of_worst,
         "summary": _summary,
         "differences": _differences,
         "entropy_against_dice": _entropy_against_dice,
         "risk_coverage": _risk_coverage,
+        "oodm": _oodm,
     }
     with plt.rc_context():
         use_style()
@@ -126,8 +136,7 @@ def plot_risk_coverage(curves, areas=None, axes=None):
     axes = axes or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     for score, rows in curves.groupby("score", sort=False):
         rows, area = rows.sort_values("coverage"), (areas or {}).get(score)
-        name = "random order" if score == "random" else score.replace("_", " ")
-        label = name + ("" if area is None else f", AURC {area:.3f}")
+        label = in_words(score) + ("" if area is None else f", AURC {area:.3f}")
         dashes = {"oracle": "--", "random": ":"}.get(score)
         look = {"color": "black", "ls": dashes} if dashes else {"marker": "."}
         axes.plot(rows.coverage, rows.risk, label=label, **look)
@@ -181,33 +190,6 @@ def plot_differences(table, metrics=("nll", "ece")):
     return figure
 
 
-def _reliability(evaluation):
-    """Reliability diagrams of all methods, in the box."""
-    rows = evaluation.reliability[evaluation.reliability.region == evaluation.region]
-    bins, ece = {}, {}
-    for method in METHODS:
-        if (rows.method == method).any():
-            title = evaluation.name_of(method)
-            bins[title] = _bins(rows[rows.method == method])
-            level = evaluation.level("ece", method)
-            ece[title] = None if level is None else level["mean"]
-    return plot_reliability_diagrams(bins, 1000, ece) if bins else None
-
-
-def _bins(rows):
-    """Rows of `reliability` as bins; where there are several of a bin, all their voxels."""
-    sums = rows.assign(
-        confidence=rows.confidence.fillna(0) * rows["count"],
-        accuracy=rows.accuracy.fillna(0) * rows["count"],
-    )
-    sums = sums.groupby(["lower", "upper"], as_index=False)[["count", "confidence", "accuracy"]]
-    sums = sums.sum()
-    count = sums["count"].to_numpy()
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: an empty bin
-        means = sums.confidence.to_numpy() / count, sums.accuracy.to_numpy() / count
-    return ReliabilityBins(sums.lower.to_numpy(), sums.upper.to_numpy(), count, *means)
-
-
 def _summary(evaluation):
     """Means of the calibration scores by method."""
     rows = evaluation.summary
@@ -258,3 +240,13 @@ def _risk_coverage(evaluation):
         return None
     areas = dict(evaluation.aurc[["score", "aurc"]].itertuples(index=False))
     return plot_risk_coverage(curves, areas).figure
+
+
+def _oodm(evaluation):
+    """Distances from the training cases, and their threshold."""
+    rows = evaluation.oodm
+    if rows.empty:
+        return None
+    names = {"training": "training, each without itself"}
+    by_group = {names.get(group, group): of.oodm for group, of in rows.groupby("group", sort=False)}
+    return plot_oodm_histograms(by_group, rows.threshold.iloc[0]).figure

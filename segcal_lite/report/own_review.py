@@ -1,8 +1,9 @@
-"""The list of new cases to review, the most doubtful first, as a page shows it."""
+"""The list of new cases to review, and sentences on what its order is worth, as a page has them."""
 
 import numpy as np
 
-from .own_tables import number
+from .._checks import named
+from .own_tables import ends_of, in_words, many, number
 from .plotting import LABELS
 from .summaries import Cell
 
@@ -40,6 +41,7 @@ def review_table(evaluation):
     shown = ("score", "pairwise_dice", "oodm", "expected_dice", "volume_ml")
     names = [name for name in review.columns if name.rsplit(" ", 1)[-1] in shown]
     names = [name for name in names if review[name].notna().any()]
+    names.sort(key=lambda name: " " in name)  # first what is of the whole case
     rows = [
         (f"{row['rank']:.0f}. {row['case']}", [_cell(row, name) for name in names])
         for row in review.head(MOST_ROWS).to_dict("records")
@@ -54,6 +56,72 @@ def _in_words(name):
 
 
 def _cell(row, name):
-    """A number of the review list with its interval below it."""
+    """A number of the review list with its interval below it, or that it is beyond a threshold."""
+    if name == "oodm":
+        return Cell(number(row[name]), "beyond the threshold" if row["is_ood"] else "")
     value, _, interval = _interval(row, name).partition(" (")
     return Cell(value, interval.rstrip(")"))
+
+
+def left_alone(evaluation, score):
+    """What a look at the most doubtful fifth would spare, in a list."""
+    curve = evaluation.risk_coverage
+    curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
+    if len(curve) < 2:
+        return []
+    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
+    looked = 100 * (1 - chosen.coverage)
+    return [
+        f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "
+        f"{number(1 - chosen.risk)}; all cases together have {number(1 - whole.risk)}."
+    ]
+
+
+def area(row):
+    """AURC of one score beside random and oracle order, in a sentence."""
+    aurc, random, oracle = (row[name] for name in ("aurc", "random", "oracle"))
+    text = f"Ordered by {in_words(row['score'])} the AURC is {number(aurc)}, in random order "
+    text += f"{number(random)}, in the best possible order {number(oracle)}"
+    ends = ends_of(row["lo"], row["hi"])
+    text += f"; against random order {number(row['difference'])}{f' ({ends})' if ends else ''}"
+    return f"{text}: {row['verdict']}."
+
+
+def errors_of_forecast(evaluation):
+    """How far the expected Dice of a new patient is off, in a list."""
+    fits = evaluation.entropy_fit[evaluation.entropy_fit.error.notna()]
+    told = [f"{row.segment} {number(row.error)}" for row in fits.itertuples()]
+    text = "For patients who were left out of the fit, the expected Dice is off on average by"
+    return [f"{text} {', '.join(told)}."] if told else []
+
+
+def far_from_training(evaluation):
+    """Which new cases lie beyond the threshold of OODM, in a list."""
+    rows = evaluation.oodm
+    if rows.empty:
+        return []
+    threshold, n_training = rows.threshold.iloc[0], (rows.group == "training").sum()
+    told, n_beyond = [], dict.fromkeys(("new", "labelled"), 0)
+    for group in n_beyond:
+        of = rows[rows.group == group]
+        beyond = of.case[of.is_ood.astype(bool)]
+        n_beyond[group] = len(beyond)
+        if len(of):
+            names = f" ({named(beyond)})" if len(beyond) else ""
+            told.append(f"{len(beyond)} of {many(len(of), f'{group} case')}{names}")
+    text = f"{' and '.join(told)} lie farther from the {n_training:,} training cases (OODM) than "
+    sentences = [f"{text}the threshold of {threshold:.3g}{_meaning(**n_beyond)}."]
+    seen = rows.case[(rows.group != "training") & (rows.oodm == 0)]
+    if len(seen):
+        text = f"The signature of {many(len(seen), 'case')} ({named(seen)}) is a training case's"
+        sentences.append(f"{text}: scores of images that a network was trained on prove nothing.")
+    return sentences
+
+
+def _meaning(new, labelled):
+    """What it means that so many new and labelled cases are unlike the training cases."""
+    if new and labelled:
+        why = "what is expected of the new ones rests on the labelled ones among them"
+    elif new:
+        why = "no labelled case is like these, and what is expected of them may not hold"
+    return f": the network has seen no such images; {why}" if new else ""

@@ -14,11 +14,13 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "summary": "method region segment metric mean lo hi interval n_cases n_missing",
     "differences": "method against region segment metric difference lo hi p n_cases verdict why",
     "reliability": "method region lower upper count confidence accuracy",
+    "reliability_cases": "case method region lower upper count confidence accuracy",
     "entropy_dice": "case patient segment segment_entropy dice",
     "entropy_fit": "segment r lo hi slope intercept n n_missing n_clipped error",
     "risk_coverage": "score coverage risk",
     "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
     "review": "rank case score",
+    "oodm": "case group oodm threshold is_ood",
     "left_out": "case folder why",
     "notes": "note n_cases cases",
 }
@@ -52,11 +54,13 @@ class Evaluation:
     summary: pd.DataFrame
     differences: pd.DataFrame
     reliability: pd.DataFrame
+    reliability_cases: pd.DataFrame
     entropy_dice: pd.DataFrame
     entropy_fit: pd.DataFrame
     risk_coverage: pd.DataFrame
     aurc: pd.DataFrame
     review: pd.DataFrame
+    oodm: pd.DataFrame
     left_out: pd.DataFrame
     notes: pd.DataFrame
 
@@ -108,6 +112,12 @@ class Evaluation:
         against = "baseline" if method == "ensemble" else self.method
         wanted = {"metric": metric, "region": self.region, "segment": None}
         return first_row(self.differences, method=method, against=against, **wanted)
+
+    def ece_of_cases(self):
+        """The ECE of each case by name, the lowest first."""
+        rows = self.scores[(self.scores.method == self.method) & (self.scores.metric == "ece")]
+        rows = rows[(rows.region == self.region) & rows.segment.isna() & rows.value.notna()]
+        return rows.groupby("case").value.mean().sort_values()
 
     def name_of(self, method):
         """A method in words."""
@@ -191,8 +201,9 @@ def enumerated(names):
 
 
 def in_words(score):
-    """A score of doubt in words."""
-    return str(score).replace("_", " ")
+    """A score of doubt, or an order of cases, in words."""
+    names = {"oodm": "OODM", "random": "random order"}
+    return names.get(score, str(score).replace("_", " "))
 
 
 def _read(out, name):

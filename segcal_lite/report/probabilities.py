@@ -2,8 +2,9 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import LineCollection
 
-from .._checks import check_finite, check_prob_range, wrong_input
+from .._checks import check_columns, check_finite, check_prob_range, wrong_input
 
 UNIT_TICKS = [0.1, 0.3, 0.5, 0.7, 0.9]  # neighbouring panels share no corner
 
@@ -87,6 +88,65 @@ def plot_reliability_diagrams(bins_by_title, min_count=0, ece_by_title=None):
     for axes in grid.flat:
         axes.label_outer()
     figure.legend(legend.values(), legend, loc="outside lower center", ncols=min(4, 2 * n_panels))
+    return figure
+
+
+def plot_reliability_of_cases(cases_by_title, bins_by_title, min_count=0):
+    """Draw accuracy against confidence, a thin line a case and a thick one of all together.
+
+    Parameters
+    ----------
+    cases_by_title : dict of pandas.DataFrame
+        A panel a title: columns ``case``, ``count``, ``confidence`` and ``accuracy``, a row a bin.
+    bins_by_title : dict of ReliabilityBins
+        Of all cases together, by the same titles.
+    min_count : int
+        Bins of fewer voxels are left out: there a case's accuracy is chance.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no title, or a column is missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from segcal_lite.calibration import ReliabilityBins
+    >>> bins = {"count": [9, 9], "confidence": [0.6, 0.9], "accuracy": [0.5, 0.7]}
+    >>> pooled = ReliabilityBins([0, 0.8], [0.8, 1], *map(np.array, bins.values()))
+    >>> figure = plot_reliability_of_cases({"": pd.DataFrame(bins).assign(case="a")}, {"": pooled})
+    >>> figure.axes[0].collections[0].get_segments()[0].tolist()
+    [[0.6, 0.5], [0.9, 0.7]]
+    >>> plt.close(figure)
+    """
+    if not cases_by_title:
+        raise wrong_input("cases_by_title", "no diagram", "at least one title with its table")
+    width = min(10, 1 + 3 * len(cases_by_title))
+    look = {"figsize": (width, width / len(cases_by_title) + 0.9), "layout": "constrained"}
+    look |= {"sharex": True, "sharey": True, "squeeze": False}
+    figure, (panels,) = plt.subplots(1, len(cases_by_title), **look)
+    for axes, (title, table) in zip(panels, cases_by_title.items(), strict=True):
+        check_columns(table, [], ["case", "count", "confidence", "accuracy"])
+        table = table[table["count"] >= max(min_count, 1)]
+        lines = [of[["confidence", "accuracy"]].to_numpy() for _, of in table.groupby("case")]
+        faint = {"color": "#0072b2", "alpha": float(np.clip(12 / max(len(lines), 1), 0.06, 0.6))}
+        axes.add_collection(LineCollection(lines, lw=0.8, label="a case", **faint))
+        axes.plot(table.confidence, table.accuracy, ".", ms=2, **faint)  # of a single bin, too
+        pooled = bins_by_title[title]
+        full = pooled.count >= max(min_count, 1)
+        together = {"color": "#d55e00", "lw": 2, "label": "all cases together"}
+        axes.plot(pooled.confidence[full], pooled.accuracy[full], "o-", ms=4, **together)
+        axes.plot([0, 1], [0, 1], "--", color="black", label="perfect calibration")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=UNIT_TICKS, aspect="equal", title=title)
+        axes.set_xlabel("confidence")
+    panels[0].set_ylabel("accuracy")
+    handles = panels[0].get_legend_handles_labels()
+    legend = figure.legend(*handles, loc="outside lower center", ncols=3)
+    legend.legend_handles[0].set_alpha(1)
     return figure
 
 

@@ -152,6 +152,22 @@ def test_one_file_a_class(tmp_path, with_background, between):
     assert grid_of_prediction(folder, "c1").grid_shape == SHAPE
 
 
+def test_cases_of_hard_labels_may_be_called_like_classes(tmp_path):
+    """A whole set of classes, or a known case, tells; one segment has sets of a single file."""
+    classes = random_probs().argmax(axis=0).astype(np.uint8)
+    for name in ("c1", "c1_class1", "c2_class1"):
+        write_volume(tmp_path / f"{name}.nii.gz", classes, LPS)
+    folder = open_predictions(tmp_path, NAMES)
+    assert (folder.form, folder.cases) == ("labels", ("c1", "c1_class1", "c2_class1"))
+    one_segment = LabelNames(("a",), (0, 1))
+    assert open_predictions(tmp_path, one_segment).form == "nifti_classes"
+    known = open_predictions(tmp_path, one_segment, known=["c1_class1", "c2_class1"])
+    assert (known.form, known.cases) == (folder.form, folder.cases)
+    assert open_predictions(tmp_path, NAMES, known=["c2"]).form == "nifti_classes"
+    write_volume(tmp_path / "c2_class2.nii.gz", classes, LPS)
+    assert open_predictions(tmp_path, NAMES).form == "nifti_classes"
+
+
 def test_one_file_a_region(tmp_path):
     inside = random_regions()
     write_volume(tmp_path / "c1_class0.nii.gz", 1 - inside[0], LPS)  # no region
@@ -498,6 +514,24 @@ def test_regions_in_another_order_are_mapped_by_name(tmp_path):
     hard = read(tmp_path, names)
     expected = region_labels(painted(inside), ((2,), (1, 2)))
     np.testing.assert_array_equal(hard.predicted, expected)
+
+
+def test_classes_are_added_up_to_the_regions_that_the_labels_have(tmp_path):
+    """Region by region the sum of its classes, above one half also where no class of it leads."""
+    probs = random_probs()
+    probs[:, 0, 0, 0] = 0.4, 0.3, 0.3
+    write_nnunet(tmp_path, probs)
+    describe(tmp_path, {"background": 0, "oedema": 1, "core": 2})
+    found = read(tmp_path, REGIONS)  # whole: 1 and 2, core: 2
+    np.testing.assert_allclose(found.probs[1], [probs[1] + probs[2], probs[2]], atol=1e-6)
+    np.testing.assert_allclose(found.probs.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(found.predicted, found.probs[1] > 0.5)
+    assert found.predicted[:, 0, 0, 0].tolist() == [1, 0]
+    assert any("added up" in note for note in found.notes)
+    (tmp_path / "c1.npz").unlink()
+    hard = read(tmp_path, REGIONS)
+    classes = probs.argmax(axis=0)
+    np.testing.assert_array_equal(hard.predicted, [classes > 0, classes == 2])
 
 
 def test_an_ignore_label_is_no_class_of_a_prediction(tmp_path):

@@ -83,7 +83,7 @@ def test_mixtures_are_told(tmp_path):
     (tmp_path / "b.npz").unlink()
     write_volume(tmp_path / "a_class1.nii.gz", random_probs()[1], LPS)
     with pytest.raises(ValueError, match="found .npy and one volume a class"):
-        open_predictions(tmp_path, NAMES)
+        open_predictions(tmp_path, NAMES, known=["a"])
 
 
 def test_volumes_of_three_and_four_dimensions_are_a_mixture(tmp_path):
@@ -137,6 +137,15 @@ def test_regions_where_the_labels_have_classes(tmp_path):
         open_predictions(tmp_path, NAMES)
 
 
+def test_other_classes_than_regions_are_made_of(tmp_path):
+    write_nnunet(tmp_path, random_probs())
+    describe(tmp_path, {"background": 0, "a": 1, "b": 4})
+    regions = LabelNames(("whole", "core"), (0, 1, 2), ((1, 2), (2,)), (1, 2))
+    found = "labels: found values .0, 1, 4., expected .0, 1, 2., of which the labels' regions are"
+    with pytest.raises(ValueError, match=found):
+        open_predictions(tmp_path, regions)
+
+
 def test_plans_that_are_no_json(tmp_path):
     write_nnunet(tmp_path, random_probs())
     (tmp_path / "plans.json").write_text("{")
@@ -164,7 +173,10 @@ def test_a_case_that_nobody_predicted(tmp_path):
 def test_classes_that_are_missing_or_too_many(tmp_path, numbers, found):
     for k in numbers:
         write_volume(tmp_path / f"c1_class{k}.nii.gz", random_probs()[1], LPS)
-    refused(tmp_path, "c1: found volumes of class ", f"{found}, expected classes 1 to 2: a, b")
+    with pytest.raises(ValueError) as error:
+        read_prediction(open_predictions(tmp_path, NAMES, known=["c1"]), "c1", grid())
+    expected = f"{found}, expected classes 1 to 2: a, b"
+    one_sentence(error, "c1: found volumes of class ", expected)
 
 
 def test_an_array_alone_has_no_grid(tmp_path):

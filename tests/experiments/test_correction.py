@@ -283,7 +283,7 @@ def test_the_six_lines_do_what_the_package_does(tmp_path, monkeypatch, method, i
     monkeypatch.chdir(tmp_path)
     code = CODE
     assert len(code.strip().splitlines()) == 6
-    if method == "temperature":  # as the comment in the text says
+    if method == "vector_scaling":  # as the comment in the text says
         before, _, told = code.partition("logits = ")
         _, _, instead = told.partition("# or ")
         code = before + "logits = " + instead

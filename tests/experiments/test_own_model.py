@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own_predictions import draw_labels, draw_probs, write_nnunet, write_study, write_volume
+from own_predictions import AFFINE, draw_labels, draw_probs, write_nnunet, write_study, write_volume
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
@@ -91,6 +91,22 @@ def test_a_disk_without_room_changes_no_number(study, tmp_path, monkeypatch):
         assert (again / path).read_bytes() == (out / path).read_bytes()
 
 
+def test_reliability_of_all_cases_is_that_of_each_put_together(study):
+    keys = ["method", "region", "lower", "upper"]
+    pooled, of_cases = (
+        read_table(study[1] / "tables" / f"{name}.csv")
+        for name in ("reliability", "reliability_cases")
+    )
+    assert (
+        set(of_cases.case) == {f"case_{k:03}" for k in range(6)} and (of_cases["count"] > 0).all()
+    )
+    correct = of_cases.accuracy * of_cases["count"]
+    sums = of_cases.assign(correct=correct).groupby(keys)[["count", "correct"]].sum()
+    pooled = pooled[pooled["count"] > 0].set_index(keys).sort_index()
+    assert (sums["count"] == pooled["count"]).all()
+    np.testing.assert_allclose(sums.correct / sums["count"], pooled.accuracy)
+
+
 def test_what_is_finished_is_not_read_again(study, monkeypatch):
     given, out = study
 
@@ -149,7 +165,23 @@ def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path)
     assert set(left_out.index) == {f"case_00{k}" for k in range(4)}
     assert "no such file" in left_out["case_000"] and "NaN" in left_out["case_001"]
     assert "no label" in left_out["case_002"] and "7" in left_out["case_003"]
+    folders = read_table(out / "tables" / "left_out.csv").set_index("case").folder
+    expected = [first, second, given["labels"], given["labels"]]
+    assert folders.to_dict() == {f"case_{k:03}": str(path) for k, path in enumerate(expected)}
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
+
+
+def test_the_folder_at_fault_is_that_of_the_new_case(tmp_path):
+    given = write_study(tmp_path, n_cases=1, n_members=2, n_new=2)
+    (given["new"][1] / "case_001.npz").unlink()
+    image = read_volume(given["images"][0] / "case_002_0000.nii.gz")
+    write_volume(image.path, image.data[..., ::2], image.affine)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    left_out = read_table(out / "tables" / "left_out.csv").set_index("case").folder
+    assert left_out.to_dict() == {
+        "case_001": str(given["new"][1]),
+        "case_002": str(given["new"][0]),
+    }
 
 
 def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cases(tmp_path):
@@ -173,6 +205,8 @@ def test_one_folder_may_be_given_as_it_is_and_a_list_to_review_goes_with_its_cas
         ({"band_mm": -1}, "band_mm: found -1"),
         ({"members_averaged": "votes"}, "members_averaged: found 'votes'"),
         ({"regions": ["rim"]}, "regions: found 'rim'"),
+        ({"write_corrected": True}, "write_corrected: found True, expected one of None, 'both'"),
+        ({"signatures": ["training.csv"]}, "expected two tables"),
         ({"new": ["a", "b", "c"]}, "new: found 3 folders, expected 1"),
         ({"patients": "nowhere.csv"}, "patients: found no file"),
         ({"dataset": "nowhere.json"}, "dataset: found"),
@@ -220,6 +254,23 @@ def test_overlapping_regions_are_binary_problems(tmp_path):
     assert scores[(scores.metric == "nll") & (scores.method == "temperature")].value.notna().all()
 
 
+def test_a_softmax_of_classes_is_judged_by_regions_as_their_sum(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    (folder,) = given["predictions"]
+    described = json.loads((tmp_path / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(described))
+    described |= {"labels": {"background": 0, "whole": [1, 2], "core": [1]}}
+    described |= {"regions_class_order": [2, 1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    labels = read_volume(given["labels"] / "case_001.nii.gz").data
+    inside = probs_of(folder, "case_001")[1:].sum(axis=0).clip(max=1)
+    expected = nll((labels > 0).astype(int), np.stack([1 - inside, inside]))
+    of = {"case": "case_001", "region": "whole", "metric": "nll", "method": "baseline"}
+    assert value(scores, segment="whole", **of) == pytest.approx(expected, rel=1e-5)
+
+
 def test_hard_labels_give_what_masks_give(tmp_path):
     given = write_study(tmp_path, n_cases=3, n_members=2)
     for folder in given["predictions"]:
@@ -243,16 +294,34 @@ def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):
 
 
 def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):
-    given = write_study(tmp_path, n_cases=2, n_members=1)
-    out = evaluate(**given, out=tmp_path / "out", write_corrected=True, **QUIET)
-    written = read_volume(out / "probabilities" / "case_000.nii.gz")
-    probs, fitted = (
-        probs_of(given["predictions"][0], "case_000"),
-        json.loads((out / "correction.json").read_text()),
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    fitted = json.loads((out / "correction.json").read_text())
+    for folder, case, found in (
+        (given["predictions"][0], "case_000", fitted["without the patient of"]["case_000"]),
+        (given["new"][0], "case_002", fitted["of all"]),
+    ):
+        by_class = [np.reshape(found[name], (3, 1, 1, 1)) for name in ("scale", "shift", "floor")]
+        scale, shift, floor = by_class
+        probs = np.maximum(probs_of(folder, case), floor, dtype=np.float64)
+        expected = {"temperature": probs ** (1 / found["temperature"])}
+        expected["vector_scaling"] = probs**scale * np.exp(shift)
+        for method, powers in expected.items():
+            written = read_volume(out / "probabilities" / method / f"{case}.nii.gz")
+            assert np.allclose(written.data, powers / powers.sum(axis=0), atol=1e-5), method
+            assert written.affine == pytest.approx(AFFINE)
+    again = evaluate(
+        given["labels"], out / "probabilities" / "temperature", tmp_path / "again", **QUIET
     )
-    temperature = fitted["without the patient of"]["case_000"]["temperature"]
-    scaled = probs.astype(np.float64) ** (1 / temperature)
-    assert np.allclose(written.data, scaled / scaled.sum(axis=0), atol=1e-5)
+    assert "case_000" in set(read_table(again / "tables" / "scores.csv").case)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector_scaling"])
+def test_one_method_is_written_where_one_is_asked_for(tmp_path, method):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected=method, **QUIET)
+    assert [path.name for path in (out / "probabilities").iterdir()] == [method]
+    assert len(list((out / "probabilities").rglob("*.nii.gz"))) == 2
 
 
 @pytest.mark.parametrize("kind", ["scores", "corrected", "new"])

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from own_predictions import write_study
 
 from segcal_lite import __main__ as command_line
+from segcal_lite.experiments.own_model import write_signatures
 from segcal_lite.kit import commands
 
 
@@ -26,12 +28,19 @@ def run(line):
 
 def test_the_command_leaves_a_page_with_pictures_of_new_cases(tmp_path, capsys):
     line = arguments(write_study(tmp_path, n_cases=3, n_members=2, n_new=1), tmp_path / "out")
-    assert run(line) == 0
+    for name, n_cases in (("training", 9), ("cases", 4)):
+        signatures = {f"case_{k:03}": [np.cos(k), np.sin(k)] for k in range(n_cases)}
+        write_signatures(tmp_path / f"{name}.csv", signatures)
+    line += ["--signatures", *(str(tmp_path / f"{name}.csv") for name in ("training", "cases"))]
+    assert run([*line, "--write-corrected"]) == 0
+    assert (tmp_path / "out" / "probabilities" / "temperature" / "case_003.nii.gz").exists()
+    assert (tmp_path / "out" / "figures" / "oodm.png").exists()
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert capsys.readouterr().out.endswith(f"done: open {tmp_path / 'out' / 'index.html'}\n")
     assert "case_003" in page and "http-equiv" not in page and 'src="http' not in page
     assert (tmp_path / "out" / "figures" / "review_1.png").exists()
     assert json.loads((tmp_path / "out" / "command.json").read_text())["command"]
+    assert "4 cases (case_000, case_001, case_002, case_003) is a training" in page
     assert "at least 10 needed" in page  # three cases allow no conclusion
 
 
@@ -48,6 +57,8 @@ def test_an_output_of_another_evaluation_is_refused_in_one_sentence(tmp_path):
         ("--predictions", "nowhere", "found no file or folder"),
         ("--members-averaged", "votes", "invalid choice: 'votes'"),
         ("--regions", "rim", "invalid choice: 'rim'"),
+        ("--write-corrected", "oracle", "invalid choice: 'oracle'"),
+        ("--signatures", "one.csv", "expected 2 arguments"),
         ("--n-bins", "ten", "invalid int value: 'ten'"),
     ],
 )

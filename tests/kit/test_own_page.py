@@ -37,7 +37,7 @@ def plain(tmp_path_factory):
 def test_the_page_holds_its_figures_and_asks_no_network(plain):
     page = (plain / "index.html").read_text()
     sources = re.findall(r'<img src="([^"]+)" alt="[^"]{10,}"', page)
-    assert len(sources) == page.count("<img") == 5 + 2
+    assert len(sources) == page.count("<img") == 8 + 2
     pictures = {path.read_bytes() for path in (plain / "figures").glob("*.png")}
     prefix = "data:image/png;base64,"
     assert {base64.b64decode(source.removeprefix(prefix)) for source in sources} == pictures
@@ -234,7 +234,8 @@ def test_what_every_class_says_is_told_in_percent_and_only_where_it_is_judged(tm
 
 def test_figures_of_earlier_data_are_removed(tmp_path):
     out = write_evaluation(tmp_path / "again", n_new=0)
-    for name in ("reliability", "differences", "risk_coverage", "entropy_dice"):
+    absent = ("reliability", "reliability_cases", "differences", "risk_coverage", "entropy_dice")
+    for name in (*absent, "oodm"):
         (out / "tables" / f"{name}.csv").unlink()
     earlier = out / "figures" / "entropy_against_dice.png"
     earlier.parent.mkdir()

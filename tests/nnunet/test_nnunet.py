@@ -16,7 +16,7 @@ from segcal_lite.data import read_label
 from segcal_lite.data.labels import read_label_names
 from segcal_lite.data.predictions import open_predictions, read_prediction
 from segcal_lite.detectors import SpectralDetector
-from segcal_lite.experiments.own_model import evaluate
+from segcal_lite.experiments.own_model import evaluate, write_signatures
 from segcal_lite.runs.tables import read_table
 from segcal_lite.sliding_window import signature_of_volume
 
@@ -188,8 +188,8 @@ def test_its_reorienting_reader_is_seen_and_undone(predicted, raw, model):
     assert n_turned == real_model.PARTS["Ts"] // 2
 
 
-def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model):
-    """Noise is further from what it was trained on than any other case."""
+def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model, predicted, evaluated):
+    """Noise is further from what it was trained on than any other case; the review list says so."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(device=torch.device("cpu"))
@@ -203,13 +203,27 @@ def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model):
         return signature_of_volume(predictor.network, image, layer, configuration.patch_size)
 
     images = {
-        part: [
-            preprocessor.run_case([str(path)], None, *settings)[0]
+        part: {
+            path.name.removesuffix("_0000.nii.gz"): preprocessor.run_case(
+                [str(path)], None, *settings
+            )[0]
             for path in sorted((raw / f"images{part}").iterdir())
-        ]
-        for part in ("Tr", "Ts")
+        }
+        for part in real_model.PARTS
     }
-    detector = SpectralDetector().fit([signature(image) for image in images["Tr"]])
-    noise = signature(np.random.default_rng(0).normal(size=images["Ts"][0].shape))
+    signatures = {
+        part: {case: signature(image) for case, image in of.items()} for part, of in images.items()
+    }
+    detector = SpectralDetector().fit(list(signatures["Tr"].values()))
+    shape = next(iter(images["Ts"].values())).shape
+    noise = signature(np.random.default_rng(0).normal(size=shape))
     assert detector.is_ood(noise)
-    assert all(detector.score(signature(image)) < detector.score(noise) for image in images["Ts"])
+    assert all(detector.score(one) < detector.score(noise) for one in signatures["Ts"].values())
+    tables = predicted / "training.csv", predicted / "cases.csv"
+    write_signatures(tables[0], signatures["Tr"])
+    strange, *_ = signatures["New"]
+    write_signatures(tables[1], signatures["Ts"] | signatures["New"] | {strange: noise})
+    given = {name: [predicted / f"{name}{member}" for member in MEMBERS] for name in ("", "new_")}
+    evaluate(raw / "labelsTs", given[""], evaluated, new=given["new_"], signatures=tables)
+    review = read_table(evaluated / "tables" / "review.csv").set_index("case")
+    assert review.oodm.idxmax() == strange and review.is_ood[strange]

@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 from evaluations import write_evaluation
 
-from segcal_lite.report import draw_figures, own_figures, plot_review, read_evaluation
+from segcal_lite.report import (
+    draw_figures,
+    own_figures,
+    own_reliability,
+    plot_review,
+    read_evaluation,
+)
 from segcal_lite.report.own_figures import CAPTIONS, plot_differences, plot_risk_coverage
 
 
@@ -64,10 +70,31 @@ def test_bins_of_several_members_are_pooled_by_their_voxels(tmp_path):
             "accuracy": [1.0, 0.0, np.nan],
         }
     )
-    bins = own_figures._bins(rows)
+    bins = own_reliability.pooled_bins(rows)
     assert bins.count.tolist() == [4, 0]
     np.testing.assert_allclose(bins.confidence, [0.4, np.nan])
     np.testing.assert_allclose(bins.accuracy, [0.25, np.nan])
+
+
+def test_each_case_has_a_line_and_the_worst_have_diagrams(tmp_path):
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_cases=6, n_new=0))
+    figure = own_reliability.of_cases(evaluation)
+    assert titles(figure) == ["ensemble of 3", "temperature scaling", "vector scaling"]
+    rows = evaluation.reliability_cases
+    rows = rows[(rows.method == "ensemble") & (rows["count"] >= own_reliability.FEW_VOXELS)]
+    lines = figure.axes[0].collections[0].get_segments()
+    assert len(lines) == 6
+    for line, (_, of) in zip(lines, rows.groupby("case"), strict=True):
+        np.testing.assert_allclose(line, of[["confidence", "accuracy"]])
+    worst = evaluation.ece_of_cases().index[::-1][: own_reliability.MOST_WORST]
+    told = titles(own_reliability.of_worst(evaluation))
+    assert [title.split("\n")[0] for title in told] == list(worst)
+
+
+def test_a_single_case_is_the_pooled_diagram(tmp_path):
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_cases=1, n_new=0))
+    assert own_reliability.of_cases(evaluation) is None
+    assert own_reliability.of_worst(evaluation) is None
 
 
 def test_many_segments_share_one_line(tmp_path):

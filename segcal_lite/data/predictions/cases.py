@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._checks import is_file, wrong_input
 from ..cases import label_classes
-from ..labels import exclusive_classes, region_labels
+from ..labels import exclusive_classes, region_labels, region_probs
 from ..volumes import check_same_grid, read_label, read_volume
 from . import arrays
 from .folders import KEYS
@@ -31,6 +31,7 @@ UNCHECKED = "no segmentation beside the array, so the order of its voxels could 
 UNSETTLED = "the segmentation beside fits several orders of voxels; that of the reader was taken"
 POSTPROCESSED = "the segmentation beside was postprocessed (whole components); its arg max counts"
 REORIENTED = "the array was turned from right, anterior, superior to the order of its segmentation"
+ADDED = "probabilities of classes were added up to the regions that the labels have"
 CROPPED = "a crop of nnU-Net v1 was placed by its foreground; around it is certain background"
 
 
@@ -120,6 +121,8 @@ def _hard_labels(folder, case, grid):
     volume = read_label(_volume_path(folder, case))
     classes = label_classes(folder.names, volume)
     classes = contiguous(turned(classes, order_on_grid(volume, grid)))
+    if folder.added_to:
+        return region_labels(classes, folder.added_to)
     if folder.names.regions:
         return region_labels(classes, folder.names.regions)[list(folder.order)]
     return _our_classes(classes, folder.order)
@@ -158,6 +161,7 @@ def _probabilities(folder, case, grid, counts, notes):
         notes.append(UNCHECKED)
     if counts["is_float16"]:
         notes.append(arrays.FLOAT16)
+    notes += [ADDED] * bool(folder.added_to)
     return _in_our_order(stored.turned(order_on_grid(volume, grid)), folder)
 
 
@@ -272,6 +276,9 @@ def _in_our_order(stored, folder):
             contiguous(stored.probs[number], out=inside)
         np.subtract(1, probs[1], out=probs[0])
         return probs, stored.predicted[list(order)]
+    if folder.added_to:
+        probs = region_probs(stored.probs, folder.added_to)
+        return probs, (probs[1] > 0.5).astype(np.int8)
     predicted = _our_classes(stored.predicted, order)
     if order == tuple(range(len(order))) and stored.probs.flags.c_contiguous:
         return stored.probs, predicted

@@ -38,6 +38,9 @@ class PredictionFolder:
         What is predicted, in the folder's own order and values.
     order : tuple of int
         Where each class of the labels (background first), or each region, stands in `names`.
+    added_to : tuple of tuple of int
+        Where classes are predicted and the labels have regions: the classes that each region is the
+        union of, so that its probability is the sum of theirs. Else empty.
     reader : str or None
         nnU-Net's reader, as ``plans.json`` names it.
     volumes : dict
@@ -49,6 +52,7 @@ class PredictionFolder:
     cases: tuple
     names: LabelNames
     order: tuple
+    added_to: tuple
     reader: str | None
     volumes: dict
 
@@ -86,7 +90,7 @@ class PredictionFolder:
         return [path for path in (*array, self.volumes.get(case)) if path and path.exists()]
 
 
-def open_predictions(path, names):
+def open_predictions(path, names, known=()):
     """Find out what a folder of predictions holds; no voxel is read.
 
     Parameters
@@ -97,6 +101,8 @@ def open_predictions(path, names):
         which nnU-Net leaves there, may have the classes in another order than the labels.
     names : segcal_lite.data.labels.LabelNames
         Of the labels.
+    known : collection of str
+        Names of cases, as far as they are known: ``a_class1`` among them is no class of ``a``.
 
     Returns
     -------
@@ -130,12 +136,12 @@ def open_predictions(path, names):
     with told_if_unreadable(path):
         files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
     volumes = _volumes(path, files, fields.get("file_ending"))
-    form, cases = _form_and_cases(path, files, volumes)
+    form, cases = _form_and_cases(path, files, volumes, own, set(known))
     plans = path / "plans.json"
     reader = read_json(plans, shape=dict).get("image_reader_writer") if is_file(plans) else None
-    return PredictionFolder(
-        path, form, tuple(sorted(cases)), own, _order(path, own, names), reader, volumes
-    )
+    added_to = () if own.regions else names.regions
+    order = _order(path, own, names)
+    return PredictionFolder(path, form, tuple(sorted(cases)), own, order, added_to, reader, volumes)
 
 
 def _label_names(names):
@@ -147,10 +153,14 @@ def _label_names(names):
 def _order(path, own, names):
     """Return where each class or region of the labels stands among the folder's own."""
     what = path / "dataset.json, labels"
-    if bool(own.regions) != bool(names.regions):
-        kinds = "classes that exclude each other", "regions that may overlap"
-        expected = f"{kinds[bool(names.regions)]}, as the labels have them"
-        raise wrong_input(what, kinds[bool(own.regions)], expected)
+    if own.regions and not names.regions:
+        expected = "classes that exclude each other, as the labels have them"
+        raise wrong_input(what, "regions that may overlap", expected)
+    if names.regions and not own.regions:  # by value: regions do not name the classes
+        if own.label_values != names.label_values:
+            expected = f"{list(names.label_values)}, of which the labels' regions are made"
+            raise wrong_input(what, f"values {list(own.label_values)}", expected)
+        return tuple(range(len(own.label_values)))
     if set(own.segments) != set(names.segments):
         expected = f"{', '.join(names.segments)}, in any order, as the labels have them"
         raise wrong_input(what, ", ".join(own.segments), expected)
@@ -173,10 +183,10 @@ def _volumes(path, files, announced):
     return found[endings[0]] if endings else {}
 
 
-def _form_and_cases(path, files, volumes):
+def _form_and_cases(path, files, volumes, names, known):
     """Return the one form that all files have, and the names of the cases."""
     stems = {end: [f.stem for f in files if f.suffix == end] for end in (".npz", ".npy")}
-    parts = {stem: match[1] for stem in volumes if (match := CLASS_FILE.fullmatch(stem))}
+    parts = _class_volumes(volumes, len(names.segments), known)
     present = [end for end, names in stems.items() if names] + ["one volume a class"] * bool(parts)
     if len(present) > 1:
         raise wrong_input(path, " and ".join(present), "predictions of one form")
@@ -190,6 +200,22 @@ def _form_and_cases(path, files, volumes):
     if not volumes:
         raise wrong_input(path, "no prediction", EXPECTED)
     return _volume_form(path, volumes), others
+
+
+def _class_volumes(stems, last, known):
+    """Return the case of each volume of one class.
+
+    ``tumour_class1`` may be a case, too: it is class 1 of ``tumour`` if that is a known case, or if
+    some case has all its classes.
+    """
+    parts, numbers = {}, {}
+    for stem in stems:
+        match = CLASS_FILE.fullmatch(stem)
+        if match and stem not in known:
+            parts[stem] = match[1]
+            numbers.setdefault(match[1], {0}).add(int(match[2]))
+    is_whole = any(found >= set(range(last + 1)) for found in numbers.values())
+    return parts if is_whole or numbers.keys() & known else {}
 
 
 def _npz_form(path, stems):

@@ -7,5 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "correction": ["CODE", "Correction", "corrected", "cross_fit", "draw_voxels"],
         "evaluation": ["evaluate"],
+        "signatures": ["read_signatures", "write_signatures"],
     },
 )

@@ -25,6 +25,10 @@ from ...runs.folders import as_json_values, as_tuples
 from ...scaling import SMALLEST_PROB, fit_temperature, fit_vector_scaling, log_probabilities
 
 METHODS = ("temperature", "vector_scaling")
+WRITTEN = {None: (), "both": METHODS} | {
+    method: (method,) for method in METHODS
+}  # by what is asked
+CORRECTED = "probabilities"  # folder below which each method has one
 CERTAIN = 0.999  # probability of the true class above which a voxel is certain and right
 LARGEST_FLOOR = 0.01  # larger probabilities are no rounding, even in 8 bits
 MOST_NUMBERS = 4_000_000  # log probabilities that a fit takes: some seconds, and 250 MB
@@ -38,7 +42,7 @@ import json, numpy as np
 fitted = json.load(open("correction.json", encoding="utf-8"))["of all"]
 by_class = lambda name: np.reshape(fitted[name], (-1,) + (1,) * (probs.ndim - 1))
 log_probs = np.log(np.maximum(probs, by_class("floor")))
-logits = by_class("scale") * log_probs + by_class("shift")  # or log_probs / fitted["temperature"]
+logits = log_probs / fitted["temperature"]  # or by_class("scale") * log_probs + by_class("shift")
 corrected = np.exp(logits - logits.max(axis=0)); corrected /= corrected.sum(axis=0)
 """
 

@@ -17,11 +17,12 @@ from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.processes import count_workers
 from ...runs.schedules import run_in_order
-from .correction import CODE, cross_fit, voxels_of_case
+from .correction import CODE, WRITTEN, cross_fit, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
 from .results import write_notes, write_results
+from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
@@ -36,12 +37,13 @@ def evaluate(
     new=(),
     patients=None,
     classes=(),
+    signatures=(),
     members_averaged="probabilities",
     regions=REGIONS,
     n_bins=10,
     box_mm=8.0,
     band_mm=4.0,
-    write_corrected=False,
+    write_corrected=None,
     n_workers=None,
     seed=0,
     report=print,
@@ -70,6 +72,9 @@ def evaluate(
         ``cases.csv`` beside the folder of labels, else each case is a patient.
     classes : list of str
         Names of the label values 1, 2, ... where no ``dataset.json`` has them.
+    signatures : pair of path
+        Tables of `write_signatures`, of the training cases and of the cases here, new ones all:
+        how far each lies from the training cases, as the network sees them.
     members_averaged : {"probabilities", "logits"}
         What the ensemble is the mean of. A's Eq. 6 and nnU-Net's ensembling of saved files average
         probabilities; nnU-Net averages logits over the folds of one prediction.
@@ -80,8 +85,10 @@ def evaluate(
         Of ECE and MCE.
     box_mm, band_mm : float
         How far boxes reach around the true foreground, and bands to either side of true boundaries.
-    write_corrected : bool
-        Also write the probabilities after the temperature, as NIfTI on the grid of each case.
+    write_corrected : {"temperature", "vector_scaling", "both"}, optional
+        Also write the probabilities so corrected, as NIfTI on the grid of each case, classes last,
+        to ``probabilities/<method>/``: of a labelled case by what was fitted without its patient,
+        of a new one by what was fitted to all.
     n_workers : int, optional
         Processes; by default as many as cores and memory allow.
     seed : int
@@ -102,6 +109,7 @@ def evaluate(
     """
     check_count("n_bins", n_bins)
     check_count("n_workers", 1 if n_workers is None else n_workers)
+    write = WRITTEN[check_choice("write_corrected", write_corrected, tuple(WRITTEN))]
     settings = {
         "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
         "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
@@ -111,7 +119,8 @@ def evaluate(
         "seed": check_seed(seed),
     }
     out = resolve_path(out)
-    inputs = gather_inputs(labels, predictions, images, dataset, new, patients, classes)
+    given = labels, predictions, images, dataset, new, patients, classes, signatures
+    inputs = gather_inputs(*given)
     identity = {
         "labels": name_in_run(labels, out),
         "predictions": [name_in_run(member.path, out) for member in inputs.members],
@@ -134,17 +143,23 @@ def evaluate(
     of_cases, of_all = {}, None
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
-        jobs = {case: (of_cases[case.name], write_corrected) for case in facts if of_cases}
+        jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
         if failed:  # it could be scored a moment ago
             raise ValueError(failed[0][2])
     looking = replace(judging, members=inputs.new_members)
-    jobs = dict.fromkeys(inputs.new_cases, (of_all, write_corrected))
+    jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
-    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts)
+    far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
+    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
     write_notes(out, facts, new_facts, left_out)
     return out
+
+
+def _names(cases):
+    """Names of cases."""
+    return [case.name for case in cases]
 
 
 def _run(done, work, judging, jobs, n_workers, report):
@@ -170,7 +185,7 @@ def _run(done, work, judging, jobs, n_workers, report):
     for case in jobs:
         found = results[case.name]
         if "why" in found:
-            left_out.append((case.name, str(judging.members[0].path), found["why"]))
+            left_out.append((case.name, found["folder"], found["why"]))
             report(f"left out: {case.name}: {found['why']}")
         else:
             facts[case] = found

@@ -17,6 +17,7 @@ from ...data.predictions import open_predictions
 from ...data.splits import read_case_table
 from ...data.volumes import read_label
 from ...runs.folders import read_json, resolve_path
+from .signatures import gather_signatures
 
 AVERAGED = ("probabilities", "logits")
 
@@ -42,6 +43,7 @@ class OwnInputs:
     patients: dict  # of each case, by name
     left_out: tuple  # (case, folder, why)
     notes: tuple
+    signatures: tuple | None  # of the training cases, and of cases here
 
     @property
     def n_classes(self):
@@ -54,7 +56,16 @@ class OwnInputs:
         return self.members[0].form != "labels"
 
 
-def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients=None, classes=()):
+def gather_inputs(
+    labels,
+    predictions,
+    images=(),
+    dataset=None,
+    new=(),
+    patients=None,
+    classes=(),
+    signatures=(),
+):
     """Look through the folders that were given; see `evaluate` for the arguments."""
     labels, new = _folder("labels", labels), _listed(new)
     folders = [_folder("predictions", folder) for folder in _listed(predictions)]
@@ -66,12 +77,13 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
     new_folders = [_folder("new", folder) for folder in new]
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
-    members = tuple(open_predictions(folder, names) for folder in folders)
-    new_members = tuple(open_predictions(folder, names) for folder in new_folders)
-    _check_forms(members, new_members)
     image_paths = _images(_listed(images))
-    cases, left_out = _with_all(members, label_paths, image_paths)
-    new_cases, left_out_new = _with_all(new_members, None, image_paths)
+    known = {*label_paths, *image_paths}
+    members = tuple(open_predictions(folder, names, known) for folder in folders)
+    new_members = tuple(open_predictions(folder, names, known) for folder in new_folders)
+    _check_forms(members, new_members)
+    cases, left_out = _with_all(members, labels, label_paths, image_paths)
+    new_cases, left_out_new = _with_all(new_members, None, None, image_paths)
     twice = {case.name for case in cases} & {case.name for case in new_cases}
     if twice:
         raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
@@ -79,16 +91,18 @@ def gather_inputs(labels, predictions, images=(), dataset=None, new=(), patients
         why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
         expected = "a label and a prediction of each member for one case at least"
         raise wrong_input(labels, f"no case to judge ({why})", expected)
-    every = [case.name for case in (*cases, *new_cases)]
+    by_kind = [[case.name for case in of] for of in (cases, new_cases)]
+    signatures, more_notes = gather_signatures(signatures, *by_kind)
     return OwnInputs(
         names=names,
         members=members,
         new_members=new_members,
         cases=cases,
         new_cases=new_cases,
-        patients=_patients(patients, labels, every),
+        patients=_patients(patients, labels, sum(by_kind, [])),
         left_out=(*left_out, *left_out_new),
-        notes=tuple(notes),
+        notes=(*notes, *more_notes),
+        signatures=signatures,
     )
 
 
@@ -152,7 +166,7 @@ def _images(folders):
     return {case: tuple(paths) for case, paths in found.items()}
 
 
-def _with_all(members, label_paths, image_paths):
+def _with_all(members, labels, label_paths, image_paths):
     """Return the cases that all members predict (and that have a label), and why others are out."""
     in_any = sorted({case for member in members for case in member.cases})
     in_any += sorted(set(label_paths or ()) - set(in_any))
@@ -162,7 +176,7 @@ def _with_all(members, label_paths, image_paths):
         if lacking:
             left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
         elif label_paths is not None and name not in label_paths:
-            left_out.append((name, str(members[0].path), "a prediction, but no label"))
+            left_out.append((name, str(labels), "a prediction, but no label"))
         else:
             label_path = None if label_paths is None else label_paths[name]
             cases.append(OwnCase(name, label_path, image_paths.get(name, ())))

@@ -6,6 +6,7 @@ correction. Its facts, written last, say which files it was made from: with othe
 correction, it is made again.
 """
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ...runs.tables import check_columns, is_sealed, read_table, write_table
 from ...segmentation_metrics import boundary_band
 from ..case_scores import sums_key
 from ..scores import metric_rows, score_probabilities, segmentation_scores
-from .correction import corrected, draw_voxels, write_corrected
+from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_corrected
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
@@ -69,7 +70,7 @@ def score_own_case(judging, case):
 
 
 def score_corrected_case(judging, case, correction, write):
-    """Score the corrected probabilities of a labelled case, and write them if asked."""
+    """Score the corrected probabilities of a labelled case; write those by the methods `write`."""
     asked = {"correction": correction.to_json(), "write": write}
     return made(judging, case, "corrected", asked, _score_corrected, correction, write)
 
@@ -77,7 +78,8 @@ def score_corrected_case(judging, case, correction, write):
 def made(judging, case, kind, asked, make, *arguments):
     """Return the facts of a case, made unless they stand there whole, of the same files and asks.
 
-    What is wrong with a case comes back as ``{"why": sentence}``: others go on without it.
+    What is wrong with a case comes back as ``{"why": sentence, "folder": where}``: others go on
+    without it.
     """
     path = judging.path(kind, case, ".json")
     try:
@@ -88,9 +90,17 @@ def made(judging, case, kind, asked, make, *arguments):
                 return facts
         facts = make(judging, case, *arguments) | {"asked": asked}
     except ValueError as error:
-        return {"why": str(error)}
+        return {"why": str(error), "folder": _folder_at_fault(judging, case, str(error))}
     write_json(path, facts, sealed=True)
     return as_json_values(facts)
+
+
+def _folder_at_fault(judging, case, why):
+    """Return which of the folders that a case is read from a sentence names, members first."""
+    folders = [member.path for member in judging.members]
+    folders += [path.parent for path in (case.label_path, *case.image_paths) if path]
+    named = (folder for folder in folders if re.search(rf"{re.escape(str(folder))}(?![\w.-])", why))
+    return str(next(named, folders[0]))
 
 
 def _is_whole(judging, kind, case):
@@ -157,10 +167,11 @@ def _score_corrected(judging, case, correction, write):
     kept = judging.path(KEPT, case, ".npy")
     probs = np.load(kept) if kept.exists() else combine(judging, case, label).probs
     rows, sums, known = [], {}, None
-    for method in ("temperature", "vector_scaling"):
+    for method in METHODS:
         changed = corrected(probs, correction, method)
-        if method == "temperature" and write:
-            write_corrected(judging.path("probabilities", case, ".nii.gz"), changed, label.affine)
+        if method in write:
+            path = judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
+            write_corrected(path, changed, label.affine)
         # a temperature leaves the arg max, and so the masks, as they were
         known = _known_masks(judging, case) if method == "temperature" else None
         scores = _scores(judging, targets, changed, label.spacing_mm, regions, known)

@@ -10,7 +10,7 @@ from ...data.volumes import read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
 from ...runs.arrays import write_arrays
-from .correction import corrected, write_corrected
+from .correction import CORRECTED, corrected, write_corrected
 from .labelled_cases import made
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
@@ -18,8 +18,8 @@ from .members import combine, facts_of, pairwise_agreement, volumes_ml
 def look_at_new_case(judging, case, correction, write):
     """Return the facts of a case without a label, or why there are none.
 
-    `correction` is None where nothing could be fitted; with `write`, corrected probabilities are
-    written.
+    `correction` is None where nothing could be fitted; `write` names the methods by which corrected
+    probabilities are written.
     """
     asked = {"correction": correction and correction.to_json(), "write": write}
     return made(judging, case, "new", asked, partial(_look_at, correction=correction, write=write))
@@ -31,9 +31,9 @@ def _look_at(judging, case, correction, write):
     grid = image or grid_of_prediction(judging.members[0], case.name)
     together = combine(judging, case, grid)
     probs, predicted, segments = together.probs, together.predicted, judging.names.segments
-    if correction and write:
-        path = judging.path("probabilities", case, ".nii.gz")
-        write_corrected(path, corrected(probs, correction, "temperature"), grid.affine)
+    for method in write if correction else ():
+        path = judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
+        write_corrected(path, corrected(probs, correction, method), grid.affine)
     volumes = volumes_ml(segments, predicted, grid.spacing_mm)
     of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
     for k, segment in enumerate(segments if probs is not None else (), start=1):

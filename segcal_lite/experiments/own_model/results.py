@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..._checks import named
-from ...calibration import CalibrationSums
+from ...calibration import CalibrationSums, ReliabilityBins
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.arrays import read_arrays
 from ...runs.tables import write_table
@@ -21,17 +21,28 @@ COUNTS = {  # what `members.COUNTED` means, in words
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "
     "the NLL decides",
 }
+OPTIONAL = ("reliability", "reliability_cases", "review", "oodm")  # tables
 
 
-def write_results(judging, facts, patients, is_corrected, new_facts):
-    """Write the tables of scores, and the list of new cases to review."""
+def write_results(judging, facts, patients, is_corrected, new_facts, far=None):
+    """Write the tables of scores, and the list of new cases to review.
+
+    `far` is what `signatures.distances` returns, where there are signatures.
+    """
     scores = _scores_table(judging, facts, patients, is_corrected)
+    if far is not None:
+        scores = pd.concat([scores, _oodm_rows(judging, far, patients)], ignore_index=True)
     tables = {"scores": scores} | own_tables(scores)
     if judging.members[0].form != "labels":
-        tables["reliability"] = _reliability_table(judging, facts, is_corrected)
+        tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
-    for name in ("reliability", "review"):  # of an earlier call that had them
+    if far is not None:
+        tables["oodm"] = far
+        if new_facts:
+            of_new = far.loc[far.group == "new", ["case", "oodm", "is_ood"]]
+            tables["review"] = tables["review"].merge(of_new, on="case", how="left")
+    for name in OPTIONAL:  # of an earlier call that had them
         (judging.out / "tables" / f"{name}.csv").unlink(missing_ok=True)
     for name, table in tables.items():
         write_table(judging.out / "tables" / f"{name}.csv", table)
@@ -121,17 +132,37 @@ def _scores_table(judging, facts, patients, is_corrected):
     return table
 
 
-def _reliability_table(judging, facts, is_corrected):
-    """Return the reliability diagrams of all cases together, of each method and region."""
+def _oodm_rows(judging, far, patients):
+    """Return the distance of each labelled case as rows of the long table."""
+    rows = far.loc[far.group == "labelled", ["case", "oodm"]].rename(columns={"oodm": "value"})
+    of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
+    of_all |= {"region": "whole", "segment": None, "metric": "oodm"}
+    return rows.assign(patient=rows.case.map(patients), **of_all)
+
+
+def _reliability_tables(judging, facts, is_corrected):
+    """Return the reliability diagrams of each method and region: of all cases together, of each."""
     methods = {"baseline": "scores", judging.uncorrected: "scores"}
     methods |= dict.fromkeys(CORRECTIONS if is_corrected else (), "corrected")
-    n_classes = 2 if judging.names.regions else len(judging.names.label_values)
-    rows = []
+    together, of_cases = [], []
     for method, kind in methods.items():
         for region in judging.regions:
+            paths = {case.name: judging.path(kind, case, ".npz") for case in facts}
             key = sums_key(method, 0, region)  # of the first member where there are several
-            vectors = [read_arrays(judging.path(kind, case, ".npz"), key)[key] for case in facts]
-            sums = CalibrationSums.from_vector(sum(vectors), n_classes, judging.n_bins)
-            bins = sums.result().bins._asdict()
-            rows.append(pd.DataFrame({"method": method, "region": region} | bins))
-    return pd.concat(rows, ignore_index=True)
+            vectors = {name: read_arrays(path, key)[key] for name, path in paths.items()}
+            of = {"method": method, "region": region}
+            together.append(_bins(judging, sum(vectors.values())).assign(**of))
+            of_cases += [_bins(judging, v).assign(**of, case=c) for c, v in vectors.items()]
+    columns = ["method", "region", *ReliabilityBins._fields]
+    of_cases = pd.concat(of_cases, ignore_index=True)
+    return {
+        "reliability": pd.concat(together, ignore_index=True)[columns],
+        "reliability_cases": of_cases.loc[of_cases["count"] > 0, ["case", *columns]],
+    }
+
+
+def _bins(judging, vector):
+    """Return the reliability diagram of a vector of sums, a row a bin."""
+    n_classes = 2 if judging.names.regions else len(judging.names.label_values)
+    sums = CalibrationSums.from_vector(vector, n_classes, judging.n_bins)
+    return pd.DataFrame(sums.result().bins._asdict())

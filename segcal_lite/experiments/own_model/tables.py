@@ -139,7 +139,8 @@ def risks_and_doubts(scores):
 
     The risk is 1 - mean Dice over the segments that the truth holds; a case without any is left
     out. The scores are the mean ``segment_entropy`` over the segments that were predicted, the
-    ``uncertainty``, and the ``disagreement`` of members, 1 - their mean pairwise Dice.
+    ``uncertainty``, the ``disagreement`` of members, 1 - their mean pairwise Dice, and the ``oodm``
+    if all cases have signatures.
     """
     rows = _of_whole(scores)
     present = dice_of_present(rows[(rows.segment != "") | (rows.metric != "dice")])
@@ -151,6 +152,8 @@ def risks_and_doubts(scores):
             found[name] = metrics[name]
     if "pairwise_dice" in metrics:
         found["disagreement"] = 1 - metrics.pairwise_dice
+    if "oodm" in metrics and metrics.oodm.notna().all():
+        found["oodm"] = metrics.oodm
     return found.dropna(subset="risk")
 
 

@@ -1,0 +1,114 @@
+"""Spectral signatures of cases, and how far these lie from the training cases.
+
+Nobody's network is loaded here: it would come as a program and its pickle, and either can do
+anything. Whoever has the network writes the signatures (`write_signatures`); two tables of numbers
+are what an evaluation takes.
+"""
+
+import numpy as np
+import pandas as pd
+
+from ..._checks import check_vectors, is_file, named, wrong_input
+from ...runs.folders import resolve_path
+from ...runs.tables import read_table, write_table
+from ...spectral import leave_one_out_oodm, ood_threshold, oodm
+
+UNIT_ERROR = 1e-3  # by which a signature that was written with few digits may miss unit length
+MADE_BY = "a table that segcal_lite.experiments.own_model.write_signatures made"
+
+
+def write_signatures(path, signatures):
+    """Write the spectral signatures of cases as a table, for ``evaluate``.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.csv``.
+    signatures : dict of array, shape (r,)
+        By the name of the case, as from `segcal_lite.sliding_window.signature_of_volume`: all by
+        the same layer and window.
+
+    Raises
+    ------
+    ValueError
+        If there is none, lengths differ, or a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = resolve_path(tempfile.mkdtemp()) / "training.csv"
+    >>> write_signatures(path, {"case_1": [0.8, 0.6], "case_2": [0.6, 0.8]})
+    >>> read_signatures(path).loc["case_2"].tolist()
+    [0.6, 0.8]
+    """
+    if not signatures:
+        raise wrong_input("signatures", "no case", "at least one")
+    length = len(next(iter(signatures.values())))
+    rows = [check_vectors(case, signature, length) for case, signature in signatures.items()]
+    table = pd.DataFrame(rows, columns=[str(i) for i in range(1, length + 1)])
+    table.insert(0, "case", list(signatures))
+    write_table(resolve_path(path), table)
+
+
+def read_signatures(path):
+    """Return a table of signatures, float64, by case; refuse in one sentence what is none."""
+    path = resolve_path(path)
+    if path.suffix != ".csv" or not is_file(path):
+        raise wrong_input("signatures", f"no such table {path}", MADE_BY)
+    table = read_table(path)
+    if "case" not in table or len(table.columns) < 2 or table.case.isna().any() or table.empty:
+        raise wrong_input(path, f"columns {', '.join(table.columns[:5])}", MADE_BY)
+    if table.case.duplicated().any():
+        raise wrong_input(path, f"{named(set(table.case[table.case.duplicated()]))} twice", "once")
+    table = table.set_index("case")
+    values = table.to_numpy()
+    if values.dtype.kind not in "if" or not np.isfinite(values).all():
+        raise wrong_input(path, "empty or other cells than finite numbers", MADE_BY)
+    lengths = np.linalg.norm(values, axis=1)
+    if np.abs(lengths - 1).max() > UNIT_ERROR:
+        worst = np.abs(lengths - 1).argmax()
+        found = f"length {lengths[worst]:.4g} of {table.index[worst]}"
+        raise wrong_input(path, found, "1: spectral signatures, a row a case")
+    return table.astype(np.float64)
+
+
+def gather_signatures(paths, cases, new_cases):
+    """Return the signatures of training cases and of cases here, and notes; none if not given.
+
+    `paths` are those of both tables, `cases` and `new_cases` names. Each new case needs a row.
+    """
+    if not paths:
+        return None, []
+    if isinstance(paths, str) or len(paths) != 2:
+        raise wrong_input("signatures", paths, "two tables: of training cases, of the cases here")
+    training, here = map(read_signatures, paths)
+    if len(training) < 2:
+        raise wrong_input(paths[0], f"{len(training)} training case", "at least 2")
+    if training.shape[1] != here.shape[1]:
+        expected = f"{training.shape[1]}, as {paths[0]} has them: of the same layer"
+        raise wrong_input(paths[1], f"signatures of {here.shape[1]} numbers", expected)
+    lacking = [case for case in new_cases if case not in here.index]
+    if lacking:
+        raise wrong_input(paths[1], f"no signature of {named(lacking)}", "one of each new case")
+    others = [case for case in here.index if case not in {*cases, *new_cases}]
+    here = here.drop(index=others)
+    if here.empty:
+        raise wrong_input(paths[1], f"only others: {named(others)}", "cases that are evaluated")
+    notes = [f"{paths[1]}: rows of cases that are not evaluated: {named(others)}"] * bool(others)
+    return (training, here), notes
+
+
+def distances(signatures, cases, new_cases):
+    """Return ``case, group, oodm, threshold, is_ood``: a row a case that has a signature.
+
+    The groups are ``training`` (each against the others), ``labelled`` and ``new``; the threshold
+    is B's Eq. 2.
+    """
+    training, here = signatures
+    threshold, tables = ood_threshold(training), []
+    for group, names in (("training", training.index), ("labelled", cases), ("new", new_cases)):
+        of_group = training if group == "training" else here[here.index.isin(names)]
+        found = leave_one_out_oodm(training) if group == "training" else oodm(of_group, training)
+        tables.append(pd.DataFrame({"case": of_group.index, "group": group, "oodm": found}))
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(threshold=threshold, is_ood=table.oodm > threshold)

@@ -16,7 +16,7 @@ from .rules import Part
 from .statements import ABOVE, MARGIN
 
 ERRORS = ("ece_box", "mce_box")
-THEN = " > "  # between the stages of a chain
+THEN = "-then-"  # between the stages of a chain, as `plan_name` has it
 FARTHER = (("cp_older", "cp_younger"),)  # B6: B's fetuses, the nearer and the farther from newborns
 
 

@@ -1,0 +1,161 @@
+"""The ledger: each claim of both papers on each dataset that was run, and on all real ones.
+
+A row is a claim on one dataset. Its parts, the statistics with their intervals, stand in a table of
+their own beside what the paper prints for them. The verdict on all real datasets is `combined` from
+theirs: a claim of a paper is general, so it holds where it holds on each.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ..._checks import wrong_input
+from ...runs.folders import read_json
+from ...runs.tables import read_table, write_table
+from .paper_a import parts_of_a
+from .paper_b import parts_of_b
+from .printed import printed_a, printed_b, supports
+from .rules import combined, judge
+from .statements import CLAIMS
+
+ALL = "all real data"
+TABLES = ("scores", "volumetric_scores", "joint", "transfer", "ood_volumes_scores")
+
+
+class Evidence(NamedTuple):
+    """What one run has to say.
+
+    Attributes
+    ----------
+    data : str
+        Its data in short.
+    parts : dict of list of Part
+        By claim.
+    printed : dict of dict of float
+        What the papers print for the same task, by claim and part.
+    made : dict
+        Task, profile, seed and commit.
+    """
+
+    data: str
+    parts: dict
+    printed: dict
+    made: dict
+
+    @property
+    def is_real(self):
+        """Whether the data are of patients: phantoms say so in their name."""
+        return "phantoms" not in self.data
+
+
+def read_evidence(folder):
+    """Read what a run folder, or what was published of it, says about the claims.
+
+    Parameters
+    ----------
+    folder : path
+        With ``tables/`` in it, or of published tables; some of `TABLES`, and ``provenance.json``
+        (in a run folder beside ``run.json`` or ``joint.json``).
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ValueError
+        If there is no table that any claim is judged by.
+    """
+    folder = Path(folder)
+    tables = {name: table for name in TABLES if (table := _table(folder, name)) is not None}
+    if not tables:
+        expected = f"one of {', '.join(TABLES)}: of notebooks 03, 06, 07, 08"
+        raise wrong_input(folder, "none of the tables that claims are judged by", expected)
+    made = _made(folder)
+    task = made.get("task") or ""
+    task = task["name"] if isinstance(task, dict) else task
+    parts, printed = {}, {}
+    for name, n_dims in (("scores", 2), ("volumetric_scores", 3)):
+        if name in tables:
+            table = tables[name]
+            is_known = table.get("known", pd.Series(True, table.index))
+            known = set(table.domain[is_known.astype(bool)])
+            parts |= parts_of_a(table, known, task, n_dims)
+            printed |= printed_a("prostate" if n_dims == 3 else task, n_dims)
+    joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
+    of_b = parts_of_b(*joint)
+    printed |= {name: values for name, values in printed_b().items() if name in of_b}
+    shown = {name: made.get(name) for name in ("profile", "seed", "commit")} | {"task": task}
+    return Evidence(str(made.get("data", folder.name)), parts | of_b, printed, shown)
+
+
+def ledger_of(evidences):
+    """Judge every claim on all evidence.
+
+    Parameters
+    ----------
+    evidences : list of Evidence
+
+    Returns
+    -------
+    ledger : pandas.DataFrame
+        claim, sentence, data, verdict, n_parts, n_holding, n_against, supported (by what the paper
+        prints: yes, no, not printed), seen, task, profile, seed, commit; after the rows of a claim
+        one of all real data.
+    parts : pandas.DataFrame
+        claim, data, part, value, lo, hi, printed, n_cases, verdict, why.
+    """
+    rows, of_parts = [], []
+    for claim in CLAIMS:
+        verdicts = []
+        for evidence in evidences:
+            verdict, judged = judge(claim, evidence.parts.get(claim.name, []))
+            if verdict == "not run":
+                continue
+            printed = evidence.printed.get(claim.name, {})
+            verdicts += [verdict] if evidence.is_real else []
+            counts = [part.verdict for part in judged]
+            row = {"data": evidence.data, "verdict": verdict, "n_parts": len(judged)}
+            row |= {"n_holding": counts.count("holds"), "n_against": counts.count("contradicted")}
+            rows.append(_of(claim) | row | {"supported": supports(claim, printed)} | evidence.made)
+            for part in judged:
+                own = {"claim": claim.name, "data": evidence.data, "part": part.name}
+                own |= part._asdict() | {"printed": printed.get(part.name)}
+                of_parts.append({key: own[key] for key in own if key != "name"})
+        rows.append(_of(claim) | {"data": ALL, "verdict": combined(verdicts)})
+    return pd.DataFrame(rows), pd.DataFrame(of_parts)
+
+
+def write_ledger(folders, out):
+    """Judge every claim on the runs in some folders; write ``claims.csv``, ``claims_parts.csv``.
+
+    Returns the two tables.
+    """
+    ledger, parts = ledger_of([read_evidence(folder) for folder in folders])
+    write_table(Path(out) / "claims.csv", ledger)
+    write_table(Path(out) / "claims_parts.csv", parts)
+    return ledger, parts
+
+
+def _of(claim):
+    """The columns that every row of a claim has."""
+    return {"claim": claim.name, "sentence": claim.sentence, "seen": claim.seen}
+
+
+def _table(folder, name):
+    """Return a table of a run or of published ones, whole or compressed; None without it."""
+    places = [folder / "tables" / name, folder / name]
+    if name.startswith("volumetric_"):
+        places.append(folder / "volumetric" / "tables" / name.removeprefix("volumetric_"))
+    paths = [path.with_name(path.name + end) for path in places for end in (".csv", ".csv.gz")]
+    return next((read_table(path) for path in paths if path.exists()), None)
+
+
+def _made(folder):
+    """Return what is known of how a run was made."""
+    made = {}
+    for name in ("joint.json", "run.json", "provenance.json"):
+        if (folder / name).exists():
+            made |= read_json(folder / name, shape=dict)
+    return made.get("joint", {}) | made

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_claims_of_a import GOOD, long_scores, with_failures
+from test_claims_of_b import detection_table, training_tables
+
+from segcal_lite.experiments.claims.ledger import ALL, ledger_of, read_evidence, write_ledger
+from segcal_lite.experiments.claims.printed import printed_a, printed_b, supports
+from segcal_lite.experiments.claims.rules import Part
+from segcal_lite.experiments.claims.statements import CLAIMS
+from segcal_lite.runs.tables import read_table, write_table
+
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+MADE = {"data": "data/ACDC", "task": {"name": "heart"}, "profile": "laptop", "seed": 0}
+MADE |= {"commit": "abc"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder of both papers, its tables long as notebooks write them."""
+    folder = tmp_path_factory.mktemp("run")
+    scores = with_failures(long_scores(GOOD, 0.01), entropy=0.9)
+    scores["known"] = scores.domain == "known"
+    joint, transfer = training_tables((0.85, 0.05, 0.10), (0.84, 0.15, 0.30))
+    tables = {"scores": scores, "joint": joint, "transfer": transfer}
+    tables["ood_volumes_scores"] = detection_table(5, 0)
+    for name, table in tables.items():
+        write_table(folder / "tables" / f"{name}.csv", table)
+    write_table(folder / "volumetric" / "tables" / "scores.csv", scores)
+    (folder / "run.json").write_text(json.dumps(MADE))
+    return folder
+
+
+def test_a_run_of_both_papers_is_judged_on_all_claims(run, tmp_path):
+    ledger, parts = write_ledger([run], tmp_path)
+    own = ledger[ledger.data == "data/ACDC"].set_index("claim")
+    assert own.verdict.to_dict() == dict.fromkeys(BY_NAME, "holds")
+    assert set(own.commit) == {"abc"} and set(own.task) == {"heart"}
+    assert ledger[ledger.data == ALL].set_index("claim").verdict.eq("holds").all()
+    assert (own.n_holding <= own.n_parts).all() and (own.n_against == 0).all()
+    assert set(parts.claim) == set(BY_NAME) and parts.lo.notna().all()
+    a6 = parts[parts.claim == "A6"].iloc[0]
+    assert (a6.printed, round(a6.value, 2)) == (pytest.approx(0.44), 0.5)
+    assert len(read_table(tmp_path / "claims.csv")) == len(ledger)
+    assert len(read_table(tmp_path / "claims_parts.csv")) == len(parts)
+
+
+def test_published_and_compressed_tables_are_found(run, tmp_path):
+    table = read_table(run / "tables" / "joint.csv")
+    table.to_csv(tmp_path / "joint.csv.gz", index=False)
+    (tmp_path / "provenance.json").write_text(json.dumps({"joint": {"data": "phantoms"}}))
+    evidence = read_evidence(tmp_path)
+    assert set(evidence.parts) == {"B1", "B2"} and not evidence.is_real
+
+
+def test_phantoms_have_no_say_in_the_verdict_on_real_data(run):
+    real = read_evidence(run)
+    against = [Part("x", lambda level: (-1, -1.1, -0.9), 30)]
+    phantoms = real._replace(data="phantoms", parts={"A1": against})
+    ledger, _ = ledger_of([real, phantoms])
+    a1 = ledger[ledger.claim == "A1"].set_index("data").verdict
+    assert a1.to_dict() == {"data/ACDC": "holds", "phantoms": "contradicted", ALL: "holds"}
+
+
+def test_where_nothing_was_run_the_ledger_says_so(tmp_path):
+    ledger, parts = ledger_of([])
+    assert set(ledger.verdict) == {"not run"} and len(ledger) == 19 and parts.empty
+    with pytest.raises(ValueError, match="none of the tables that claims are judged by"):
+        read_evidence(tmp_path)
+
+
+def test_what_the_papers_print_is_read_with_the_signs_of_ours():
+    heart = printed_a("heart")
+    assert heart["A1"]["dice"] == pytest.approx(np.mean([0.89, 0.85, 0.94]) - 0.84, abs=0.05)
+    assert heart["A2"]["nll"] < 0 < heart["A1"]["hd95_mm"]
+    assert [round(printed_a(task)["A6"]["nll"], 2) for task in ("brain", "heart", "prostate")] == [
+        *(0.62, 0.44, 0.66)
+    ]
+    assert "A6" not in printed_a("another task") and printed_a("another task") == {}
+
+
+def test_where_a_papers_own_table_does_not_support_its_sentence():
+    """Points 12 to 17 of what the papers print inconsistently."""
+    assert supports(BY_NAME["A2"], printed_a("prostate")["A2"]) == "no"  # ECE of CE is worse there
+    assert supports(BY_NAME["A11"], printed_a("heart")["A11"]) == "no"  # Brier score and ECE
+    assert supports(BY_NAME["A10"], printed_a("prostate", 3)["A10"]) == "no"  # ECE of CE
+    assert {supports(BY_NAME["A6"], printed_a(t)["A6"]) for t in ("heart", "prostate")} == {"yes"}
+    assert supports(BY_NAME["A9"], {}) == "not printed"
+    found = printed_b()
+    assert {supports(BY_NAME[name], found[name]) for name in ("B1", "B2", "B3", "B4")} == {"yes"}
+    n_better = pd.Series(found["B2"]).lt(0).groupby(lambda name: name[:3]).sum()
+    assert n_better.to_dict() == {"ece": 5, "mce": 4}  # of 7 sets: point 17

@@ -135,7 +135,7 @@ class Experiment:
         -------
         pandas.DataFrame
             Columns task, data, loss, domain, case, method, member, n_members, region, segment,
-            metric, value.
+            metric, value, and known: whether training cases are from the case's domain.
         """
         names = [case.name for case in of_split(self.cases, "test", self.prepared_folder)]
         self.train(losses, report)
@@ -152,6 +152,7 @@ class Experiment:
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)
+        table["known"] = table.domain.isin(self.known_domains)
         for claim, found in self.verdicts(table).items():
             if found.startswith(("no conclusion", "collapsed")):
                 report(f"{claim}: {found}")
@@ -162,8 +163,13 @@ class Experiment:
 
         Counts of cases, collapsed members by segment, and mean Dice where training cases come from.
         """
-        known = {case.domain for case in self.split("train")}
-        return verdicts_of_scores(scores, known, len(self.split("validation")))
+        n_validation = len(self.split("validation"))
+        return verdicts_of_scores(scores, self.known_domains, n_validation)
+
+    @property
+    def known_domains(self):
+        """The domains that training cases are from."""
+        return {case.domain for case in self.split("train")}
 
     def _score(self, jobs, report):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""

@@ -25,10 +25,9 @@ def run(tmp_path_factory):
     scores["known"] = scores.domain == "known"
     joint, transfer = training_tables((0.85, 0.05, 0.10), (0.84, 0.15, 0.30))
     tables = {"scores": scores, "joint": joint, "transfer": transfer}
-    tables["ood_volumes_scores"] = detection_table(5, 0)
+    tables |= {"ood_volumes_scores": detection_table(5, 0), "volumetric": scores}
     for name, table in tables.items():
         write_table(folder / "tables" / f"{name}.csv", table)
-    write_table(folder / "volumetric" / "tables" / "scores.csv", scores)
     (folder / "run.json").write_text(json.dumps(MADE))
     return folder
 

@@ -20,7 +20,7 @@ from .rules import combined, judge
 from .statements import CLAIMS
 
 ALL = "all real data"
-TABLES = ("scores", "volumetric_scores", "joint", "transfer", "ood_volumes_scores")
+TABLES = ("scores", "volumetric", "joint", "transfer", "ood_volumes_scores")
 
 
 class Evidence(NamedTuple):
@@ -76,7 +76,7 @@ def read_evidence(folder):
     task = made.get("task") or ""
     task = task["name"] if isinstance(task, dict) else task
     parts, printed = {}, {}
-    for name, n_dims in (("scores", 2), ("volumetric_scores", 3)):
+    for name, n_dims in (("scores", 2), ("volumetric", 3)):
         if name in tables:
             table = tables[name]
             is_known = table.get("known", pd.Series(True, table.index))
@@ -146,8 +146,6 @@ def _of(claim):
 def _table(folder, name):
     """Return a table of a run or of published ones, whole or compressed; None without it."""
     places = [folder / "tables" / name, folder / name]
-    if name.startswith("volumetric_"):
-        places.append(folder / "volumetric" / "tables" / name.removeprefix("volumetric_"))
     paths = [path.with_name(path.name + end) for path in places for end in (".csv", ".csv.gz")]
     return next((read_table(path) for path in paths if path.exists()), None)
 

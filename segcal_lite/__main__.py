@@ -140,7 +140,7 @@ def _add_evaluate(own):
     own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
     classes = "names of the label values 1, 2, ... where no dataset.json has them"
     own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
-    signatures = "tables of signatures, of the training cases and of these (see the README there)"
+    signatures = "spectral signatures that your network left: of its training cases, of the cases"
     own.add_argument(
         "--signatures",
         type=_source,

@@ -62,6 +62,7 @@ def test_the_long_table_has_the_declared_columns_and_methods(scores):
         "metric",
         "value",
         "segment",
+        "known",
     ]
     assert set(scores.method) == {
         "baseline",

@@ -233,6 +233,15 @@ def test_nothing_to_judge_is_one_sentence(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_folds_of_a_cross_validation_are_told_to_be_one_member(tmp_path):
+    given = write_study(tmp_path, n_cases=2)
+    for folder, case in zip(given["predictions"], ("case_000", "case_001"), strict=True):
+        for path in folder.glob(f"{case}.*"):
+            path.unlink()
+    with pytest.raises(ValueError, match="folds of a cross-validation predict is one member"):
+        evaluate(**given, out=tmp_path / "out", **QUIET)
+
+
 def test_overlapping_regions_are_binary_problems(tmp_path):
     given = write_study(tmp_path, n_cases=3, n_members=2)
     names = {"background": 0, "whole": [1, 2], "core": [1]}

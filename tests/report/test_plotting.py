@@ -256,6 +256,35 @@ def test_diagrams_share_scales_and_one_legend(bins):
         probabilities.plot_reliability_diagrams({})
 
 
+def bins_of_cases(bins):
+    """The bins of two cases as a table; the second has little in its last one."""
+    table = pd.DataFrame(bins._asdict()).dropna()
+    other = table.assign(case="b", count=[2000, 3000, 7], accuracy=0.5)
+    return pd.concat([table.assign(case="a"), other])
+
+
+def test_each_case_has_a_line_through_its_bins_of_enough_voxels(bins):
+    figure = probabilities.plot_reliability_of_cases({"x": bins_of_cases(bins)}, {"x": bins}, 1000)
+    (axes,) = figure.axes
+    a, b = axes.collections[0].get_segments()
+    np.testing.assert_allclose(a, [[0.7, 0.6], [0.95, 0.98]])
+    np.testing.assert_allclose(b, [[0.5, 0.5], [0.7, 0.5]])
+    dots, pooled, diagonal = axes.lines
+    np.testing.assert_allclose(dots.get_xydata(), np.concatenate([a, b]))
+    np.testing.assert_allclose(pooled.get_xydata(), a)
+    np.testing.assert_allclose(diagonal.get_xydata(), [[0, 0], [1, 1]])
+
+
+def test_cases_without_enough_voxels_leave_an_empty_diagram_and_no_title_is_refused(bins):
+    table = bins_of_cases(bins)
+    figure = probabilities.plot_reliability_of_cases({"x": table}, {"x": bins}, 10**6)
+    assert figure.axes[0].collections[0].get_segments() == []
+    with pytest.raises(ValueError, match="cases_by_title: found no diagram"):
+        probabilities.plot_reliability_of_cases({}, {})
+    with pytest.raises(ValueError, match="table: found no column 'case'"):
+        probabilities.plot_reliability_of_cases({"x": table.drop(columns="case")}, {"x": bins})
+
+
 # --- against ensemble size ------------------------------------------------------------------------
 
 
@@ -629,6 +658,7 @@ def all_figures(bins):
     eps = pd.DataFrame({"method": "baseline", "eps": [1e-3, 1e-2], "nll": 0.5})
     yield overlays.plot_overlay_grid(np.eye(3), np.eye(3, dtype=int), {"M = 1": prob})
     yield probabilities.plot_reliability_diagram(bins)
+    yield probabilities.plot_reliability_of_cases({"": bins_of_cases(bins)}, {"": bins})
     yield probabilities.plot_probability_histogram({"a": [0.5]})
     yield plotting.plot_against_ensemble_size(sweep(), "nll")
     yield plotting.plot_entropy_against_dice(entropies())

@@ -90,6 +90,9 @@ def gather_inputs(
     if not cases:
         why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
         expected = "a label and a prediction of each member for one case at least"
+        if len(members) > 1:
+            folds = "what the folds of a cross-validation predict is one member, in one folder"
+            expected = f"{expected}; {folds}"
         raise wrong_input(labels, f"no case to judge ({why})", expected)
     by_kind = [[case.name for case in of] for of in (cases, new_cases)]
     signatures, more_notes = gather_signatures(signatures, *by_kind)

@@ -150,19 +150,19 @@ def _reliability_tables(judging, facts, is_corrected):
             paths = {case.name: judging.path(kind, case, ".npz") for case in facts}
             key = sums_key(method, 0, region)  # of the first member where there are several
             vectors = {name: read_arrays(path, key)[key] for name, path in paths.items()}
-            of = {"method": method, "region": region}
-            together.append(_bins(judging, sum(vectors.values())).assign(**of))
-            of_cases += [_bins(judging, v).assign(**of, case=c) for c, v in vectors.items()]
+            together += _bins(judging, sum(vectors.values()), method, region)
+            for name, vector in vectors.items():
+                of_cases += _bins(judging, vector, name, method, region)
     columns = ["method", "region", *ReliabilityBins._fields]
-    of_cases = pd.concat(of_cases, ignore_index=True)
+    of_cases = pd.DataFrame(of_cases, columns=["case", *columns])
     return {
-        "reliability": pd.concat(together, ignore_index=True)[columns],
-        "reliability_cases": of_cases.loc[of_cases["count"] > 0, ["case", *columns]],
+        "reliability": pd.DataFrame(together, columns=columns),
+        "reliability_cases": of_cases[of_cases["count"] > 0],
     }
 
 
-def _bins(judging, vector):
-    """Return the reliability diagram of a vector of sums, a row a bin."""
+def _bins(judging, vector, *names):
+    """Return the reliability diagram of a vector of sums: names and numbers of each bin."""
     n_classes = 2 if judging.names.regions else len(judging.names.label_values)
     sums = CalibrationSums.from_vector(vector, n_classes, judging.n_bins)
-    return pd.DataFrame(sums.result().bins._asdict())
+    return [(*names, *numbers) for numbers in zip(*sums.result().bins, strict=True)]

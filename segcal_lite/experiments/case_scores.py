@@ -35,7 +35,7 @@ from ..training.models import load_model
 from .scores import score_case
 
 LAYOUT = 5  # of score files; where it changes, older ones are left alone and cases scored again
-SLAB_BYTES = 128 * 2**20
+SLAB_BYTES = 32 * 2**20
 TRAINED = ("config.json", "history.csv")  # of a model's folder
 
 
@@ -234,7 +234,7 @@ def _sweep_rows(scoring, case, member_probs):
     n_missed = np.split(case.n_cut_away(len(scoring.segments)), n_problems)
     for region, box in case.regions.items():
         sums = [SweepSums(selection, scoring.n_classes, n_missed=n) for n in n_missed]
-        for number, labels, probs in _slabs(targets, member_probs, box, len(selection)):
+        for number, labels, probs in _slabs(targets, member_probs, box):
             sums[number].update(labels, probs)
         found = np.mean([(*one.result(), one.brier()) for one in sums], axis=0)
         for metric, values in zip(("nll", "dice", "brier"), found, strict=True):
@@ -245,13 +245,13 @@ def _sweep_rows(scoring, case, member_probs):
     return rows
 
 
-def _slabs(targets, member_probs, box, n_ensembles):
+def _slabs(targets, member_probs, box):
     """Yield, of a few sagittal planes, each problem's number, labels and members' probabilities.
 
     Labels are (N,), probabilities (M, K, N), of the annotated voxels.
     """
     n_members, n_classes = member_probs.shape[:2]
-    plane_bytes = 4 * n_classes * targets.size // targets.shape[-3] * (n_members + n_ensembles)
+    plane_bytes = 4 * n_classes * targets.size // targets.shape[-3] * n_members
     n_planes = max(1, SLAB_BYTES // plane_bytes)
     for start in range(box[0].start, box[0].stop, n_planes):
         slab = (..., slice(start, min(start + n_planes, box[0].stop)), *box[1:])

@@ -94,11 +94,7 @@ def read_table(path, sealed=False, remove=None):
 def check_columns(path, table, numbers=(), texts=(), remove=None):
     """Return a table that was read from `path` if it has rows and these columns, else name it."""
     lacking = [name for name in (*numbers, *texts) if name not in table]
-    lacking += [
-        name
-        for name in numbers
-        if name in table and (table[name].dtype.kind not in "if" or table[name].isna().all())
-    ]
+    lacking += [name for name in numbers if name in table and table[name].dtype.kind not in "if"]
     if lacking or table.empty:
         found = f"no {lacking[0]}, or not in numbers" if lacking else "no row"
         expected = f"a whole table; if a run has made it, remove {remove or 'it'} and run again"

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -117,8 +118,14 @@ def read_history(folder):
     """Return the history of a finished model: a row for each of its evaluations."""
     path = Path(folder) / "history.csv"
     history = read_table(path, sealed=True, remove=folder)
-    measured = [name for name in history if name.startswith("validation_")] or ["validation_dice"]
-    return check_columns(path, history, ["learning_rate", "train_loss", *measured], remove=folder)
+    chosen_by = "validation_loss" if "iteration" in history else "validation_dice"
+    measured = [name for name in history if name.startswith(("validation_", "loss_"))]
+    columns = ["learning_rate", "train_loss", chosen_by, *measured]
+    check_columns(path, history, columns, remove=folder)
+    if not np.isfinite(history[chosen_by]).all():
+        found = f"a {chosen_by} that is no number"
+        raise wrong_input(path, found, f"a whole table; remove {folder} to train again")
+    return history
 
 
 def history_so_far(folder):

@@ -273,3 +273,14 @@ def test_json_of_another_shape_in_a_run_folder(run, discs, tmp_path):
     for content in ("[]", "{}", '{"metrics": 3}'):
         (tmp_path / "a.json").write_text(content)
         refused(tmp_path / "a.json", lambda: read_scores(tmp_path, ["a"]))
+
+
+def test_a_history_whose_best_epoch_cannot_be_told_is_named(tmp_path):
+    for header, cell in (("epoch", "validation_dice"), ("iteration", "validation_loss")):
+        lines = f"{header},learning_rate,train_loss,{cell},validation_dice_present"
+        path = tmp_path / "history.csv"
+        path.write_text(f"{lines}\n1,0.1,-0.5,0.5,\n\n")
+        assert len(read_history(tmp_path)) == 1  # no segment present in validation: no number
+        path.write_text(f"{lines}\n1,0.1,-0.5,nan,0.5\n\n")
+        with pytest.raises(ValueError, match=f"{cell}, or not in numbers|{cell} that is no number"):
+            read_history(tmp_path)

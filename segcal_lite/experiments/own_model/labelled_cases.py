@@ -15,6 +15,7 @@ import pandas as pd
 from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
 from ...data.volumes import foreground_box, read_label
+from ...runs.claims import claimed
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
 from ...runs.tables import read_table, write_table
 from ...segmentation_metrics import boundary_band
@@ -77,16 +78,17 @@ def made(judging, case, kind, asked, make, *arguments):
     What is wrong with a case comes back as ``{"why": sentence}``: others go on without it.
     """
     path = judging.path(kind, case, ".json")
-    try:
-        asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
-        if path.exists():
-            facts = read_json(path, shape=dict)
-            if facts.get("asked") == asked:
-                return facts
-        facts = make(judging, case, *arguments) | {"asked": asked}
-    except ValueError as error:
-        return {"why": str(error)}
-    write_json(path, facts)
+    with claimed(path.parent, f".claim-{case.name}"):
+        try:
+            asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
+            if path.exists():
+                facts = read_json(path, shape=dict)
+                if facts.get("asked") == asked:
+                    return facts
+            facts = make(judging, case, *arguments) | {"asked": asked}
+        except ValueError as error:
+            return {"why": str(error)}
+        write_json(path, facts)
     return as_json_values(facts)
 
 

@@ -5,11 +5,10 @@ processes of one user, and runs what it is sent: it belongs on a network that al
 pickled is read from disk.
 """
 
-import atexit
 import platform
 import re
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,16 +183,10 @@ def _client(scheduler, n_workers):
 def _leave(scheduler):
     """Take back from Dask what it has not begun; workers that were started here end at once."""
     client = _clients.pop(scheduler)
-    client.close()
-    if client.cluster:
-        client.cluster.close()
-
-
-@atexit.register
-def _leave_all():
-    """End as this process ends."""
-    for scheduler in list(_clients):
-        _leave(scheduler)
+    with suppress(TimeoutError):
+        client.close(timeout=SECONDS_TO_ANSWER)
+        if client.cluster:
+            client.cluster.close(timeout=SECONDS_TO_ANSWER)
 
 
 @contextmanager

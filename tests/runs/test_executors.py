@@ -19,16 +19,8 @@ from segcal_lite.training.members import Member, train_members
 
 PAGE = project_root() / "segcal_lite" / "runs" / "CLUSTER.md"
 NAMES = ("processes", "dask", "tcp://10.0.0.1:8786", "tls://node:1")
-NO_NAMES = (
-    "slurm",
-    "tcp://node",
-    "dask:tcp://node:1",
-    "http://node:8786",
-    "tcp://a b:1",
-    "",
-    None,
-    3,
-)
+NO_NAMES = ("slurm", "tcp://node", "dask:tcp://a:1", "http://node:8786", "tcp://a b:1", "", None)
+LANGUAGES = ("python", "bash")  # of the page's blocks: what submits to SLURM, and what it submits
 
 
 @pytest.mark.parametrize("scheduler", [*NAMES, *NO_NAMES])

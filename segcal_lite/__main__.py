@@ -24,8 +24,8 @@ EXTRAS = {  # packages that a command needs beside the usual ones
 PROFILES = ("smoke", "laptop", "paper")
 PHANTOMS = "phantoms"
 STOPPED = (
-    "stopped: nothing runs on in the background, what is finished is kept, and the same command "
-    "goes on from there"
+    "stopped: nothing runs on in the background (a cluster ends the jobs that it has begun), what "
+    "is finished is kept, and the same command goes on from there"
 )
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 

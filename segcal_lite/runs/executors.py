@@ -5,6 +5,7 @@ processes of one user, and runs what it is sent: it belongs on a network that al
 pickled is read from disk.
 """
 
+import os
 import platform
 import re
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
@@ -18,7 +19,7 @@ from uuid import uuid4
 import torch
 
 from .._checks import wrong_input
-from .claims import make_folder, partial_path
+from .claims import is_gone, machine, make_folder
 from .devices import reproducible
 from .processes import (
     count_workers,
@@ -29,6 +30,7 @@ from .processes import (
 )
 
 ADDRESS = r"(tcp|tls)://\S+:\d+"  # of a Dask scheduler, as it prints it
+SIGN = ".driver-"  # begins the name of a file by which workers know that they see the run
 SECONDS_TO_ANSWER = 30  # of a Dask scheduler
 _clients, _alone = {}, RLock()
 
@@ -117,12 +119,15 @@ def open_executor(scheduler, n_workers, folder=None):
 def _sign(folder):
     """Leave an empty file in a folder while the block runs, by which others know that they see it.
 
-    One that a kill leaves is swept with all that is not whole.
+    Those that killed processes of this machine have left are removed.
     """
     if folder is None:
         yield None
         return
-    sign = partial_path(make_folder(folder) / uuid4().hex)
+    for left in make_folder(folder).glob(f"{SIGN}*"):
+        if is_gone(left.name.removeprefix(SIGN)):
+            left.unlink(missing_ok=True)
+    sign = folder / f"{SIGN}{machine()}-{os.getpid()}-{uuid4().hex}"
     sign.touch()
     try:
         yield sign

@@ -43,7 +43,7 @@ RESULTS = (
     "scores/*/*.csv",
     "scores/*/*.json",
 )
-LEFT = (".partial-*", ".claim*", "checkpoint.safetensors", "state.json")
+LEFT = (".partial-*", ".claim*", ".driver-*", "checkpoint.safetensors", "state.json")
 
 
 class Cluster:

@@ -151,17 +151,22 @@ def test_of_many_who_follow_a_silent_one_each_has_its_turn(tmp_path, quick):
     assert max(most) == 1
 
 
-def test_one_who_is_late_to_find_another_silent_hits_no_later_holder(tmp_path, quick):
-    """Both saw the same silent one; the first has it by now, and the second removes by name."""
-    silent(tmp_path)
-    late, first = Claim(tmp_path), Claim(tmp_path)
-    assert late._is_held()
-    time.sleep(0.6)
-    assert first.acquire(1)
-    (tmp_path / ".claim" / "elsewhere-1-0").unlink(missing_ok=True)
-    assert not late.acquire(0.1)
+def test_one_who_is_late_to_find_another_silent_hits_no_later_holder(tmp_path, monkeypatch):
+    """Both see the same silent one; before the second removes it, the first has its place."""
+    silent(tmp_path, f"{machine()}-999999999-0")
+    late, first, remove = Claim(tmp_path), Claim(tmp_path), claims._remove
+
+    def overtaken(path):
+        monkeypatch.setattr(claims, "_remove", remove)
+        assert first.acquire(0)
+        remove(path)
+
+    monkeypatch.setattr(claims, "_remove", overtaken)
+    assert not late.acquire(0)
     first.check()
     first.release()
+    assert late.acquire(0)
+    late.release()
 
 
 def test_who_lost_its_claim_is_told_and_its_beat_does_not_bring_it_back(tmp_path, quick):

@@ -10,8 +10,9 @@ import torch
 
 from segcal_lite.kit.parameters import SCHEDULERS
 from segcal_lite.runs import executors
+from segcal_lite.runs.claims import machine
 from segcal_lite.runs.executors import check_scheduler, count_places, open_executor, run_alone
-from segcal_lite.runs.folders import project_root
+from segcal_lite.runs.folders import project_root, remove_left_over
 from segcal_lite.runs.schedules import run_in_order
 from segcal_lite.training import members
 from segcal_lite.training.groups import N_LANES
@@ -76,11 +77,16 @@ def test_a_worker_that_does_not_see_the_run_refuses_and_nothing_stays(tmp_path):
     told = f"^a worker on .*: found no {tmp_path / 'out'} of this run, expected one folder"
     with pytest.raises(ValueError, match=told):
         run_alone(tmp_path / "out" / "sign", pow, 2, 3)
+    (tmp_path / "out").mkdir()
+    others = [tmp_path / "out" / f".driver-{m}-999999999-0" for m in (machine(), "elsewhere")]
+    for sign in others:
+        sign.touch()
     with ThreadPoolExecutor(1) as executor, open_executor(executor, 1, tmp_path / "out") as submit:
         assert submit(pow, 2, 3).result() == 8
-        (sign,) = (tmp_path / "out").iterdir()
-        assert sign.name.startswith(".partial-")  # swept if this process is killed
-    assert list((tmp_path / "out").iterdir()) == []
+        remove_left_over(tmp_path)
+        (mine,) = set((tmp_path / "out").iterdir()) - {others[1]}
+        assert mine not in others
+    assert list((tmp_path / "out").iterdir()) == others[1:]
 
 
 class Waiting(Executor):

@@ -118,7 +118,8 @@ class JointExperiment:
                 report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
 
         def under_way(keys):
-            for key in filter(is_training.get, keys):
+            begun = [key for key in keys if is_training[key] and self.folder(*key).exists()]
+            for key in begun:
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
 
         n_workers = count_places(self.scheduler, len(jobs), self.device)

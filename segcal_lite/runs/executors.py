@@ -5,6 +5,7 @@ processes of one user, and runs what it is sent: it belongs on a network that al
 pickled is read from disk.
 """
 
+import logging
 import os
 import platform
 import re
@@ -31,7 +32,7 @@ from .processes import (
 
 ADDRESS = r"(tcp|tls)://\S+:\d+"  # of a Dask scheduler, as it prints it
 SIGN = ".driver-"  # begins the name of a file by which workers know that they see the run
-SECONDS_TO_ANSWER = 30  # of a Dask scheduler
+SECONDS_TO_ANSWER = 20  # of a Dask scheduler
 _clients, _alone = {}, RLock()
 
 
@@ -162,6 +163,7 @@ def _client(scheduler, n_workers):
     from distributed import Client, LocalCluster
 
     exit_without_guard()
+    logging.getLogger("distributed.client").setLevel("CRITICAL")  # what goes wrong is raised here
     client = _clients.get(scheduler)
     if client is not None and client.status == "running":
         if scheduler == "dask":

@@ -10,7 +10,7 @@ from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.one_dataset import open_experiment
 from segcal_lite.training.plans import chain, joint
 
-TINY = {"n_epochs": 40, "early_stopping_patience": 40, "n_members": 3, "ensemble_sizes": (1,)}
+TINY = {"n_epochs": 20, "early_stopping_patience": 20, "n_members": 3, "ensemble_sizes": (1,)}
 TINY |= {"n_passes": 2, "n_resamples": 2, "widths": (4, 8), "crop_size": (32, 32)}
 
 

@@ -254,8 +254,8 @@ def test_after_ctrl_c_nothing_new_begins_and_the_run_goes_on_later(cluster, expe
 
 def test_a_local_cluster_ends_with_ctrl_c_and_with_a_kill(cluster, tmp_path):
     for number, how in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        driver = cluster.driver(tmp_path / "run", "dask")
-        under_way(tmp_path / "run")
+        driver = cluster.driver(tmp_path / str(number), "dask")
+        under_way(tmp_path / str(number))
         family = psutil.Process(driver.pid).children(recursive=True)
         assert family
         os.killpg(driver.pid, number) if number == signal.SIGINT else driver.kill()

@@ -80,7 +80,12 @@ def is_here(scheduler):
 
 def count_places(scheduler, n_jobs, device="cpu"):
     """Jobs that are under way at a time: as many as fit here, elsewhere all, which queue there."""
-    return count_workers(n_jobs, device) if is_here(scheduler) else n_jobs
+    if not is_here(scheduler):
+        return n_jobs
+    n_places = count_workers(n_jobs, device)
+    if scheduler in _clients and str(device) == "cpu":  # workers that are there have their memory
+        n_places = max(n_places, min(n_jobs, len(_clients[scheduler].cluster.workers)))
+    return n_places
 
 
 @contextmanager

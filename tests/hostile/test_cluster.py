@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from conftest import write_tiny_sets
 
 from segcal_lite.runs.folders import project_root
+from segcal_lite.runs.schedules import run_in_order
 
 pytestmark = [
     pytest.mark.slow,
@@ -264,6 +266,16 @@ def test_a_local_cluster_ends_with_ctrl_c_and_with_a_kill(cluster, tmp_path):
         _, still = psutil.wait_procs(family, timeout=30)
         assert still == []
         assert "KeyboardInterrupt" not in errors
+
+
+def test_a_job_whose_workers_die_each_time_is_one_sentence():
+    told = "^dask: found a job whose workers died, 4 one after another, expected workers that live"
+    with pytest.raises(BrokenExecutor, match=told):
+        run_in_order({"bad": (os._exit, 9)}, scheduler="dask")
+    workers = [
+        p for p in psutil.Process().children() if any("spawn_main" in w for w in p.cmdline())
+    ]
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_no_scheduler_at_an_address_is_one_sentence(cluster, tmp_path):

@@ -4,6 +4,7 @@ import ast
 import re
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,10 @@ def test_here_cores_count_and_elsewhere_all_jobs_are_handed_out(monkeypatch):
     assert [count_places(name, 50) for name in NAMES[:3]] == [2, 2, 50]
     with ThreadPoolExecutor(1) as executor:
         assert count_places(executor, 50) == 50
+    there = SimpleNamespace(cluster=SimpleNamespace(workers=range(4)))
+    monkeypatch.setitem(executors._clients, "dask", there)  # of the memory that they take
+    assert [count_places("dask", n) for n in (3, 50)] == [3, 4]
+    assert count_places("dask", 50, "cuda") == count_places("processes", 50) == 2
 
 
 def draw(seed):

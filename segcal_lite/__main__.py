@@ -16,7 +16,7 @@ from .kit.environment import (
 EXTRAS = {  # packages that a command needs beside the usual ones
     "test": ("data", "test"),
     "test-real": ("data", "test"),
-    "test-slow": ("data", "test", "slow"),
+    "test-slow": ("data", "test", "slow", "cluster"),
     "test-nnunet": ("data", "test", "nnunet"),
     "bench": ("data", "test"),
     "hippocampus": ("data",),
@@ -24,8 +24,8 @@ EXTRAS = {  # packages that a command needs beside the usual ones
 PROFILES = ("smoke", "laptop", "paper")
 PHANTOMS = "phantoms"
 STOPPED = (
-    "stopped: nothing runs on in the background, what is finished is kept, and the same command "
-    "goes on from there"
+    "stopped: nothing runs on in the background (a cluster ends the jobs that it has begun), what "
+    "is finished is kept, and the same command goes on from there"
 )
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
@@ -171,6 +171,7 @@ def _add_evaluate(own):
     own.add_argument("--write-corrected", **methods)
     own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
     own.add_argument("--seed", type=_seed, default=0)
+    _add_scheduler(own)
     _add_out(own, "runs/mine")
 
 
@@ -193,6 +194,13 @@ def _add_run(parser, out, profiles):
     _add_out(parser, out)
     parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    _add_scheduler(parser)
+
+
+def _add_scheduler(parser):
+    """Where jobs run."""
+    where = "where jobs run: processes (default), dask, or a Dask scheduler's tcp://HOST:PORT"
+    parser.add_argument("--scheduler", default="processes", help=where)
 
 
 def _add_out(parser, default):

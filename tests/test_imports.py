@@ -35,6 +35,11 @@ def test_monai_is_loaded_by_the_first_block():
     assert "monai" not in loaded_by(f"import {', '.join(f'segcal_lite.{m}' for m in modules)}")
 
 
+def test_dask_is_not_loaded_unless_it_is_asked_for():
+    statement = "import segcal_lite.experiments.one_dataset, segcal_lite.experiments.many_sets"
+    assert not {"dask", "distributed"} & loaded_by(statement)
+
+
 def test_numba_is_loaded_by_the_first_score():
     chapters = ", ".join(
         f"segcal_lite.{name}" for name in ("calibration", "entropy", "segmentation_metrics")

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import check_unique
-from segcal_lite.runs.folders import check_same_settings, run_lock, write_json
+from segcal_lite.runs.claims import claimed
+from segcal_lite.runs.folders import check_same_settings, write_json
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
@@ -53,7 +54,7 @@ def convert(found, read, dest, workers=1, report=print):
     """
     check_unique(f"{found.facts.title}, cases", [case.name for case in found.cases])
     _check_dest(dest)
-    with run_lock(dest / RECORDS):
+    with claimed(dest / RECORDS):
         settings = found.settings | {"conversion": CONVERSION}
         if (dest / SETTINGS).exists():
             check_same_settings(dest / SETTINGS, settings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.runs.folders import run_lock
+from segcal_lite.runs.claims import claimed
 
 from .archives import unpack
 
@@ -58,7 +58,7 @@ def fetch(archive, folder, mirror=None, checksum=None, report=print):
     """
     folder = Path(folder)
     unpacked, inside = folder / archive.folder, folder / f"{archive.name}.unpacked"
-    with run_lock(folder):
+    with claimed(folder):
         if unpacked.is_dir():
             return unpacked
         path = _retrieve(

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from .._checks import wrong_input
+from ..runs.claims import claimed
 from ..runs.folders import (
     check_same_settings,
     read_json,
     remove_partial,
-    run_lock,
     write_json,
     written_aside,
 )
@@ -188,7 +188,7 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
     settings |= {"task": asdict(task), "crop_size": crop_size}
     if selection is not None:
         settings["selection"] = asdict(selection)
-    with run_lock(folder):
+    with claimed(folder):
         if (folder / "settings.json").exists():
             check_same_settings(folder / "settings.json", settings)
             grid = read_grid(folder)

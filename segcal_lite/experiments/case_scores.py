@@ -22,7 +22,8 @@ from ..data.prepared import of_split, read_prepared
 from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
 from ..runs.arrays import write_arrays
-from ..runs.folders import make_folder, read_json, text_digest, write_json
+from ..runs.claims import each_claimed
+from ..runs.folders import read_json, text_digest, write_json
 from ..runs.tables import is_sealed, write_table
 from ..scaling import (
     LARGEST_SCALE,
@@ -99,11 +100,10 @@ def sums_key(method, member, region):
 
 def fit_member_scalings(folder, prepared_folder, device):
     """Fit a member's scalings on the validation cases, once: the first unit of work."""
-    if (folder / "scaling.json").exists():
-        return
-    validation = of_split(read_prepared(prepared_folder), "validation")
-    model, settings = load_model(folder, device)
-    write_json(folder / "scaling.json", fit_scalings(model, settings.loss, validation))
+    for name in each_claimed(folder, ["scaling.json"], lambda name: (folder / name).exists()):
+        validation = of_split(read_prepared(prepared_folder), "validation")
+        model, settings = load_model(folder, device)
+        write_json(folder / name, fit_scalings(model, settings.loss, validation))
 
 
 def read_scaling(folder, n_classes):
@@ -130,15 +130,18 @@ def score_cases(scoring, prepared_folder, names, device):
     The members' scalings are there: see `fit_member_scalings`.
     """
     cases = {case.name: case for case in read_prepared(prepared_folder)}
-    waiting = [name for name in names if not ScoredCase(scoring, name).is_complete]
-    if not waiting:
+
+    def is_scored(name):
+        return ScoredCase(scoring, name).is_complete
+
+    if all(map(is_scored, names)):
         return names
     members = [
         (*load_model(folder, device), read_scaling(folder, scoring.n_classes))
         for folder in scoring.members
     ]
     dropout_models = [load_model(folder, device) for folder in scoring.dropout_members]
-    for name in waiting:
+    for name in each_claimed(scoring.folder, names, is_scored):
         _score_case(scoring, cases[name], members, dropout_models)
     return names
 
@@ -164,7 +167,7 @@ def fit_scalings(model, loss, cases):
 def _score_case(scoring, case, members, dropout_models):
     """Write the sums, the sweep and, last, the rows of one case."""
     rows, sums, found = [], {}, None
-    with TemporaryFile(dir=make_folder(scoring.folder)) as file:  # the run's disk is large enough
+    with TemporaryFile(dir=scoring.folder) as file:  # the run's disk is large enough
         shape = (len(members), scoring.n_classes, *case.targets.shape)
         methods = _methods(scoring, case, members, dropout_models, file, shape)
         for method, member, n_members, probs in methods:

@@ -14,6 +14,7 @@ from ..data.cases import check_leave_out
 from ..data.prepared import read_prepared
 from ..data.sets import prepare_set, read_sets
 from ..runs.devices import choose_device
+from ..runs.executors import check_scheduler, count_places
 from ..runs.folders import (
     enter_run,
     model_folder,
@@ -22,7 +23,6 @@ from ..runs.folders import (
     resolve_path,
     text_digest,
 )
-from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from ..training.checkpoints import check_settings, history_so_far, is_finished, remove_checkpoint
 from ..training.models import BlockSettings
@@ -52,6 +52,7 @@ class JointExperiment:
     device: str
     sets: dict
     fingerprints: dict
+    scheduler: object = "processes"  # where jobs run: no part of what the run is
 
     def cases(self, name, split=None):
         """The cases of one set, of one split or all."""
@@ -117,11 +118,12 @@ class JointExperiment:
                 report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
 
         def under_way(keys):
-            for key in filter(is_training.get, keys):
+            begun = [key for key in keys if is_training[key] and self.folder(*key).exists()]
+            for key in begun:
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
 
-        n_workers = count_workers(len(jobs), self.device)
-        run_in_order(jobs, before, n_workers, finished, under_way)
+        n_workers = count_places(self.scheduler, len(jobs), self.device)
+        run_in_order(jobs, before, n_workers, finished, under_way, self.scheduler, self.out)
 
     def _training_job(self, plan, dropout):
         """`train_block_model` and its arguments: paths and settings, never arrays."""
@@ -245,13 +247,14 @@ def open_joint_experiment(
     leave_out=None,
     crop_size=None,
     cut_foreground=False,
+    scheduler="processes",
     **scale,
 ):
     """Open a run folder of many sets: read each, prepare every case.
 
     Parameters
     ----------
-    out, profile, seed, device, report, **scale
+    out, profile, seed, device, report, scheduler, **scale
         As in `segcal_lite.experiments.one_dataset.open_experiment`.
     data : path
         A file of sets or a folder of datasets: see `segcal_lite.data.sets`.
@@ -277,6 +280,7 @@ def open_joint_experiment(
     check_seed(seed)
     out, device = resolve_path(out), str(choose_device(device))
     check_choice("cut_foreground", cut_foreground, (True, False))
+    check_scheduler(scheduler)
     settled, left_out = get_volume_profile(profile, **scale), check_leave_out(leave_out)
     sources = read_sets(resolve_path(data), seed, left_out)
     given = {
@@ -296,7 +300,8 @@ def open_joint_experiment(
     if missing:
         report(f"preparing {len(missing)} sets")
     jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
-    run_in_order(jobs, n_workers=count_workers(len(missing)))
+    n_workers = count_places(scheduler, len(missing))
+    run_in_order(jobs, None, n_workers, scheduler=scheduler, folder=out)
     for name in set(names) - set(missing):
         prepare_set(folders[name], sources[name])  # refuses other settings
     for name, folder in folders.items():
@@ -306,4 +311,4 @@ def open_joint_experiment(
     fingerprints = {
         name: read_json(folders[name] / "fingerprint.json", shape=str) for name in names
     }
-    return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints)
+    return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints, scheduler)

@@ -21,8 +21,8 @@ from ..losses import LOSSES
 from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.arrays import read_arrays
 from ..runs.devices import choose_device
+from ..runs.executors import check_scheduler, count_places
 from ..runs.folders import enter_run, model_folder, name_in_run, resolve_path
-from ..runs.processes import count_workers
 from ..runs.schedules import run_in_order
 from ..runs.tables import check_columns, read_table
 from ..training.checkpoints import read_history
@@ -51,6 +51,7 @@ class Experiment:
     data_fingerprint: str
     notes: tuple
     grid: Grid
+    scheduler: object = "processes"  # where jobs run: no part of what the run is
 
     def members(self, loss, dropout=False, n_members=None):
         """The models of one loss, trained or not: the pool, or those for MC dropout."""
@@ -76,7 +77,8 @@ class Experiment:
             for dropout in (False, True)
             for member in self.members(loss, dropout)
         ]
-        train_members(members, self.prepared_folder, device=self.device, report=report)
+        place = self.scheduler, self.device
+        train_members(members, self.prepared_folder, *place, report, self.out)
         for loss in losses:
             for line in self.collapsed(loss):
                 report(f"collapsed, and in the ensemble all the same: {line}")
@@ -173,7 +175,7 @@ class Experiment:
 
     def _score(self, jobs, report):
         """Fit the members' scalings, then share the cases between processes, a few at a time."""
-        n_workers = count_workers(len(jobs), self.device)
+        n_workers = count_places(self.scheduler, len(jobs), self.device)
         prepared, device, fits, chunks = self.prepared_folder, self.device, {}, {}
         for scoring in dict.fromkeys(job.scoring for job in jobs):
             for folder in scoring.members:
@@ -193,7 +195,7 @@ class Experiment:
             report(f"  {len(jobs) - len(left)} of {len(jobs)} are scored")
 
         for work, told in ((fits, tell_fits), (chunks, tell_scores)):
-            run_in_order(work, n_workers=n_workers, finished=told, under_way=told)
+            run_in_order(work, None, n_workers, told, told, self.scheduler, self.out)
 
     def sums(self, loss, method, member=0, region="box", cases=None):
         """`CalibrationSums` vectors of test cases, shape (n_cases, d), to pool or to resample."""
@@ -220,6 +222,7 @@ def open_experiment(
     report=print,
     leave_out=None,
     cut_foreground=False,
+    scheduler="processes",
     **scale,
 ):
     """Open a run folder: read the data, settle task and profile, prepare every case.
@@ -243,6 +246,8 @@ def open_experiment(
         Cases to go on without; part of the run's identity.
     cut_foreground : bool
         Go on though the crop cuts away more than `segcal_lite.data.grids.MOST_CUT` of a segment.
+    scheduler : str or concurrent.futures.Executor
+        Where models are trained and cases scored: see `segcal_lite.runs.executors.check_scheduler`.
     **scale
         Settings of the profile to override; ``None`` leaves them.
 
@@ -261,6 +266,7 @@ def open_experiment(
     check_choice("profile", profile, tuple(PROFILES))
     given_settings(Profile, scale)
     check_choice("cut_foreground", cut_foreground, (True, False))
+    check_scheduler(scheduler)
     dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
     extents = stored_survey(out / "survey.json", dataset)
     known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
@@ -281,6 +287,5 @@ def open_experiment(
     enter_run(out, "run.json", identity, device)
     cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
     grid = read_grid(out / "prepared")
-    return Experiment(
-        out, name, known, settled, seed, device, cases, fingerprint, dataset.notes, grid
-    )
+    what = name, known, settled, seed, device, cases, fingerprint, dataset.notes, grid
+    return Experiment(out, *what, scheduler)

@@ -17,6 +17,7 @@ from ..data.prepared import read_prepared
 from ..detectors import intensity_moments
 from ..ensembles import mean_probability
 from ..inference import stochastic_passes
+from ..runs.claims import each_claimed
 from ..runs.folders import read_json, write_json
 from ..sliding_window import named_layer, predict_volume, predict_with_features
 from ..spectral import SpectrumSums
@@ -52,14 +53,17 @@ class ScoreRequest(NamedTuple):
 def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
     """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept."""
     out = Path(out)
-    waiting = [name for name in names if not (out / f"{name}.json").exists()]
-    if not waiting:
+
+    def is_scored(name):
+        return (out / f"{name}.json").exists()
+
+    if all(map(is_scored, names)):
         return
     model, settings = load_model(model_folder, device)
     cases = {case.name: case for case in read_prepared(prepared_folder)}
     if scoring.shuffle_seed:
         shuffle_weights(model, scoring.shuffle_seed)
-    for name in waiting:
+    for name in each_claimed(out, names, is_scored):
         scores = score_volume(model, settings, cases[name], scoring)
         write_json(out / f"{name}.json", scores, sealed=True)
 

@@ -13,6 +13,7 @@ from ..data.cases import case_names, check_leave_out
 from ..data.sets import names_in_sets, read_sets
 from ..data.tasks import TASKS
 from ..runs.devices import choose_device
+from ..runs.executors import check_scheduler
 from ..runs.folders import project_root, resolve_path, write_json
 from ..runs.schedules import run_in_order
 from ..runs.tables import is_sealed
@@ -46,6 +47,7 @@ def demo(
     out,
     seed,
     device,
+    scheduler="processes",
     sets=None,
     volumes=None,
     leave_out=None,
@@ -62,7 +64,7 @@ def demo(
     sources = {"data": str(data), "sets": sets or default, "volumes": volumes or default}
     absent = left_out_of(sources, leave_out)
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
-    common["cut_foreground"] = cut_foreground
+    common |= {"scheduler": scheduler, "cut_foreground": cut_foreground}
     own = {kind: {kind: sources[kind], "leave_out": absent[kind]} for kind in sources}
     own["data"] |= {"task": task, "crop_size": crop_size}
     own["volumes"] |= {"crop_size": volumes_crop_size}
@@ -73,6 +75,7 @@ def demo(
     if task is not None:
         check_choice("task", task, tuple(TASKS))
     choose_device(device)
+    check_scheduler(scheduler)
     if not _are_fit(_data_to_check(sources, absent, task, folder, seed)):
         return 1
     pages.run_notebooks(given, folder)
@@ -161,16 +164,13 @@ def left_out_of(sources, leave_out):
     return absent
 
 
-def hippocampus(profile, source, data, out, seed, device, mirror, checksum):
+def hippocampus(source, data, mirror, checksum, **run):
     """Download MSD's hippocampus, convert it, run the notebooks on it."""
     dest = resolve_path(data)
     convert = ["-m", "data_scripts.msd", str(resolve_path(source)), str(dest), "--task", "4"]
     for option, value in (("--mirror", mirror), ("--checksum", checksum)):
         convert += [option, value] if value else []
-    code = _python(*convert, "--download")
-    if code:
-        return code
-    return demo(dest, "hippocampus", profile, out, seed, device)
+    return _python(*convert, "--download") or demo(dest, "hippocampus", **run)
 
 
 def lab(port=None, allow_root=False, no_browser=False):

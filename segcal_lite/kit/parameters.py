@@ -9,6 +9,7 @@ from .._checks import LARGEST_SEED, wrong_input
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
 PROFILES = ("smoke", "laptop", "paper")
+SCHEDULERS = r"processes|dask|(tcp|tls)://\S+:\d+"
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
@@ -150,7 +151,7 @@ def _is_crop(n, multiple):
     return is_right
 
 
-TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device")
+TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device", "scheduler")
 TEXTS += ("labels", "predictions", "new", "images")
 NAME = _is_name, "text, by papermill's option -r, or in quotes in a YAML file"
 COUNT = True, _is_integer, "an integer of at least 1"
@@ -173,6 +174,11 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
         False,
         lambda value: isinstance(value, str) and re.fullmatch(DEVICES, value),
         "'auto', 'cpu', 'cuda', 'cuda:0' or another number, or 'mps'",
+    ),
+    "scheduler": (
+        False,
+        lambda value: isinstance(value, str) and re.fullmatch(SCHEDULERS, value),
+        "'processes', 'dask', or the address of a Dask scheduler (tcp://HOST:PORT)",
     ),
     "leave_out": (True, _is_list_of_names, "a list of names, each as text"),
     "labels": (True, *NAME),

@@ -1,31 +1,23 @@
 """Run folders: where things lie, whose settings they carry, and how they are written.
 
 A file with its final name is complete: everything is written aside and renamed. Results of other
-settings are refused by name, and a lock lets two processes on one folder take turns.
+settings are refused by name; two processes on one folder take turns by `segcal_lite.runs.claims`.
 """
 
-import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 import time
-import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-import psutil
-from filelock import FileLock, Timeout
-
 from .._checks import wrong_input
+from .claims import ASIDE, claimed, is_gone, make_folder, partial_path
 from .provenance import checkout, provenance
 
-ASIDE = ".partial-"  # begins the name of what is not whole yet
 SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
-NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 SEAL = "seal"  # in JSON that is sealed
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def project_root():
@@ -112,23 +104,8 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def make_folder(path):
-    """Make a folder and those above it, or find it; one that cannot be made is named."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno not in NO_WRITING:
-            raise
-        expected = "a place where you may write: name another folder"
-        raise wrong_input(
-            path, f"no folder, and none can be made ({error.strerror})", expected
-        ) from error
-    return path
-
-
 def remove_partial(folder):
-    """Remove what a killed process has left in `folder` half written; its lock is held."""
+    """Remove what a killed process has left in `folder` half written; it is claimed."""
     for path in Path(folder).glob(f"{ASIDE}*"):
         _remove(path)
 
@@ -145,23 +122,13 @@ def remove_left_over(folder):
 
 def _is_left_over(path):
     """Whether the process that began to write `path` is gone, as its name and its age tell."""
-    machine, number = (*path.name.removeprefix(ASIDE).split("-"), "")[:2]
-    if machine == _machine() and number.isdecimal():
-        return not psutil.pid_exists(int(number))
+    gone = is_gone(path.name.removeprefix(ASIDE))
+    if gone is not None:
+        return gone
     try:
         return time.time() - path.stat().st_mtime > SECONDS_OF_OTHERS
     except FileNotFoundError:  # it has its final name by now
         return False
-
-
-def partial_path(path):
-    """Where this process writes `path` aside: the name says which process of which machine."""
-    return path.with_name(f"{ASIDE}{_machine()}-{os.getpid()}-{path.name}")
-
-
-def _machine():
-    """Short name of this machine: numbers of processes tell them apart on one only."""
-    return text_digest(platform.node(), 4)
 
 
 def write_text(path, text):
@@ -247,47 +214,6 @@ def check_same_settings(path, settings, later_fields=()):
         raise wrong_input(path, "other settings: " + ", ".join(different), expected)
 
 
-@contextmanager
-def run_lock(folder, name=".lock"):
-    """Hold the lock of `folder`; a second process waits for its turn.
-
-    Who may not write there reads without it; where the disk has no locks, a warning says so.
-    """
-    lock = _acquired(folder, name)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def lock_if_free(folder, seconds=0.05):
-    """Return the lock of `folder`, held till its release, or None if another holds it for seconds.
-
-    Who holds other locks takes one in this way: two that wait for each other would wait for ever.
-    """
-    try:
-        return _acquired(folder, ".lock", seconds)
-    except Timeout:
-        return None
-
-
-def _acquired(folder, name, seconds=-1):
-    """Return a lock that is held, or that does not count where no one can write or lock."""
-    lock = FileLock(make_folder(folder) / name)
-    try:
-        lock.acquire(timeout=seconds)
-    except OSError as error:  # a `Timeout` too, which has no number
-        if error.errno in NO_LOCKS:
-            told = f"{folder}: found a disk without locks ({error.strerror}); go on without"
-            warnings.warn(f"{told}: let no second process work in it.", stacklevel=4)
-        elif error.errno not in NO_WRITING:
-            raise
-        elif os.access(folder, os.W_OK):
-            expected = "one that you may write, as its folder: ask its owner"
-            raise wrong_input(folder / name, "the lock of another user", expected) from error
-    return lock
-
-
 def enter_run(out, name, identity, device):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
@@ -295,7 +221,7 @@ def enter_run(out, name, identity, device):
     goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them. What
     killed processes have left half written is removed.
     """
-    with run_lock(out):
+    with claimed(out):
         remove_left_over(out)
         if (out / name).exists():
             check_same_settings(out / name, identity)

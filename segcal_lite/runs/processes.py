@@ -106,8 +106,7 @@ def spawned_processes(n_workers):
     ...     executor.submit(pow, 2, 3).result()
     8
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(NO_GUARD)  # this process reads its parent's script, and has come to here
+    exit_without_guard()
     pool = _take(n_workers)
     try:
         yield pool.executor
@@ -117,6 +116,12 @@ def spawned_processes(n_workers):
         pool.stop()
         raise
     _leave(pool)
+
+
+def exit_without_guard():
+    """End a process that begins its parent's script anew, and has come to where that starts it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(NO_GUARD)
 
 
 def _why_broken(pool):
@@ -174,16 +179,34 @@ def _retire(pool):
 def _begin_worker():
     """Keep to one thread, so that workers do not take each other's cores; end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it stops the workers
-    os.environ |= dict.fromkeys(THREAD_COUNTS, "1")  # for libraries that are loaded later
+    keep_to_one_thread()
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def keep_to_one_thread():
+    """Let a process that is there for jobs alone compute in one thread, whatever it loads later."""
+    os.environ |= dict.fromkeys(THREAD_COUNTS, "1")
     torch.set_num_threads(1)
     threadpool_limits(1)
-    Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent():
     """A parent that was killed cannot stop its workers: each waits for its end."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
+
+
+@contextmanager
+def interrupts_held_back():
+    """Hold Ctrl-C back while the block runs, and for good in threads and processes born in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _HeldProcess(SpawnProcess):
@@ -193,14 +216,8 @@ class _HeldProcess(SpawnProcess):
     """
 
     def start(self):
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
+        with interrupts_held_back():
             super().start()
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _HeldContext(SpawnContext):

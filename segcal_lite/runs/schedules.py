@@ -2,16 +2,25 @@
 
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from threading import Event, Thread
 
 import torch
 
 from .devices import reproducible
-from .processes import SECONDS_BETWEEN_REPORTS, spawned_processes
+from .executors import open_executor
+from .processes import SECONDS_BETWEEN_REPORTS
 
 
-def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, executor=None):
+def run_in_order(
+    jobs,
+    before=None,
+    n_workers=1,
+    finished=None,
+    under_way=None,
+    scheduler="processes",
+    folder=None,
+):
     """Run jobs side by side, each as soon as the job before it is done.
 
     Parameters
@@ -22,14 +31,18 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, 
     before : dict, optional
         Key of the job that has to be done first; a key that is no job counts as done.
     n_workers : int
-        Spawned processes of one thread each; with 1 the jobs run here, one after another and also
-        in one thread, so that their results are the same bits.
+        How many jobs are under way at a time: `segcal_lite.runs.executors.count_places`. Spawned
+        processes have one thread each; in place of 1 of them the jobs run here, one after another
+        and also in one thread, so that their results are the same bits.
     finished : callable, optional
         Called with the key of a job that is done and the seconds since the start.
     under_way : callable, optional
-        Called now and then with the keys of the jobs that run, when no job has ended for a while.
-    executor : concurrent.futures.Executor, optional
-        Where the jobs run, in place of spawned processes: one of a cluster, for example.
+        Called now and then with the keys of the jobs that run, or that a cluster has been handed,
+        when no job has ended for a while.
+    scheduler : str or concurrent.futures.Executor
+        Where the jobs run: see `segcal_lite.runs.executors.check_scheduler`.
+    folder : path, optional
+        Of the run, which workers elsewhere have to see.
 
     Returns
     -------
@@ -52,7 +65,7 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, 
         if finished:
             finished(key, time.monotonic() - started)
 
-    if executor is None and (n_workers == 1 or len(jobs) < 2):
+    if not jobs or (scheduler == "processes" and (n_workers == 1 or len(jobs) < 2)):
         while waiting:
             key = ready()[0]
             work, *arguments = waiting.pop(key)
@@ -60,16 +73,21 @@ def run_in_order(jobs, before=None, n_workers=1, finished=None, under_way=None, 
                 result = work(*arguments)
             finish(key, result)
         return results
-    with nullcontext(executor) if executor else spawned_processes(n_workers) as executor:
-        pending = {}
-        while waiting or pending:
-            for key in ready()[: n_workers - len(pending)]:  # what is ready first may change
-                pending[executor.submit(*waiting.pop(key))] = key
-            done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
-            for future in done:
-                finish(pending.pop(future), future.result())
-            if not done and under_way:
-                under_way(list(pending.values()))
+    pending = {}
+    with open_executor(scheduler, n_workers, folder) as submit:
+        try:
+            while waiting or pending:
+                for key in ready()[: n_workers - len(pending)]:  # what is ready first may change
+                    pending[submit(*waiting.pop(key))] = key
+                done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
+                for future in done:
+                    finish(pending.pop(future), future.result())
+                if not done and under_way:
+                    under_way(list(pending.values()))
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
     return results
 
 

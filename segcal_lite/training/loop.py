@@ -15,8 +15,9 @@ import torch
 
 from .._checks import wrong_input
 from ..losses import training_loss
+from ..runs.claims import Claim
 from ..runs.devices import choose_device, memory_layout, reproducible
-from ..runs.folders import lock_if_free, remove_partial, write_json
+from ..runs.folders import remove_partial, write_json
 from ..runs.tables import write_table
 from .checkpoints import (
     check_numbers,
@@ -29,6 +30,7 @@ from .checkpoints import (
     write_tensors,
 )
 
+SECONDS_OF_A_LOOK = 0.05
 SECONDS_BETWEEN_CHECKPOINTS = {"cpu": 0, "mps": 0, "cuda": 20}  # what a kill costs there at most
 
 
@@ -53,12 +55,13 @@ def turns_of_training(folder, settings, device, begin, report=None, until=float(
     all turns is `reproducible`.
     """
     folder = Path(folder)
-    while (lock := lock_if_free(folder)) is None:
+    claim = Claim(folder)
+    while not claim.acquire(SECONDS_OF_A_LOOK):
         if time.monotonic() >= until:
             return
         yield
     with ExitStack() as stack:
-        stack.callback(lock.release)
+        stack.callback(claim.release)
         check_settings(folder, settings)
         if is_finished(folder):
             return
@@ -69,6 +72,7 @@ def turns_of_training(folder, settings, device, begin, report=None, until=float(
             training.start()
             yield
             row = training.advance()
+            claim.check()
             if report:
                 report(row)
         history = pd.DataFrame(training.numbers["history"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runs.devices import choose_device
-from ..runs.processes import count_workers
+from ..runs.executors import count_places, is_here
 from ..runs.schedules import run_in_order
 from .checkpoints import (
     check_settings,
@@ -17,7 +17,7 @@ from .checkpoints import (
     read_history,
     remove_checkpoint,
 )
-from .groups import train_group
+from .groups import N_LANES, train_group
 from .models import TrainingSettings
 
 
@@ -40,19 +40,24 @@ class Member:
         return f"{self.settings.loss}{dropout}, seed {self.settings.seed}"
 
 
-def train_members(members, prepared_folder, executor=None, device="auto", report=print):
+def train_members(
+    members, prepared_folder, scheduler="processes", device="auto", report=print, folder=None
+):
     """Train the members that are not finished yet, side by side where that pays.
 
     Parameters
     ----------
     members : list of Member
     prepared_folder : path
-    executor : concurrent.futures.Executor, optional
-        Any: it receives paths and settings, never arrays. By default one spawned process a core
-        with one thread each, fewer where memory is short; a GPU gets all of them as one group.
+    scheduler : str or concurrent.futures.Executor
+        Where they are trained, see `segcal_lite.runs.executors.check_scheduler`: by default one
+        spawned process a core with one thread each, fewer where memory is short. This machine's GPU
+        gets all of them as one group, those of a cluster as many as have a turn at a time.
     device : str
     report : callable
         Receives lines of text.
+    folder : path, optional
+        Of the run, which workers elsewhere have to see.
 
     Returns
     -------
@@ -74,9 +79,11 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
     if not waiting:
         return members
     device = choose_device(device)
-    groups = [[member] for member in waiting] if device.type == "cpu" else [waiting]
-    n_workers = len(groups) if executor else count_workers(len(groups), device)
-    report(f"training {len(waiting)} models, {n_workers} side by side")
+    size = 1 if device.type == "cpu" else len(waiting) if is_here(scheduler) else N_LANES
+    groups = [waiting[k : k + size] for k in range(0, len(waiting), size)]
+    n_workers = count_places(scheduler, len(groups), device)
+    where = f"{n_workers} side by side" if is_here(scheduler) else "handed out together"
+    report(f"training {len(waiting)} models, {where}")
     done = []
 
     def finished(number, seconds):
@@ -96,7 +103,7 @@ def train_members(members, prepared_folder, executor=None, device="auto", report
                 report(line)
 
     jobs = {k: (train_group, group, prepared_folder, device) for k, group in enumerate(groups)}
-    run_in_order(jobs, None, n_workers, finished, under_way, executor)
+    run_in_order(jobs, None, n_workers, finished, under_way, scheduler, folder)
     return members
 
 

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_settings_asked_for(volumes):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeypatch, n_workers):
-    monkeypatch.setattr(many_sets, "count_workers", lambda n_tasks, device="cpu": n_workers)
+    monkeypatch.setattr(many_sets, "count_places", lambda scheduler, n_jobs, device=0: n_workers)
     sets = write_tiny_sets(tmp_path / "phantoms", ("liver_ct", "atrium"))
     run = open_joint_experiment(tmp_path, sets, **SILENT, **TINY_VOLUMES)
     plan, lines = chain("liver_ct", "atrium"), []

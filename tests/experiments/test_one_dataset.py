@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
@@ -121,6 +122,18 @@ def test_a_run_folder_of_other_settings_is_refused(experiment):
     with pytest.raises(ValueError, match="run.json: found other settings: .*profile = 'smoke'"):
         crop = {"crop_size": (64, 64)}
         open_experiment(*given, profile="laptop", report=silent, **(TINY | crop))
+
+
+def test_where_jobs_run_is_no_part_of_what_a_run_is(discs, tmp_path):
+    settings, found = {"device": "cpu", "report": silent, "crop_size": (32, 32), **TINY}, []
+    with ThreadPoolExecutor(2) as executor:
+        for place in (tmp_path / "one", tmp_path / "other"):
+            for scheduler in (executor, "processes"):
+                run = open_experiment(place, discs, scheduler=scheduler, **settings)
+                if place.name == "one" or scheduler == "processes":
+                    found.append(run.scores(["dice"], silent))
+    pd.testing.assert_frame_equal(found[0], found[1])  # read again
+    pd.testing.assert_frame_equal(found[0], found[2])  # made again
 
 
 def test_a_dataset_of_ones_own(discs, tmp_path):
@@ -298,6 +311,7 @@ def test_the_story_of_a_few_poor_cases_allows_no_conclusion(experiment, scores):
         ({"epochs": 3}, "profile setting: found 'epochs'"),
         ({"cut_foreground": "no"}, "cut_foreground: found 'no'"),
         ({"leave_out": "disc1"}, "leave_out: found 'disc1'"),
+        ({"scheduler": "slurm"}, "scheduler: found 'slurm'"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(discs, tmp_path, changes, message):

@@ -18,7 +18,7 @@ from segcal_lite.runs.folders import project_root
 
 FOLDER = project_root() / "notebooks"
 SOURCES = {path.stem: nbformat.read(path, as_version=4) for path in sorted(FOLDER.glob("*.ipynb"))}
-OTHERS = ["profile", "out", "seed", "device", "leave_out"]
+OTHERS = ["profile", "out", "seed", "device", "scheduler", "leave_out"]
 SET_UP = 25  # most lines of a cell that holds parameters or imports, or opens the run
 COMMON = ["data", "task", *OTHERS, "n_epochs", "n_members"]
 

@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from segcal_lite.runs import folders as runs
 from segcal_lite.runs import tables
+from segcal_lite.runs.claims import claimed, machine
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -262,16 +262,16 @@ def test_killed_before_the_rename_nothing_counts(tmp_path, name):
     assert all(path.name.startswith(".partial-") for path in tmp_path.iterdir())
     assert any(tmp_path.iterdir())  # it was written, but not renamed
     runs.enter_run(tmp_path, "run.json", {}, "cpu")  # the next opening sweeps it
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json", "provenance.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "provenance.json"}
 
 
 def test_what_another_process_is_writing_stays(tmp_path):
     names = {
         "mine": runs.partial_path(tmp_path / "below" / "a.json").name,
-        "of another": f".partial-{runs._machine()}-{os.getppid()}-a.json",
+        "of another": f".partial-{machine()}-{os.getppid()}-a.json",
         "of another machine": ".partial-0abc-1-a.json",
         "of an earlier version": ".partial-999999999-a.json",
-        "of nobody": f".partial-{runs._machine()}-999999999-a.json",
+        "of nobody": f".partial-{machine()}-999999999-a.json",
     }
     for name in names.values():
         (tmp_path / "below" / name).mkdir(parents=True)
@@ -289,27 +289,16 @@ def test_what_another_process_is_writing_stays(tmp_path):
     assert left() == {"mine", "of another"}
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_disk_without_locks_is_named_and_used(tmp_path, monkeypatch, number):
-    def refuse(lock, timeout):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
-    told = f"^{tmp_path}: found a disk without locks .*no second"
-    with pytest.warns(UserWarning, match=told), runs.run_lock(tmp_path):
-        runs.write_json(tmp_path / "a.json", {})
-    assert runs.read_json(tmp_path / "a.json") == {}
-
-
 @pytest.fixture
 def of_another(tmp_path, monkeypatch):
     """A folder that this user may read and not write, also where that is root."""
     runs.enter_run(tmp_path, "run.json", {"seed": 0}, "cpu")
 
-    def refuse(*arguments, **options):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+    def refuse(path, *arguments, **options):
+        if not path.is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
 
-    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(Path, "write_text", refuse)
     return tmp_path
@@ -323,13 +312,6 @@ def test_a_run_of_another_user_can_be_entered(of_another, monkeypatch):
         runs.enter_run(of_another, "run.json", {"seed": 1}, "cpu")
 
 
-def test_a_lock_of_another_user_in_a_shared_folder_is_named(of_another, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: True)
-    lock = re.escape(str(of_another / ".lock"))
-    with pytest.raises(ValueError, match=f"^{lock}: found the lock of another user, expected"):
-        runs.enter_run(of_another, "run.json", {"seed": 0}, "cpu")
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     def refuse(path, *arguments, **options):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
@@ -338,7 +320,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     told = (
         "found no folder, and none can be made \\(Read-only file system\\), expected a place where"
     )
-    for use in (runs.run_lock, lambda out: runs.written_aside(out / "a.csv")):
+    for use in (claimed, lambda out: runs.written_aside(out / "a.csv")):
         with pytest.raises(ValueError, match=f"^{tmp_path / 'out'}: {told}"), use(tmp_path / "out"):
             pass
 
@@ -387,26 +369,6 @@ def test_model_folders_differ_by_network_loss_dropout_and_seed(tmp_path):
         for dropout in (0.0, 0.5)
     }
     assert len(folders) == 16
-
-
-HOLD_THE_LOCK = """
-import sys, time
-from segcal_lite.runs.folders import run_lock
-with run_lock(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(0.5)
-"""
-
-
-def test_a_second_process_waits_for_its_turn(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    holder.stdout.readline()
-    started = time.monotonic()
-    with runs.run_lock(tmp_path):
-        assert time.monotonic() - started > 0.2
-        assert holder.wait() == 0
 
 
 def test_a_run_that_goes_on_at_another_commit_records_both(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def test_what_runs_is_told_meanwhile_also_where_one_job_runs_alone(tmp_path, mon
 def test_any_executor_will_do_also_for_one_job(tmp_path):
     with ThreadPoolExecutor(1, thread_name_prefix="cluster") as executor:
         jobs = {"where": (threading.current_thread,)}
-        assert run_in_order(jobs, executor=executor)["where"].name.startswith("cluster")
+        assert run_in_order(jobs, scheduler=executor)["where"].name.startswith("cluster")
 
 
 def test_nothing_to_do():

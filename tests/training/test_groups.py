@@ -9,13 +9,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 from safetensors.torch import load_file
 
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.experiments.profiles import get_profile
 from segcal_lite.losses import training_loss
-from segcal_lite.runs.folders import lock_if_free
+from segcal_lite.runs.claims import Claim, claimed
 from segcal_lite.training import groups, loop
 from segcal_lite.training.checkpoints import is_finished, read_history
 from segcal_lite.training.groups import train_group
@@ -101,8 +100,7 @@ def test_a_member_that_another_process_trains_holds_up_nobody(
     prepared, settings, tmp_path, monkeypatch
 ):
     members, real = group_of(settings, tmp_path, n_epochs=1), SliceTraining.start
-    members[0].folder.mkdir()
-    elsewhere, started = FileLock(members[0].folder / ".lock"), []
+    elsewhere, started = Claim(members[0].folder), []
 
     def start(self):
         started.append(self.folder)
@@ -111,8 +109,8 @@ def test_a_member_that_another_process_trains_holds_up_nobody(
         real(self)
 
     monkeypatch.setattr(SliceTraining, "start", start)
-    with elsewhere:
-        train_group(members, prepared[2], "cpu", n_lanes=2)
+    assert elsewhere.acquire(0)
+    train_group(members, prepared[2], "cpu", n_lanes=2)
     assert started[-1] == members[0].folder
     assert all(member.finished for member in members)
 
@@ -121,15 +119,15 @@ def test_a_lane_that_waits_for_another_process_ends_at_its_time(
     prepared, settings, tmp_path, monkeypatch
 ):
     members, looks = group_of(settings, tmp_path, n_epochs=1)[:2], []
-    members[0].folder.mkdir()
 
-    def look(folder):
-        looks.append(folder)
-        assert len(looks) < 1000, "it waits for ever"
-        return lock_if_free(folder, seconds=0.001)
+    class Watched(Claim):
+        def acquire(self, seconds):
+            looks.append(seconds)
+            assert len(looks) < 1000, "it waits for ever"
+            return super().acquire(seconds / 50)
 
-    monkeypatch.setattr(loop, "lock_if_free", look)
-    with FileLock(members[0].folder / ".lock"):
+    monkeypatch.setattr(loop, "Claim", Watched)
+    with claimed(members[0].folder):
         train_group(members, prepared[2], "cpu", 2, until=time.monotonic() + 0.2)
     assert [member.finished for member in members] == [False, True]
 

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from segcal_lite.training.members import Member, train_members
 from segcal_lite.training.models import load_model
@@ -41,12 +40,13 @@ def test_a_finished_model_of_another_user_is_used(prepared, settings, tmp_path, 
     train_model(tmp_path, prepared[2], member.settings, "cpu")
     (tmp_path / "state.json").touch()
 
-    def refuse(*arguments, **options):
-        raise PermissionError(errno.EACCES, "Permission denied")
+    def refuse(path, *arguments, **options):
+        if not path.is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    for place, name in ((Path, "write_text"), (Path, "unlink"), (FileLock, "acquire")):
-        monkeypatch.setattr(place, name, refuse)
+    for name in ("write_text", "unlink", "mkdir"):
+        monkeypatch.setattr(Path, name, refuse)
     train_members([member], prepared[2], device="cpu", report=lambda line: None)
     assert len(train_model(tmp_path, prepared[2], member.settings, "cpu")) == 1
     assert load_model(tmp_path, "cpu")

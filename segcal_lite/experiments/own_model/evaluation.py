@@ -13,9 +13,9 @@ import numpy as np
 
 from ..._checks import check_choice, check_count, check_number, check_seed, named, wrong_input
 from ...data.volumes import read_label
+from ...runs.executors import check_scheduler, count_places, is_here
 from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
-from ...runs.processes import count_workers
 from ...runs.schedules import run_in_order
 from .correction import CODE, WRITTEN, cross_fit, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
@@ -47,6 +47,7 @@ def evaluate(
     n_workers=None,
     seed=0,
     report=print,
+    scheduler="processes",
 ):
     """Judge predictions by labels: scores, corrections, and new cases that a person should look at.
 
@@ -95,6 +96,8 @@ def evaluate(
         Of drawn voxels, folds and resampling.
     report : callable
         Receives lines of text.
+    scheduler : str or concurrent.futures.Executor
+        Where cases are judged: see `segcal_lite.runs.executors.check_scheduler`.
 
     Returns
     -------
@@ -110,6 +113,7 @@ def evaluate(
     check_count("n_bins", n_bins)
     check_count("n_workers", 1 if n_workers is None else n_workers)
     write = WRITTEN[check_choice("write_corrected", write_corrected, tuple(WRITTEN))]
+    check_scheduler(scheduler)
     settings = {
         "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
         "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
@@ -135,8 +139,8 @@ def evaluate(
     has_room = n_bytes * len(inputs.cases) < SHARE_OF_DISK * disk_usage(out).free
     judging = Judging(out, inputs.names, inputs.members, **settings, n_voxels=n_voxels)
     judging = replace(judging, keeps_probs=has_room)
-    n_workers = n_workers or _count_workers(inputs, n_bytes)
-    run = partial(_run, n_workers=n_workers, report=report)
+    n_workers = n_workers or _count_workers(scheduler, inputs, n_bytes)
+    run = partial(_run, n_workers=n_workers, scheduler=scheduler, report=report)
     facts, left_out = run("scored", score_own_case, judging, dict.fromkeys(inputs.cases, ()))
     if not facts:
         raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
@@ -162,7 +166,7 @@ def _names(cases):
     return [case.name for case in cases]
 
 
-def _run(done, work, judging, jobs, n_workers, report):
+def _run(done, work, judging, jobs, n_workers, scheduler, report):
     """Run `work` on each case; return the facts of cases, and (case, folder, why) of the others."""
     if not jobs:
         return {}, []
@@ -180,6 +184,8 @@ def _run(done, work, judging, jobs, n_workers, report):
         n_workers=n_workers,
         finished=tell,
         under_way=lambda names: report(f"  under way: {named(names)}"),
+        scheduler=scheduler,
+        folder=judging.out,
     )
     facts, left_out = {}, []
     for case in jobs:
@@ -201,11 +207,11 @@ def _bytes_a_case(inputs):
     return 4 * int(n_voxels) * inputs.n_classes * max(1, len(inputs.names.regions))
 
 
-def _count_workers(inputs, n_bytes):
-    """As many processes as cores, memory and cases allow."""
-    n_cases = len(inputs.cases) + len(inputs.new_cases)
+def _count_workers(scheduler, inputs, n_bytes):
+    """As many processes as cores, memory and cases allow here."""
+    n_places = count_places(scheduler, len(inputs.cases) + len(inputs.new_cases))
     n_volumes = int(free_memory() // max(n_bytes, 1))
-    return max(1, min(count_workers(n_cases), n_volumes // VOLUMES_AT_ONCE))
+    return max(1, min(n_places, n_volumes // VOLUMES_AT_ONCE)) if is_here(scheduler) else n_places
 
 
 def _corrections(judging, facts, patients):

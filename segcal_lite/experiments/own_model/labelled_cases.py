@@ -19,6 +19,7 @@ from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
 from ...data.volumes import foreground_box, read_label
 from ...runs.arrays import write_arrays
+from ...runs.claims import claimed
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
 from ...runs.tables import check_columns, is_sealed, read_table, write_table
 from ...segmentation_metrics import boundary_band
@@ -82,16 +83,17 @@ def made(judging, case, kind, asked, make, *arguments):
     without it.
     """
     path = judging.path(kind, case, ".json")
-    try:
-        asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
-        with suppress(ValueError, FileNotFoundError):  # damaged or missing: it is made again
-            facts = read_json(path, shape={"asked": dict})
-            if facts["asked"] == asked and _is_whole(judging, kind, case):
-                return facts
-        facts = make(judging, case, *arguments) | {"asked": asked}
-    except ValueError as error:
-        return {"why": str(error), "folder": _folder_at_fault(judging, case, str(error))}
-    write_json(path, facts, sealed=True)
+    with claimed(path.parent, f".claim-{case.name}"):
+        try:
+            asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
+            with suppress(ValueError, FileNotFoundError):  # damaged or missing: it is made again
+                facts = read_json(path, shape={"asked": dict})
+                if facts["asked"] == asked and _is_whole(judging, kind, case):
+                    return facts
+            facts = make(judging, case, *arguments) | {"asked": asked}
+        except ValueError as error:
+            return {"why": str(error), "folder": _folder_at_fault(judging, case, str(error))}
+        write_json(path, facts, sealed=True)
     return as_json_values(facts)
 
 

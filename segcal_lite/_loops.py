@@ -80,8 +80,8 @@ def _add_alike(labels, probs, predicted, parts, edges, logs, totals, bins, is_mi
     """Add groups of `N_ALIKE` voxels of which each class's probabilities share a bin.
 
     Most of a volume is alike: a bin takes the sum of such a group in place of each voxel, which
-    halves the time. The arguments are those of `_add`; `is_mixed` (n_groups,) tells it what is
-    left, which an incomplete group always is.
+    saves a third of the time. The arguments are those of `_add`; `is_mixed` (n_groups,) tells it
+    what is left, which an incomplete group always is.
     """
     n_bins = edges.size - 1
     for group in range(is_mixed.size):

@@ -8,7 +8,6 @@ pass go block by block through `segcal_lite.sliding_window`.
 
 import warnings
 from contextlib import contextmanager
-from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -58,7 +57,7 @@ def predict_logits(model, image, loss, n_classes=None):
         If the outputs are not as many as `loss` and K ask for.
     """
     batches = _batches(model, image)
-    return _volume(model, [class_logits_of(model, batch, loss, n_classes) for batch in batches])
+    return _volume(model, (class_logits_of(model, batch, loss, n_classes) for batch in batches))
 
 
 def _batches(model, image):
@@ -70,7 +69,7 @@ def _batches(model, image):
 
 
 def _volume(model, outputs):
-    """Return mini-batches of outputs as one array (K, X, Y, Z) in float32."""
+    """Return mini-batches of outputs as one array (K, X, Y, Z) in float32, each off its device."""
     outputs = [output.float().cpu() for output in outputs]
     is_volume = getattr(model, "n_dims", 2) == 3
     logits = outputs[0][0] if is_volume else torch.cat(outputs).movedim(0, -1)
@@ -119,15 +118,16 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
     ValueError
         If no dropout layer has a probability above 0, or as in `predict_logits`.
     """
-    batches, known = list(_batches(model, image)), []
-    if hasattr(model, "features_before_dropout"):  # our own networks: the same in every pass
+    batches = list(_batches(model, image))
+    known = [{} for _ in batches]
+    if hasattr(model, "features_before_dropout"):  # of our own networks: the same in every pass
         with torch.no_grad():
             known = [{"before_dropout": model.features_before_dropout(b)} for b in batches]
 
     @torch.no_grad()
     def predict():
-        pairs = zip_longest(batches, known, fillvalue={})
-        outputs = [class_logits_of(model, b, loss, n_classes, **more) for b, more in pairs]
+        pairs = zip(batches, known, strict=True)
+        outputs = (class_logits_of(model, b, loss, n_classes, **more) for b, more in pairs)
         return softmax(_volume(model, outputs))
 
     return stochastic_passes(model, predict, n_passes, seed)

@@ -36,7 +36,7 @@ SHAPE = (240, 240, 155)
 SPACING_MM = (1.0, 1.0, 1.0)
 SEGMENTS = ("oedema", "core", "enhancing")
 FEATURES = (14, 96, 96, 96)
-N_REPEATS = 2
+N_REPEATS = 3
 IMPORTS = {
     "import of calibration": "import segcal_lite.calibration",
     "the same, and a first score": (

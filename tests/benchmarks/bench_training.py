@@ -1,9 +1,9 @@
 """Time the training of members on the CPU, beside the loop that most people would write.
 
-`make bench` runs it and writes results/benchmarks_training.csv. Two sizes: paper A's heart
-(224 x 224, 32 slices a mini-batch) for the speed, with the start of all processes; the smoke
-profile's (64 x 64) for the validation Dice of eight members, which has to be the same. Seconds are
-wall-clock, of all cores: nothing else should run.
+Run by hand: python tests/benchmarks/bench_training.py results/benchmarks_training.csv. Two sizes:
+paper A's heart (224 x 224, 32 slices a mini-batch) for the speed, with the start of all processes;
+the smoke profile's (64 x 64) for the validation Dice of eight members, which has to be the same.
+Seconds are wall-clock, of all cores: nothing else should run.
 """
 
 import json

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from segcal_lite.kit.environment import escape_other_letters
-from segcal_lite.kit.published import fill_readme, markdown_table
+from segcal_lite.kit.results.published import fill_readme, markdown_table
 
 SCRIPTS = (
     "phantoms",

@@ -37,10 +37,11 @@ def main(arguments=None):
     python = ensure_environment(EXTRAS.get(chosen.command, ()))
     if str(python) != sys.executable:
         return run_to_its_end([python, "-m", "segcal_lite", *(arguments or sys.argv[1:])])
-    from .kit import commands as implementation  # needs the installed packages
+    from .kit import checks, commands  # they need the installed packages
 
     options = {key: value for key, value in vars(chosen).items() if key != "command"}
-    return getattr(implementation, chosen.command.replace("-", "_"))(**options)
+    name = chosen.command.replace("-", "_")
+    return getattr(checks if hasattr(checks, name) else commands, name)(**options)
 
 
 def said_in_one_sentence(action):

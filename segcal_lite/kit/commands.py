@@ -4,7 +4,6 @@ import os
 import shlex
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,9 +16,10 @@ from ..runs.executors import check_scheduler
 from ..runs.folders import project_root, resolve_path, write_json
 from ..runs.schedules import run_in_order
 from ..runs.tables import is_sealed
-from . import index_page, notebook_sources, pages, published, readme_tables
-from .environment import run_to_its_end
+from . import index_page, notebook_sources, pages
+from .checks import run_python
 from .parameters import check_values
+from .results import published, readme_tables
 
 NOTEBOOKS = (
     "01_preprocessing",
@@ -170,7 +170,7 @@ def hippocampus(source, data, mirror, checksum, **run):
     convert = ["-m", "data_scripts.msd", str(resolve_path(source)), str(dest), "--task", "4"]
     for option, value in (("--mirror", mirror), ("--checksum", checksum)):
         convert += [option, value] if value else []
-    return _python(*convert, "--download") or demo(dest, "hippocampus", **run)
+    return run_python(*convert, "--download") or demo(dest, "hippocampus", **run)
 
 
 def lab(port=None, allow_root=False, no_browser=False):
@@ -183,7 +183,7 @@ def lab(port=None, allow_root=False, no_browser=False):
     with TemporaryDirectory() as folder:
         write_json(Path(folder) / "labconfig" / "default_setting_overrides.json", NO_NEWS)
         places = filter(None, (folder, os.environ.get("JUPYTER_CONFIG_PATH")))
-        return _python("-m", "jupyterlab", *options, JUPYTER_CONFIG_PATH=os.pathsep.join(places))
+        return run_python("-m", "jupyterlab", *options, JUPYTER_CONFIG_PATH=os.pathsep.join(places))
 
 
 def copies(out):
@@ -193,62 +193,9 @@ def copies(out):
     return 0
 
 
-def test():
-    """Lint, check the layers, run all tests and doctests, run every notebook in a fresh folder."""
-    out = f"runs/test-{datetime.now():%Y%m%d-%H%M%S}"
-    lint_imports = "from importlinter.cli import lint_imports_command as lint; lint()"
-    quick = "not real and not slow and not nnunet"
-    tests = ("pytest", "tests", "segcal_lite", "data_scripts", "--doctest-modules", "-m", quick)
-    nbval = ("pytest", "--nbval-lax", f"--nbval-kernel-name={pages.kernel_name()}", "notebooks")
-    steps = (
-        ("-m", "ruff", "check", "."),
-        ("-m", "ruff", "format", "--check", "."),
-        ("-c", lint_imports),
-        ("-m", *tests),
-        ("-m", *nbval),
-    )
-    for step in steps:
-        print("$ python " + " ".join(step), flush=True)
-        code = _python(*step, SEGCAL_OUT=out)
-        if code:
-            return code
-    return 0
-
-
-def test_real():
-    """Run the tests that need the real volumes in ``SEGCAL_REAL_DATA``."""
-    if not os.environ.get("SEGCAL_REAL_DATA"):
-        print("SEGCAL_REAL_DATA is not set: nothing to test against")
-        return 1
-    return _python("-m", "pytest", "tests", "-m", "real", "-rs")
-
-
-def test_slow():
-    """Run the tests that need a browser, or long."""
-    return _python("-m", "pytest", "tests", "-m", "slow", "-rs")
-
-
-def test_nnunet():
-    """Train a real nnU-Net on ten volumes; judge its predictions and its network."""
-    return _python("-m", "pytest", "tests/nnunet", "-m", "nnunet", "-rs")
-
-
-def bench():
-    """Time the scores beside other libraries on one thread; write ``results/benchmarks.csv``."""
-    script, table = "tests/benchmarks/bench_scores.py", "results/benchmarks.csv"
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return _python(script, table, **one, PYTHONPATH=str(project_root()))
-
-
-def _python(*arguments, **environment):
-    """Run this Python from the project root and return its exit status."""
-    command = [sys.executable, *arguments]
-    return run_to_its_end(command, cwd=project_root(), env=os.environ | environment)
-
-
 def story(seeds, tables, out):
     """Test the smoke run's claims on several seeds; write ``results/story*.csv``."""
-    from .story import write_story  # it loads MONAI
+    from .results.story import write_story  # it loads MONAI
 
     hold = [write_story(name, resolve_path(out), seeds) for name in tables]
     return 0 if all(hold) else 1

@@ -10,6 +10,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
 from ..runs.folders import project_root, write_text
 from ..runs.schedules import run_in_order
@@ -18,6 +19,7 @@ from .formulas import to_mathml
 
 # A kernel warns of its transport, and some report the interrupt that ends them as an error. What
 # goes wrong in a cell, or ends a kernel early, is raised here and needs no log.
+ENGINE = "seldom saved"
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 
@@ -79,6 +81,34 @@ def kernel_name():
     return KERNEL if KERNEL in KernelSpecManager().find_kernel_specs() else "python3"
 
 
+class _SeldomSaved(NotebookExecutionManager):
+    """Saves a notebook at its end and now and then: after each cell it would take seconds."""
+
+    def save(self, **others):
+        """Save, if that was long ago or nothing comes after."""
+        is_at_end = self.nb.metadata.papermill["end_time"] is not None
+        seconds = (self.now() - self.last_save_time).total_seconds()
+        if is_at_end or seconds >= self.autosave_cell_every:
+            super().save(**others)
+
+
+class _Engine(NBClientEngine):
+    """papermill's engine, whose notebook is seldom saved; however it ends, it is saved then."""
+
+    @classmethod
+    def execute_notebook(cls, nb, kernel_name, output_path=None, progress_bar=False, **others):
+        manager = _SeldomSaved(nb, output_path=output_path, progress_bar=progress_bar)
+        manager.notebook_start()
+        try:
+            cls.execute_managed_notebook(manager, kernel_name, **others)
+        finally:
+            manager.notebook_complete()
+        return manager.nb
+
+
+papermill_engines.register(ENGINE, _Engine)
+
+
 def execute_notebook(source, target, parameters, kernel, printed=None):
     """Execute a notebook with papermill; what is at `target` is complete.
 
@@ -97,7 +127,7 @@ def execute_notebook(source, target, parameters, kernel, printed=None):
             kernel_name=kernel,
             progress_bar=False,
             stdout_file=printed,
-            request_save_on_cell_execute=False,  # it takes seconds; what has failed is saved
+            engine_name=ENGINE,
             cwd=source.parent,
             extra_arguments=QUIET,
         )

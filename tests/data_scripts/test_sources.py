@@ -371,7 +371,7 @@ def test_every_script_with_facts_is_in_the_table():
 
 def test_the_readme_is_what_the_scripts_say(tmp_path):
     from data_scripts.__main__ import README, TABLES
-    from segcal_lite.kit.published import fill_readme
+    from segcal_lite.kit.results.published import fill_readme
 
     copy = Path(shutil.copy(README, tmp_path))
     fill_readme(copy, TABLES)

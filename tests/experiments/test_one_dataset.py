@@ -18,7 +18,7 @@ from segcal_lite.inference import (
     predict_case,
     predict_with_spectrum,
 )
-from segcal_lite.kit.story import story_row
+from segcal_lite.kit.results.story import story_row
 from segcal_lite.runs.tables import write_table
 from segcal_lite.spectral import spectral_signature
 from segcal_lite.training.checkpoints import read_history

@@ -11,7 +11,7 @@ import pytest
 from conftest import write_dataset
 
 from segcal_lite import __main__
-from segcal_lite.kit import commands
+from segcal_lite.kit import checks, commands
 from segcal_lite.runs import schedules
 from segcal_lite.runs.tables import write_table
 
@@ -61,9 +61,9 @@ def test_a_page_that_cannot_be_written_is_an_error(handed, monkeypatch):
 
 def test_slow_tests_are_not_among_the_others(monkeypatch):
     steps = []
-    monkeypatch.setattr(commands, "_python", lambda *step, **environment: steps.append(step))
-    commands.test()
-    commands.test_slow()
+    monkeypatch.setattr(checks, "run_python", lambda *step, **environment: steps.append(step))
+    checks.test()
+    checks.test_slow()
     *_, pytest_step, _, slow_step = steps
     assert pytest_step[-2:] == ("-m", "not real and not slow and not nnunet")
     assert slow_step[:5] == ("-m", "pytest", "tests", "-m", "slow")
@@ -212,7 +212,7 @@ def test_lab_serves_the_project_and_opens_the_notebooks_without_news(monkeypatch
         started.append((command, json.loads(config.read_text()), env["JUPYTER_CONFIG_PATH"]))
         return 0
 
-    monkeypatch.setattr(commands, "run_to_its_end", run)
+    monkeypatch.setattr(checks, "run_to_its_end", run)
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/somebodys/own")
     assert commands.lab() == 0
     command, settings, places = started.pop()

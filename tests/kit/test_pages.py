@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from segcal_lite.kit import environment as setup_environment
-from segcal_lite.kit import index_page, pages, published
+from segcal_lite.kit import index_page, pages
 from segcal_lite.kit.answers import CHAPTERS, answer
 from segcal_lite.kit.commands import NOTEBOOKS
 from segcal_lite.kit.formulas import to_mathml
+from segcal_lite.kit.results import published
 from segcal_lite.report.verdicts import RULES, read_verdicts, write_verdicts
 from segcal_lite.runs.folders import project_root, write_json
 from segcal_lite.runs.tables import read_table, write_table

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from segcal_lite import __main__
-from segcal_lite.kit import commands
-from segcal_lite.kit.published import fill_readme
-from segcal_lite.kit.readme_tables import TABLES, fill_readmes
+from segcal_lite.kit import checks, commands
+from segcal_lite.kit.results.published import fill_readme
+from segcal_lite.kit.results.readme_tables import TABLES, fill_readmes
 from segcal_lite.runs.folders import project_root
 
 ROOT = project_root()
@@ -159,9 +159,10 @@ def run_command(monkeypatch):
 
     def run(words):
         name = words[0].replace("-", "_")
-        signature = inspect.signature(getattr(commands, name))
+        room = checks if hasattr(checks, name) else commands
+        signature = inspect.signature(getattr(room, name))
         with monkeypatch.context() as patch:
-            patch.setattr(commands, name, lambda **options: signature.bind(**options))
+            patch.setattr(room, name, lambda **options: signature.bind(**options))
             patch.setattr(__main__, "_source", str)  # the reader's own data are not here
             return __main__.main(words)
 

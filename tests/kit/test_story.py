@@ -3,7 +3,7 @@ import pandas as pd
 
 from segcal_lite.detection import detection_table, fit_detectors
 from segcal_lite.experiments.trials import Trial, describe_trials
-from segcal_lite.kit.story import (
+from segcal_lite.kit.results.story import (
     _by_case,
     _calibration_claims,
     _entropy_claim,

@@ -5,9 +5,9 @@ import shutil
 
 import pandas as pd
 
-from .._checks import wrong_input
-from ..runs.folders import project_root, read_json, write_json, write_text
-from ..runs.tables import read_table
+from ..._checks import wrong_input
+from ...runs.folders import project_root, read_json, write_json, write_text
+from ...runs.tables import read_table
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
 NOT_RUN = "Not run yet: see `results/`.\n"

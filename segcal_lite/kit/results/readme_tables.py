@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from ..runs.folders import project_root
-from ..runs.tables import read_table
+from ...runs.folders import project_root
+from ...runs.tables import read_table
 from .published import (
     NOT_RUN,
     fill_readme,

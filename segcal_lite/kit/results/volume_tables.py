@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from ..runs.folders import project_root
-from ..runs.tables import read_table
-from ..statistics import paired_interval
+from ...runs.folders import project_root
+from ...runs.tables import read_table
+from ...statistics import paired_interval
 from .published import (
     NOT_RUN,
     intervals,

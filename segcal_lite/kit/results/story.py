@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from ..detection import (
+from ...detection import (
     auc_interval,
     compare_detectors,
     detection_table,
@@ -14,17 +14,17 @@ from ..detection import (
     of_sets,
     spectral_verdict,
 )
-from ..detectors import SpectralDetector
-from ..experiments.many_sets import open_joint_experiment
-from ..experiments.one_dataset import open_experiment
-from ..experiments.trials import PAPER_TRIALS, describe_trials, sets_of
-from ..inference import case_signatures
-from ..report.verdicts import doubts, no_conclusion
-from ..runs.folders import project_root
-from ..runs.provenance import provenance
-from ..runs.tables import read_table, write_table
-from ..statistics import linear_regression, logit, paired_interval
-from ..training.models import load_model
+from ...detectors import SpectralDetector
+from ...experiments.many_sets import open_joint_experiment
+from ...experiments.one_dataset import open_experiment
+from ...experiments.trials import PAPER_TRIALS, describe_trials, sets_of
+from ...inference import case_signatures
+from ...report.verdicts import doubts, no_conclusion
+from ...runs.folders import project_root
+from ...runs.provenance import provenance
+from ...runs.tables import read_table, write_table
+from ...statistics import linear_regression, logit, paired_interval
+from ...training.models import load_model
 
 REGION = "box"
 

@@ -124,6 +124,7 @@ def test_a_run_folder_of_other_settings_is_refused(experiment):
         open_experiment(*given, profile="laptop", report=silent, **(TINY | crop))
 
 
+@pytest.mark.slow
 def test_where_jobs_run_is_no_part_of_what_a_run_is(discs, tmp_path):
     settings, found = {"device": "cpu", "report": silent, "crop_size": (32, 32), **TINY}, []
     with ThreadPoolExecutor(2) as executor:

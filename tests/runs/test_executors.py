@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from own_predictions import write_study
 
+from segcal_lite.experiments.own_model import evaluate
 from segcal_lite.kit.parameters import SCHEDULERS
 from segcal_lite.runs import executors
 from segcal_lite.runs.claims import machine
@@ -130,6 +132,17 @@ def test_gpus_of_a_cluster_share_the_members_in_groups(
     assert [len(group) for _, group, *_ in handed.values()] == sizes
     assert sum((group for _, group, *_ in handed.values()), []) == pool
     assert max(sizes[1:], default=N_LANES) == N_LANES
+
+
+@pytest.mark.slow
+def test_somebodys_predictions_are_judged_alike_on_any_executor(tmp_path):
+    given, tables = write_study(tmp_path, n_cases=3, n_members=2, n_new=1), []
+    with ThreadPoolExecutor(2) as executor:
+        for name, scheduler in (("here", "processes"), ("there", executor)):
+            out = evaluate(**given, out=tmp_path / name, scheduler=scheduler, report=str)
+            tables.append({p.name: p.read_bytes() for p in (out / "tables").glob("*.csv")})
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 3
 
 
 @pytest.mark.slow

@@ -38,7 +38,11 @@ def read_arrays(path, *names):
     """
     expected = "a whole one; if a run has made it, remove it and run again"
     with told_if_damaged(path, expected), np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in names or arrays.files}
+        found = {name: arrays[name] for name in names or arrays.files}
+    unread = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
+    if unread:  # NumPy hands on the bytes of what does not begin as an array does
+        raise wrong_input(path, f"a damaged file ({unread[0]} is no array)", expected)
+    return found
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -39,4 +41,11 @@ def test_a_name_that_is_not_there_and_a_file_that_is_not_there_are_told(path, tm
 def test_pickled_objects_are_refused(tmp_path):
     np.savez(tmp_path / "sums.npz", whole=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(tmp_path / "sums.npz")
+
+
+def test_a_member_that_does_not_begin_as_an_array_is_damage(tmp_path):
+    with zipfile.ZipFile(tmp_path / "sums.npz", "w") as archive:
+        archive.writestr("whole.npy", b"\x00NUMPY and more")
+    with pytest.raises(ValueError, match=r"a damaged file \(whole is no array\)"):
         read_arrays(tmp_path / "sums.npz")

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 
 from .._checks import wrong_input
@@ -110,13 +111,22 @@ def remove_partial(folder):
         _remove(path)
 
 
+def below(folder, pattern):
+    """Return the paths at every depth of a folder that end in a pattern of `Path.match`.
+
+    What goes away while others work there is left out; `Path.rglob` would raise.
+    """
+    paths = (Path(here, name) for here, *names in os.walk(folder) for name in chain(*names))
+    return [path for path in paths if path.match(pattern)]
+
+
 def remove_left_over(folder):
     """Remove what killed processes have left half written in `folder`, at every depth.
 
     What a process of this machine is writing stays, and for an hour what another may be writing.
     """
     if os.access(folder, os.W_OK):
-        for path in filter(_is_left_over, list(Path(folder).rglob(f"{ASIDE}*"))):
+        for path in filter(_is_left_over, below(folder, f"{ASIDE}*")):
             _remove(path)
 
 

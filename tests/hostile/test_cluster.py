@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import write_tiny_sets
 
-from segcal_lite.runs.folders import project_root
+from segcal_lite.runs.folders import below, project_root
 from segcal_lite.runs.schedules import run_in_order
 
 pytestmark = [
@@ -110,7 +110,7 @@ def cluster(discs, tmp_path):
 
 def results(out):
     """Bytes of all that a run leaves for others, by its place."""
-    paths = {path for name in RESULTS for path in out.rglob(name)}
+    paths = {path for name in RESULTS for path in below(out, name)}
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
@@ -131,7 +131,7 @@ def finish(*drivers):
     """Wait for drivers to end well; no finished model changes meanwhile. Return what they say."""
     done, out = {}, Path(drivers[0].args[3])
     while any(map(alive, drivers)):
-        now = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
+        now = {path: path.stat().st_mtime_ns for path in below(out, "weights.safetensors")}
         assert now.items() >= done.items()  # none was trained twice
         done = now
         time.sleep(0.1)
@@ -144,15 +144,15 @@ def assert_whole(out, expected, kind="slices"):
     """Every result is there, of the same bits, and nothing else."""
     assert results(out / kind) == results(expected[0] / kind)
     assert len(results(out / kind)) > 4
-    assert [path for name in LEFT for path in out.rglob(name)] == []
+    assert [path for name in LEFT for path in below(out, name)] == []
 
 
 def under_way(out, seconds=120):
     """Wait for a member in mid-training; return its folder and who has claimed it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        for path in out.rglob("models/*/*/checkpoint.safetensors"):
-            holder = next(path.parent.glob(".claim/*"), None)
+        for path in below(out, "models/*/*/checkpoint.safetensors"):
+            holder = next(iter(below(path.parent, ".claim/*")), None)
             if holder and not (path.parent / "weights.safetensors").exists():
                 return path.parent, holder.name.split("-")[0]
         time.sleep(0.01)
@@ -228,7 +228,7 @@ def test_a_worker_that_will_not_do_is_one_sentence(options, told, cluster, tmp_p
     assert told.format(out=tmp_path / "run" / "slices") in errors
     assert "worker on" in errors
     assert "Traceback (" not in errors
-    assert not list(tmp_path.rglob("models"))  # before anything is written
+    assert not below(tmp_path, "models")  # before anything is written
 
 
 def test_after_ctrl_c_nothing_new_begins_and_the_run_goes_on_later(cluster, expected, tmp_path):
@@ -236,7 +236,7 @@ def test_after_ctrl_c_nothing_new_begins_and_the_run_goes_on_later(cluster, expe
     worker = cluster.worker("node1")
     driver, out = cluster.driver(tmp_path / "run"), tmp_path / "run"
     folder, _ = under_way(out)
-    begun = set(out.rglob("models/*/*"))
+    begun = set(below(out, "models/*/*"))
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
@@ -246,7 +246,7 @@ def test_after_ctrl_c_nothing_new_begins_and_the_run_goes_on_later(cluster, expe
         assert time.monotonic() < until
         time.sleep(0.1)
     time.sleep(2)
-    assert set(out.rglob("models/*/*")) - begun <= set()
+    assert set(below(out, "models/*/*")) - begun <= set()
     assert alive(worker)
     finish(cluster.driver(out))
     assert_whole(out, expected)

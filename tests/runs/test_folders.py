@@ -389,3 +389,21 @@ def test_a_changed_digit_in_sealed_json_is_noticed(tmp_path):
     path.write_text(path.read_text().replace("0.875", "0.975"))
     with pytest.raises(ValueError, match="found other values than were written, expected the same"):
         runs.read_json(path)
+
+
+def test_what_lies_below_a_folder_is_found_while_others_remove_there(tmp_path, monkeypatch):
+    for name in ("a/.partial-1/x", "a/b/.partial-2", "a/models/m/0/weights.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = {path.relative_to(tmp_path).as_posix() for path in runs.below(tmp_path, ".partial-*")}
+    assert found == {"a/.partial-1", "a/b/.partial-2"}
+    assert len(runs.below(tmp_path, "models/*/*/weights.safetensors")) == 1
+    scandir = os.scandir
+
+    def gone_meanwhile(path):
+        if str(path).endswith(".partial-1"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", gone_meanwhile)
+    assert len(runs.below(tmp_path, "*.safetensors")) == 1

@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: demo hippocampus test test-real test-slow test-nnunet bench lab copies story
+.PHONY: claims demo hippocampus test test-real test-slow test-nnunet bench lab copies story
 
 demo:
 	$(PYTHON) -m segcal_lite demo
@@ -28,6 +28,9 @@ lab:
 
 copies:
 	$(PYTHON) -m segcal_lite copies
+
+claims:
+	$(PYTHON) -m segcal_lite claims $(RUNS)
 
 story:
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story

@@ -72,6 +72,10 @@ def _parser():
     )
     judge = "judge your own model's predictions: scores, corrections, cases to review, a page"
     _add_evaluate(commands.add_parser("evaluate", help=judge))
+    judged = "judge the papers' claims by the tables of runs, or of folders in results/"
+    claims = commands.add_parser("claims", help=judged)
+    claims.add_argument("runs", type=_source, nargs="+", metavar="RUN")
+    _add_out(claims, "runs/claims")
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
     lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")

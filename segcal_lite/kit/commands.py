@@ -144,6 +144,17 @@ def evaluate(out, workers, **asked):
     return 0
 
 
+def claims(runs, out):
+    """Judge the papers' claims by the tables of finished runs: print the ledger, and write it."""
+    from ..experiments.claims.ledger import write_ledger
+
+    ledger, _ = write_ledger([resolve_path(run) for run in runs], resolve_path(out))
+    for row in ledger.itertuples():
+        print(f"{row.claim:4} {row.verdict:13} {row.data}")
+    print(f"done: {resolve_path(out) / 'claims.csv'}, and the parts of each claim beside it")
+    return 0
+
+
 def left_out_of(sources, leave_out):
     """Return for each source of data which of the names to leave out it holds, or None.
 

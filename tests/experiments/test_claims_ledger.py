@@ -10,6 +10,7 @@ from segcal_lite.experiments.claims.ledger import ALL, ledger_of, read_evidence,
 from segcal_lite.experiments.claims.printed import printed_a, printed_b, supports
 from segcal_lite.experiments.claims.rules import Part
 from segcal_lite.experiments.claims.statements import CLAIMS
+from segcal_lite.kit import commands
 from segcal_lite.runs.tables import read_table, write_table
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -91,3 +92,10 @@ def test_where_a_papers_own_table_does_not_support_its_sentence():
     assert {supports(BY_NAME[name], found[name]) for name in ("B1", "B2", "B3", "B4")} == {"yes"}
     n_better = pd.Series(found["B2"]).lt(0).groupby(lambda name: name[:3]).sum()
     assert n_better.to_dict() == {"ece": 5, "mce": 4}  # of 7 sets: point 17
+
+
+def test_the_command_prints_the_ledger_and_says_where_it_is(run, tmp_path, capsys):
+    assert commands.claims([str(run)], str(tmp_path)) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "A1   holds         data/ACDC" in told and f"A1   holds         {ALL}" in told
+    assert told[-1].startswith(f"done: {tmp_path / 'claims.csv'}")

@@ -148,7 +148,7 @@ def test_pictures_of_the_report_are_found(opened):
 def test_the_page_of_an_evaluation_shows_its_pictures_and_prints(opened):
     page = opened(OWN)
     sizes = page.evaluate("[...document.querySelectorAll('img')].map(e => e.naturalWidth)")
-    assert len(sizes) == 5 + 3 and min(sizes) > 500
+    assert len(sizes) == 8 + 3 and min(sizes) > 500  # figures, and images to review
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from .._checks import LARGEST_SEED, wrong_input
+from ..runs.executors import IN_WORDS, SCHEDULERS
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
 PROFILES = ("smoke", "laptop", "paper")
-SCHEDULERS = r"processes|dask|(tcp|tls)://\S+:\d+"
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
@@ -178,7 +178,7 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
     "scheduler": (
         False,
         lambda value: isinstance(value, str) and re.fullmatch(SCHEDULERS, value),
-        "'processes', 'dask', or the address of a Dask scheduler (tcp://HOST:PORT)",
+        IN_WORDS,
     ),
     "leave_out": (True, _is_list_of_names, "a list of names, each as text"),
     "labels": (True, *NAME),

@@ -30,7 +30,8 @@ from .processes import (
     spawned_processes,
 )
 
-ADDRESS = r"(tcp|tls)://\S+:\d+"  # of a Dask scheduler, as it prints it
+SCHEDULERS = r"processes|dask|(tcp|tls)://\S+:\d+"  # the last: an address, as Dask prints it
+IN_WORDS = "'processes', 'dask', the address of a Dask scheduler (tcp://HOST:PORT)"
 SIGN = ".driver-"  # begins the name of a file by which workers know that they see the run
 SECONDS_TO_ANSWER = 20  # of a Dask scheduler
 _clients, _alone = {}, RLock()
@@ -63,10 +64,8 @@ scheduler (tcp://HOST:PORT), or an Executor.
     """
     if isinstance(scheduler, Executor) or scheduler == "processes":
         return scheduler
-    if not isinstance(scheduler, str) or not re.fullmatch(f"dask|{ADDRESS}", scheduler):
-        address = "the address of a Dask scheduler (tcp://HOST:PORT)"
-        expected = f"'processes', 'dask', {address}, or an Executor"
-        raise wrong_input("scheduler", repr(scheduler), expected)
+    if not isinstance(scheduler, str) or not re.fullmatch(SCHEDULERS, scheduler):
+        raise wrong_input("scheduler", repr(scheduler), f"{IN_WORDS}, or an Executor")
     if find_spec("distributed") is None:
         expected = 'it installed: python -m pip install -c constraints.txt -e ".[cluster]"'
         raise wrong_input(f"scheduler {scheduler!r}", "no Dask", expected)

@@ -18,7 +18,7 @@ from .claims import ASIDE, claimed, is_gone, make_folder, partial_path
 from .provenance import checkout, provenance
 
 SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
-SEAL = "seal"  # in JSON that is sealed
+SEAL = "seal of segcal_lite"  # a key of JSON that is sealed, and of no other
 
 
 def project_root():

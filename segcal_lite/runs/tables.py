@@ -36,6 +36,12 @@ def write_table(path, table, sealed=False):
     write_text(path, table.to_csv(index=False, lineterminator="\n") + "\n" * sealed)
 
 
+def find_table(folder, name):
+    """Return the path of a table, as it was written or compressed as published; None without it."""
+    paths = (Path(folder) / f"{name}{ending}" for ending in (".csv", ".csv.gz"))
+    return next((path for path in paths if path.exists()), None)
+
+
 def is_sealed(path):
     """Whether a sealed table is there, and nothing of it cut off."""
     path = Path(path)

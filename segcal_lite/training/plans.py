@@ -10,6 +10,7 @@ from .._checks import wrong_input
 from ..runs.folders import text_digest
 
 LONGEST_NAME = 160  # file systems take 255 bytes
+THEN = "-then-"  # in the name of a plan, between its stages
 
 
 def joint(*sets):
@@ -62,7 +63,7 @@ def plan_name(plan):
     >>> plan_name(joint("a", "b")), plan_name(chain("a", "b"))
     ('a+b', 'a-then-b')
     """
-    name = "-then-".join("+".join(stage) for stage in plan)
+    name = THEN.join("+".join(stage) for stage in plan)
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 9]}-{text_digest(name, 8)}"

@@ -155,4 +155,4 @@ def test_differences_are_those_of_the_means(good):
     part = parts_of_a(good, ("known",))["A2"][0]
     nll = good[(good.metric == "nll") & (good.domain == "known") & (good.method == "baseline")]
     expected = nll[nll.loss == "ce"].value.mean() - nll[nll.loss == "dice"].value.mean()
-    assert part.interval(0.95)[0] == pytest.approx(expected, rel=1e-12)
+    assert part.interval(level=0.95)[0] == pytest.approx(expected, rel=1e-12)

@@ -110,7 +110,7 @@ def test_an_image_without_a_prediction_is_the_most_suspicious():
     is_far = (detection["set"] == "cp_older") & (detection.detector == "uncertainty")
     detection.loc[is_far, "score"] = np.inf
     (part,) = parts_of_b(detection=detection)["B4"]
-    assert part.interval(0.95)[0] == pytest.approx(
+    assert part.interval(level=0.95)[0] == pytest.approx(
         1 - 0.5 * (1 + _wins(detection, "uncertainty", "cp_younger")), abs=0.02
     )
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..._checks import wrong_input
 from ...runs.folders import read_json
-from ...runs.tables import read_table, write_table
+from ...runs.tables import find_table, read_table, write_table
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
 from .printed import printed_a, printed_b, supports
@@ -144,10 +144,9 @@ def _of(claim):
 
 
 def _table(folder, name):
-    """Return a table of a run or of published ones, whole or compressed; None without it."""
-    places = [folder / "tables" / name, folder / name]
-    paths = [path.with_name(path.name + end) for path in places for end in (".csv", ".csv.gz")]
-    return next((read_table(path) for path in paths if path.exists()), None)
+    """Return a table of a run, or of published ones; None without it."""
+    path = find_table(folder / "tables", name) or find_table(folder, name)
+    return path and read_table(path)
 
 
 def _made(folder):

@@ -99,18 +99,13 @@ def difference(name, first, second, sign=1, dice=None):
     values = values[:, np.isfinite(values).all(axis=0)]
     if not values.size:
         return []
-    return [Part(name, partial(_mean, values), values.shape[1], dice)]
+    return [Part(name, partial(mean_interval, values), values.shape[1], dice)]
 
 
 def _members(table):
     """Return the members' values, or their mean where they are few."""
     values = table.to_numpy(float)
     return values if len(values) >= FEWEST_MEMBERS or not len(values) else values.mean(0)[None]
-
-
-def _mean(values, level):
-    """Mean and interval at a level."""
-    return mean_interval(values, level=level)
 
 
 def _against(scores, pool, rival, metrics):
@@ -170,15 +165,10 @@ def _correlations(scores):
         if len(table):
             logits, _ = logit(table.dice)
             pairs = table.segment_entropy.to_numpy(), logits, table.case.to_numpy()
-            interval = partial(_pearson, pairs)
+            interval = partial(pearson_interval, *pairs)
             dice = mean_dice(scores, (loss, "ensemble"))
             parts.append(Part(f"r, {loss}", interval, table.case.nunique(), dice))
     return parts
-
-
-def _pearson(pairs, level):
-    """Pearson's r with its interval at a level."""
-    return pearson_interval(*pairs, level=level)
 
 
 def _shift(known, shifted):
@@ -226,9 +216,4 @@ def _failures(scores):
     groups = [table.segment_entropy[chosen].to_numpy() for chosen in (~is_failed, is_failed)]
     if not all(map(len, groups)):
         return []
-    return [Part("AUC", partial(_auc, groups), table.case.nunique())]
-
-
-def _auc(groups, level):
-    """AUC of failed segments against all others, with its interval."""
-    return auc_interval(*groups, level=level)
+    return [Part("AUC", partial(auc_interval, *groups), table.case.nunique())]

@@ -12,11 +12,11 @@ from scipy.stats import binomtest
 from ...detection import auc_difference, auc_interval
 from ...report.verdicts import POOR_DICE
 from ...statistics import bootstrap_statistic, mean_interval
+from ...training.plans import THEN
 from .rules import Part
 from .statements import ABOVE, MARGIN
 
 ERRORS = ("ece_box", "mce_box")
-THEN = "-then-"  # between the stages of a chain, as `plan_name` has it
 FARTHER = (("cp_older", "cp_younger"),)  # B6: B's fetuses, the nearer and the farther from newborns
 
 
@@ -86,7 +86,7 @@ def _calibrated(joint):
             pair = (by_case(joint, training, name, metric) for training in ("joint", "dedicated"))
             values = (next(pair) - next(pair)).dropna().to_numpy()
             if len(values):
-                parts.append(Part(f"{metric}, {name}", partial(_mean, values), len(values)))
+                parts.append(Part(f"{metric}, {name}", partial(mean_interval, values), len(values)))
     return parts
 
 
@@ -116,7 +116,7 @@ def _separates(detection):
         if title in rivals:
             scores = [_in_and_out(of) for of in (rows, rivals[title])]
             dice = float(rows[rows.known].dice.mean())
-            parts.append(Part(title, partial(_auc_difference, scores), _fewest(rows), dice))
+            parts.append(Part(title, partial(auc_difference, *scores), _fewest(rows), dice))
     return parts
 
 
@@ -157,14 +157,6 @@ def _in_and_out(rows):
 def _fewest(rows):
     """The number of known images or of unseen ones, whichever is smaller."""
     return int(min(rows.known.sum(), (~rows.known).sum()))
-
-
-def _mean(values, level):
-    return mean_interval(values, level=level)
-
-
-def _auc_difference(scores, level):
-    return auc_difference(*scores, level=level)
 
 
 def _beyond_half(scores, level):

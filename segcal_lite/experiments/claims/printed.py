@@ -11,8 +11,9 @@ import pandas as pd
 
 from ...runs.folders import project_root
 from ...runs.tables import read_table
+from ...training.plans import THEN
 from .paper_a import parts_of_a
-from .paper_b import THEN, parts_of_b
+from .paper_b import parts_of_b
 
 CUTS = {"brain": 0.62, "heart": 0.44, "prostate": 0.66}  # A6; only the text has them
 A_TABLES = "mehrtash_table2_boxes_and_dice", "mehrtash_s2_hd95_mm", "mehrtash_s3_3d_prostate"
@@ -94,7 +95,7 @@ def _values(parts):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a single case has no spread
         return {
-            claim: {part.name: float(part.interval(0.95)[0]) for part in of_claim}
+            claim: {part.name: float(part.interval(level=0.95)[0]) for part in of_claim}
             for claim, of_claim in parts.items()
         }
 

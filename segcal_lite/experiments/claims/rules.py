@@ -19,7 +19,7 @@ VERDICTS = ("holds", "contradicted", "undecided", "not run")
 class Part(NamedTuple):
     """One statistic of a claim on one dataset.
 
-    `interval`, called with a level, returns the value, its lower and its upper bound.
+    `interval`, called with ``level=``, returns the value, its lower and its upper bound.
     """
 
     name: str
@@ -90,7 +90,7 @@ def combined(verdicts, most=False):
 def _judge_part(claim, part, n_parts):
     """Judge one part: for the claim at the level of one statistic, against it at that of all."""
     lowest, highest = part.claimed or claim.claimed
-    value, lo, hi = part.interval(LEVEL)
+    value, lo, hi = part.interval(level=LEVEL)
     reasons = doubts(n_test=part.n_cases, dice=part.dice)
     if not np.isfinite([lo, hi]).all():
         reasons.append("there is no interval")
@@ -98,7 +98,7 @@ def _judge_part(claim, part, n_parts):
     if not reasons and lowest < lo and hi < highest:
         verdict = "holds"
     elif not reasons:
-        _, lo_of_all, hi_of_all = part.interval(1 - (1 - LEVEL) / n_parts)
+        _, lo_of_all, hi_of_all = part.interval(level=1 - (1 - LEVEL) / n_parts)
         if hi_of_all <= lowest or lo_of_all >= highest:
             verdict = "contradicted"
     return Judged(part.name, value, lo, hi, part.n_cases, verdict, "; ".join(reasons))

@@ -56,16 +56,7 @@ class OwnInputs:
         return self.members[0].form != "labels"
 
 
-def gather_inputs(
-    labels,
-    predictions,
-    images=(),
-    dataset=None,
-    new=(),
-    patients=None,
-    classes=(),
-    signatures=(),
-):
+def gather_inputs(labels, predictions, images, dataset, new, patients, classes, signatures):
     """Look through the folders that were given; see `evaluate` for the arguments."""
     labels, new = _folder("labels", labels), _listed(new)
     folders = [_folder("predictions", folder) for folder in _listed(predictions)]

@@ -7,7 +7,6 @@ import pandas as pd
 
 from ..._checks import wrong_input
 from ...runs.folders import project_root, read_json, write_json, write_text
-from ...runs.tables import read_table
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
 NOT_RUN = "Not run yet: see `results/`.\n"
@@ -126,9 +125,3 @@ def source_of(folder):
     run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
     where = made["processor"] if made["device"] == "cpu" else made["device"]
     return f"{run}, {made['date']}, {where}."
-
-
-def read_long(folder, name):
-    """A long table of `publish`, compressed or not."""
-    path = folder / f"{name}.csv"
-    return read_table(path if path.exists() else folder / f"{name}.csv.gz")

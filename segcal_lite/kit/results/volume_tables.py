@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ...runs.folders import project_root
-from ...runs.tables import read_table
+from ...runs.tables import find_table, read_table
 from ...statistics import paired_interval
 from .published import (
     NOT_RUN,
@@ -12,7 +12,6 @@ from .published import (
     made_by,
     markdown_table,
     or_dash,
-    read_long,
     source_of,
     spread,
 )
@@ -41,7 +40,7 @@ def organs_table():
         return NOT_RUN
     names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
     sets = names.loc["dice"].index
-    scores = read_long(folder, "joint"), read_long(folder, "transfer")
+    scores = read_table(find_table(folder, "joint")), read_table(find_table(folder, "transfer"))
     scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
     rows = []
     for training in scores.index.unique("training"):
@@ -65,7 +64,7 @@ def longer_table():
         return NOT_RUN
     keys = ["training", "set", "case"]
     longer, shorter = (
-        read_long(folder / name, "joint").pivot_table("value", keys, "metric")
+        read_table(find_table(folder / name, "joint")).pivot_table("value", keys, "metric")
         for name in ("three_organs_longer", "three_organs")
     )
     longer, dedicated = longer.droplevel("training"), shorter.loc["dedicated"]

@@ -2,10 +2,9 @@
 
 Each statistic is of test cases of the domains that were trained on, averaged over the segments that
 the truth holds. Of five single networks or more patients and members are both drawn anew; fewer are
-averaged, and the interval is of the networks that there are. (With two, as of models with dropout,
-the spread between members would be all that an interval shows: this stood not in the first form of
-the rules, by which A5 and A12 of the heart were undecided for that reason.) Networks of different
-losses are paired by their number, which means nothing and costs nothing: all pairs of one size have
+averaged, and the interval is of the networks that there are. (Of two, such as models with dropout,
+an interval would show the spread between them and little else. The first form of the rules did not
+have this: by it A5 and A12 of the heart were undecided.) Networks of different losses are paired by their number, which means nothing and costs nothing: all pairs of one size have
 the same mean and the same variance.
 """
 
@@ -48,7 +47,7 @@ def parts_of_a(scores, known_domains, task="", n_dims=2):
     """
     scores = scores[(scores.metric != "dice") | scores.index.isin(dice_of_present(scores).index)]
     known = scores[scores.domain.isin(known_domains)]
-    found = {"A10": _gains(known, ("nll", "ece", "dice"), -1, ("dice",))} if n_dims == 3 else {}
+    found = {"A10": _gains(known, ("nll", "ece", "dice"), turned=("dice",))} if n_dims == 3 else {}
     if n_dims == 2:
         found = {
             "A1": _against(known, ("dice", "baseline"), ("ce", "baseline"), ("dice", "hd95_mm")),
@@ -117,15 +116,15 @@ def _against(scores, pool, rival, metrics):
     return parts
 
 
-def _gains(scores, metrics, sign=1, turned=(), rival="baseline"):
+def _gains(scores, metrics, turned=(), rival="baseline"):
     """Parts of the ensemble minus another method, by loss and metric."""
     parts = []
     for loss in LOSSES:
         dice = mean_dice(scores, (loss, "baseline"))
         for metric in metrics:
             pair = (cells(scores, loss, method, metric) for method in ("ensemble", rival))
-            way = SIGNS[metric] * sign * (-1 if metric in turned else 1)
-            parts += difference(f"{metric}, {loss}", *pair, way, dice)
+            sign = -SIGNS[metric] if metric in turned else SIGNS[metric]
+            parts += difference(f"{metric}, {loss}", *pair, sign, dice)
     return parts
 
 

@@ -4,8 +4,9 @@ Each statistic is of test cases of the domains that were trained on, averaged ov
 the truth holds. Of five single networks or more patients and members are both drawn anew; fewer are
 averaged, and the interval is of the networks that there are. (Of two, such as models with dropout,
 an interval would show the spread between them and little else. The first form of the rules did not
-have this: by it A5 and A12 of the heart were undecided.) Networks of different losses are paired by their number, which means nothing and costs nothing: all pairs of one size have
-the same mean and the same variance.
+have this: by it A5 and A12 of the heart were undecided.) Networks of different losses are paired by
+their number, which means nothing and costs nothing: all pairs of one size have the same mean and
+the same variance.
 """
 
 from functools import partial

@@ -88,7 +88,7 @@ PROFILES = {
         "plateau_patience": 6,
         "batch_size": 16,
         "n_members": 3,
-        "ensemble_sizes": (1,),
+        "ensemble_sizes": (1, 2, 5, 10),
         "n_resamples": 50,
         "n_dropout_models": 1,
     },

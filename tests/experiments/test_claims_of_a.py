@@ -134,6 +134,13 @@ def test_what_a_run_lacks_was_not_run(good):
     assert verdicts(known)["A9"] == "not run"
 
 
+def test_the_whole_pool_is_an_ensemble_of_ten_where_it_holds_ten(good):
+    undrawn = good[(good.method != "sweep") | (good.n_members != 10)].copy()
+    assert verdicts(undrawn)["A7"] == "not run"
+    undrawn.loc[undrawn.method == "ensemble", "n_members"] = 10
+    assert verdicts(undrawn)["A7"] == "holds"
+
+
 def test_a_segment_that_the_truth_lacks_counts_for_nobody(good):
     absent = good.case.isin([f"c{k}" for k in range(12)])
     scores = good.copy()

@@ -143,8 +143,12 @@ def _cut(scores):
 
 
 def _ten_against_one(scores):
-    """Part of Dice ensembles of ten, averaged over the draws, minus single CE networks."""
-    ten = cells(scores, "dice", "sweep", "nll", 10).mean(axis=0).to_frame().T
+    """Part of Dice ensembles of ten minus single CE networks.
+
+    They are the draws of ten, averaged, or the one ensemble of a pool that holds no more than ten.
+    """
+    drawn, whole = (cells(scores, "dice", of, "nll", 10) for of in ("sweep", "ensemble"))
+    ten = (drawn if len(drawn) else whole).mean(axis=0).to_frame().T
     dice = mean_dice(scores, *((loss, "baseline") for loss in LOSSES))
     return difference("nll", ten, cells(scores, "ce", "baseline", "nll"), dice=dice)
 

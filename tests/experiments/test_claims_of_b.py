@@ -127,3 +127,16 @@ def test_what_a_run_lacks_was_not_run():
     joint, _ = training_tables(GOOD, BAD)
     found = verdicts(joint)
     assert {name for name, verdict in found.items() if verdict != "not run"} == {"B1", "B2"}
+
+
+def test_a_nearer_and_a_farther_set_may_be_of_two_trials_of_one_network():
+    names = {"cp_older": "cortical_plate_spina_bifida", "cp_younger": "glioma"}
+    ages = detection_table(5, 0)
+    ages = ages[ages.trial == "ages"].replace({"set": names})
+    apart = ages.assign(trial=np.where(ages["set"] == "glioma", "brain", "cohort"))
+    both = pd.concat([apart, ages[ages.known].assign(trial="brain")])
+    (part,) = parts_of_b(None, None, both)["B6"]
+    assert part.name == "glioma beyond cortical_plate_spina_bifida" and part.n_cases == 40
+    assert judge(BY_NAME["B6"], [part])[0] == "holds"
+    other = both.assign(set=both["set"].where(~(both.known & (both.trial == "brain")), "else"))
+    assert "B6" not in parts_of_b(None, None, other)  # another network: other distances

@@ -7,6 +7,7 @@ are judged by the score that each gives to each case of a trial.
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 from ...detection import auc_difference, auc_interval
@@ -17,7 +18,11 @@ from .rules import Part
 from .statements import ABOVE, MARGIN
 
 ERRORS = ("ece_box", "mce_box")
-FARTHER = (("cp_older", "cp_younger"),)  # B6: B's fetuses, the nearer and the farther from newborns
+FARTHER = (  # B6: a nearer and a farther unseen set
+    ("cp_older", "cp_younger"),  # B's fetuses, of a network that knows newborns
+    ("cortical_plate_spina_bifida", "glioma"),  # the organ that it knows, ill; another organ
+    ("cortical_plate_spina_bifida", "mandible"),  # another modality, too
+)
 
 
 def parts_of_b(joint=None, transfer=None, detection=None):
@@ -138,14 +143,21 @@ def _passes(detection):
 
 
 def _farther(detection):
-    """Parts of the chance that the farther set's image has the larger OODM, minus one half."""
-    parts = []
-    for title, rows in _of_trials(detection, "spectral"):
+    """Parts of the chance that the farther set's image has the larger OODM, minus one half.
+
+    Trials with the same known sets have one network and one detector: their scores compare.
+    """
+    parts, by_known = [], {}
+    for _, rows in _of_trials(detection, "spectral"):
+        by_known.setdefault(frozenset(rows["set"][rows.known]), []).append(rows)
+    for trials in by_known.values():
+        rows = pd.concat(trials).drop_duplicates(["set", "case"])
+        dice = float(rows[rows.known].dice.mean())
         for near, far in FARTHER:
             scores = [rows[(rows["set"] == name) & ~rows.known].score for name in (near, far)]
             if all(map(len, scores)):
-                fewest, dice = min(map(len, scores)), float(rows[rows.known].dice.mean())
-                parts.append(Part(f"{far}, {title}", partial(_beyond_half, scores), fewest, dice))
+                interval = partial(_beyond_half, scores)
+                parts.append(Part(f"{far} beyond {near}", interval, min(map(len, scores)), dice))
     return parts
 
 

@@ -1,0 +1,149 @@
+"""Bounds on printed tables: the papers' misprints are found, and nothing that a network gives."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, roc_auc_score
+
+from segcal_lite import calibration
+from segcal_lite.experiments.claims.pencil import BRIER_PER_NLL, pencil, repeated_rows
+from segcal_lite.runs.folders import project_root
+from segcal_lite.runs.tables import read_table
+
+PAPERS = {
+    "mehrtash_table2_boxes_and_dice": ["task", "loss", "method"],
+    "mehrtash_s1_whole_volume": ["task", "loss", "method"],
+    "mehrtash_s3_3d_prostate": ["loss", "method"],
+    "karimi_table2_joint_vs_dedicated": ["training", "dataset"],
+    "karimi_table3_transfer_vs_joint": ["training_sequence", "test_dataset"],
+    "karimi_tables456_ood": ["experiment", "method"],
+}
+
+
+def printed(name):
+    return read_table(project_root() / "results" / "papers" / f"{name}.csv")
+
+
+def broken(table, labels):
+    found = pencil(table, labels)
+    return found[~found.holds][["row", "bound"]].values.tolist()
+
+
+def test_the_papers_break_three_bounds():
+    found = {name: broken(printed(name), labels) for name, labels in PAPERS.items()}
+    impossible = [["heart, Dice, mc_dropout", "Brier <= 0.815 NLL"]]
+    outside = "accuracy between sensitivity and specificity"
+    assert {name: rows for name, rows in found.items() if rows} == {
+        "mehrtash_table2_boxes_and_dice": impossible,
+        "mehrtash_s1_whole_volume": impossible,
+        "karimi_tables456_ood": [["liver DUAL vs SPIR, uncertainty", outside]],
+    }
+
+
+def test_the_papers_repeat_two_rows():
+    labels = PAPERS["mehrtash_table2_boxes_and_dice"]
+    table = printed("mehrtash_table2_boxes_and_dice")
+    calibration = [name for name in table if name.startswith(("nll", "brier", "ece"))]
+    pairs = repeated_rows(table[labels + calibration], labels)
+    assert pairs == [
+        (f"brain, Dice, {method}", f"heart, Dice, {method}") for method in ("baseline", "ensemble")
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.floats(0.05, 8))
+def test_what_probabilities_give_breaks_no_bound(seed, n_classes, sharpness):
+    rng = np.random.default_rng(seed)
+    logits = sharpness * rng.normal(size=(n_classes, 200))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=0)
+    given = rng.integers(0, n_classes, 200), probs
+    row = {"nll": calibration.nll(*given), "brier": calibration.brier_score(*given)}
+    row |= {"ece": calibration.expected_calibration_error(*given)}
+    row |= {"mce": calibration.maximum_calibration_error(*given)}
+    assert broken(pd.DataFrame([row | {"of": "one"}]).round(2), ["of"]) == []
+    assert broken(pd.DataFrame([row | {"of": "one"}]), ["of"]) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.floats(-2, 3), st.floats(-2, 2))
+def test_what_a_detector_gives_breaks_no_bound(seed, moved, threshold):
+    rng = np.random.default_rng(seed)
+    is_ood = np.repeat([False, True], 30)
+    scores = rng.normal(size=60) + moved * is_ood
+    tn, fp, fn, tp = confusion_matrix(is_ood, scores > threshold).ravel()
+    row = {"accuracy": (tp + tn) / 60, "sensitivity": tp / 30, "specificity": tn / 30}
+    row |= {"auc": roc_auc_score(is_ood, scores), "of": "one"}
+    assert broken(pd.DataFrame([row]), ["of"]) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_what_overlaps_give_breaks_no_bound(dice):
+    dice = np.array(dice)
+    row = {"dice": dice.mean(), "iou": (dice / (2 - dice)).mean(), "of": "one"}
+    assert broken(pd.DataFrame([row]), ["of"]) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "bound"),
+    [
+        ({"ece": 0.51, "brier": 0.25}, "ECE^2 <= Brier"),
+        ({"ece": 0.21, "mce": 0.19}, "ECE <= MCE"),
+        ({"iou": 0.84, "dice": 0.82}, "IoU between Dice / (2 - Dice) and Dice"),
+        ({"iou": 0.50, "dice": 0.82}, "IoU between Dice / (2 - Dice) and Dice"),
+        ({"dsc": 1.02}, "dice in [0, 1]"),
+        ({"nll": -0.1}, "nll in [0, inf]"),
+        ({"ece_percent": 101.0}, "ece in [0, 1]"),
+        (
+            {"auc": 0.70, "sensitivity": 0.91, "specificity": 0.92},
+            "AUC within the rectangles of sensitivity and specificity",
+        ),
+        (
+            {"auc": 0.98, "sensitivity": 0.61, "specificity": 0.72},
+            "AUC within the rectangles of sensitivity and specificity",
+        ),
+        (
+            {"accuracy": 0.95, "sensitivity": 0.91, "specificity": 0.82},
+            "accuracy between sensitivity and specificity",
+        ),
+        (
+            {"accuracy": 0.75, "sensitivity": 0.91, "specificity": 0.82},
+            "accuracy between sensitivity and specificity",
+        ),
+    ],
+)
+def test_each_bound_can_be_broken(row, bound):
+    assert broken(pd.DataFrame([row | {"of": "one"}]), ["of"]) == [["one", bound]]
+
+
+def test_what_rounds_to_the_bound_keeps_it():
+    row = {"nll": 0.10, "brier": 0.09, "of": "one"}  # 0.0855 <= 0.815 * 0.105, 0.09 > 0.815 * 0.10
+    assert broken(pd.DataFrame([row]), ["of"]) == []
+    assert broken(pd.DataFrame([row | {"nll": 0.101}]), ["of"]) != []  # three digits say more
+
+
+def test_an_empty_cell_is_no_number():
+    table = pd.DataFrame({"of": ["a", "b"], "nll": [np.nan, 0.2], "brier": [0.9, 0.1]})
+    found = pencil(table, ["of"])
+    assert found[found.bound == "Brier <= 0.815 NLL"].row.tolist() == ["b"]
+
+
+def test_the_factor_is_the_largest_ratio():
+    p = np.linspace(1e-3, 1 - 1e-3, 100_001)
+    largest = (2 * (1 - p) ** 2 / -np.log(p)).max()
+    assert largest < BRIER_PER_NLL < largest + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "said"),
+    [
+        ({"of": ["a"], "nll": [0.1]}, ["by"], "labels: found by, expected columns: of, nll"),
+        ({"of": ["a"], "loss": [0.1]}, ["of"], "table: found columns of, loss, expected one of"),
+        ({"of": ["a"], "nll": ["0.1 (0.0)"]}, ["of"], "column nll: found text, expected numbers"),
+    ],
+)
+def test_another_table_is_refused(table, labels, said):
+    with pytest.raises(ValueError, match=said):
+        pencil(pd.DataFrame(table), labels)

@@ -38,11 +38,13 @@ def test_a_run_of_both_papers_is_judged_on_all_claims(run, tmp_path):
     own = ledger[ledger.data == "data/ACDC"].set_index("claim")
     assert own.verdict.to_dict() == dict.fromkeys(BY_NAME, "holds")
     assert set(own.commit) == {"abc"} and set(own.task) == {"heart"}
+    assert set(own.run) == {str(run.resolve())} and set(own.n_members) == {5}
     assert ledger[ledger.data == ALL].set_index("claim").verdict.eq("holds").all()
     assert (own.n_holding <= own.n_parts).all() and (own.n_against == 0).all()
     assert set(parts.claim) == set(BY_NAME) and parts.lo.notna().all()
     a6 = parts[parts.claim == "A6"].iloc[0]
     assert (a6.printed, round(a6.value, 2)) == (pytest.approx(0.44), 0.5)
+    assert a6.ratio == pytest.approx(a6.value / a6.printed) and a6.run == str(run.resolve())
     assert len(read_table(tmp_path / "claims.csv")) == len(ledger)
     assert len(read_table(tmp_path / "claims_parts.csv")) == len(parts)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..._checks import wrong_input
-from ...runs.folders import read_json
+from ...runs.folders import project_root, read_json
 from ...runs.tables import find_table, read_table, write_table
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
@@ -35,7 +35,7 @@ class Evidence(NamedTuple):
     printed : dict of dict of float
         What the papers print for the same task, by claim and part.
     made : dict
-        Task, profile, seed and commit.
+        Run (its folder), task, n_members, profile, seed and commit.
     """
 
     data: str
@@ -75,10 +75,11 @@ def read_evidence(folder):
     made = _made(folder)
     task = made.get("task") or ""
     task = task["name"] if isinstance(task, dict) else task
-    parts, printed = {}, {}
+    parts, printed, n_members = {}, {}, None
     for name, n_dims in (("scores", 2), ("volumetric", 3)):
         if name in tables:
             table = tables[name]
+            n_members = n_members or int(table[table.method == "baseline"].member.nunique())
             is_known = table.get("known", pd.Series(True, table.index))
             known = set(table.domain[is_known.astype(bool)])
             parts |= parts_of_a(table, known, task, n_dims)
@@ -86,7 +87,8 @@ def read_evidence(folder):
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
     printed |= {name: values for name, values in printed_b().items() if name in of_b}
-    shown = {name: made.get(name) for name in ("profile", "seed", "commit")} | {"task": task}
+    shown = {"run": _place(folder), "task": task, "n_members": n_members}
+    shown |= {name: made.get(name) for name in ("profile", "seed", "commit")}
     return Evidence(str(made.get("data", folder.name)), parts | of_b, printed, shown)
 
 
@@ -101,10 +103,10 @@ def ledger_of(evidences):
     -------
     ledger : pandas.DataFrame
         claim, sentence, data, verdict, n_parts, n_holding, n_against, supported (by what the paper
-        prints: yes, no, not printed), seen, task, profile, seed, commit; after the rows of a claim
-        one of all real data.
+        prints: yes, no, not printed), seen, run, task, n_members (networks a loss), profile, seed,
+        commit; after the rows of a claim one of all real data.
     parts : pandas.DataFrame
-        claim, data, part, value, lo, hi, printed, n_cases, verdict, why.
+        claim, run, part, value, lo, hi, printed, ratio (value by printed), n_cases, verdict, why.
     """
     rows, of_parts = [], []
     for claim in CLAIMS:
@@ -120,9 +122,12 @@ def ledger_of(evidences):
             row |= {"n_holding": counts.count("holds"), "n_against": counts.count("contradicted")}
             rows.append(_of(claim) | row | {"supported": supports(claim, printed)} | evidence.made)
             for part in judged:
-                own = {"claim": claim.name, "data": evidence.data, "part": part.name}
-                own |= part._asdict() | {"printed": printed.get(part.name)}
-                of_parts.append({key: own[key] for key in own if key != "name"})
+                own = {"claim": claim.name, "run": evidence.made["run"], "part": part.name}
+                own |= {key: getattr(part, key) for key in ("value", "lo", "hi")}
+                beside = printed.get(part.name)
+                own |= {"printed": beside, "ratio": part.value / beside if beside else None}
+                own |= {key: getattr(part, key) for key in ("n_cases", "verdict", "why")}
+                of_parts.append(own)
         rows.append(_of(claim) | {"data": ALL, "verdict": combined(verdicts)})
     return pd.DataFrame(rows), pd.DataFrame(of_parts)
 
@@ -141,6 +146,13 @@ def write_ledger(folders, out):
 def _of(claim):
     """The columns that every row of a claim has."""
     return {"claim": claim.name, "sentence": claim.sentence, "seen": claim.seen}
+
+
+def _place(folder):
+    """The folder of a run, below the project's where it lies there."""
+    folder = folder.resolve()
+    is_ours = folder.is_relative_to(project_root())
+    return folder.relative_to(project_root()).as_posix() if is_ours else str(folder)
 
 
 def _table(folder, name):

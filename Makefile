@@ -30,7 +30,7 @@ copies:
 	$(PYTHON) -m segcal_lite copies
 
 claims:
-	$(PYTHON) -m segcal_lite claims $(RUNS)
+	$(PYTHON) -m segcal_lite claims $(RUNS) $(if $(OUT),--out $(OUT))
 
 story:
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story

@@ -29,7 +29,14 @@ from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
 from ..training.plans import plan_name
 from .profiles import VolumeProfile, check_counts, get_volume_profile
-from .volume_scores import LAYOUT, ScoreRequest, VolumeScoring, read_scores, score_volumes
+from .volume_scores import (
+    LAYOUT,
+    ScoreRequest,
+    VolumeScoring,
+    read_scores,
+    score_path,
+    score_volumes,
+)
 
 NETWORK = "resunet3d"
 
@@ -107,8 +114,10 @@ class JointExperiment:
         return waiting, {key: (key[0][:-1], key[1]) for key in waiting}
 
     def _run(self, jobs, before, report):
-        """Run jobs of training and scoring side by side; report how the trainings go."""
+        """Run jobs of training and scoring side by side; report how they go."""
         is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
+        scorings = [key for key in jobs if not is_training[key]]
+        scores = [score_path(out, case) for out, missing in scorings for case in missing]
         done = []
 
         def finished(key, seconds):
@@ -121,6 +130,9 @@ class JointExperiment:
             begun = [key for key in keys if is_training[key] and self.folder(*key).exists()]
             for key in begun:
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
+            if scores and len(begun) < len(keys):
+                n_scored = sum(path.exists() for path in scores)
+                report(f"  {n_scored} of {len(scores)} volumes are scored")
 
         n_workers = count_places(self.scheduler, len(jobs), self.device)
         run_in_order(jobs, before, n_workers, finished, under_way, self.scheduler, self.out)
@@ -162,7 +174,7 @@ class JointExperiment:
             names = [case.name for case in self.cases(name, split)]
             out = self._score_folder(plan, dropout, name, scoring)
             places.append((out, names))
-            missing = tuple(case for case in names if not (out / f"{case}.json").exists())
+            missing = tuple(case for case in names if not score_path(out, case).exists())
             if missing:
                 prepared = self._set_folder(name) / "prepared"
                 arguments = self.folder(plan, dropout), prepared, missing, out, scoring, self.device

@@ -50,12 +50,17 @@ class ScoreRequest(NamedTuple):
     scoring: VolumeScoring
 
 
+def score_path(out, name):
+    """Where the scores of a volume lie in the folder `out`."""
+    return Path(out) / f"{name}.json"
+
+
 def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
     """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept."""
     out = Path(out)
 
     def is_scored(name):
-        return (out / f"{name}.json").exists()
+        return score_path(out, name).exists()
 
     if all(map(is_scored, names)):
         return
@@ -65,7 +70,7 @@ def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cp
         shuffle_weights(model, scoring.shuffle_seed)
     for name in each_claimed(out, names, is_scored):
         scores = score_volume(model, settings, cases[name], scoring)
-        write_json(out / f"{name}.json", scores, sealed=True)
+        write_json(score_path(out, name), scores, sealed=True)
 
 
 def score_volume(model, settings, case, scoring):
@@ -144,4 +149,4 @@ def shuffle_weights(model, seed):
 
 def read_scores(out, names):
     """Return what `score_volumes` left, a dict a case in the order of `names`."""
-    return [read_json(Path(out) / f"{name}.json", shape={"metrics": dict}) for name in names]
+    return [read_json(score_path(out, name), shape={"metrics": dict}) for name in names]

@@ -95,6 +95,12 @@ CHAPTERS = {
             "review by doubt, against random order": "review by",
         },
     ),
+    "10_claims": Chapter(
+        "10_ledger.png",
+        "Which claims of the two papers hold, on which data? Published runs, and all real data "
+        "together; yellow says that the data do not tell.",
+        {"The papers' claims on this run": "claim"},
+    ),
 }
 
 

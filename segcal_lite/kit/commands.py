@@ -31,6 +31,7 @@ NOTEBOOKS = (
     "07_joint_training",
     "08_ood_volumes",
     "09_your_own_model",
+    "10_claims",
 )
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 OTHER_DATA = {  # the parameter of notebooks that do not work on the dataset of the others
@@ -148,10 +149,13 @@ def claims(runs, out):
     """Judge the papers' claims by the tables of finished runs: print the ledger, and write it."""
     from ..experiments.claims.ledger import write_ledger
 
-    ledger, _ = write_ledger([resolve_path(run) for run in runs], resolve_path(out))
+    out = resolve_path(out)
+    ledger, _ = write_ledger([resolve_path(run) for run in runs], out)
     for row in ledger.itertuples():
         print(f"{row.claim:4} {row.verdict:13} {row.data}")
-    print(f"done: {resolve_path(out) / 'claims.csv'}, and the parts of each claim beside it")
+    if out == project_root() / "results":  # the published one
+        readme_tables.fill_readmes(project_root())
+    print(f"done: {out / 'claims.csv'}, and the parts of each claim beside it")
     return 0
 
 

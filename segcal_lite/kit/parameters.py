@@ -152,7 +152,7 @@ def _is_crop(n, multiple):
 
 
 TEXTS = ("data", "volumes", "sets", "ood_data", "task", "out", "profile", "device", "scheduler")
-TEXTS += ("labels", "predictions", "new", "images")
+TEXTS += ("labels", "predictions", "new", "images", "runs", "table")
 NAME = _is_name, "text, by papermill's option -r, or in quotes in a YAML file"
 COUNT = True, _is_integer, "an integer of at least 1"
 FOLDERS = True, _is_folders, "a folder, or a list of folders, each as text"
@@ -185,6 +185,8 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
     "predictions": FOLDERS,
     "new": FOLDERS,
     "images": (True, *NAME),
+    "runs": FOLDERS,
+    "table": (True, *NAME),
     "joint_sets": MIX,
     "chain_sets": MIX,
     "trials": (

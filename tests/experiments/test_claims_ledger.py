@@ -11,6 +11,7 @@ from segcal_lite.experiments.claims.printed import printed_a, printed_b, support
 from segcal_lite.experiments.claims.rules import Part
 from segcal_lite.experiments.claims.statements import CLAIMS
 from segcal_lite.kit import commands
+from segcal_lite.runs.folders import project_root
 from segcal_lite.runs.tables import read_table, write_table
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -101,3 +102,19 @@ def test_the_command_prints_the_ledger_and_says_where_it_is(run, tmp_path, capsy
     told = capsys.readouterr().out.splitlines()
     assert "A1   holds         data/ACDC" in told and f"A1   holds         {ALL}" in told
     assert told[-1].startswith(f"done: {tmp_path / 'claims.csv'}")
+
+
+@pytest.mark.slow
+def test_the_published_ledger_is_what_the_published_tables_say():
+    results = project_root() / "results"
+    published, parts = (read_table(results / f"{name}.csv") for name in ("claims", "claims_parts"))
+    runs = dict.fromkeys(published.run.dropna())
+    ledger, again = ledger_of([read_evidence(project_root() / run) for run in runs])
+    names = ["data", "run", "verdict", "supported", "n_members", "commit"]
+    numbers = ["value", "lo", "hi", "printed", "ratio"]
+    for ours, theirs, keys, columns in (
+        (published, ledger, ["claim", "data", "run"], names),
+        (parts, again, ["claim", "run", "part"], numbers),
+    ):
+        pair = [table.sort_values(keys, ignore_index=True)[columns] for table in (ours, theirs)]
+        pd.testing.assert_frame_equal(*pair, check_dtype=False, rtol=1e-6)

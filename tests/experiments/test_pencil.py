@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from segcal_lite import calibration
-from segcal_lite.experiments.claims.pencil import BRIER_PER_NLL, pencil, repeated_rows
+from segcal_lite.experiments.claims.pencil import BRIER_PER_NLL, check_table, repeated_rows
 from segcal_lite.runs.folders import project_root
 from segcal_lite.runs.tables import read_table
 
@@ -27,7 +27,7 @@ def printed(name):
 
 
 def broken(table, labels):
-    found = pencil(table, labels)
+    found = check_table(table, labels)
     return found[~found.holds][["row", "bound"]].values.tolist()
 
 
@@ -126,7 +126,7 @@ def test_what_rounds_to_the_bound_keeps_it():
 
 def test_an_empty_cell_is_no_number():
     table = pd.DataFrame({"of": ["a", "b"], "nll": [np.nan, 0.2], "brier": [0.9, 0.1]})
-    found = pencil(table, ["of"])
+    found = check_table(table, ["of"])
     assert found[found.bound == "Brier <= 0.815 NLL"].row.tolist() == ["b"]
 
 
@@ -146,4 +146,4 @@ def test_the_factor_is_the_largest_ratio():
 )
 def test_another_table_is_refused(table, labels, said):
     with pytest.raises(ValueError, match=said):
-        pencil(pd.DataFrame(table), labels)
+        check_table(pd.DataFrame(table), labels)

@@ -32,7 +32,7 @@ NAMES = {"dsc": "dice"}  # as papers call them
 PER_CENT = "_percent"
 
 
-def pencil(table, labels):
+def check_table(table, labels):
     """Check each row of a table of means against the bounds above.
 
     Parameters
@@ -59,7 +59,7 @@ def pencil(table, labels):
     Examples
     --------
     >>> printed = pd.DataFrame({"method": ["A", "B"], "nll": [0.41, 0.31], "brier": [0.45, 0.14]})
-    >>> found = pencil(printed, ["method"])
+    >>> found = check_table(printed, ["method"])
     >>> found[~found.holds][["row", "bound", "printed"]].values.tolist()
     [['A', 'Brier <= 0.815 NLL', 'brier 0.45, nll 0.41']]
     """

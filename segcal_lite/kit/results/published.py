@@ -61,17 +61,18 @@ def fill_readme(readme, tables):
 
 
 def markdown_table(header, rows):
-    """Return a table in Markdown, from texts.
+    r"""Return a table in Markdown, from texts.
 
     Examples
     --------
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    >>> print(markdown_table(["a", "b"], [["1", "|r|"]]))
     | a | b |
     |---|---|
-    | 1 | 2 |
+    | 1 | \|r\| |
     <BLANKLINE>
     """
-    first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in (header, *rows))
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in escaped)
     return "\n".join([first, "|---" * len(header) + "|", *others]) + "\n"
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from ...runs.folders import project_root
 from ...runs.tables import read_table
+from .claims_tables import ledger_table, parts_table, summary_table
 from .published import (
     NOT_RUN,
     fill_readme,
@@ -171,8 +172,11 @@ def coverage_table():
 
 
 TABLES = {
-    "README.md": {"claims": claims_table},
+    "README.md": {"ledger": summary_table},
     "results/README.md": {
+        "ledger": ledger_table,
+        "claims": claims_table,
+        "parts": parts_table,
         "story": story_table,
         "volumes": volumes_table,
         "heart": heart_table,

@@ -27,7 +27,7 @@ from ..runs.schedules import run_in_order
 from ..training.checkpoints import check_settings, history_so_far, is_finished, remove_checkpoint
 from ..training.models import BlockSettings
 from ..training.on_blocks import train_on_blocks
-from ..training.plans import plan_name
+from ..training.plans import plan_name, short_plan_name
 from .profiles import VolumeProfile, check_counts, get_volume_profile
 from .volume_scores import (
     LAYOUT,
@@ -69,7 +69,7 @@ class JointExperiment:
     def folder(self, plan, dropout=False):
         """Folder of the model of a plan."""
         by_kind = model_folder(self.out, NETWORK, "dice", self.seed, dropout)
-        return by_kind.parent / plan_name(plan) / by_kind.name
+        return by_kind.parent / short_plan_name(plan) / by_kind.name
 
     def settings(self, plan, dropout=False):
         """`BlockSettings` of the model of a plan."""
@@ -191,8 +191,8 @@ class JointExperiment:
         settings = asdict(scoring), asdict(self.settings(plan, dropout))
         facts = [LAYOUT, *settings, self.fingerprints[name]]
         digest = text_digest(json.dumps(facts), 12)
-        kind = "-dropout" if dropout else ""
-        return self.out / "scores" / f"{plan_name(plan)}{kind}" / str(self.seed) / name / digest
+        model = f"{short_plan_name(plan)}{'-dropout' if dropout else ''}"
+        return self.out / "scores" / model / str(self.seed) / name / digest
 
     def metrics(self, plans, sets=None, split="test", report=print):
         """The long table of segmentation and calibration scores.
@@ -236,7 +236,7 @@ def train_block_model(folder, settings, prepared, start, device):
 
 def _title(plan, dropout):
     """Name a model for people."""
-    return plan_name(plan) + (" with dropout" if dropout else "")
+    return short_plan_name(plan) + (" with dropout" if dropout else "")
 
 
 def _progress(folder):

@@ -12,7 +12,7 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("case", "domain", "patient", "group", "split", "segment", "region", "task", "data"),
     *("set", "dataset", "test_dataset", "training", "training_sequence", "stage", "experiment"),
     *("loss", "method", "metric", "interval", "comparison", "varied", "of"),
-    *("detector", "rival", "layer", "trial", "unseen"),
+    *("detector", "rival", "layer", "window", "trial", "unseen"),
     *("notebook", "claim", "verdict", "why", "against", "folder", "note", "cases"),
     *("commit", "date", "torch", "python", "device", "processor", "statistic", "sizes"),
     *("size", "way"),

@@ -56,14 +56,19 @@ def check_plan(plan):
 
 
 def plan_name(plan):
-    """Return the name of a plan, as its folder has it; a long one ends in a digest of the whole.
+    """Return the name of a plan, as tables have it: whole, whatever its length.
 
     Examples
     --------
     >>> plan_name(joint("a", "b")), plan_name(chain("a", "b"))
     ('a+b', 'a-then-b')
     """
-    name = THEN.join("+".join(stage) for stage in plan)
+    return THEN.join("+".join(stage) for stage in plan)
+
+
+def short_plan_name(plan):
+    """Return the name of a plan as folders have it; a long one ends in a digest of the whole."""
+    name = plan_name(plan)
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 9]}-{text_digest(name, 8)}"

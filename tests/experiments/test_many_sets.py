@@ -7,9 +7,10 @@ from conftest import TINY_SETS, TINY_VOLUMES, write_dataset, write_tiny_sets
 from numpy.testing import assert_allclose
 
 from segcal_lite.experiments import many_sets
+from segcal_lite.experiments.claims.paper_b import parts_of_b
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.volume_scores import ScoreRequest
-from segcal_lite.training.plans import chain, dedicated, joint
+from segcal_lite.training.plans import chain, dedicated, joint, plan_name
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
 
@@ -58,6 +59,31 @@ def test_scoring_tells_how_far_it_is(volumes, monkeypatch):
     volumes.score([ScoreRequest(plan, False, "cp_younger", "test", scoring)], lines.append)
     n_cases = len(volumes.cases("cp_younger", "test"))
     assert lines[-2:] == [f"  {n} of {n_cases} volumes are scored" for n in (0, n_cases)]
+
+
+def test_a_chain_whose_folder_has_a_short_name_is_whole_in_tables_and_found_by_b3(
+    volumes, monkeypatch
+):
+    names = [f"Dataset00{number}_{'Organ' * 16}" for number in range(3)]
+    sets = dict(zip(names, volumes.sets.values(), strict=True))
+    renamed = replace(volumes, sets=sets, fingerprints=dict.fromkeys(names, ""))
+
+    def score(self, requests, report):
+        return [
+            [{"metrics": {"dice": 0.8, "ece_box": 0.1}} for _ in self.cases(request[2], "test")]
+            for request in requests
+        ]
+
+    monkeypatch.setattr(many_sets.JointExperiment, "score", score)
+    whole = chain(*names)
+    assert renamed.folder(whole).parent.name != plan_name(whole)
+    transfer = renamed.metrics([whole[:1], whole[:2], whole], sets=names)
+    joint_table = transfer[transfer.training == names[0]].assign(training="joint")
+    parts = parts_of_b(joint_table, transfer)["B3"]
+    assert [part.name for part in parts] == [
+        f"{m}, {plan_name(whole)}" for m in ("dice", "ece_box")
+    ]
+    assert parts[0].n_cases == len(renamed.cases(names[2], "test"))
 
 
 def test_controls_and_layers_have_scores_of_their_own(volumes):

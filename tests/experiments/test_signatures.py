@@ -16,6 +16,7 @@ from segcal_lite.report import draw_figures, read_evaluation, three_answers
 from segcal_lite.report.own_review import far_from_training
 from segcal_lite.runs.tables import read_table
 
+LAYER = "decoder.stages.5", (96, 80)
 QUIET = {"report": lambda line: None, "n_workers": 1}
 HERE = [f"case_{k:03}" for k in range(12)]
 
@@ -34,17 +35,19 @@ def tables(tmp_path):
     """Tables of 20 training cases and of 12 cases, of which the last is another kind of image."""
     rng = np.random.default_rng(0)
     paths = tmp_path / "training.csv", tmp_path / "cases.csv"
-    write_signatures(paths[0], draw([f"train_{k}" for k in range(20)], rng, spread=0.05))
-    write_signatures(paths[1], draw(HERE[:-1], rng) | draw(HERE[-1:], rng, shift=3))
+    write_signatures(paths[0], draw([f"train_{k}" for k in range(20)], rng, spread=0.05), *LAYER)
+    write_signatures(paths[1], draw(HERE[:-1], rng) | draw(HERE[-1:], rng, shift=3), *LAYER)
     return paths
 
 
 def test_what_is_written_is_read_and_names_stay_text(tmp_path):
     signatures = {"001": unit([1, 2]), "NA": unit([3, 1])}
-    write_signatures(tmp_path / "a.csv", signatures)
+    write_signatures(tmp_path / "a.csv", signatures, "0", window=None)
     found = read_signatures(tmp_path / "a.csv")
     assert list(found.index) == ["001", "NA"]
     np.testing.assert_array_equal(found, list(signatures.values()))
+    table = read_table(tmp_path / "a.csv")
+    assert table.layer.tolist() == ["0", "0"] and table.window.tolist() == ["whole", "whole"]
 
 
 def test_distances_and_threshold_are_those_of_the_detector(tables):
@@ -75,14 +78,25 @@ def changed(path, change):
         ),
         (1, lambda t: t[t.case != HERE[11]], "found no signature of case_011"),
         (1, lambda t: pd.concat([t, t.head(1)]), "found case_000 twice"),
-        (1, lambda t: t.rename(columns={"case": "name"}), "found columns name, 1, 2"),
-        (1, lambda t: t[["case"]], "found columns case, expected"),
-        (1, lambda t: t.assign(case=None), "found columns case, 1"),
-        (1, lambda t: t.head(0), "found columns case, 1"),
-        (1, lambda t: t.replace({"case": {HERE[0]: np.nan}}), "found columns case, 1"),
+        (
+            1,
+            lambda t: t.rename(columns={"case": "name"}),
+            "found columns name, layer, window, 1, 2",
+        ),
+        (1, lambda t: t[["case", "layer"]], "found columns case, layer, expected"),
+        (1, lambda t: t.assign(case=None), "found columns case, layer"),
+        (1, lambda t: t.head(0), "found columns case, layer"),
+        (1, lambda t: t.replace({"case": {HERE[0]: np.nan}}), "found columns case, layer"),
         (1, lambda t: t.assign(**{"2": "high"}), "empty or other cells than finite numbers"),
         (1, lambda t: t.assign(**{"2": np.nan}), "empty or other cells than finite numbers"),
         (1, lambda t: t.assign(**{"2": np.inf}), "empty or other cells than finite numbers"),
+        (
+            1,
+            lambda t: t.assign(layer="1"),
+            "of layer 1, expected decoder.stages.5, as .*training.csv",
+        ),
+        (0, lambda t: t.assign(window="96x96"), "of window 96x80, expected 96x96, as "),
+        (0, lambda t: t.assign(layer=["a"] + ["b"] * 19), "found layer 'a' and 'b', expected one"),
         (1, lambda t: t.assign(**{"2": 5.0}), "of case_0.., expected 1: spectral signatures"),
     ],
 )
@@ -104,9 +118,24 @@ def test_other_arguments_than_two_tables_are_one_sentence(tables, tmp_path):
     with pytest.raises(ValueError, match="found only others: case_000"):
         gather_signatures(tables, ["somebody else"], [])
     with pytest.raises(ValueError, match="signatures: found no case"):
-        write_signatures(tmp_path / "none.csv", {})
+        write_signatures(tmp_path / "none.csv", {}, *LAYER)
     with pytest.raises(ValueError, match=r"b: found shape \(3,\)"):
-        write_signatures(tmp_path / "lengths.csv", {"a": [1.0, 0.0], "b": [1.0, 0.0, 0.0]})
+        write_signatures(tmp_path / "lengths.csv", {"a": [1.0, 0.0], "b": [1.0, 0.0, 0.0]}, "0")
+    with pytest.raises(ValueError, match="layer: found 0 of type int, expected a text"):
+        write_signatures(tmp_path / "layer.csv", {"a": [1.0, 0.0]}, 0)
+    with pytest.raises(ValueError, match="window: found 0, expected an integer of at least 1"):
+        write_signatures(tmp_path / "window.csv", {"a": [1.0, 0.0]}, "0", (96, 0))
+    assert not list(tmp_path.glob("[!tc]*.csv"))
+
+
+def test_older_tables_that_do_not_name_their_layer_are_taken_with_one_doubt(tables):
+    before, _ = gather_signatures(tables, HERE[:10], HERE[10:])
+    for which, named in ((0, [tables[0]]), (1, tables)):
+        changed(tables[which], lambda t: t.drop(columns=["layer", "window"]))
+        after, (note,) = gather_signatures(tables, HERE[:10], HERE[10:])
+        assert note.startswith(f"{' and '.join(map(str, named))}: layer or window not named")
+        for one, other in zip(before, after, strict=True):
+            pd.testing.assert_frame_equal(one, other)
 
 
 def test_rows_of_other_cases_are_told_and_left_out(tables):

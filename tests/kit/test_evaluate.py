@@ -30,7 +30,7 @@ def test_the_command_leaves_a_page_with_pictures_of_new_cases(tmp_path, capsys):
     line = arguments(write_study(tmp_path, n_cases=3, n_members=2, n_new=1), tmp_path / "out")
     for name, n_cases in (("training", 9), ("cases", 4)):
         signatures = {f"case_{k:03}": [np.cos(k), np.sin(k)] for k in range(n_cases)}
-        write_signatures(tmp_path / f"{name}.csv", signatures)
+        write_signatures(tmp_path / f"{name}.csv", signatures, "last")
     line += ["--signatures", *(str(tmp_path / f"{name}.csv") for name in ("training", "cases"))]
     assert run([*line, "--write-corrected"]) == 0
     assert (tmp_path / "out" / "probabilities" / "temperature" / "case_003.nii.gz").exists()

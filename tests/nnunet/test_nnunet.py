@@ -220,9 +220,11 @@ def test_its_network_gives_signatures_by_the_name_of_a_layer(raw, model, predict
     assert detector.is_ood(noise)
     assert all(detector.score(one) < detector.score(noise) for one in signatures["Ts"].values())
     tables = predicted / "training.csv", predicted / "cases.csv"
-    write_signatures(tables[0], signatures["Tr"])
+    of_layer = layer, configuration.patch_size
+    write_signatures(tables[0], signatures["Tr"], *of_layer)
     strange, *_ = signatures["New"]
-    write_signatures(tables[1], signatures["Ts"] | signatures["New"] | {strange: noise})
+    here = signatures["Ts"] | signatures["New"] | {strange: noise}
+    write_signatures(tables[1], here, *of_layer)
     given = {name: [predicted / f"{name}{member}" for member in MEMBERS] for name in ("", "new_")}
     evaluate(raw / "labelsTs", given[""], evaluated, new=given["new_"], signatures=tables)
     review = read_table(evaluated / "tables" / "review.csv").set_index("case")

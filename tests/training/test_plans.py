@@ -15,6 +15,7 @@ from segcal_lite.training.plans import (
     joint,
     plan_name,
     set_probabilities,
+    short_plan_name,
 )
 
 
@@ -56,11 +57,14 @@ def test_a_chain_of_one_set_and_plans_that_repeat_or_lack_sets_are_refused():
             check_plan(plan)
 
 
-def test_long_mixes_have_names_that_file_systems_take_and_that_differ():
+def test_long_mixes_have_folders_that_file_systems_take_and_that_differ():
     names = [f"Dataset{number:03d}_{'Organ' * 4}" for number in range(12)]
-    one, other = plan_name(joint(*names)), plan_name(joint(*names[:-1], "Dataset999"))
+    plan, changed = joint(*names), joint(*names[:-1], "Dataset999")
+    one, other = short_plan_name(plan), short_plan_name(changed)
     assert len(one) == 160 and one != other
     assert one.startswith("Dataset000_Organ")
+    assert plan_name(plan) == "+".join(names)
+    assert short_plan_name(chain("a", "b")) == plan_name(chain("a", "b"))
 
 
 def settings(plan, **changes):

@@ -8,36 +8,39 @@ are what an evaluation takes.
 import numpy as np
 import pandas as pd
 
-from ..._checks import check_vectors, is_file, named, wrong_input
+from ..._checks import check_count, check_text, check_vectors, is_file, named, wrong_input
 from ...runs.folders import resolve_path
 from ...runs.tables import read_table, write_table
 from ...spectral import leave_one_out_oodm, ood_threshold, oodm
 
 UNIT_ERROR = 1e-3  # by which a signature that was written with few digits may miss unit length
+ORIGIN = ("layer", "window")  # what two tables have to agree in
 MADE_BY = "a table that segcal_lite.experiments.own_model.write_signatures made"
 
 
-def write_signatures(path, signatures):
-    """Write the spectral signatures of cases as a table, for ``evaluate``.
+def write_signatures(path, signatures, layer, window=None):
+    """Write the spectral signatures of cases as a table, for ``evaluate``, and what they are of.
 
     Parameters
     ----------
     path : path
         Ends in ``.csv``.
     signatures : dict of array, shape (r,)
-        By the name of the case, as from `segcal_lite.sliding_window.signature_of_volume`: all by
-        the same layer and window.
+        By the name of the case, as from `segcal_lite.sliding_window.signature_of_volume`.
+    layer, window
+        What it was called with, the same for all cases.
 
     Raises
     ------
     ValueError
-        If there is none, lengths differ, or a value is NaN or infinite.
+        If there is none, lengths differ, a value is NaN or infinite, or `layer` is no text.
 
     Examples
     --------
     >>> import tempfile
     >>> path = resolve_path(tempfile.mkdtemp()) / "training.csv"
-    >>> write_signatures(path, {"case_1": [0.8, 0.6], "case_2": [0.6, 0.8]})
+    >>> signatures = {"case_1": [0.8, 0.6], "case_2": [0.6, 0.8]}
+    >>> write_signatures(path, signatures, "decoder.stages.5", window=(96, 96, 96))
     >>> read_signatures(path).loc["case_2"].tolist()
     [0.6, 0.8]
     """
@@ -45,31 +48,55 @@ def write_signatures(path, signatures):
         raise wrong_input("signatures", "no case", "at least one")
     length = len(next(iter(signatures.values())))
     rows = [check_vectors(case, signature, length) for case, signature in signatures.items()]
-    table = pd.DataFrame(rows, columns=[str(i) for i in range(1, length + 1)])
-    table.insert(0, "case", list(signatures))
-    write_table(resolve_path(path), table)
+    sides = "whole" if window is None else "x".join(str(check_count("window", n)) for n in window)
+    origin = {"layer": check_text("layer", layer), "window": sides}
+    cases = pd.DataFrame({"case": list(signatures), **origin})
+    numbers = pd.DataFrame(rows, columns=[str(i) for i in range(1, length + 1)])
+    write_table(resolve_path(path), pd.concat([cases, numbers], axis=1))
 
 
 def read_signatures(path):
     """Return a table of signatures, float64, by case; refuse in one sentence what is none."""
+    return _read(path)[0]
+
+
+def _read(path):
+    """Return a table of signatures by case, and its layer and window where it names them."""
     path = resolve_path(path)
     if path.suffix != ".csv" or not is_file(path):
         raise wrong_input("signatures", f"no such table {path}", MADE_BY)
     table = read_table(path)
-    if "case" not in table or len(table.columns) < 2 or table.case.isna().any() or table.empty:
+    numbers = table.drop(columns=["case", *ORIGIN], errors="ignore")
+    if "case" not in table or table.case.isna().any() or numbers.empty:
         raise wrong_input(path, f"columns {', '.join(table.columns[:5])}", MADE_BY)
     if table.case.duplicated().any():
         raise wrong_input(path, f"{named(set(table.case[table.case.duplicated()]))} twice", "once")
-    table = table.set_index("case")
-    values = table.to_numpy()
+    values, origin = numbers.to_numpy(), {}
     if values.dtype.kind not in "if" or not np.isfinite(values).all():
         raise wrong_input(path, "empty or other cells than finite numbers", MADE_BY)
+    for name in table.columns.intersection(ORIGIN):
+        origin[name], *others = table[name].fillna("").unique()
+        if others:
+            raise wrong_input(path, f"{name} {origin[name]!r} and {others[0]!r}", "one in all rows")
     lengths = np.linalg.norm(values, axis=1)
     if np.abs(lengths - 1).max() > UNIT_ERROR:
         worst = np.abs(lengths - 1).argmax()
-        found = f"length {lengths[worst]:.4g} of {table.index[worst]}"
+        found = f"length {lengths[worst]:.4g} of {table.case[worst]}"
         raise wrong_input(path, found, "1: spectral signatures, a row a case")
-    return table.astype(np.float64)
+    return numbers.set_index(table.case).astype(np.float64), origin
+
+
+def _compare_origins(paths, origins):
+    """Refuse tables of two layers or windows; return a note on those that do not name theirs."""
+    for name in ORIGIN:
+        first, second = (origin.get(name) for origin in origins)
+        if first and second and first != second:
+            expected = f"{first}, as {paths[0]} has them"
+            raise wrong_input(paths[1], f"signatures of {name} {second}", expected)
+    pairs = zip(paths, origins, strict=True)
+    silent = [str(path) for path, origin in pairs if not all(map(origin.get, ORIGIN))]
+    doubt = "layer or window not named; that both tables are of the same ones was not checked"
+    return [f"{' and '.join(silent)}: {doubt}"] if silent else []
 
 
 def gather_signatures(paths, cases, new_cases):
@@ -81,7 +108,8 @@ def gather_signatures(paths, cases, new_cases):
         return None, []
     if isinstance(paths, str) or len(paths) != 2:
         raise wrong_input("signatures", paths, "two tables: of training cases, of the cases here")
-    training, here = map(read_signatures, paths)
+    (training, here), origins = zip(*map(_read, paths), strict=True)
+    notes = _compare_origins(paths, origins)
     if len(training) < 2:
         raise wrong_input(paths[0], f"{len(training)} training case", "at least 2")
     if training.shape[1] != here.shape[1]:
@@ -94,7 +122,8 @@ def gather_signatures(paths, cases, new_cases):
     here = here.drop(index=others)
     if here.empty:
         raise wrong_input(paths[1], f"only others: {named(others)}", "cases that are evaluated")
-    notes = [f"{paths[1]}: rows of cases that are not evaluated: {named(others)}"] * bool(others)
+    if others:
+        notes.append(f"{paths[1]}: rows of cases that are not evaluated: {named(others)}")
     return (training, here), notes
 
 

@@ -26,7 +26,7 @@ from ..runs.folders import (
 from ..runs.schedules import run_in_order
 from ..training.checkpoints import check_settings, history_so_far, is_finished, remove_checkpoint
 from ..training.models import BlockSettings
-from ..training.on_blocks import train_on_blocks
+from ..training.on_blocks import train_block_model
 from ..training.plans import plan_name, short_plan_name
 from .profiles import VolumeProfile, check_counts, get_volume_profile
 from .volume_scores import (
@@ -224,14 +224,7 @@ class JointExperiment:
             for case, score in zip(self.cases(name, split), scores, strict=True)
             for metric, value in score["metrics"].items()
         ]
-        columns = ["data", "training", "set", "case", "metric", "value"]
-        return pd.DataFrame(rows, columns=columns)
-
-
-def train_block_model(folder, settings, prepared, start, device):
-    """Train one model from paths: the unit of work of a process. Returns its history."""
-    cases = {name: read_prepared(place) for name, place in prepared.items()}
-    return train_on_blocks(folder, cases, settings, start, device)
+        return pd.DataFrame(rows, columns=["data", "training", "set", "case", "metric", "value"])
 
 
 def _title(plan, dropout):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .._checks import IGNORED, check_label_range, wrong_input
-from ..data.prepared import of_split
+from ..data.prepared import of_split, read_prepared
 from ..losses import class_logits, soft_dice_loss
 from .checkpoints import copy_weights, load_weights
 from .loop import Training, train_to_the_end
@@ -159,3 +159,9 @@ class BlockTraining(Training):
         else:
             numbers["n_flat"] += 1
             self.rate *= self.settings.rate_factor
+
+
+def train_block_model(folder, settings, prepared, start, device):
+    """Train one model from paths: the unit of work of a process. Returns its history."""
+    cases = {name: read_prepared(place) for name, place in prepared.items()}
+    return train_on_blocks(folder, cases, settings, start, device)

@@ -63,7 +63,10 @@ def finished_weights(out):
 
 
 def kill(process, rng):
-    """Kill all processes of a farm, its parent alone, or one of its workers; none may stay."""
+    """Kill all processes of a farm, its parent alone, or one of its workers; none may stay.
+
+    One without whom the farm can go on, such as Python's tracker of resources, leaves it its time.
+    """
     family = psutil.Process(process.pid).children(recursive=True)
     how = rng.choice(("all", "all", "parent", "worker"))
     if how == "all":
@@ -73,7 +76,7 @@ def kill(process, rng):
         victim.kill()
     else:
         process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == [], how
     return how

@@ -43,9 +43,9 @@ def handed(monkeypatch, tmp_path):
 def test_each_line_says_notebook_seconds_and_what_is_next(handed, tmp_path, capsys):
     handed()
     first, *lines, last = capsys.readouterr().out.splitlines()
-    assert first == "first: 01_preprocessing (1 of 9)"
-    assert lines[2] == "03_calibration         0 s   next: 04_segment_entropy (4 of 9)"
-    assert lines[8] == "09_your_own_model      0 s   next: the report"
+    assert first == "first: 01_preprocessing (1 of 10)"
+    assert lines[2] == "03_calibration         0 s   next: 04_segment_entropy (4 of 10)"
+    assert lines[9] == "10_claims              0 s   next: the report"
     assert len(lines) == len(commands.NOTEBOOKS)
     assert last == f"done: open {tmp_path / 'out'}"
 

@@ -90,6 +90,8 @@ WRONG = {
     "predictions": [2, "", [], ["a", ""], [1]],
     "new": [2, [None]],
     "images": [2, ["a"]],
+    "runs": [2, [], [""]],
+    "table": [2, ["a.csv"]],
     "joint_sets": ["a", [1, 2], ["a"], [], 2],
     "chain_sets": ["a, b", ["a"]],
     "trials": [

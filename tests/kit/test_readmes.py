@@ -39,7 +39,7 @@ def test_the_readmes_tables_are_what_results_say(tmp_path):
 def test_a_readme_without_the_place_of_a_table_is_an_error_and_stays_as_it_is(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
-    with pytest.raises(ValueError, match="no line '<!-- table story -->'"):
+    with pytest.raises(ValueError, match="no line '<!-- table ledger -->'"):
         fill_readme(readme, TABLES["results/README.md"])
     assert readme.read_text() == "# Title\n"
 

@@ -296,7 +296,7 @@ def open_joint_experiment(
     sources = {name: replace(sources[name], **given) for name in names}
     data_name = name_in_run(data, out)
     identity = {"data": data_name, "seed": seed, "profile": profile, "leave_out": left_out}
-    enter_run(out, "joint.json", identity, device)
+    enter_run(out, "joint.json", identity, device, asdict(settled))
     if left_out:
         report(f"left out by name: {named(left_out)}")
     folders = {name: out / "sets" / name for name in names}

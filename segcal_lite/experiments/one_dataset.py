@@ -284,7 +284,7 @@ def open_experiment(
         "seed": seed,
         "leave_out": check_leave_out(leave_out),
     }
-    enter_run(out, "run.json", identity, device)
+    enter_run(out, "run.json", identity, device, asdict(settled))
     cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
     grid = read_grid(out / "prepared")
     what = name, known, settled, seed, device, cases, fingerprint, dataset.notes, grid

@@ -224,12 +224,12 @@ def check_same_settings(path, settings, later_fields=()):
         raise wrong_input(path, "other settings: " + ", ".join(different), expected)
 
 
-def enter_run(out, name, identity, device):
+def enter_run(out, name, identity, device, settings=None):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
     The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
-    goes to ``provenance.json``. Fields that differ are a ``ValueError`` that names them. What
-    killed processes have left half written is removed.
+    and the first one's `settings` go to ``provenance.json``. Fields that differ are a
+    ``ValueError`` that names them. What killed processes have left half written is removed.
     """
     with claimed(out):
         remove_left_over(out)
@@ -237,7 +237,9 @@ def enter_run(out, name, identity, device):
             check_same_settings(out / name, identity)
         else:
             write_json(out / name, identity)
-        record_provenance(out / "provenance.json", device)
+        record_provenance(
+            out / "provenance.json", device, {Path(name).stem: settings} if settings else {}
+        )
 
 
 def name_in_run(data, out):
@@ -253,16 +255,20 @@ def name_in_run(data, out):
     return path.relative_to(known[0]).as_posix() if known else str(data)
 
 
-def record_provenance(path, device):
-    """Write `provenance` to `path`; in a run that goes on at another commit, add that one."""
-    made = provenance(device)
+def record_provenance(path, device, settings=None):
+    """Write `provenance` and settings to `path`; in a run that goes on, add what is not there."""
+    made, settings = provenance(device), settings or {}
     if path.exists():
         stored = read_json(path, shape={"commit": str})
-        later = stored.get("later_commits", [])
-        if made["commit"] in (stored["commit"], *later) or not os.access(path.parent, os.W_OK):
+        later, commit = stored.get("later_commits", []), made["commit"]
+        if commit not in (stored["commit"], *later):
+            later = [*later, commit]
+        made = stored | ({"later_commits": later} if later else {})
+        settings = settings | stored.get("settings", {})
+        is_told = made | {"settings": settings} == {"settings": {}} | stored
+        if is_told or not os.access(path.parent, os.W_OK):
             return
-        made = stored | {"later_commits": [*later, made["commit"]]}
-    write_json(path, made)
+    write_json(path, made | ({"settings": settings} if settings else {}))
 
 
 def text_digest(text, n_digits):

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..._checks import wrong_input
-from ...runs.folders import project_root, read_json
+from ...runs.folders import project_root
 from ...runs.tables import find_table, read_table, write_table
+from .deviations import all_deviations, record_of
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
 from .printed import printed_a, printed_b, supports
@@ -35,13 +36,16 @@ class Evidence(NamedTuple):
     printed : dict of dict of float
         What the papers print for the same task, by claim and part.
     made : dict
-        Run (its folder), task, n_members, profile, seed and commit.
+        Run (its folder), task, profile, seed and commit.
+    deviations : dict of str
+        From the papers' settings, by claim.
     """
 
     data: str
     parts: dict
     printed: dict
     made: dict
+    deviations: dict
 
     @property
     def is_real(self):
@@ -72,14 +76,16 @@ def read_evidence(folder):
     if not tables:
         expected = f"one of {', '.join(TABLES)}: of notebooks 03, 06, 07, 08"
         raise wrong_input(folder, "none of the tables that claims are judged by", expected)
-    made = _made(folder)
+    record = record_of(folder)
+    made = record.get("joint", {}) | record
     task = made.get("task") or ""
     task = task["name"] if isinstance(task, dict) else task
-    parts, printed, n_members = {}, {}, None
+    parts, printed, n_members = {}, {}, {}
     for name, n_dims in (("scores", 2), ("volumetric", 3)):
         if name in tables:
             table = tables[name]
-            n_members = n_members or int(table[table.method == "baseline"].member.nunique())
+            single = table[table.method == "baseline"]
+            n_members["A" if n_dims == 2 else "A10"] = int(single.member.nunique())
             is_known = table.get("known", pd.Series(True, table.index))
             known = set(table.domain[is_known.astype(bool)])
             parts |= parts_of_a(table, known, task, n_dims)
@@ -87,9 +93,10 @@ def read_evidence(folder):
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
     printed |= {name: values for name, values in printed_b().items() if name in of_b}
-    shown = {"run": _place(folder), "task": task, "n_members": n_members}
+    shown = {"run": _place(folder), "task": task}
     shown |= {name: made.get(name) for name in ("profile", "seed", "commit")}
-    return Evidence(str(made.get("data", folder.name)), parts | of_b, printed, shown)
+    data, deviations = str(made.get("data", folder.name)), all_deviations(record, n_members)
+    return Evidence(data, parts | of_b, printed, shown, deviations)
 
 
 def ledger_of(evidences):
@@ -103,8 +110,8 @@ def ledger_of(evidences):
     -------
     ledger : pandas.DataFrame
         claim, sentence, data, verdict, n_parts, n_holding, n_against, supported (by what the paper
-        prints: yes, no, not printed), seen, run, task, n_members (networks a loss), profile, seed,
-        commit; after the rows of a claim one of all real data.
+        prints: yes, no, not printed), seen, run, task, profile, seed, commit, deviations (from the
+        paper's settings, in words); after the rows of a claim one of all real data.
     parts : pandas.DataFrame
         claim, run, part, value, lo, hi, printed, ratio (value by printed), n_cases, verdict, why.
     """
@@ -120,7 +127,9 @@ def ledger_of(evidences):
             counts = [part.verdict for part in judged]
             row = {"data": evidence.data, "verdict": verdict, "n_parts": len(judged)}
             row |= {"n_holding": counts.count("holds"), "n_against": counts.count("contradicted")}
-            rows.append(_of(claim) | row | {"supported": supports(claim, printed)} | evidence.made)
+            departs = evidence.deviations.get(claim.name) or evidence.deviations.get(claim.name[0])
+            row |= {"supported": supports(claim, printed)} | evidence.made
+            rows.append(_of(claim) | row | {"deviations": departs})
             for part in judged:
                 own = {"claim": claim.name, "run": evidence.made["run"], "part": part.name}
                 own |= {key: getattr(part, key) for key in ("value", "lo", "hi")}
@@ -159,12 +168,3 @@ def _table(folder, name):
     """Return a table of a run, or of published ones; None without it."""
     path = find_table(folder / "tables", name) or find_table(folder, name)
     return path and read_table(path)
-
-
-def _made(folder):
-    """Return what is known of how a run was made."""
-    made = {}
-    for name in ("joint.json", "run.json", "provenance.json"):
-        if (folder / name).exists():
-            made |= read_json(folder / name, shape=dict)
-    return made.get("joint", {}) | made

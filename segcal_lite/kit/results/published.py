@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 
 from ..._checks import wrong_input
+from ...experiments.claims.deviations import record_of
 from ...runs.folders import project_root, read_json, write_json, write_text
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
@@ -20,11 +21,7 @@ def publish(run, name):
     files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
     if not files:
         raise wrong_input(run, "no tables or figures", "a run whose notebooks were executed")
-    record = read_json(run / "provenance.json")
-    if (run / "run.json").exists():
-        record = read_json(run / "run.json") | record
-    if (run / "joint.json").exists():
-        record["joint"] = read_json(run / "joint.json")
+    record = record_of(run)
     target = project_root() / "results" / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

@@ -1,0 +1,123 @@
+"""How a run was made, and how that departs from the papers' settings: beside each verdict."""
+
+from dataclasses import fields
+
+from ...data.tasks import Task
+from ...runs.folders import read_json
+from ..profiles import PROFILES, VolumeProfile, get_profile, get_volume_profile
+
+OF_A = {  # settings of paper A, in words
+    "crop_size": "crop",
+    "n_epochs": "epochs at most",
+    "batch_size": "mini-batch",
+    "n_members": "networks a loss",
+    "n_dropout_models": "networks with dropout",
+    "n_passes": "passes with dropout",
+    "plateau_patience": "epochs of a plateau",
+    "learning_rate": "learning rate",
+    "precision": "precision",
+}
+OF_B = {  # of paper B, but for those that it leaves open
+    "block_side": "side of a block",
+    "overlap": "overlap",
+    "n_features": "features",
+    "learning_rate": "learning rate",
+    "evaluate_every": "iterations between evaluations",
+    "n_flat_to_stop": "flat evaluations to stop",
+    "n_evaluations": "evaluations at most, a set",
+    "n_passes": "passes with dropout",
+}
+
+
+def record_of(folder):
+    """Return how a run was made, from its folder or from what was published of it.
+
+    A run of slices at the top; of many sets below ``joint``, of whole volumes below ``volumetric``.
+    """
+    found = {
+        name: read_json(folder / name, shape=dict)
+        for name in ("run.json", "joint.json", "provenance.json")
+        if (folder / name).exists()
+    }
+    record = found.get("run.json", {}) | found.get("provenance.json", {})
+    if "joint.json" in found:
+        record["joint"] = found["joint.json"]
+    if (folder / "volumetric" / "run.json").exists():
+        record["volumetric"] = record_of(folder / "volumetric")
+    return record
+
+
+def all_deviations(record, n_members):
+    """Return deviations in words by paper, A or B, and for A10 of whole volumes."""
+    settings, found = record.get("settings", {}), {}
+    for name, of in (("A", record), ("A10", record.get("volumetric", {}))):
+        if "task" in of:
+            made = of | {"settings": of.get("settings", {}).get("run", {})}
+            found[name] = deviations_of(made, _task(of["task"]), n_members.get(name))
+    if "joint" in record:
+        made = record["joint"] | {"settings": settings.get("joint", {})}
+        found["B"] = deviations_of_volumes(made)
+    return found
+
+
+def _task(known):
+    """A task as JSON has it, or by its name alone."""
+    known = {"name": known} if isinstance(known, str) else known
+    given = {field.name: known.get(field.name, ()) for field in fields(Task)[:6]} | known
+    return Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
+def deviations_of(made, task, n_members=None):
+    """Return in words which settings of a run are not paper A's: ours, and in brackets the paper's.
+
+    Parameters
+    ----------
+    made : dict
+        ``profile``, and of what departs from it ``settings`` or the settings themselves.
+    task : Task
+    n_members : int, optional
+        Networks a loss that were scored.
+
+    Examples
+    --------
+    >>> from segcal_lite.data.tasks import TASKS
+    >>> made = {"profile": "paper", "crop_size": [128, 128]}
+    >>> deviations_of(made, TASKS["heart"], n_members=16)
+    'crop 128 x 128 (224 x 224), networks a loss 16 (100)'
+    """
+    if made.get("profile") not in PROFILES:
+        return ""
+    given = {name: made[name] for name in OF_A if name in made} | made.get("settings", {})
+    given |= {"n_members": n_members} if n_members else {}
+    crop = given.get("crop_size")
+    ours, papers = (
+        vars(get_profile(name, task, crop_size=crop if name != "paper" else None))
+        for name in (made["profile"], "paper")
+    )
+    return _in_words(OF_A, ours | given, papers)
+
+
+def deviations_of_volumes(made):
+    """Return in words which settings of a run are not paper B's.
+
+    Examples
+    --------
+    >>> made = {"profile": "paper", "settings": {"block_side": 64}}
+    >>> deviations_of_volumes(made)
+    'side of a block 64 (96)'
+    """
+    if made.get("profile") not in PROFILES:
+        return ""
+    ours = vars(get_volume_profile(made["profile"])) | made.get("settings", {})
+    return _in_words(OF_B, ours, {field.name: field.default for field in fields(VolumeProfile)})
+
+
+def _in_words(names, ours, papers):
+    """What differs, as ``name ours (theirs)``."""
+    pairs = {name: (_shown(ours[name]), _shown(papers[name])) for name in names}
+    return ", ".join(f"{names[n]} {a} ({b})" for n, (a, b) in pairs.items() if a != b)
+
+
+def _shown(value):
+    """A setting as text: sides with a cross between them."""
+    return " x ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -11,7 +11,6 @@ OF_A = {  # settings of paper A, in words
     "n_epochs": "epochs at most",
     "batch_size": "mini-batch",
     "n_members": "networks a loss",
-    "n_dropout_models": "networks with dropout",
     "n_passes": "passes with dropout",
     "plateau_patience": "epochs of a plateau",
     "learning_rate": "learning rate",

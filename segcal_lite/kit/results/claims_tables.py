@@ -32,7 +32,13 @@ def ledger_table():
         supported = rows_of.supported.dropna().unique()
         cells = [name, rows_of.sentence.iloc[0], ", ".join(supported) or "-"]
         rows.append(cells + [_shown(verdicts.get(run, "not run")) for run in (*runs, ALL)])
-    return markdown_table(["", "claim", "the paper's tables support it", *columns], rows)
+    table = markdown_table(["", "claim", "the paper's tables support it", *columns], rows)
+    own = ledger[ledger.deviations.notna()].assign(paper=ledger.claim.str[0])
+    own = own[own.claim != "A10"].drop_duplicates(["run", "paper"])
+    notes = [
+        f"- {_linked(row.run)}, paper {row.paper}: {row.deviations}" for row in own.itertuples()
+    ]
+    return "\n".join([table, "Settings that are not the paper's (in brackets):", "", *notes, ""])
 
 
 def parts_table():

@@ -33,7 +33,7 @@ from .preprocessing import (
 )
 from .volumes import doubt_lines, foreground_box, read_volume
 
-REPORT_EVERY = 50
+REPORT_EVERY = 10
 LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
 
 

@@ -116,7 +116,7 @@ class JointExperiment:
     def _run(self, jobs, before, report):
         """Run jobs of training and scoring side by side; report how they go."""
         is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
-        scorings = [key for key in jobs if not is_training[key]]
+        scorings = (key for key in jobs if not is_training[key])
         scores, done = [score_path(out, case) for out, missing in scorings for case in missing], []
 
         def finished(key, seconds):
@@ -126,10 +126,9 @@ class JointExperiment:
                 report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
 
         def under_way(keys):
-            begun = [key for key in keys if is_training[key] and self.folder(*key).exists()]
-            for key in begun:
+            for key in filter(is_training.get, keys):
                 report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
-            if scores and len(begun) < len(keys):
+            if not all(map(is_training.get, keys)):
                 n_scored = sum(path.exists() for path in scores)
                 report(f"  {n_scored} of {len(scores)} volumes are scored")
 
@@ -305,7 +304,11 @@ def open_joint_experiment(
         report(f"preparing {len(missing)} sets")
     jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
     n_workers = count_places(scheduler, len(missing))
-    run_in_order(jobs, None, n_workers, scheduler=scheduler, folder=out)
+
+    def under_way(names):
+        report(f"  preparing {named(names)}")
+
+    run_in_order(jobs, None, n_workers, None, under_way, scheduler, out)
     for name in set(names) - set(missing):
         prepare_set(folders[name], sources[name])  # refuses other settings
     for name, folder in folders.items():

@@ -37,8 +37,8 @@ def run_in_order(
     finished : callable, optional
         Called with the key of a job that is done and the seconds since the start.
     under_way : callable, optional
-        Called now and then with the keys of the jobs that run, or that a cluster has been handed,
-        when no job has ended for a while.
+        Called every half minute with the keys of the jobs that run, or that a cluster has been
+        handed.
     scheduler : str or concurrent.futures.Executor
         Where the jobs run: see `segcal_lite.runs.executors.check_scheduler`.
     folder : path, optional
@@ -66,24 +66,29 @@ def run_in_order(
             finished(key, time.monotonic() - started)
 
     if not jobs or (scheduler == "processes" and (n_workers == 1 or len(jobs) < 2)):
-        while waiting:
-            key = ready()[0]
-            work, *arguments = waiting.pop(key)
-            with _told_meanwhile(under_way, key), reproducible(torch.device("cpu")):
-                result = work(*arguments)
-            finish(key, result)
+        running = []
+        with _told_meanwhile(under_way, running):
+            while waiting:
+                running[:] = ready()[:1]
+                work, *arguments = waiting.pop(running[0])
+                with reproducible(torch.device("cpu")):
+                    result = work(*arguments)
+                finish(running[0], result)
         return results
-    pending = {}
+    pending, told = {}, started
     with open_executor(scheduler, n_workers, folder) as submit:
         try:
             while waiting or pending:
                 for key in ready()[: n_workers - len(pending)]:  # what is ready first may change
                     pending[submit(*waiting.pop(key))] = key
-                done, _ = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_COMPLETED)
+                left = told + SECONDS_BETWEEN_REPORTS - time.monotonic()
+                if left <= 0:
+                    told, left = time.monotonic(), SECONDS_BETWEEN_REPORTS
+                    if under_way:
+                        under_way(list(pending.values()))
+                done, _ = wait(pending, left, FIRST_COMPLETED)
                 for future in done:
                     finish(pending.pop(future), future.result())
-                if not done and under_way:
-                    under_way(list(pending.values()))
         except BaseException:
             for future in pending:
                 future.cancel()
@@ -92,13 +97,13 @@ def run_in_order(
 
 
 @contextmanager
-def _told_meanwhile(under_way, key):
-    """Call `under_way` now and then while the block runs, which Ctrl-C ends as always."""
+def _told_meanwhile(under_way, running):
+    """Call `under_way` with what runs now and then, until the block ends, with Ctrl-C as always."""
     done = Event()
 
     def tell():
         while under_way and not done.wait(SECONDS_BETWEEN_REPORTS):
-            under_way([key])
+            under_way(list(running))
 
     Thread(target=tell, daemon=True).start()
     try:

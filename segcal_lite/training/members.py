@@ -97,9 +97,11 @@ def train_members(
 
     def under_way(numbers):
         for group in (groups[number] for number in numbers):
+            lines = list(filter(None, map(_state_line, group)))
             if len(group) > 1:
-                report(f"  {sum(m.finished for m in group)} of {len(group)} models are trained")
-            for line in filter(None, map(_state_line, group)):
+                n_trained = sum(member.finished for member in group)
+                lines.insert(0, f"  {n_trained} of {len(group)} models are trained")
+            for line in lines or [f"  {group[0].title}: under way"]:
                 report(line)
 
     jobs = {k: (train_group, group, prepared_folder, device) for k, group in enumerate(groups)}

@@ -140,6 +140,22 @@ def test_volumes_are_scored_behind_the_training_of_their_model(tmp_path, monkeyp
     assert lines == ["2 of 2 models were trained before"]
 
 
+def test_trainings_that_begin_and_volumes_that_are_scored_are_told_meanwhile(
+    volumes, tmp_path, monkeypatch
+):
+    def ask(jobs, before, n_workers, finished, under_way, *place):
+        under_way(list(jobs))
+
+    run, lines = replace(volumes, out=tmp_path), []
+    monkeypatch.setattr(many_sets, "run_in_order", ask)
+    monkeypatch.setattr(many_sets, "read_scores", lambda out, names: [])
+    run.score(
+        [ScoreRequest(dedicated("atrium"), False, "atrium", "test", run.scoring())], lines.append
+    )
+    n = len(run.cases("atrium", "test"))
+    assert lines[2:] == ["  atrium: no evaluation yet", f"  0 of {n} volumes are scored"]
+
+
 def test_phantoms_of_a_run_share_one_grid(volumes):
     grids = {case.labels.shape for cases in volumes.sets.values() for case in cases}
     assert grids == {(18, 18, 18)}

@@ -57,6 +57,16 @@ def test_what_runs_is_told_meanwhile_also_where_one_job_runs_alone(tmp_path, mon
     assert told and set(sum(told, [])) <= set(jobs)
 
 
+@pytest.mark.parametrize("is_here", [True, False])
+def test_jobs_that_are_short_one_by_one_are_told_too(tmp_path, monkeypatch, is_here):
+    monkeypatch.setattr(schedules, "SECONDS_BETWEEN_REPORTS", 0.12)  # longer than one, not than all
+    jobs, told = {str(k): (leave_note, tmp_path, str(k)) for k in range(6)}, []
+    with ThreadPoolExecutor(1) as executor:
+        scheduler = "processes" if is_here else executor
+        run_in_order(jobs, n_workers=1, under_way=told.append, scheduler=scheduler)
+    assert told and all(len(keys) == 1 and keys[0] in jobs for keys in told)
+
+
 def test_any_executor_will_do_also_for_one_job(tmp_path):
     with ThreadPoolExecutor(1, thread_name_prefix="cluster") as executor:
         jobs = {"where": (threading.current_thread,)}

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from segcal_lite.training import checkpoints, groups
+from segcal_lite.training import members as module
 from segcal_lite.training.checkpoints import history_so_far
 from segcal_lite.training.loop import turns_of_training
 from segcal_lite.training.members import Member, train_members
@@ -47,6 +48,17 @@ def test_other_settings_are_refused_before_any_member_is_trained(prepared, setti
     with pytest.raises(ValueError, match=r"n_epochs = 3 \(now 9\)"):
         train_members(members, prepared[2], device="cpu", report=lambda line: None)
     assert not members[0].folder.exists()
+
+
+def test_a_model_that_has_no_epoch_behind_it_is_told_of(prepared, settings, tmp_path, monkeypatch):
+    def ask(jobs, before, n_workers, finished, under_way, *place):
+        under_way(list(jobs))
+
+    monkeypatch.setattr(module, "run_in_order", ask)
+    members = [Member(tmp_path / str(seed), settings("dice", seed)) for seed in range(2)]
+    lines = []
+    train_members(members, prepared[2], device="cpu", report=lines.append)
+    assert lines[1:] == ["  dice, seed 0: under way", "  dice, seed 1: under way"]
 
 
 def test_finished_members_are_read_and_not_trained(prepared, settings, tmp_path, monkeypatch):

@@ -147,6 +147,7 @@ def evaluate(
     of_cases, of_all = {}, None
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
+        report("corrections are fitted")
         jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
         if failed:  # it could be scored a moment ago

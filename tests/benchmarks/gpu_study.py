@@ -37,7 +37,7 @@ SECONDS_TO_START_SCORING = 45  # processes, models with dropout, tables
 SECONDS_TO_SCORE_A_PAIR = 3  # a member of each loss on all test cases, on 16 cores, 128 x 128
 
 
-def opened(arguments, n_members):
+def opened(arguments, n_members, report=lambda line: None):
     """The run with a pool of some size, and a tenth as many models with dropout."""
     return open_experiment(
         arguments.out,
@@ -45,6 +45,7 @@ def opened(arguments, n_members):
         task="heart",
         profile="paper",
         device=arguments.device,
+        report=report,
         n_members=n_members,
         n_dropout_models=max(FEWEST, n_members // 10),
         seed=arguments.seed,
@@ -157,16 +158,16 @@ def study(arguments):
     """Train and score in rounds within the minutes given."""
     started, folder = time.monotonic(), Path(arguments.results)
     ends = started + 60 * arguments.minutes
-    pool, n_scored = opened(arguments, max(arguments.pools)), 0
-    check_results(pool, folder, arguments)
-    side, other = pool.profile.crop_size
+    whole, n_scored = opened(arguments, max(arguments.pools), print), 0
+    check_results(whole, folder, arguments)
+    side, other = whole.profile.crop_size
     seconds_a_pair = SECONDS_TO_SCORE_A_PAIR * side * other / 128**2
     for n_members in arguments.pools:
-        part = opened(arguments, n_members)
-        train(part, in_turn(part, dropout=True), arguments)
+        pool = opened(arguments, n_members)
+        train(pool, in_turn(pool, dropout=True), arguments)
         to_score = SECONDS_TO_START_SCORING + seconds_a_pair * n_members
-        train(part, in_turn(part), arguments, ends - to_score)
-        n_trained, now = n_in_a_row(part), time.monotonic()
+        train(pool, in_turn(pool), arguments, ends - to_score)
+        n_trained, now = n_in_a_row(pool), time.monotonic()
         print(f"{n_trained} of each loss after {now - started:.0f} s", flush=True)
         n_in_time = int((ends - now - SECONDS_TO_START_SCORING) / seconds_a_pair)
         n_now = max(FEWEST, min(n_trained, n_in_time))

@@ -1,14 +1,15 @@
 """Paper A's heart study at the paper's settings: as many members as a GPU trains in some minutes.
 
 Run by hand: python tests/benchmarks/gpu_study.py DATA OUT RESULTS --minutes 9. DATA is ACDC in the
-common layout. A round trains members of both losses in turn, until there are as many of each as it
-asks for or the rest of the time is what scoring takes, and as many tenths of them with dropout. It
-scores all that there are and writes whole tables to RESULTS: scores (a row a case, member and
-metric), summaries and histories.
+common layout. It goes in rounds, by default to 25 members of each loss, then to 50, 75, 100. A
+round trains some models with dropout (a tenth of the members, at least two) and members of both
+losses in turn, until there are as many as it asks for or the rest of the time is what scoring
+takes. Then it scores all that there are and writes whole tables to RESULTS: scores (a row a case,
+member and metric), summaries and histories.
 
 Whatever OUT holds already is used: a second call goes on, with more members. Where OUT is lost,
-``--seed`` makes others, whose tables join those of RESULTS. Members of all seeds are counted
-together then, by the seed that trained them; an ensemble, and those of the sweep, are of one seed.
+``--seed`` makes others, whose tables join those of RESULTS. Members of all seeds count together
+then; an ensemble, and those of the sweep, are of one seed's.
 """
 
 import argparse
@@ -154,28 +155,41 @@ def write_results(experiment, folder, arguments):
     print(f"wrote {folder}", flush=True)
 
 
+def n_written(folder, seed):
+    """Members of each loss that the tables hold of one seed of the study."""
+    path = find_table(folder, "training")
+    if path is None:
+        return 0
+    rows = read_table(path)
+    rows = rows[(rows.seed // SEEDS_PER_RUN == seed) & (rows.dropout == 0)]
+    return min((rows.loss == loss).sum() for loss in LOSSES)
+
+
 def study(arguments):
     """Train and score in rounds within the minutes given."""
     started, folder = time.monotonic(), Path(arguments.results)
-    ends = started + 60 * arguments.minutes
-    whole, n_scored = opened(arguments, max(arguments.pools), print), 0
+    whole, ends = opened(arguments, max(arguments.pools), print), started + 60 * arguments.minutes
     check_results(whole, folder, arguments)
+    if arguments.prepare:
+        return
+    n_scored = min(n_written(folder, arguments.seed), n_in_a_row(whole))
     side, other = whole.profile.crop_size
     seconds_a_pair = SECONDS_TO_SCORE_A_PAIR * side * other / 128**2
     for n_members in arguments.pools:
+        until = ends - SECONDS_TO_START_SCORING - seconds_a_pair * n_members
+        if n_scored and time.monotonic() > until:
+            break
         pool = opened(arguments, n_members)
         train(pool, in_turn(pool, dropout=True), arguments)
-        to_score = SECONDS_TO_START_SCORING + seconds_a_pair * n_members
-        train(pool, in_turn(pool), arguments, ends - to_score)
+        train(pool, in_turn(pool), arguments, until)
         n_trained, now = n_in_a_row(pool), time.monotonic()
         print(f"{n_trained} of each loss after {now - started:.0f} s", flush=True)
         n_in_time = int((ends - now - SECONDS_TO_START_SCORING) / seconds_a_pair)
         n_now = max(FEWEST, min(n_trained, n_in_time))
-        if n_scored and n_now <= n_scored:
-            break
-        write_results(opened(arguments, n_now), folder, arguments)
-        n_scored, seconds = n_now, time.monotonic() - now
-        seconds_a_pair = max(seconds_a_pair, seconds / n_now)
+        if n_now > n_scored:  # fewer would take what is written away
+            write_results(opened(arguments, n_now), folder, arguments)
+            n_scored = n_now
+            seconds_a_pair = max(seconds_a_pair, (time.monotonic() - now) / n_now)
     print(f"done after {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -185,7 +199,7 @@ def main():
     for name in ("data", "out", "results"):
         parser.add_argument(name)
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--pools", type=int, nargs="+", default=[25, 50, 100])
+    parser.add_argument("--pools", type=int, nargs="+", default=[25, 50, 75, 100])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n-epochs", type=int)
     parser.add_argument("--crop-size", type=int, nargs=2)
@@ -193,6 +207,7 @@ def main():
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--prepare", action="store_true", help="the cases, and nothing else")
     parser.add_argument("--commit", help="of a copy that is no checkout")
     study(parser.parse_args())
 

@@ -160,12 +160,13 @@ class SweepSums:
         self._add_masks(labels[is_agreed], votes[:1, is_agreed])
         self._add_masks(labels[~is_agreed], _predicted(self.selection @ by_class[..., ~is_agreed]))
 
-        true_class = slice(None), labels, xp.arange(len(labels), device=labels.device)
-        likelihood = (self.selection @ member_probs[true_class]).clip(min=self.eps)
+        classes, voxels = (xp.arange(n, device=labels.device) for n in member_probs.shape[1:])
+        likelihood = (self.selection @ member_probs[:, labels, voxels]).clip(min=self.eps)
         self.nll_sum -= xp.log(likelihood).sum(axis=1, dtype=xp.float64)
 
+        is_class = xp.asarray(labels == classes[:, None], dtype=xp.float32)
         errors = member_probs.clip(min=TINY)
-        errors[true_class] -= 1
+        errors -= is_class
         errors = errors.reshape(len(errors), -1)
         self.error_products += errors @ errors.T
 

@@ -113,10 +113,10 @@ def test_the_brier_score_of_nearly_perfect_members_keeps_its_digits():
     assert sums.brier() == pytest.approx([exact], rel=1e-6)
 
 
-@pytest.mark.parametrize("value", (np.nan, -0.1, 0.501, 1.1))
-def test_what_is_no_probability_is_refused(value, kept):
+@pytest.mark.parametrize("pair", [(0.5, np.nan), (0.5, 0.501), (1.1, -0.1), (1.00005, -0.00005)])
+def test_what_is_no_probability_is_refused(pair, kept):
     probs = np.full((1, 2, 3), 0.5, dtype=np.float32)
-    probs[0, 1, 2] = value
+    probs[0, :, 2] = pair
     with pytest.raises(ValueError, match="probs"):
         SweepSums(kept(np.ones((1, 1))), 2).update(np.zeros(3, dtype=int), probs)
 

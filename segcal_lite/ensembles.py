@@ -6,13 +6,17 @@ averaged (Eq. 6). To see what M does, many ensembles of each size are drawn from
 (`selection_matrix`) and scored side by side, block by block of a volume (`SweepSums`).
 """
 
+import sys
+from functools import partial
+
 import numpy as np
 
-from ._checks import check_count, wrong_input
+from ._checks import ROUNDING, check_count, check_labels_and_probs, wrong_input
 from ._loops import predicted_classes
 
-N_TOGETHER = 1024
-TINY = np.float32(1e-12)  # products of smaller numbers are denormal, and four times as slow
+N_TOGETHER = 1024  # voxels: what is computed of them stays in a processor's cache
+N_TOGETHER_ON_GPU = 4096  # of a tensor: a GPU waits less for what to do next
+TINY = 1e-12  # products of smaller numbers are denormal, and four times as slow
 
 
 def mean_probability(member_probs):
@@ -94,11 +98,13 @@ class SweepSums:
     ensemble; only the other voxels are averaged anew for the Dice. NLL takes the probability of
     the true class alone. An ensemble's error is the mean of its members', e = D' s with a column a
     member in D and weights s, so the Brier scores of all ensembles follow from one matrix D D'.
+    The same lines compute with arrays of NumPy and with tensors.
 
     Parameters
     ----------
-    selection : array, shape (R, n_pool)
-        From `selection_matrix`; rows of several M may be stacked.
+    selection : array or torch.Tensor, shape (R, n_pool)
+        From `selection_matrix`; rows of several M may be stacked. With a tensor of PyTorch all is
+        computed on its device, where blocks are brought that lie elsewhere.
     n_classes : int
     eps : float
         Floor of the probabilities in the NLL.
@@ -118,41 +124,48 @@ class SweepSums:
     """
 
     def __init__(self, selection, n_classes, eps=1e-12, n_missed=None):
-        self.selection, self.eps = np.asarray(selection, dtype=np.float32), eps
+        self.xp = xp = _library_of(selection)
+        self.selection, self.eps = xp.asarray(selection, dtype=xp.float32), eps
+        self.n_together = N_TOGETHER if xp is np else N_TOGETHER_ON_GPU
         n_ensembles, n_pool = self.selection.shape
+        zeros = partial(xp.zeros, dtype=xp.float64, device=self.selection.device)
         self.n_voxels = 0
-        self.nll_sum = np.zeros(n_ensembles)
-        self.error_products = np.zeros((n_pool, n_pool))
-        self.overlap = np.zeros((n_ensembles, n_classes - 1))
-        self.total = np.zeros((n_ensembles, n_classes - 1))
+        self.nll_sum = zeros(n_ensembles)
+        self.error_products = zeros((n_pool, n_pool))
+        self.overlap = zeros((n_ensembles, n_classes - 1))
+        self.total = zeros((n_ensembles, n_classes - 1))
         if n_missed is not None:
-            self.total += n_missed
+            self.total += xp.asarray(n_missed, dtype=xp.float64, device=self.total.device)
 
     def update(self, labels, member_probs):
         """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N).
 
         ValueError if values are no probabilities.
         """
+        xp, device = self.xp, self.selection.device
+        labels = xp.asarray(labels, dtype=xp.int64, device=device)
+        member_probs = xp.asarray(member_probs, device=device)
         self.n_voxels += len(labels)
-        for start in range(0, len(labels), N_TOGETHER):
-            voxels = slice(start, start + N_TOGETHER)
+        for start in range(0, len(labels), self.n_together):
+            voxels = slice(start, start + self.n_together)
             self._add(labels[voxels], member_probs[..., voxels])
         return self
 
     def _add(self, labels, member_probs):
-        """Add so few voxels that what is computed of them stays in the processor's cache."""
-        votes = predicted_classes(np.moveaxis(member_probs, 1, 0))  # (n_pool, n)
+        """Add some voxels: labels (n,), member_probs (n_pool, K, n)."""
+        xp = self.xp
+        by_class = xp.moveaxis(member_probs, 1, 0)  # (K, n_pool, n)
+        votes = _predicted(by_class)
         is_agreed = (votes == votes[0]).all(axis=0)
         self._add_masks(labels[is_agreed], votes[:1, is_agreed])
-        by_class = np.moveaxis(member_probs[..., ~is_agreed], 1, 0)  # (K, n_pool, n)
-        self._add_masks(labels[~is_agreed], predicted_classes(self.selection @ by_class))
+        self._add_masks(labels[~is_agreed], _predicted(self.selection @ by_class[..., ~is_agreed]))
 
-        likelihood = self.selection @ member_probs[:, labels, np.arange(len(labels))]
-        log_likelihood = np.log(np.maximum(likelihood, self.eps))
-        self.nll_sum -= log_likelihood.sum(axis=1, dtype=np.float64)
+        classes, voxels = (xp.arange(n, device=labels.device) for n in member_probs.shape[1:])
+        likelihood = (self.selection @ member_probs[:, labels, voxels]).clip(min=self.eps)
+        self.nll_sum -= xp.log(likelihood).sum(axis=1, dtype=xp.float64)
 
-        is_class = labels == np.arange(member_probs.shape[1])[:, np.newaxis]
-        errors = np.maximum(member_probs, TINY)
+        is_class = xp.asarray(labels == classes[:, None], dtype=xp.float32)
+        errors = member_probs.clip(min=TINY)
         errors -= is_class
         errors = errors.reshape(len(errors), -1)
         self.error_products += errors @ errors.T
@@ -161,8 +174,8 @@ class SweepSums:
         """Add to the Dice: predicted is (R, n), or (1, n) where all ensembles agree."""
         for k in range(1, self.total.shape[1] + 1):
             is_truth, is_predicted = labels == k, predicted == k
-            self.overlap[:, k - 1] += np.count_nonzero(is_predicted & is_truth, axis=1)
-            self.total[:, k - 1] += np.count_nonzero(is_predicted, axis=1) + is_truth.sum()
+            self.overlap[:, k - 1] += (is_predicted & is_truth).sum(axis=1)
+            self.total[:, k - 1] += is_predicted.sum(axis=1) + is_truth.sum()
 
     def result(self):
         """Return NLL, shape (R,), and the mean Dice over segments, shape (R,); empty in both: 1.
@@ -171,12 +184,35 @@ class SweepSums:
         """
         if not self.n_voxels:
             return np.full((2, len(self.selection)), np.nan)
-        dice = np.where(self.total > 0, 2 * self.overlap / np.maximum(self.total, 1), 1.0)
-        return self.nll_sum / self.n_voxels, dice.mean(axis=1)
+        nll_sum, overlap, total = map(_on_host, (self.nll_sum, self.overlap, self.total))
+        dice = np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
+        return nll_sum / self.n_voxels, dice.mean(axis=1)
 
     def brier(self):
         """Return the Brier score, shape (R,), the sum over classes; NaN without a voxel."""
         if not self.n_voxels:
             return np.full(len(self.selection), np.nan)
-        weights = self.selection.astype(np.float64)
-        return ((weights @ self.error_products) * weights).sum(axis=1) / self.n_voxels
+        weights = _on_host(self.selection).astype(np.float64)
+        return ((weights @ _on_host(self.error_products)) * weights).sum(axis=1) / self.n_voxels
+
+
+def _library_of(array):
+    """NumPy, or PyTorch of a tensor: loaded where there is one, and not for this."""
+    return np if isinstance(array, (np.ndarray, list)) else sys.modules["torch"]
+
+
+def _on_host(array):
+    """Return an array as it is, a tensor as an array."""
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+
+
+def _predicted(probs):
+    """Arg max of (K, *S), and all values checked: of an array in one pass over them."""
+    if isinstance(probs, np.ndarray):
+        return predicted_classes(probs)
+    largest, predicted = probs.max(dim=0)
+    misses = (probs.double().sum(dim=0) - 1).abs()
+    fits = (probs >= 0).all(dim=0) & (largest <= 1 + ROUNDING) & (misses <= ROUNDING)
+    if not fits.all():
+        check_labels_and_probs(np.broadcast_to(0, predicted.shape), _on_host(probs))
+    return predicted

@@ -1,5 +1,6 @@
 """What runs on a GPU gives what the CPU gives, to the rounding of float32. Skipped without one."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from segcal_lite.data.prepared import read_prepared
+from segcal_lite.ensembles import SweepSums, selection_matrix
 from segcal_lite.experiments.case_scores import Scoring, fit_member_scalings, score_cases
 from segcal_lite.inference import case_signatures, mc_dropout_passes, predict_case
 from segcal_lite.runs.folders import model_folder
@@ -177,7 +179,27 @@ def test_passes_with_dropout_differ_and_have_the_mean_of_the_cpu(prepared, train
     assert np.abs(means[0] - means[1]).mean() < 0.02
 
 
-def test_scores_are_those_of_the_cpu(prepared, trained, tmp_path):
+def test_the_sweep_is_computed_where_its_selection_lies():
+    rng = np.random.default_rng(0)
+    probs = np.moveaxis(rng.dirichlet(np.full(4, 0.3), (20, 10_000)), -1, 1).astype(np.float32)
+    probs[1:, :, :5000] = probs[0, :, :5000]  # where all agree
+    labels = rng.integers(0, 4, 10_000).astype(np.uint8)
+    selection = np.concatenate([selection_matrix(20, m, 30) for m in (1, 5, 10)])
+    found = []
+    for chosen in (selection, torch.from_numpy(selection).to("cuda")):
+        sums = SweepSums(chosen, 4, n_missed=[5, 0, 7])
+        for part in np.array_split(np.arange(10_000), 3):
+            sums.update(labels[part], probs[..., part])
+        found.append((*sums.result(), sums.brier()))
+    assert sums.error_products.device.type == "cuda"
+    for on_cpu, on_cuda, rtol in zip(*found, (1e-6, 1e-3, 1e-6), strict=True):
+        np.testing.assert_allclose(on_cuda, on_cpu, rtol=rtol)  # of Dice: ties that rounding breaks
+    probs[0, 0, -1] = np.nan
+    with pytest.raises(ValueError, match="probs"):
+        sums.update(labels, probs)
+
+
+def test_scores_are_those_of_the_cpu(prepared, trained):
     tables = []
     for device in ("cpu", "cuda"):
         scoring = Scoring(
@@ -186,17 +208,18 @@ def test_scores_are_those_of_the_cpu(prepared, trained, tmp_path):
             members=tuple(trained.members),
             dropout_members=(),
             segments=prepared[0].segments,
-            ensemble_sizes=(1,),
+            ensemble_sizes=(1, 2),
             n_resamples=2,
             n_passes=2,
             n_bins=10,
-            seed=len(tables),  # a folder of its own
+            seed=0,
         )
         for member in scoring.members:
             fit_member_scalings(member, prepared[2], device)
         score_cases(scoring, prepared[2], ["disc5"], device)
         table = read_table(scoring.folder / "disc5.csv", sealed=True)
-        tables.append(table[table.method.isin(["baseline", "ensemble", "temperature"])])
+        tables.append(table[table.method.isin(["baseline", "ensemble", "temperature", "sweep"])])
+        shutil.rmtree(scoring.folder)  # the other device scores anew
     on_cpu, on_cuda = tables
     for metric in ("nll", "brier", "dice", "segment_entropy"):
         found, expected = (t[t.metric == metric].value.to_numpy() for t in (on_cuda, on_cpu))

@@ -2,6 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -73,10 +74,19 @@ def sharper(probs, power):
     return (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+@pytest.fixture(params=[np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def kept(request):
+    """Keeps an array in the library that computes the sweep."""
+    return request.param
+
+
 @pytest.mark.parametrize("power", (1, 30))  # as drawn, and nearly all of them 0 or 1
 @pytest.mark.parametrize("n_together", (7, 1024))
-def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks(monkeypatch, n_together, power):
-    monkeypatch.setattr(ensembles, "N_TOGETHER", n_together)
+def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks(
+    monkeypatch, n_together, power, kept
+):
+    for name in ("N_TOGETHER", "N_TOGETHER_ON_GPU"):
+        monkeypatch.setattr(ensembles, name, n_together)
     shared = random_probs(1, 3, 200, seed=5)
     shared[..., :100] = sharper(shared, 30)[..., :100]
     probs = sharper(0.7 * shared + 0.3 * random_probs(6, 3, 200), power)
@@ -84,7 +94,7 @@ def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks(monkeypatch, 
     assert 0.2 < (votes == votes[0]).all(axis=0).mean() < 0.9
     labels = np.random.default_rng(1).integers(0, 3, 200)
     selection = np.concatenate([selection_matrix(6, m, 5) for m in (1, 2, 4)])
-    sums = SweepSums(selection, 3)
+    sums = SweepSums(kept(selection), 3)
     for part in np.array_split(np.arange(200), 3):
         sums.update(labels[part], probs[..., part])
     rows = zip(selection, *sums.result(), sums.brier(), strict=True)
@@ -103,11 +113,30 @@ def test_the_brier_score_of_nearly_perfect_members_keeps_its_digits():
     assert sums.brier() == pytest.approx([exact], rel=1e-6)
 
 
-def test_what_is_no_probability_is_refused():
+@pytest.mark.parametrize("pair", [(0.5, np.nan), (0.5, 0.501), (1.1, -0.1), (1.00005, -0.00005)])
+def test_what_is_no_probability_is_refused(pair, kept):
     probs = np.full((1, 2, 3), 0.5, dtype=np.float32)
-    probs[0, 1, 2] = np.nan
+    probs[0, :, 2] = pair
     with pytest.raises(ValueError, match="probs"):
-        SweepSums(np.ones((1, 1)), 2).update(np.zeros(3, dtype=int), probs)
+        SweepSums(kept(np.ones((1, 1))), 2).update(np.zeros(3, dtype=int), probs)
+
+
+@pytest.mark.parametrize("dtype", (np.uint8, np.int16, np.uint16))
+def test_labels_of_any_integers_and_ties_score_alike_in_both_libraries(dtype):
+    probs = np.full((2, 4, 5), 0.25, dtype=np.float32)  # a tie goes to the lowest class
+    labels = np.array([0, 1, 2, 3, 0], dtype=dtype)
+    found = []
+    for of_library in (np.asarray, torch.as_tensor):
+        sums = SweepSums(of_library(np.full((1, 2), 0.5)), 4, n_missed=np.uint64([0, 1, 0]))
+        found.append((*sums.update(labels, of_library(probs)).result(), sums.brier()))
+    assert all(isinstance(values, np.ndarray) for values in found[1])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert found[0][1] == 0
+
+
+def test_members_on_a_device_are_summed_there():
+    selection = torch.ones((1, 1), device="meta")
+    assert SweepSums(selection, 3, n_missed=[1, 2]).total.device.type == "meta"
 
 
 def test_a_segment_in_neither_mask_counts_as_found():
@@ -117,13 +146,13 @@ def test_a_segment_in_neither_mask_counts_as_found():
     assert dice == 1
 
 
-def test_without_a_voxel_there_is_no_score():
-    sums = SweepSums(np.ones((4, 1)), 3)
+def test_without_a_voxel_there_is_no_score(kept):
+    sums = SweepSums(kept(np.ones((4, 1))), 3)
     assert np.isnan(sums.result()).all() and np.isnan(sums.brier()).all()
 
 
-def test_a_block_without_a_voxel_adds_nothing():
-    sums = SweepSums(np.ones((1, 1)), 2)
+def test_a_block_without_a_voxel_adds_nothing(kept):
+    sums = SweepSums(kept(np.ones((1, 1))), 2)
     probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
     sums.update(np.array([1, 0]), probs)
     before = sums.result()
@@ -131,7 +160,7 @@ def test_a_block_without_a_voxel_adds_nothing():
     assert np.array_equal(sums.result(), before)
 
 
-def test_what_lies_outside_counts_as_missed():
+def test_what_lies_outside_counts_as_missed(kept):
     probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
-    sums = SweepSums(np.ones((1, 1)), 2, n_missed=[2]).update(np.array([1, 0]), probs)
+    sums = SweepSums(kept(np.ones((1, 1))), 2, n_missed=[2]).update(np.array([1, 0]), probs)
     assert sums.result()[1].tolist() == [2 * 1 / (1 + 1 + 2)]

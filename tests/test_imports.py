@@ -40,11 +40,10 @@ def test_dask_is_not_loaded_unless_it_is_asked_for():
     assert not {"dask", "distributed"} & loaded_by(statement)
 
 
-def test_numba_is_loaded_by_the_first_score():
-    chapters = ", ".join(
-        f"segcal_lite.{name}" for name in ("calibration", "entropy", "segmentation_metrics")
-    )
-    assert "numba" not in loaded_by(f"import {chapters}")
+def test_numba_is_loaded_by_the_first_score_and_torch_by_none():
+    chapters = ("calibration", "ensembles", "entropy", "segmentation_metrics")
+    imports = ", ".join(f"segcal_lite.{name}" for name in chapters)
+    assert not {"numba", "torch"} & loaded_by(f"import {imports}")
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)

@@ -15,6 +15,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .._checks import check_number, wrong_input
 from ..data.labels import annotated, binary_problems
@@ -23,6 +24,7 @@ from ..ensembles import SweepSums, mean_probability, selection_matrix
 from ..inference import mc_dropout_passes, predict_logits, softmax
 from ..runs.arrays import write_arrays
 from ..runs.claims import each_claimed
+from ..runs.devices import choose_device
 from ..runs.folders import read_json, text_digest, write_json
 from ..runs.tables import is_sealed, write_table
 from ..scaling import (
@@ -142,7 +144,7 @@ def score_cases(scoring, prepared_folder, names, device):
     ]
     dropout_models = [load_model(folder, device) for folder in scoring.dropout_members]
     for name in each_claimed(scoring.folder, names, is_scored):
-        _score_case(scoring, cases[name], members, dropout_models)
+        _score_case(scoring, cases[name], members, dropout_models, device)
     return names
 
 
@@ -164,7 +166,7 @@ def fit_scalings(model, loss, cases):
     return {"temperature": temperature, "scale": scale.tolist(), "shift": shift.tolist()}
 
 
-def _score_case(scoring, case, members, dropout_models):
+def _score_case(scoring, case, members, dropout_models, device):
     """Write the sums, the sweep and, last, the rows of one case."""
     rows, sums, found = [], {}, None
     with TemporaryFile(dir=scoring.folder) as file:  # the run's disk is large enough
@@ -181,7 +183,7 @@ def _score_case(scoring, case, members, dropout_models):
             rows += [labelled | row for row in found.rows]
             for region, of_region in found.sums.items():
                 sums[sums_key(method, member, region)] = of_region.as_vector()
-        rows += _sweep_rows(scoring, case, _mapped(file, shape))
+        rows += _sweep_rows(scoring, case, _mapped(file, shape), device)
     _write_scores(scoring, case, rows, sums)
 
 
@@ -227,12 +229,18 @@ def _methods(scoring, case, members, dropout_models, file, shape):
         yield "oracle", 0, 1, np.asarray(case.posterior)
 
 
-def _sweep_rows(scoring, case, member_probs):
-    """Rows of NLL, mean Dice and Brier score of ensembles of each size drawn from the pool."""
+def _sweep_rows(scoring, case, member_probs, device):
+    """Rows of NLL, mean Dice and Brier score of ensembles of each size drawn from the pool.
+
+    On CUDA a GPU computes them, and reads the probabilities slab by slab: they are on the host, in
+    their file, because every member is scored there.
+    """
     sizes = np.repeat(scoring.ensemble_sizes, scoring.n_resamples)
     drawn = scoring.n_resamples, scoring.seed
     selections = [selection_matrix(len(member_probs), m, *drawn) for m in scoring.ensemble_sizes]
     selection = np.concatenate(selections)
+    if choose_device(device).type == "cuda":
+        selection = torch.from_numpy(selection).to(device)
     rows, targets, n_problems = [], case.targets, len(scoring.region_order) or 1
     n_missed = np.split(case.n_cut_away(len(scoring.segments)), n_problems)
     for region, box in case.regions.items():
@@ -260,5 +268,5 @@ def _slabs(targets, member_probs, box):
         slab = (..., slice(start, min(start + n_planes, box[0].stop)), *box[1:])
         for number, pair in enumerate(binary_problems(targets[slab], member_probs[slab])):
             labels, probs = annotated(*pair)
-            probs = np.ascontiguousarray(probs).reshape(n_members, n_classes, -1)
+            probs = np.array(probs, order="C").reshape(n_members, n_classes, -1)
             yield number, labels.ravel(), probs

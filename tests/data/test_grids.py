@@ -245,7 +245,7 @@ def test_every_dice_and_distance_is_of_the_patient(discs, tmp_path):
     rim_mm = ring.hd95_mm
     assert rim_mm > 2 and ring.n_empty == 0
     scoring = Scoring(tmp_path, "ce", (), (), ("ring", "core"), (1,), 1, 1, 10, 0)
-    sweep = pd.DataFrame(_sweep_rows(scoring, case, probs[None]))
+    sweep = pd.DataFrame(_sweep_rows(scoring, case, probs[None], "cpu"))
     both = [ring.dice, rows[rows.segment == "core"].set_index("metric").value.dice]
     assert sweep[sweep.metric == "dice"].value.tolist() == pytest.approx([np.mean(both)] * 2)
     ring = Selection(0, (1,))

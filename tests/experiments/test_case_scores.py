@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import monai
 import numpy as np
@@ -202,10 +203,22 @@ def test_the_sweep_is_the_same_plane_by_plane(scored, monkeypatch):
     scoring, case, _ = scored
     models = [load_model(folder, "cpu")[0] for folder in scoring.members]
     member_probs = np.stack([predict_case(model, case.image, "dice") for model in models])
-    whole = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs))
+    whole = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs, "cpu"))
     monkeypatch.setattr(evaluation, "SLAB_BYTES", 1)
-    planes = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs))
+    planes = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs, "cpu"))
     pd.testing.assert_frame_equal(whole, planes)
+
+
+def test_the_sweep_of_a_gpu_is_that_of_the_cpu(scored, monkeypatch):
+    """Computed with tensors, as there, which lie on the CPU here."""
+    scoring, case, _ = scored
+    models = [load_model(folder, "cpu")[0] for folder in scoring.members]
+    member_probs = np.stack([predict_case(model, case.image, "dice") for model in models])
+    member_probs.setflags(write=False)  # as they are in the file
+    on_cpu = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs, "cpu"))
+    monkeypatch.setattr(evaluation, "choose_device", lambda device: SimpleNamespace(type="cuda"))
+    on_gpu = pd.DataFrame(evaluation._sweep_rows(scoring, case, member_probs, "cpu"))
+    pd.testing.assert_frame_equal(on_gpu, on_cpu, rtol=1e-6)
 
 
 def test_sums_pool_to_the_rows(scored):

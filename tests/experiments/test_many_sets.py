@@ -44,23 +44,6 @@ def test_every_model_is_scored_on_every_set_that_is_asked_for(volumes):
     assert set(own.set) == {"atrium", "cp_younger"}
 
 
-def test_scoring_tells_how_far_it_is(volumes, monkeypatch):
-    plan, lines = dedicated("atrium"), []
-    volumes.train([plan], report=lambda line: None)
-
-    def run_in_order(jobs, before, n_workers, finished, under_way, scheduler, folder):
-        ((key, (work, *arguments)),) = jobs.items()
-        under_way([key])
-        work(*arguments)
-        under_way([key])
-
-    monkeypatch.setattr(many_sets, "run_in_order", run_in_order)
-    scoring = volumes.scoring(shuffle_seed=7)
-    volumes.score([ScoreRequest(plan, False, "cp_younger", "test", scoring)], lines.append)
-    n_cases = len(volumes.cases("cp_younger", "test"))
-    assert lines[-2:] == [f"  {n} of {n_cases} volumes are scored" for n in (0, n_cases)]
-
-
 def test_a_chain_whose_folder_has_a_short_name_is_whole_in_tables_and_found_by_b3(
     volumes, monkeypatch
 ):

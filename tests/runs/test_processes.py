@@ -37,15 +37,15 @@ with spawned_processes(1) as executor:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("seconds", [0, 1])
-def test_ctrl_c_amid_the_imports_of_processes_is_heard_by_their_parent_alone(seconds):
+def test_ctrl_c_amid_the_imports_of_processes_is_heard_by_their_parent_alone():
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", JUST_STARTED]
     with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
         while len(family := psutil.Process(parent.pid).children()) < 2:  # one tracks semaphores
             time.sleep(0.01)
-        time.sleep(seconds)
+        time.sleep(0.3)
         os.killpg(parent.pid, signal.SIGINT)
         told, errors = parent.communicate(timeout=60)
         assert parent.returncode == -signal.SIGINT and not told
@@ -53,7 +53,7 @@ def test_ctrl_c_amid_the_imports_of_processes_is_heard_by_their_parent_alone(sec
     assert all(map(has_ended, family))
 
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no server")
+on_linux = pytest.mark.skipif(not processes.HAS_SERVER, reason="a server on Linux alone")
 
 
 def seen_by_worker():
@@ -98,6 +98,7 @@ def test_processes_have_the_environment_of_their_parent_now(monkeypatch):
 
 
 @on_linux
+@pytest.mark.slow
 def test_a_server_that_died_is_told_or_replaced(tmp_path, monkeypatch):
     with spawned_processes(1) as executor:
         child = psutil.Process(executor.submit(os.getpid).result())

@@ -43,7 +43,7 @@ def check_scheduler(scheduler):
     Parameters
     ----------
     scheduler : {"processes", "dask"}, str or concurrent.futures.Executor
-        Spawned processes; Dask's workers, as many on this machine; the address of a Dask scheduler,
+        Processes; Dask's workers, as many on this machine; the address of a Dask scheduler,
         whose workers see the run folder under the same path; or any executor. A job computes in one
         thread, and wherever it runs its results are the same bits.
 
@@ -141,7 +141,7 @@ def _sign(folder):
 
 
 def run_alone(sign, work, *arguments):
-    """Do a job as a spawned process does: in one thread, and no other in this process meanwhile."""
+    """Do a job as a process of ours does: in one thread, and no other in this process meanwhile."""
     if sign is not None and not Path(sign).exists():
         found = f"no {sign.parent} of this run"
         expected = "one folder that all workers see under the same path"

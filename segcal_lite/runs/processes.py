@@ -1,9 +1,11 @@
 """Processes that work side by side: how many there is room for, how they start and how they end.
 
-They are spawned, leave Ctrl-C to their parent and never outlive it. Starting one takes seconds,
-most of it imports, so they are kept a while for the next piece of work.
+They leave Ctrl-C to their parent and never outlive it. Starting one takes seconds, most of it
+imports, so they are kept a while for the next piece of work. On Linux a server that runs nothing
+imports the libraries once, and each is forked from it with them; elsewhere each imports its own.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,8 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import RLock, Thread, Timer
 
 import psutil
@@ -30,6 +32,11 @@ SECONDS_BETWEEN_REPORTS = 30
 SECONDS_KEPT = 120
 NO_GUARD = 78  # exit code of a process that began its parent's script anew
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# What is safe to fork: it starts no thread and asks for no GPU. PyTorch's optimisers import Dynamo.
+# Not MONAI, which few workers need, and nothing of ours: new workers see code that was reloaded.
+PRELOADED = ["torch._dynamo", "nibabel", "pandas", "safetensors.torch", "scipy.ndimage"]
+HAS_SERVER = sys.platform == "linux"  # macOS cannot be relied on after a fork, Windows has none
+_context = multiprocessing.get_context("forkserver" if HAS_SERVER else "spawn")
 _kept, _lock = [], RLock()  # at most one pool; it is not here while a block uses it
 
 
@@ -71,15 +78,20 @@ def count_workers(n_tasks, device="cpu"):
     free = free_memory()
     for process in [process for pool in _kept for process in pool.processes()]:
         with suppress(psutil.Error):
-            free += psutil.Process(process.pid).memory_info().rss  # its place is free, too
+            free += _own_memory(psutil.Process(process.pid))  # its place is free, too
     n_workers = max(1, min(n_cores(), int(free // WORKER_BYTES), n_tasks))
     return n_workers if n_workers == 1 or _has_semaphores() else 1
+
+
+def _own_memory(process):
+    """Bytes that a process leaves when it ends; what it shares with the server stays."""
+    return process.memory_full_info().uss if HAS_SERVER else process.memory_info().rss
 
 
 def _has_semaphores():
     """Whether processes can share work here; if not, a warning says so."""
     try:
-        multiprocessing.get_context("spawn").Lock()
+        _context.Lock()
     except (OSError, ImportError) as error:
         told = f"processes: found no semaphores ({error}), so all work is done in one process"
         warnings.warn(f"{told}; a container needs /dev/shm for more.", stacklevel=3)
@@ -89,7 +101,7 @@ def _has_semaphores():
 
 @contextmanager
 def spawned_processes(n_workers):
-    """Give a block an executor of at most `n_workers` spawned processes with one thread each.
+    """Give a block an executor of at most `n_workers` processes with one thread each.
 
     The block waits for what it submits. An error in it, also Ctrl-C, drops what waits and stops the
     processes; they never outlive this one. They are kept a while for the next block that wants as
@@ -121,7 +133,8 @@ def spawned_processes(n_workers):
 def exit_without_guard():
     """End a process that begins its parent's script anew, and has come to where that starts it."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(NO_GUARD)
+        sys.stdout.flush()
+        os._exit(NO_GUARD)  # of SystemExit the server of Linux would make another code
 
 
 def _why_broken(pool):
@@ -155,7 +168,7 @@ def _take(n_workers):
             pool.timer.cancel()
             return pool
         stop_processes()
-    executor = ProcessPoolExecutor(n_workers, spawn_context(), initializer=_begin_worker)
+    executor = ProcessPoolExecutor(n_workers, _Context(), _begin_worker, [dict(os.environ)])
     return _Pool(executor, n_workers)
 
 
@@ -176,8 +189,14 @@ def _retire(pool):
             stop_processes()
 
 
-def _begin_worker():
-    """Keep to one thread, so that workers do not take each other's cores; end with the parent."""
+def _begin_worker(environment):
+    """Keep to one thread, so that workers do not take each other's cores; end with the parent.
+
+    The environment is the parent's now: the server has that of its own start.
+    """
+    gc.freeze()  # looking through what is shared would copy it
+    os.environ.clear()
+    os.environ |= environment
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it stops the workers
     keep_to_one_thread()
     Thread(target=_end_with_parent, daemon=True).start()
@@ -202,6 +221,7 @@ def interrupts_held_back():
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # whose own start would let it through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -209,27 +229,41 @@ def interrupts_held_back():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _HeldProcess(SpawnProcess):
-    """A process that is born with Ctrl-C held back.
+class _Process(_context.Process):
+    """A process that is born with Ctrl-C held back, as is the server that it is forked from.
 
-    It could not yet ignore it: an interrupt in the seconds of its imports would print a traceback.
+    It could not yet ignore it: an interrupt in the seconds of imports would print a traceback.
     """
 
     def start(self):
-        with interrupts_held_back():
-            super().start()
+        try:
+            with interrupts_held_back():
+                if HAS_SERVER:
+                    _start_server()
+                super().start()
+        except (ConnectionError, EOFError):
+            raise BrokenProcessPool("the server died") from None
+        except KeyboardInterrupt:  # comes now, and nobody else knows this process yet
+            if self.pid:
+                self.kill()
+            raise
 
 
-class _HeldContext(SpawnContext):
-    Process = _HeldProcess
+class _Context(type(_context)):
+    Process = _Process
 
 
-def spawn_context():
-    """Return a context of `multiprocessing` whose processes leave Ctrl-C to their parent.
+def _start_server():
+    """Start the process that workers are forked from, unless it runs; it imports before all else.
 
-    Examples
-    --------
-    >>> spawn_context().get_start_method()
-    'spawn'
+    It has one thread, also in what it imports: others would not be there in what is forked off.
     """
-    return _HeldContext()
+    before = {name: os.environ[name] for name in THREAD_COUNTS if name in os.environ}
+    os.environ |= dict.fromkeys(THREAD_COUNTS, "1")
+    try:
+        _context.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+    finally:
+        for name in THREAD_COUNTS:
+            os.environ.pop(name, None)
+        os.environ |= before

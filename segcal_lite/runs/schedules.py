@@ -31,7 +31,7 @@ def run_in_order(
     before : dict, optional
         Key of the job that has to be done first; a key that is no job counts as done.
     n_workers : int
-        How many jobs are under way at a time: `segcal_lite.runs.executors.count_places`. Spawned
+        How many jobs are under way at a time: `segcal_lite.runs.executors.count_places`. Own
         processes have one thread each; in place of 1 of them the jobs run here, one after another
         and also in one thread, so that their results are the same bits.
     finished : callable, optional

@@ -51,7 +51,7 @@ def train_members(
     prepared_folder : path
     scheduler : str or concurrent.futures.Executor
         Where they are trained, see `segcal_lite.runs.executors.check_scheduler`: by default one
-        spawned process a core with one thread each, fewer where memory is short. This machine's GPU
+        process a core with one thread each, fewer where memory is short. This machine's GPU
         gets all of them as one group, those of a cluster as many as have a turn at a time.
     device : str
     report : callable

@@ -30,7 +30,7 @@ SIZES = {  # what is measured, side, mini-batch, epochs, members
     "training, 64 x 64": (64, 4, 6, 8),
 }
 PATIENTS = {"n_train": 12, "n_validation": 4, "n_test": 1, "n_shifted": 0, "n_slices": 10}
-WORKER = "import segcal_lite.training.on_slices as s; s.torch.optim.Adam([s.torch.zeros(1)])"
+STARTS = ("the first two", "two more, later")  # processes, see first_step.py
 
 
 def silent(line):
@@ -47,12 +47,12 @@ def members_of(folder, side, batch_size, n_epochs, n_members):
 
 
 def timed(command):
-    """Return the seconds of a command, with the start of Python, and what it printed last."""
+    """Return the seconds of a command, with the start of Python, and the lines that it printed."""
     started = time.monotonic()
     told = subprocess.run(
         [sys.executable, *map(str, command)], check=True, capture_output=True, text=True
     )
-    return time.monotonic() - started, told.stdout.splitlines()[-1:]
+    return time.monotonic() - started, told.stdout.splitlines()
 
 
 def ours(folder, n_epochs, n_members, side, batch_size):
@@ -72,7 +72,7 @@ def rows_of(name, side, batch_size, n_epochs, n_members):
         plain = Path(__file__).with_name("plain_loop.py")
         command = (plain, prepared, folder / "settings.json", n_epochs, n_members)
         seconds, told = timed(command)
-        dice = {"plain loop": json.loads(told[0])}
+        dice = {"plain loop": json.loads(told[-1])}
         spent = {"plain loop": seconds}
         again = (Path(__file__), "members", folder, n_epochs, n_members, side, batch_size)
         spent["segcal_lite"], _ = timed(again)
@@ -91,11 +91,13 @@ def rows_of(name, side, batch_size, n_epochs, n_members):
 
 
 def main(path):
-    """Measure all sizes and the start of a worker; write one table."""
+    """Measure all sizes and the start of processes; write one table."""
     rows = [row for name, chosen in SIZES.items() for row in rows_of(name, *chosen)]
-    seconds = min(timed(("-c", WORKER))[0] for _ in range(3))
-    print(f"start of a worker: {seconds:.2f} s")
-    rows.append({"size": "a new process", "metric": "start of a worker", "seconds": seconds})
+    again = [timed((Path(__file__).with_name("first_step.py"),))[1] for _ in range(3)]
+    for which, *told in zip(STARTS, *again, strict=True):
+        seconds = min(map(float, told))
+        print(f"start of processes, {which}, to a step of training in each: {seconds:.2f} s")
+        rows.append({"size": which, "metric": "start of processes", "seconds": seconds})
     write_table(path, pd.DataFrame(rows).round(4).assign(**provenance("cpu")))
 
 

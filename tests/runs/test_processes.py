@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from segcal_lite.runs import processes
-from segcal_lite.runs.processes import spawn_context, spawned_processes, stop_processes
+from segcal_lite.runs.processes import spawned_processes, stop_processes
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,93 @@ def test_an_interrupt_stops_the_children():
     assert not multiprocessing.active_children()
 
 
+JUST_STARTED = """
+from segcal_lite.runs.processes import spawned_processes
+with spawned_processes(1) as executor:
+    executor.submit(print, "begun").result()
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_an_interrupt_of_a_process_that_just_starts_is_held_back():
-    process = spawn_context().Process(target=time.sleep, args=(0.05,))
-    process.start()
-    os.kill(process.pid, signal.SIGINT)  # amid its imports, as a terminal's Ctrl-C would
-    process.join()
-    assert process.exitcode == 0
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # the parent hears it
+def test_ctrl_c_amid_the_imports_of_processes_is_heard_by_their_parent_alone():
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", JUST_STARTED]
+    with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
+        while len(family := psutil.Process(parent.pid).children()) < 2:  # one tracks semaphores
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.killpg(parent.pid, signal.SIGINT)
+        told, errors = parent.communicate(timeout=60)
+        assert parent.returncode == -signal.SIGINT and not told
+        assert errors.count("Traceback (") == 1 and errors.endswith("KeyboardInterrupt\n"), errors
+    assert all(map(has_ended, family))
+
+
+on_linux = pytest.mark.skipif(not processes.HAS_SERVER, reason="a server on Linux alone")
+
+
+def seen_by_worker():
+    return os.getppid(), set(sys.modules)
+
+
+@on_linux
+def test_processes_are_forked_from_a_server_that_has_imported_libraries_and_has_one_thread():
+    with spawned_processes(1) as executor:
+        pid, modules = executor.submit(seen_by_worker).result()
+        server = psutil.Process(pid)
+        assert server.ppid() == os.getpid() and server.num_threads() == 1
+        assert not executor.submit(torch.cuda.is_initialized).result()
+    assert set(processes.PRELOADED) <= modules
+    assert not {"monai", "numba", "matplotlib", "segcal_lite.training"} & modules
+    with spawned_processes(2) as executor:
+        assert executor.submit(seen_by_worker).result()[0] == pid
+
+
+NO_GPU = """
+import torch
+def refuse(*_):
+    raise SystemExit("found a question for GPUs, after which no process can be forked")
+for name in ("is_available", "device_count", "init", "_lazy_init"):
+    setattr(torch.cuda, name, refuse)
+"""
+
+
+def test_what_the_server_imports_asks_for_no_gpu():
+    code = f"{NO_GPU}\nimport {', '.join(processes.PRELOADED)}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_processes_have_the_environment_of_their_parent_now(monkeypatch):
+    for number in (1, 2):  # the server may be older than both
+        monkeypatch.setenv("SCANS", f"scans{number}")
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        with spawned_processes(number) as executor:
+            assert executor.submit(os.getenv, "SCANS").result() == f"scans{number}"
+            assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@on_linux
+@pytest.mark.slow
+def test_a_server_that_died_is_told_or_replaced(tmp_path, monkeypatch):
+    with spawned_processes(1) as executor:
+        child = psutil.Process(executor.submit(os.getpid).result())
+    child.parent().kill()
+    assert has_ended(child)
+    with pytest.raises(BrokenProcessPool, match="found one that died"), spawned_processes(1) as e:
+        child = psutil.Process(e.submit(os.getpid).result())
+        child.parent().kill()
+        e.submit(time.sleep, 60).result()
+    assert has_ended(child)
+    (tmp_path / "fatal.py").write_text("import os\nos._exit(9)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(processes, "PRELOADED", ["fatal"])
+    with pytest.raises(BrokenProcessPool, match="found one that died"), spawned_processes(1) as e:
+        e.submit(pow, 2, 3).result()
+    monkeypatch.undo()
+    with spawned_processes(1) as executor:
+        assert executor.submit(pow, 2, 3).result() == 8
 
 
 def test_each_process_computes_in_one_thread():
@@ -175,9 +254,9 @@ def test_libraries_that_come_later_keep_to_one_thread():
 def test_the_memory_of_processes_that_wait_counts_as_free(monkeypatch):
     with spawned_processes(1) as executor:
         executor.submit(pow, 2, 3).result()
-    monkeypatch.setattr(processes, "free_memory", lambda: 150 * 2**20)
+    monkeypatch.setattr(processes, "free_memory", lambda: 15 * 2**20)
     monkeypatch.setattr(processes, "n_cores", lambda: 4)
-    monkeypatch.setattr(processes, "WORKER_BYTES", 100 * 2**20)
+    monkeypatch.setattr(processes, "WORKER_BYTES", 10 * 2**20)
     assert processes.count_workers(4) > 1
     stop_processes()
     assert processes.count_workers(4) == 1
@@ -211,10 +290,12 @@ def test_processes_end_with_their_parent(tmp_path, is_killed):
     with subprocess.Popen([sys.executable, script], **pipes) as parent:
         try:
             child = psutil.Process(int(parent.stdout.readline()))
+            family = psutil.Process(parent.pid).children(recursive=True)  # and the server
+            assert child in family
             if is_killed:
                 parent.kill()
             else:
                 parent.communicate("\n")
-            assert has_ended(child)
+            assert all(map(has_ended, family))
         finally:
             parent.kill()

@@ -116,18 +116,19 @@ class JointExperiment:
     def _run(self, jobs, before, report):
         """Run jobs of training and scoring side by side; report how they go."""
         is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
-        scorings = (key for key in jobs if not is_training[key])
-        scores, done = [score_path(out, case) for out, missing in scorings for case in missing], []
+        scorings = [key for key in jobs if not is_training[key]]
+        scores = [score_path(out, case) for out, missing in scorings for case in missing]
+        done = []
 
         def finished(key, seconds):
             if is_training[key]:
                 done.append(key)
-                where = f"{len(done)}/{sum(is_training.values())} {_title(*key)}"
-                report(f"{where}: {_progress(self.folder(*key))} ({seconds:.0f} s)")
+                where = f"{len(done)}/{sum(is_training.values())}"
+                report(f"{where} {_progress(*key, self.folder(*key))} ({seconds:.0f} s)")
 
         def under_way(keys):
             for key in filter(is_training.get, keys):
-                report(f"  {_title(*key)}: {_progress(self.folder(*key))}")
+                report(f"  {_progress(*key, self.folder(*key))}")
             if not all(map(is_training.get, keys)):
                 n_scored = sum(path.exists() for path in scores)
                 report(f"  {n_scored} of {len(scores)} volumes are scored")
@@ -225,18 +226,14 @@ class JointExperiment:
         return pd.DataFrame(rows, columns=["data", "training", "set", "case", "metric", "value"])
 
 
-def _title(plan, dropout):
-    """Name a model for people."""
-    return short_plan_name(plan) + (" with dropout" if dropout else "")
-
-
-def _progress(folder):
-    """How far a training is: its last evaluation in words."""
+def _progress(plan, dropout, folder):
+    """Name a model for people, and how far its training is: its last evaluation in words."""
+    title = short_plan_name(plan) + (" with dropout" if dropout else "")
     history = history_so_far(folder)
     if not history:
-        return "no evaluation yet"
-    best = min(row["validation_loss"] for row in history)
-    return f"validation loss {best:.3f} at best after {history[-1]['iteration']:.0f} iterations"
+        return f"{title}: no evaluation yet"
+    best, now = min(row["validation_loss"] for row in history), history[-1]["iteration"]
+    return f"{title}: validation loss {best:.3f} at best after {now:.0f} iterations"
 
 
 def open_joint_experiment(

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +36,19 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is safe to fork: it starts no thread and asks for no GPU. PyTorch's optimisers import Dynamo.
 # Not MONAI, which few workers need, and nothing of ours: new workers see code that was reloaded.
 PRELOADED = ["torch._dynamo", "nibabel", "pandas", "safetensors.torch", "scipy.ndimage"]
-HAS_SERVER = sys.platform == "linux"  # macOS cannot be relied on after a fork, Windows has none
+LONGEST_PATH = 60  # bytes of the folder of temporary files; a socket's whole path may have 107
+
+
+def _server_is_possible():
+    """Not where Windows has none, macOS cannot be relied on after a fork, or there is no place."""
+    try:
+        path = os.fsencode(tempfile.gettempdir())
+    except FileNotFoundError:
+        return False
+    return sys.platform == "linux" and len(path) <= LONGEST_PATH
+
+
+HAS_SERVER = _server_is_possible()
 _context = multiprocessing.get_context("forkserver" if HAS_SERVER else "spawn")
 _kept, _lock = [], RLock()  # at most one pool; it is not here while a block uses it
 

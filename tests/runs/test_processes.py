@@ -299,3 +299,18 @@ def test_processes_end_with_their_parent(tmp_path, is_killed):
             assert all(map(has_ended, family))
         finally:
             parent.kill()
+
+
+def test_without_a_place_for_its_socket_there_is_no_server(monkeypatch):
+    def nowhere():
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    for place, is_possible in ((lambda: "/tmp", True), (lambda: "/" + 70 * "x", False)):
+        monkeypatch.setattr(processes.tempfile, "gettempdir", place)
+        assert processes._server_is_possible() == is_possible
+    monkeypatch.setattr(processes.tempfile, "gettempdir", nowhere)
+    assert not processes._server_is_possible()
+    monkeypatch.setattr(processes.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not processes._server_is_possible()

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from threading import RLock, Thread, Timer
+from threading import RLock, Thread, Timer, current_thread, main_thread
 
 import psutil
 import torch
@@ -230,16 +230,27 @@ def _end_with_parent():
 
 @contextmanager
 def interrupts_held_back():
-    """Hold Ctrl-C back while the block runs, and for good in threads and processes born in it."""
+    """Hold Ctrl-C back while the block runs, and for good in threads and processes born in it.
+
+    One that another thread of this process takes meanwhile is heard at the block's end.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    came, handler = [], signal.getsignal(signal.SIGINT)
+    is_ours = callable(handler) and current_thread() is main_thread()
     resource_tracker.ensure_running()  # whose own start would let it through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if is_ours:
+        signal.signal(signal.SIGINT, lambda *signalled: came.append(signalled))
     try:
         yield
     finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            handler(*came[0])
 
 
 class _Process(_context.Process):

@@ -30,6 +30,16 @@ def test_an_interrupt_stops_the_children():
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_that_is_held_back_is_heard_at_the_end():
+    done = []
+    with pytest.raises(KeyboardInterrupt), processes.interrupts_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        done.append("all of it")
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 JUST_STARTED = """
 from segcal_lite.runs.processes import spawned_processes
 with spawned_processes(1) as executor:

@@ -117,8 +117,7 @@ class JointExperiment:
         """Run jobs of training and scoring side by side; report how they go."""
         is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
         scorings = [key for key in jobs if not is_training[key]]
-        scores = [score_path(out, case) for out, missing in scorings for case in missing]
-        done = []
+        scores, done = [score_path(out, case) for out, missing in scorings for case in missing], []
 
         def finished(key, seconds):
             if is_training[key]:

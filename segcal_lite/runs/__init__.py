@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "folders": ["project_root", "read_json", "resolve_path", "write_figure"],
         "processes": ["count_workers"],
         "schedules": ["run_in_order"],
-        "tables": ["find_table", "read_table", "write_table"],
+        "tables": ["read_table", "write_table"],
     },
 )

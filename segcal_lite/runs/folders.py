@@ -242,15 +242,17 @@ def enter_run(out, name, identity, device, settings=None):
         )
 
 
-def name_in_run(data, out):
+def name_in_run(data, out=None):
     """Return how a run calls its data: by their place in the run folder or project, else as given.
+
+    A run itself is called by its place in the project.
 
     Examples
     --------
     >>> name_in_run("data/ACDC", "runs/acdc"), name_in_run("runs/demo/phantoms", "runs/demo")
     ('data/ACDC', 'phantoms')
     """
-    path, out = resolve_path(data), resolve_path(out)
+    path, out = resolve_path(data), out and resolve_path(out)
     known = [folder for folder in (out, checkout()) if folder and path.is_relative_to(folder)]
     return path.relative_to(known[0]).as_posix() if known else str(data)
 

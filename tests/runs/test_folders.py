@@ -379,6 +379,23 @@ def test_a_run_that_goes_on_at_another_commit_records_both(tmp_path, monkeypatch
     assert runs.read_json(path) == made | {"commit": "one", "later_commits": ["two", "three"]}
 
 
+def test_the_first_settings_of_each_kind_of_run_are_recorded(tmp_path):
+    for name, n_epochs in (("run.json", 3), ("joint.json", 5), ("run.json", 7)):
+        runs.enter_run(tmp_path, name, {"seed": 0}, "cpu", {"n_epochs": n_epochs, "sides": (1, 2)})
+    runs.enter_run(tmp_path, "evaluation.json", {}, "cpu")
+    recorded = runs.read_json(tmp_path / "provenance.json")["settings"]
+    assert recorded == {
+        name: {"n_epochs": n, "sides": [1, 2]} for name, n in (("run", 3), ("joint", 5))
+    }
+    assert "settings" not in runs.read_json(_entered(tmp_path / "other"))
+
+
+def _entered(folder):
+    """The provenance of a run that has no settings."""
+    runs.enter_run(folder, "evaluation.json", {}, "cpu")
+    return folder / "provenance.json"
+
+
 def test_a_changed_digit_in_sealed_json_is_noticed(tmp_path):
     path = tmp_path / "scores.json"
     runs.write_json(

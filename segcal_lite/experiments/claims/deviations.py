@@ -16,7 +16,8 @@ OF_A = {  # settings of paper A, in words
     "learning_rate": "learning rate",
     "precision": "precision",
 }
-OF_B = {  # of paper B, but for those that it leaves open
+OPEN = {"precision": "not printed", "n_evaluations": "no bound"}  # what the papers have there
+OF_B = {  # of paper B
     "block_side": "side of a block",
     "overlap": "overlap",
     "n_features": "features",
@@ -114,7 +115,8 @@ def deviations_of_volumes(made):
 def _in_words(names, ours, papers):
     """What differs, as ``name ours (theirs)``."""
     pairs = {name: (_shown(ours[name]), _shown(papers[name])) for name in names}
-    return ", ".join(f"{names[n]} {a} ({b})" for n, (a, b) in pairs.items() if a != b)
+    told = {name: (a, OPEN.get(name, b)) for name, (a, b) in pairs.items() if a != b}
+    return ", ".join(f"{names[name]} {a} ({b})" for name, (a, b) in told.items())
 
 
 def _shown(value):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..._checks import wrong_input
-from ...runs.folders import project_root
+from ...runs.folders import name_in_run
 from ...runs.tables import find_table, read_table, write_table
 from .deviations import all_deviations, record_of
 from .paper_a import parts_of_a
@@ -93,7 +93,7 @@ def read_evidence(folder):
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
     printed |= {name: values for name, values in printed_b().items() if name in of_b}
-    shown = {"run": _place(folder), "task": task}
+    shown = {"run": name_in_run(folder), "task": task}
     shown |= {name: made.get(name) for name in ("profile", "seed", "commit")}
     data, deviations = str(made.get("data", folder.name)), all_deviations(record, n_members)
     return Evidence(data, parts | of_b, printed, shown, deviations)
@@ -155,13 +155,6 @@ def write_ledger(folders, out):
 def _of(claim):
     """The columns that every row of a claim has."""
     return {"claim": claim.name, "sentence": claim.sentence, "seen": claim.seen}
-
-
-def _place(folder):
-    """The folder of a run, below the project's where it lies there."""
-    folder = folder.resolve()
-    is_ours = folder.is_relative_to(project_root())
-    return folder.relative_to(project_root()).as_posix() if is_ours else str(folder)
 
 
 def _table(folder, name):

@@ -3,12 +3,14 @@
 SOURCE is the official download or any folder in it that holds ``training``: of each patient
 ``Info.cfg`` (ED, ES, Group), the frames named there and their ``_gt``; ``testing`` is not read.
 Paper A uses end-diastole of the 100 training patients, 40 for training, 10 for validation and 50
-for testing, and does not say which; here 8, 2 and 10 are drawn in each of the five groups. The
-voxel size stands in pixdim alone, beside a unit sform; the files written here carry it in both.
+for testing, and does not say which; here 8, 2 and 10 are drawn in each of the five groups. With
+``--domain disease`` each group is a domain, so that one may be left out of a training. The voxel
+size stands in pixdim alone, beside a unit sform; the files written here carry it in both.
 """
 
 import re
 import sys
+from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
 
@@ -39,15 +41,17 @@ FACTS = (
 GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 SPLIT = (40, 10, 50)
 PLACES = ("training", "database/training", "ACDC/database/training")
+DOMAINS = ("source", "disease")
 FRAMES = {"ed": ("ED",), "es": ("ES",), "both": ("ED", "ES")}
 
 
 def add_options(parser):
-    """Add which frames are taken."""
+    """Add which frames are taken, and what the domain is."""
     parser.add_argument("--frames", choices=FRAMES, default="ed", help="default ed, as paper A")
+    parser.add_argument("--domain", choices=DOMAINS, default=DOMAINS[0], help="one, or the group")
 
 
-def find(source, seed=2020, frames="ed"):
+def find(source, seed=2020, frames="ed", domain=DOMAINS[0]):
     """Find the patients in `source`.
 
     Parameters
@@ -56,6 +60,8 @@ def find(source, seed=2020, frames="ed"):
     seed : int
         Of the split.
     frames : {"ed", "es", "both"}
+    domain : {"source", "disease"}
+        One domain for all, or each patient's group: DCM, HCM, MINF, NOR or RV.
 
     Returns
     -------
@@ -66,6 +72,10 @@ def find(source, seed=2020, frames="ed"):
     if not patients:
         raise wrong_input(source, "no folder patient001, patient002, ...", "ACDC's training folder")
     cases = [_find_case(path, phase) for path in patients for phase in FRAMES[frames]]
+    settings = {"dataset": "acdc", "seed": seed, "frames": frames}
+    if domain == "disease":
+        cases = [replace(case, domain=case.group or case.domain) for case in cases]
+        settings["domain"] = domain
     order = {group: index for index, group in enumerate((*GROUPS, ""))}
     by_group = sorted(cases, key=lambda case: (order[case.group], case.name))
     return Found(
@@ -75,7 +85,7 @@ def find(source, seed=2020, frames="ed"):
         classes={0: 0, 1: 1, 2: 2, 3: 3},
         cases=tuple(cases),
         split_of=drawn_in_groups(by_group, SPLIT, seed),
-        settings={"dataset": "acdc", "seed": seed, "frames": frames},
+        settings=settings,
     )
 
 

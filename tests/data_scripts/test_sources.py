@@ -98,6 +98,17 @@ def test_acdc_takes_end_systole_and_keeps_a_patient_together(tmp_path):
     assert np.asarray(image.dataobj).max() == official.BRIGHTEST - 2 + 1  # brighter by 1
 
 
+def test_acdc_takes_each_group_as_a_domain(tmp_path):
+    source = official.acdc(tmp_path / "ACDC", n_patients=6)
+    plain = converted("acdc", source, tmp_path / "plain")
+    by_disease = converted("acdc", source, tmp_path / "disease", "--domain", "disease")
+    assert plain.domains == ("source",)
+    groups = {row["case"]: row["group"] for row in rows_of(tmp_path / "plain/cases.csv")}
+    assert {case.name: case.domain for case in by_disease.cases} == groups
+    settings = json.loads((tmp_path / "plain/conversion.json").read_text())
+    assert "domain" not in settings  # what was converted before may be continued
+
+
 def test_acdc_splits_100_patients_within_their_groups(tmp_path):
     from data_scripts import acdc
 

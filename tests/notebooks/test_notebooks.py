@@ -46,7 +46,12 @@ def declared(name):
 @pytest.mark.parametrize("path", sorted((FOLDER / "params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_files_of_parameters_fit_the_notebooks_they_are_for(path):
     given = yaml.safe_load(path.read_text())
-    other = {"three_organs_joint": "07_joint_training", "three_organs_unseen": "08_ood_volumes"}
+    other = {
+        "three_organs_joint": "07_joint_training",
+        "three_organs_unseen": "08_ood_volumes",
+        "near_shifts": "08_ood_volumes",
+        "hippocampus_volumes": "06_volumetric",
+    }
     names = [other[path.stem]] if path.stem in other else NOTEBOOKS[:5]
     for name in names:
         assert set(given) <= set(declared(name))

@@ -22,6 +22,8 @@ FARTHER = (  # B6: a nearer and a farther unseen set
     ("cp_older", "cp_younger"),  # B's fetuses, of a network that knows newborns
     ("cortical_plate_spina_bifida", "glioma"),  # the organ that it knows, ill; another organ
     ("cortical_plate_spina_bifida", "mandible"),  # another modality, too
+    ("left_ventricle_abnormal_rv", "cortical_plate_spina_bifida"),  # a disease; an organ
+    ("glioma_other_sites", "cortical_plate_spina_bifida"),  # other hospitals; an organ
 )
 
 

@@ -79,7 +79,7 @@ def check_settings(folder, settings):
     """Refuse a folder that holds a model of other settings, naming the fields that differ."""
     if (folder / "config.json").exists():
         check_same_settings(folder / "config.json", asdict(settings), settings.later_fields)
-    elif is_finished(folder):
+    elif is_finished(folder) or (folder / "checkpoint.safetensors").exists():
         found = "weights without config.json"
         raise wrong_input(folder, found, "both; remove the folder to train the model again")
 

@@ -163,3 +163,22 @@ def test_differences_are_those_of_the_means(good):
     nll = good[(good.metric == "nll") & (good.domain == "known") & (good.method == "baseline")]
     expected = nll[nll.loss == "ce"].value.mean() - nll[nll.loss == "dice"].value.mean()
     assert part.interval(level=0.95)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_networks_that_segment_one_organ_badly_decide_nothing(good):
+    small = good[(good.metric == "dice") & (good.loss == "ce")].assign(segment="small")
+    scores = pd.concat([good, small.assign(value=0.45)])  # on the mean of both above one half
+    found = verdicts(scores)
+    assert {found[name] for name in ("A1", "A2", "A3", "A7")} == {"undecided"}
+    assert found["A6"] == "holds"  # which is of Dice models alone
+    (part, *_) = parts_of_a(scores, ("known",))["A2"]
+    assert part.dice == pytest.approx(0.45)
+
+
+def test_nothing_is_won_over_a_rival_that_segments_badly(good):
+    scores = good.copy()
+    is_rival = (scores.loss == "dice") & (scores.method == "mc_dropout")
+    scores.loc[is_rival & (scores.metric == "dice"), "value"] = 0.3
+    found = verdicts(scores)
+    assert {found[name] for name in ("A5", "A11", "A12")} == {"undecided"}
+    assert found["A3"] == "holds"

@@ -140,3 +140,12 @@ def test_a_nearer_and_a_farther_set_may_be_of_two_trials_of_one_network():
     assert judge(BY_NAME["B6"], [part])[0] == "holds"
     other = both.assign(set=both["set"].where(~(both.known & (both.trial == "brain")), "else"))
     assert "B6" not in parts_of_b(None, None, other)  # another network: other distances
+
+
+def test_a_network_that_is_poor_on_one_known_set_decides_nothing():
+    detection = detection_table(5, 0)
+    known = detection[detection.known]
+    poor = known[known.case.isin(["c0", "c1", "c2"])].assign(set="small", dice=0.3)
+    found = verdicts(None, None, pd.concat([detection, poor]))
+    assert known.dice.mean() > 0.8
+    assert {found[name] for name in ("B4", "B5", "B6")} == {"undecided"}

@@ -77,11 +77,11 @@ def cells(scores, loss, method, metric, n_members=None):
     return rows.pivot_table(index="member", columns="case", values="value", aggfunc="mean")
 
 
-def mean_dice(scores, *pools):
-    """Return the lowest mean Dice of some pools (loss, method), None where there is none."""
-    tables = [cells(scores, *pool, "dice") for pool in pools]
-    means = [float(np.nanmean(table)) for table in tables if table.size]
-    return min(means, default=None)
+def lowest_dice(scores, *pools):
+    """Return the mean Dice of the segment that some pools (loss, method) segment worst, or None."""
+    rows = scores[(scores.metric == "dice") & (scores.region == "whole") & scores.segment.notna()]
+    means = rows.groupby(["loss", "method", "segment"]).value.mean()
+    return min((mean for (*pool, _), mean in means.items() if tuple(pool) in pools), default=None)
 
 
 def difference(name, first, second, sign=1, dice=None):
@@ -110,7 +110,7 @@ def _members(table):
 
 def _against(scores, pool, rival, metrics):
     """Parts of one pool (loss, method) minus a rival, by metric."""
-    dice, parts = mean_dice(scores, pool, rival), []
+    dice, parts = lowest_dice(scores, pool, rival), []
     for metric in metrics:
         tables = (cells(scores, *of, metric) for of in (pool, rival))
         parts += difference(metric, *tables, SIGNS[metric], dice)
@@ -121,7 +121,7 @@ def _gains(scores, metrics, turned=(), rival="baseline"):
     """Parts of the ensemble minus another method, by loss and metric."""
     parts = []
     for loss in LOSSES:
-        dice = mean_dice(scores, (loss, "baseline"))
+        dice = lowest_dice(scores, (loss, "baseline"), (loss, rival))
         for metric in metrics:
             pair = (cells(scores, loss, method, metric) for method in ("ensemble", rival))
             sign = -SIGNS[metric] if metric in turned else SIGNS[metric]
@@ -139,7 +139,7 @@ def _cut(scores):
     def interval(level):
         return bootstrap_statistic(vectors, lambda total: 1 - total[1] / total[0], level=level)
 
-    return [Part("nll", interval, len(vectors), mean_dice(scores, ("dice", "baseline")))]
+    return [Part("nll", interval, len(vectors), lowest_dice(scores, ("dice", "baseline")))]
 
 
 def _ten_against_one(scores):
@@ -149,7 +149,7 @@ def _ten_against_one(scores):
     """
     drawn, whole = (cells(scores, "dice", of, "nll", 10) for of in ("sweep", "ensemble"))
     ten = (drawn if len(drawn) else whole).mean(axis=0).to_frame().T
-    dice = mean_dice(scores, *((loss, "baseline") for loss in LOSSES))
+    dice = lowest_dice(scores, *((loss, "baseline") for loss in LOSSES))
     return difference("nll", ten, cells(scores, "ce", "baseline", "nll"), dice=dice)
 
 
@@ -170,14 +170,14 @@ def _correlations(scores):
             logits, _ = logit(table.dice)
             pairs = table.segment_entropy.to_numpy(), logits, table.case.to_numpy()
             interval = partial(pearson_interval, *pairs)
-            dice = mean_dice(scores, (loss, "ensemble"))
+            dice = lowest_dice(scores, (loss, "ensemble"))
             parts.append(Part(f"r, {loss}", interval, table.case.nunique(), dice))
     return parts
 
 
 def _shift(known, shifted):
     """Parts of the shifted minus the known domain, by metric, the Dice ensemble."""
-    parts, dice = [], mean_dice(known, ("dice", "ensemble"))
+    parts, dice = [], lowest_dice(known, ("dice", "ensemble"))
     for metric, sign in (("segment_entropy", 1), ("dice", -1)):
         pair = [cells(of, "dice", "ensemble", metric) for of in (shifted, known)]
         values = [sign * table.mean(axis=0).dropna().to_numpy() for table in pair]
@@ -197,9 +197,10 @@ def _of_dropout(scores, task):
     parts = []
     for loss in LOSSES:
         sign = -1 if loss == "ce" and not task.startswith("prostate") else 1
-        dice = mean_dice(scores, (loss, "baseline"))
+        pools = ("mc_dropout", "baseline")
+        dice = lowest_dice(scores, *((loss, method) for method in pools))
         for metric in CALIBRATION:
-            pair = (cells(scores, loss, method, metric) for method in ("mc_dropout", "baseline"))
+            pair = (cells(scores, loss, method, metric) for method in pools)
             parts += difference(f"{metric}, {loss}", *pair, sign, dice)
     return parts
 
@@ -209,7 +210,8 @@ def _best_of_six(scores):
     best, parts = cells(scores, "dice", "ensemble", "dice"), []
     for rival in ((loss, method) for loss in LOSSES for method in METHODS):
         if rival != ("dice", "ensemble"):
-            parts += difference(" ".join(rival), best, cells(scores, *rival, "dice"))
+            dice = lowest_dice(scores, ("dice", "ensemble"), rival)
+            parts += difference(" ".join(rival), best, cells(scores, *rival, "dice"), dice=dice)
     return parts if len(parts) == 2 * len(METHODS) - 1 else []
 
 

@@ -122,8 +122,8 @@ def _separates(detection):
     for title, rows in _of_trials(detection, "spectral"):
         if title in rivals:
             scores = [_in_and_out(of) for of in (rows, rivals[title])]
-            dice = float(rows[rows.known].dice.mean())
-            parts.append(Part(title, partial(auc_difference, *scores), _fewest(rows), dice))
+            interval = partial(auc_difference, *scores)
+            parts.append(Part(title, interval, _fewest(rows), _poorest(rows)))
     return parts
 
 
@@ -135,12 +135,12 @@ def _passes(detection):
     """
     parts = []
     for title, rows in _of_trials(detection, "spectral"):
-        known = float(rows[rows.known].dice.mean())
+        known = rows[rows.known].dice.mean()
         for name, of_set in rows[~rows.known].groupby("set", sort=False):
             if of_set.dice.mean() >= max(POOR_DICE, (1 - MARGIN) * known):
                 n_flagged = int((of_set.score > of_set.threshold).sum())
                 interval = partial(_share, n_flagged, len(of_set))
-                parts.append(Part(f"{name}, {title}", interval, len(of_set), known))
+                parts.append(Part(f"{name}, {title}", interval, len(of_set), _poorest(rows)))
     return parts
 
 
@@ -154,18 +154,22 @@ def _farther(detection):
         by_known.setdefault(frozenset(rows["set"][rows.known]), []).append(rows)
     for trials in by_known.values():
         rows = pd.concat(trials).drop_duplicates(["set", "case"])
-        dice = float(rows[rows.known].dice.mean())
         for near, far in FARTHER:
             scores = [rows[(rows["set"] == name) & ~rows.known].score for name in (near, far)]
             if all(map(len, scores)):
-                interval = partial(_beyond_half, scores)
-                parts.append(Part(f"{far} beyond {near}", interval, min(map(len, scores)), dice))
+                n, interval = min(map(len, scores)), partial(_beyond_half, scores)
+                parts.append(Part(f"{far} beyond {near}", interval, n, _poorest(rows)))
     return parts
 
 
 def _in_and_out(rows):
     """Scores of known and of unseen images."""
     return [rows[rows.known == is_known].score.to_numpy() for is_known in (True, False)]
+
+
+def _poorest(rows):
+    """The mean Dice on the known set on which it is lowest."""
+    return float(rows[rows.known].groupby("set").dice.mean().min())
 
 
 def _fewest(rows):

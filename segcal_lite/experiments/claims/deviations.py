@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from ...data.tasks import Task
+from ...data.tasks import TASKS, Task
 from ...runs.folders import read_json
 from ..profiles import PROFILES, VolumeProfile, get_profile, get_volume_profile
 
@@ -47,6 +47,15 @@ def record_of(folder):
     return record
 
 
+def made_of(record):
+    """Return data, task, profile, seed and origin of a record, whichever kind of run it is of.
+
+    >>> made_of({"volumetric": {"seed": 1, "commit": "a"}, "joint": {"seed": 0}})["seed"]
+    0
+    """
+    return record.get("volumetric", {}) | record.get("joint", {}) | record
+
+
 def all_deviations(record, n_members):
     """Return deviations in words by paper, A or B, and for A10 of whole volumes."""
     settings, found = record.get("settings", {}), {}
@@ -84,16 +93,17 @@ def deviations_of(made, task, n_members=None):
     >>> made = {"profile": "paper", "crop_size": [128, 128]}
     >>> deviations_of(made, TASKS["heart"], n_members=16)
     'crop 128 x 128 (224 x 224), networks a loss 16 (100)'
+    >>> deviations_of({"profile": "paper", "crop_size": [48, 64, 48]}, TASKS["heart"])
+    'crop 48 x 64 x 48 (112 x 112 x 112)'
     """
     if made.get("profile") not in PROFILES:
         return ""
     given = {name: made[name] for name in OF_A if name in made} | made.get("settings", {})
     given |= {"n_members": n_members} if n_members else {}
     crop = given.get("crop_size")
-    ours, papers = (
-        vars(get_profile(name, task, crop_size=crop if name != "paper" else None))
-        for name in (made["profile"], "paper")
-    )
+    ours = vars(get_profile(made["profile"], task, crop_size=crop))
+    is_of_volumes = crop is not None and len(crop) == 3
+    papers = vars(get_profile("paper", TASKS["prostate_3d"] if is_of_volumes else task))
     return _in_words(OF_A, ours | given, papers)
 
 

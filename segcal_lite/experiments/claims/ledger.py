@@ -13,7 +13,7 @@ import pandas as pd
 from ..._checks import wrong_input
 from ...runs.folders import name_in_run
 from ...runs.tables import find_table, read_table, write_table
-from .deviations import all_deviations, record_of
+from .deviations import all_deviations, made_of, record_of
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
 from .printed import printed_a, printed_b, supports
@@ -77,7 +77,7 @@ def read_evidence(folder):
         expected = f"one of {', '.join(TABLES)}: of notebooks 03, 06, 07, 08"
         raise wrong_input(folder, "none of the tables that claims are judged by", expected)
     record = record_of(folder)
-    made = record.get("joint", {}) | record
+    made = made_of(record)
     task = made.get("task") or ""
     task = task["name"] if isinstance(task, dict) else task
     parts, printed, n_members = {}, {}, {}

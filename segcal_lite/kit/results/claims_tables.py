@@ -24,21 +24,31 @@ def ledger_table():
     if (tables := read_ledger()) is None:
         return NOT_RUN
     ledger, _ = tables
-    runs = list(dict.fromkeys(ledger.run.dropna()))
-    columns = [*map(_linked, runs), ALL]
+    by_paper = ledger.groupby(ledger.claim.str[0], sort=False)
+    notes = []
+    for paper, claims in by_paper:
+        own = claims[claims.deviations.notna() & (claims.claim != "A10")].drop_duplicates("run")
+        notes += [
+            f"- {_linked(row.run)}, paper {paper}: {row.deviations}" for row in own.itertuples()
+        ]
+    own_tables = [_of_paper(claims) for _, claims in by_paper]
+    return "\n".join(
+        [*own_tables, "Settings that are not the paper's (in brackets):", "", *notes, ""]
+    )
+
+
+def _of_paper(claims):
+    """The table of a paper's claims, with a column for each run that judged one of them."""
+    is_phantom = claims.data.str.contains("phantoms")
+    runs = [*claims.run[~is_phantom].dropna().unique(), *claims.run[is_phantom].unique()]
     rows = []
-    for name, rows_of in ledger.groupby("claim", sort=False):
+    for name, rows_of in claims.groupby("claim", sort=False):
         verdicts = rows_of.set_index(rows_of.run.fillna(ALL)).verdict
-        supported = rows_of.supported.dropna().unique()
-        cells = [name, rows_of.sentence.iloc[0], ", ".join(supported) or "-"]
+        supported = set(rows_of.supported.dropna()) - {"not printed"}  # for the task of some run
+        cells = [name, rows_of.sentence.iloc[0], ", ".join(sorted(supported)) or "not printed"]
         rows.append(cells + [_shown(verdicts.get(run, "not run")) for run in (*runs, ALL)])
-    table = markdown_table(["", "claim", "the paper's tables support it", *columns], rows)
-    own = ledger[ledger.deviations.notna()].assign(paper=ledger.claim.str[0])
-    own = own[own.claim != "A10"].drop_duplicates(["run", "paper"])
-    notes = [
-        f"- {_linked(row.run)}, paper {row.paper}: {row.deviations}" for row in own.itertuples()
-    ]
-    return "\n".join([table, "Settings that are not the paper's (in brackets):", "", *notes, ""])
+    columns = [*map(_linked, runs), ALL]
+    return markdown_table(["", "claim", "the paper's tables support it", *columns], rows)
 
 
 def parts_table():
@@ -49,7 +59,8 @@ def parts_table():
     real = ledger[ledger.run.notna() & ~ledger.data.str.contains("phantoms", na=False)].run
     rows = []
     for row in parts[parts.run.isin(real)].itertuples():
-        ours = f"{row.value:.3g} ({row.lo:.3g} to {row.hi:.3g})"
+        within = f" ({row.lo:.3g} to {row.hi:.3g})" if pd.notna(row.lo) else ""
+        ours = f"{row.value:.3g}{within}"
         verdict = row.verdict if pd.isna(row.why) else f"{row.verdict}: {row.why}"
         printed = [f"{row.printed:.2g}" if pd.notna(row.printed) else "-", or_dash(row.ratio)]
         run = PurePosixPath(row.run).name
@@ -59,22 +70,34 @@ def parts_table():
 
 
 def summary_table():
-    """How many of the claims hold on each run, and which do not."""
+    """How many of the claims hold on phantoms, on a real run and on all of them, and which."""
     if (tables := read_ledger()) is None:
         return NOT_RUN
     ledger, _ = tables
-    n_claims = ledger.claim.nunique()
-    rows = []
-    for run, rows_of in ledger.fillna({"run": ALL}).groupby("run", sort=False):
-        names = {
-            verdict: rows_of.claim[rows_of.verdict == verdict].tolist() for verdict in VERDICTS
-        }
-        n_run = sum(len(names[verdict]) for verdict in VERDICTS[:-1])
-        cells = [_named(names[verdict]) for verdict in VERDICTS[:-1]]
-        title = f"**{ALL}**" if run == ALL else _linked(run, "results/")
-        rows.append([title, *cells, str(n_claims - n_run)])
-    rows.sort(key=lambda row: row[0].startswith("**"))
-    return markdown_table([f"of {n_claims} claims, on", *VERDICTS], rows)
+    phantoms = ledger[ledger.data.str.contains("phantoms")]
+    of_runs = ledger[ledger.run.notna() & ~ledger.run.isin(phantoms.run)]
+    links = [
+        ", ".join(_linked(run, "results/") for run in rows.run.unique())
+        for rows in (phantoms, of_runs)
+    ]
+    rows = [
+        _counted(f"phantoms: {links[0]}", phantoms, ledger),
+        _counted(f"at least one of {links[1]}", of_runs, ledger),
+        _counted("each of these", ledger[ledger.data == ALL], ledger),
+    ]
+    return markdown_table([f"of {ledger.claim.nunique()} claims, on", *VERDICTS], rows)
+
+
+def _counted(title, rows, ledger):
+    """Cells: claims that hold or are contradicted somewhere in rows, neither, and not run."""
+    names = list(dict.fromkeys(ledger.claim))
+    holding, against = (
+        [name for name in names if verdict in set(rows.verdict[rows.claim == name])]
+        for verdict in VERDICTS[:2]
+    )
+    ran = set(rows.claim[rows.verdict != "not run"])
+    neither = [name for name in names if name in ran and name not in (*holding, *against)]
+    return [title, *map(_named, (holding, against, neither)), str(len(names) - len(ran))]
 
 
 def _linked(run, before=""):

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 
 from ..._checks import wrong_input
-from ...experiments.claims.deviations import record_of
+from ...experiments.claims.deviations import made_of, record_of
 from ...runs.folders import project_root, read_json, write_json, write_text
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
@@ -117,8 +117,7 @@ def made_by(story):
 
 def source_of(folder):
     """Where the numbers in a folder of results come from."""
-    made = read_json(folder / "provenance.json")
-    made = made.get("joint", {}) | made
+    made = made_of(read_json(folder / "provenance.json"))
     commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
     run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
     where = made["processor"] if made["device"] == "cpu" else made["device"]

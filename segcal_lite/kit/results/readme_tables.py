@@ -16,6 +16,7 @@ from .published import (
     source_of,
     spread,
 )
+from .run_tables import runs_table
 from .volume_tables import longer_table, organs_table, unseen_table, volumes_table
 
 METHODS = ("baseline", "mc_dropout", "ensemble")
@@ -182,9 +183,12 @@ TABLES = {
         "heart": heart_table,
         "heart_gpu": partial(heart_table, "acdc_gpu"),
         "sweep": sweep_table,
+        "runs": runs_table,
         "organs": organs_table,
         "longer": longer_table,
         "unseen": unseen_table,
+        "near_shifts": partial(unseen_table, "near_shifts"),
+        "left_ventricle": partial(unseen_table, "left_ventricle"),
         "coverage": coverage_table,
     },
 }

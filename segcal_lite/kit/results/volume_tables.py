@@ -79,9 +79,9 @@ def longer_table():
     return f"{markdown_table(header, rows)}\n{source_of(folder / 'three_organs_longer')}\n"
 
 
-def unseen_table():
-    """AUC of every detector on real sets that the joint network never saw (B, Tables IV-VI)."""
-    folder = project_root() / "results" / "three_organs"
+def unseen_table(name="three_organs"):
+    """AUC of every detector on real sets that a network never saw (B, Tables IV-VI)."""
+    folder = project_root() / "results" / name
     if not (folder / "ood_volumes_images.csv").exists():
         return NOT_RUN
     areas = read_table(folder / "ood_volumes.csv").set_index(["detector", "trial"])

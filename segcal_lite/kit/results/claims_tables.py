@@ -39,7 +39,7 @@ def ledger_table():
 
 def _of_paper(claims):
     """The table of a paper's claims, with a column for each run that judged one of them."""
-    is_phantom = claims.data.str.contains("phantoms")
+    is_phantom = _is_of_phantoms(claims)
     runs = [*claims.run[~is_phantom].dropna().unique(), *claims.run[is_phantom].unique()]
     rows = []
     for name, rows_of in claims.groupby("claim", sort=False):
@@ -56,7 +56,7 @@ def parts_table():
     if (tables := read_ledger()) is None:
         return NOT_RUN
     ledger, parts = tables
-    real = ledger[ledger.run.notna() & ~ledger.data.str.contains("phantoms", na=False)].run
+    real = ledger[ledger.run.notna() & ~_is_of_phantoms(ledger)].run
     rows = []
     for row in parts[parts.run.isin(real)].itertuples():
         within = f" ({row.lo:.3g} to {row.hi:.3g})" if pd.notna(row.lo) else ""
@@ -74,7 +74,7 @@ def summary_table():
     if (tables := read_ledger()) is None:
         return NOT_RUN
     ledger, _ = tables
-    phantoms = ledger[ledger.data.str.contains("phantoms")]
+    phantoms = ledger[_is_of_phantoms(ledger)]
     of_runs = ledger[ledger.run.notna() & ~ledger.run.isin(phantoms.run)]
     links = [
         ", ".join(_linked(run, "results/") for run in rows.run.unique())
@@ -86,6 +86,11 @@ def summary_table():
         _counted("each of these", ledger[ledger.data == ALL], ledger),
     ]
     return markdown_table([f"of {ledger.claim.nunique()} claims, on", *VERDICTS], rows)
+
+
+def _is_of_phantoms(ledger):
+    """Which rows are of a run on phantoms, as `Evidence.is_real` has it."""
+    return ledger.data.str.contains("phantoms")
 
 
 def _counted(title, rows, ledger):

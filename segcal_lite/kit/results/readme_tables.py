@@ -16,10 +16,9 @@ from .published import (
     source_of,
     spread,
 )
-from .run_tables import runs_table
+from .run_tables import METHODS, runs_table
 from .volume_tables import longer_table, organs_table, unseen_table, volumes_table
 
-METHODS = ("baseline", "mc_dropout", "ensemble")
 COLUMNS = ("nll", "brier", "ece_percent")
 
 

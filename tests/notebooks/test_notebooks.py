@@ -51,6 +51,7 @@ def test_files_of_parameters_fit_the_notebooks_they_are_for(path):
         "three_organs_unseen": "08_ood_volumes",
         "near_shifts": "08_ood_volumes",
         "left_ventricle_unseen": "08_ood_volumes",
+        "healthy_hearts_unseen": "08_ood_volumes",
         "hippocampus_volumes": "06_volumetric",
     }
     names = [other[path.stem]] if path.stem in other else NOTEBOOKS[:5]

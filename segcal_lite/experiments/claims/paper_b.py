@@ -23,6 +23,7 @@ FARTHER = (  # B6: a nearer and a farther unseen set
     ("cortical_plate_spina_bifida", "glioma"),  # the organ that it knows, ill; another organ
     ("cortical_plate_spina_bifida", "mandible"),  # another modality, too
     ("left_ventricle_abnormal_rv", "cortical_plate_spina_bifida"),  # a disease; an organ
+    ("left_ventricle_healthy", "cortical_plate_spina_bifida"),  # no disease; an organ
     ("glioma_other_sites", "cortical_plate_spina_bifida"),  # other hospitals; an organ
 )
 

@@ -200,6 +200,6 @@ CLAIMS = (
         "B, section IV.B, Fig. 6",
         "chance that an image of the farther set has the larger OODM, minus one half",
         ABOVE,
-        f"{ORGANS}, before its pairs of real sets were named (of near_shifts: none)",
+        f"{ORGANS}, before its pairs of real sets were named (of near_shifts and healthy_hearts: none)",
     ),
 )

@@ -13,6 +13,7 @@ CUTS = (0.44, 0.66)  # the smallest and the largest that A prints for its three 
 CORRELATIONS = (-0.92, -0.77)  # A prints them without the sign that its text says they have
 HEART = "results/acdc and results/acdc_gpu"
 ORGANS = "results/three_organs and results/three_organs_longer"
+NEAR = "near_shifts and healthy_hearts"
 
 
 class Claim(NamedTuple):
@@ -200,6 +201,6 @@ CLAIMS = (
         "B, section IV.B, Fig. 6",
         "chance that an image of the farther set has the larger OODM, minus one half",
         ABOVE,
-        f"{ORGANS}, before its pairs of real sets were named (of near_shifts and healthy_hearts: none)",
+        f"{ORGANS}, before its pairs of real sets were named (of {NEAR}: none)",
     ),
 )

@@ -17,7 +17,8 @@ from .losses import class_logits
 from .runs.devices import memory_layout
 from .spectral import SpectrumSums
 
-N_SLICES_AT_ONCE = 32
+PIXELS_AT_ONCE = {"cpu": 400_000}  # of slices in a mini-batch: of more, features leave the cache
+PIXELS_ELSEWHERE = 1_600_000
 DROPOUT_LAYERS = (
     *(torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d),
     *(torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout),
@@ -64,7 +65,9 @@ def _batches(model, image):
     """Yield the mini-batches (B, C, *S) that a volume (C, X, Y, Z) goes through a network in."""
     device, n_dims = next(model.parameters()).device, getattr(model, "n_dims", 2)
     samples = image[np.newaxis] if n_dims == 3 else np.moveaxis(image, -1, 0)
-    for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(N_SLICES_AT_ONCE):
+    n_pixels = PIXELS_AT_ONCE.get(device.type, PIXELS_ELSEWHERE)
+    n_at_once = max(1, n_pixels // int(np.prod(samples.shape[2:])))
+    for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(n_at_once):
         yield batch.to(device).contiguous(memory_format=memory_layout(n_dims))
 
 

@@ -9,10 +9,12 @@ output of logits. They differ in their blocks and in how they double:
   convolutions of 2 x 2 x 2.
 """
 
+from functools import reduce
 from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ._checks import check_choice, check_count, wrong_input
 
@@ -20,6 +22,13 @@ N_DROPOUT_BLOCKS = 3
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMALISATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
+CONVOLVE_TRANSPOSED = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+WIDENING = (  # from a kernel of 3, a row each, to the turned one of 4 of a transposed convolution
+    (0.0, 0.0, 1.0, 1.0),
+    (0.0, 1.0, 1.0, 0.0),
+    (1.0, 1.0, 0.0, 0.0),
+)
 
 
 class _EncoderDecoder(nn.Module):
@@ -27,6 +36,7 @@ class _EncoderDecoder(nn.Module):
 
     `encoder` is in order of use, so outermost first; `upsample` and `decoder` innermost first.
     `rates` are of the dropout behind each block of the encoder and the decoder's block above it.
+    What `decode` makes of the features below and of a skip is the networks' own.
     """
 
     def __init__(self, n_dims, encoder, upsample, decoder, output, rates):
@@ -67,9 +77,8 @@ class _EncoderDecoder(nn.Module):
                 features = block(self.pool(skips[-1]) if skips else image)
             skips.append(dropout(features))
         features = skips.pop()
-        ways_up = zip(self.upsample, self.decoder, reversed(self.dropout), strict=False)
-        for upsample, block, dropout in ways_up:
-            features = dropout(block(torch.cat([upsample(features), skips.pop()], dim=1)))
+        for number, dropout in enumerate(reversed(self.dropout[1:])):
+            features = dropout(self.decode(number, features, skips.pop()))
         return self.output(features)
 
     def features_before_dropout(self, image):
@@ -120,15 +129,16 @@ class UNet(_EncoderDecoder):
         super().__init__(
             n_dims,
             encoder=[DoubleConvolution(*pair, n_dims) for pair in pairwise([n_channels, *widths])],
-            upsample=[NearestUpsampling() for _ in widths[1:]],
-            decoder=[
-                DoubleConvolution(widths[i] + widths[i - 1], widths[i - 1], n_dims)
-                for i in range(len(widths) - 1, 0, -1)
-            ],
+            upsample=[],  # it is part of the decoder's blocks
+            decoder=[DecoderBlock(*pair, n_dims) for pair in pairwise(reversed(widths))],
             output=CONVOLUTION[n_dims](widths[0], n_outputs, kernel_size=1),
             rates=[dropout if i >= n_without else 0.0 for i in range(len(widths))],
         )
         self.n_before_dropout = max(0, n_without) + 1
+
+    def decode(self, number, below, skip):
+        """Map (B, C, *S) features and a skip of (B, C', *2S) to (B, C', *2S)."""
+        return self.decoder[number](below, skip)
 
 
 class DoubleConvolution(nn.Sequential):
@@ -159,19 +169,45 @@ class DoubleConvolution(nn.Sequential):
         super().__init__(*layers)
 
 
-class NearestUpsampling(nn.Upsample):
-    """Twice the resolution, each value repeated; in the type that it gets, whatever autocast says.
+class DecoderBlock(DoubleConvolution):
+    """A `DoubleConvolution` of what comes from below, at twice its resolution, and of a skip.
 
-    PyTorch's autocast would make float32 of bfloat16 here, and move twice the bytes from here on.
+    The textbook repeats each value from below along every axis, lays the result beside the skip and
+    convolves the two together. Here neither copy is made. A convolution is a sum over channels, so
+    each of the two meets its own part of the kernel. And a kernel of 3 weighs two equal neighbours
+    as one of 4, the sum of itself and its copy moved by one, weighs the single value that they
+    are; from one value to the next it moves by two. That is a transposed convolution of 4 x 4 with
+    a stride of 2: 4 products an output for 9, in 3D 8 for 27.
+
+    Parameters
+    ----------
+    n_below, n_skip : int
+        Channels from below and of the skip; as many come out as the skip has.
+    n_dims : {2, 3}
+
+    Examples
+    --------
+    >>> below, skip = torch.zeros(1, 16, 8, 8), torch.zeros(1, 8, 16, 16)
+    >>> DecoderBlock(16, 8)(below, skip).shape
+    torch.Size([1, 8, 16, 16])
     """
 
-    def __init__(self):
-        super().__init__(scale_factor=2, mode="nearest")
+    def __init__(self, n_below, n_skip, n_dims=2):
+        super().__init__(n_below + n_skip, n_skip, n_dims)
+        widening = reduce(torch.kron, n_dims * [torch.tensor(WIDENING)])
+        self.register_buffer("widening", widening, persistent=False)
 
-    def forward(self, features):
-        """Map (B, C, *S) to (B, C, *2S)."""
-        with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features)
+    def forward(self, below, skip):
+        """Map (B, n_below, *S) and (B, n_skip, *2S) to (B, n_skip, *2S)."""
+        convolution, *others = self
+        n_dims = skip.ndim - 2
+        kernel, of_skip = convolution.weight.split([below.shape[1], skip.shape[1]], dim=1)
+        wide = (kernel.flatten(2) @ self.widening).unflatten(2, n_dims * (4,)).transpose(0, 1)
+        features = CONVOLVE_TRANSPOSED[n_dims](below, wide, stride=2, padding=1)
+        features = features + CONVOLVE[n_dims](skip, of_skip, padding=1)
+        for layer in others:
+            features = layer(features)
+        return features
 
 
 class ResidualUNet(_EncoderDecoder):
@@ -224,6 +260,10 @@ class ResidualUNet(_EncoderDecoder):
             rates=[0.0] * n_stages,  # it stands within the blocks
         )
         self.n_before_dropout = 0
+
+    def decode(self, number, below, skip):
+        """Map (B, 2C, *S) features and a skip of (B, C, *2S) to (B, C, *2S)."""
+        return self.decoder[number](torch.cat([self.upsample[number](below), skip], dim=1))
 
     def check_sides(self, sides):
         """Raise also where all sides end as one voxel: it has no variance to be normalised by."""

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from textbook_unet import as_textbook
 from torch import nn
 
 from segcal_lite.unet import DoubleConvolution, ResidualBlock, ResidualUNet, UNet
@@ -33,6 +34,40 @@ def test_both_dimensions_from_one_class(n_dims):
     assert n_parameters(model) == count_by_hand((4, 8, 16), 3, 4, kernel=3**n_dims)
     image = torch.zeros(2, 3, *(8,) * n_dims)
     assert model(image).shape == (2, 4, *(8,) * n_dims)
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+@pytest.mark.parametrize("sides", [(8, 8, 8), (16, 4, 24)])
+def test_logits_and_gradients_are_the_textbooks(n_dims, sides):
+    torch.manual_seed(0)
+    models = [UNet(2, 3, widths=(4, 8, 16), n_dims=n_dims).double() for _ in range(2)]
+    models[1] = as_textbook(models[1])
+    models[1].load_state_dict(models[0].state_dict())
+    image = torch.randn(2, 2, *sides[:n_dims], dtype=torch.float64)
+    found = []
+    for model in models:
+        logits = model(image)
+        logits.square().sum().backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        found.append([logits, *gradients, *model.buffers(), model.eval()(image)])
+    for ours, textbook in zip(*found, strict=True):
+        torch.testing.assert_close(ours, textbook, rtol=1e-9, atol=1e-9)
+
+
+def test_logits_are_the_textbooks_in_bfloat16():
+    torch.manual_seed(0)
+    model, image = UNet(1, 2).eval(), torch.randn(1, 1, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        ours = model(image)
+        textbook = as_textbook(model)(image)
+    assert ours.dtype == textbook.dtype == torch.bfloat16
+    assert (ours - textbook).abs().max() < 0.02 * textbook.abs().max()
+
+
+def test_weights_have_the_names_and_shapes_of_files_that_exist():
+    shapes = {name: tuple(w.shape) for name, w in UNet(1, 2, widths=(4, 8)).state_dict().items()}
+    assert shapes["decoder.0.0.weight"] == (4, 12, 3, 3)
+    assert {name.split(".")[0] for name in shapes} == {"encoder", "decoder", "output"}
 
 
 def test_dropout_sits_in_the_three_inner_most_blocks_of_both_halves():

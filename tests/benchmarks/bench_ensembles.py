@@ -1,13 +1,15 @@
 """What ensembles and MC dropout take beside what one would write first; `make bench` runs it too.
 
 The sweep over M: 300 ensembles drawn from a pool of 100 members that agree inside and outside of
-their segments and differ at the borders, as trained ones do. MC dropout: paper A's network, whose
-masks do not depend on its weights, so that none are trained.
+their segments and differ at the borders, as trained ones do. Inference: paper A's network, one
+after the other member and by MC dropout, beside the textbook's form, all slices at once. What it
+takes does not depend on the weights, so that none are trained.
 """
 
 import numpy as np
 import torch
 from scipy import ndimage
+from textbook_unet import as_textbook
 
 from segcal_lite.ensembles import SweepSums, selection_matrix
 from segcal_lite.inference import mc_dropout_passes, predict_case, stochastic_passes
@@ -69,17 +71,34 @@ def works():
     yield size, f"{sweep}, Brier", ours, with_brier
     yield size, sweep, "averaged anew", lambda: averaged_anew(labels, pool, selection)
     yield size, product, "NumPy", lambda: selection @ pool.reshape(N_POOL, -1)
-    yield from works_of_dropout()
+    yield from works_of_inference()
 
 
-def works_of_dropout():
-    """Yield the same of MC dropout."""
+def new_model(dropout=0.0):
+    """Return paper A's network, ready for use."""
+    return UNet(1, 4, dropout=dropout).eval().to(memory_format=memory_layout(2))
+
+
+@torch.no_grad()
+def at_once(model, image):
+    """Class probabilities of a volume (1, X, Y, Z), all slices in one mini-batch."""
+    batch = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))
+    logits = model(batch.contiguous(memory_format=memory_layout(2)))
+    return logits.softmax(dim=1).movedim(0, -1).numpy()
+
+
+def works_of_inference():
+    """Yield the same of ensembles and MC dropout."""
     torch.manual_seed(0)
-    model = UNet(1, 4, dropout=0.5).eval().to(memory_format=memory_layout(2))
     image = np.random.default_rng(0).normal(size=VOLUME).astype(np.float32)
-    whole = lambda: predict_case(model, image, "ce")  # noqa: E731
     size = " x ".join(map(str, VOLUME[1:]))
+    members, textbooks = [[new_model() for _ in range(N_PASSES)] for _ in range(2)]
+    textbooks = [as_textbook(model) for model in textbooks]
+    what = f"ensemble of {N_PASSES}"
+    yield size, what, "segcal_lite", lambda: [predict_case(m, image, "ce") for m in members]
+    yield size, what, "textbook", lambda: [at_once(m, image) for m in textbooks]
+    model, textbook = new_model(0.5), as_textbook(new_model(0.5))
     what = f"MC dropout, {N_PASSES} passes"
     yield size, what, "segcal_lite", lambda: list(mc_dropout_passes(model, image, "ce", N_PASSES))
-    passes = lambda: list(stochastic_passes(model, whole, N_PASSES, 0))  # noqa: E731
-    yield size, what, "each pass whole", passes
+    whole = lambda: at_once(textbook, image)  # noqa: E731
+    yield size, what, "textbook", lambda: list(stochastic_passes(textbook, whole, N_PASSES, 0))

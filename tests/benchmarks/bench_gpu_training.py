@@ -17,6 +17,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
+from textbook_unet import as_textbook
 from torch import nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
@@ -28,17 +29,21 @@ from segcal_lite.training import loop, on_slices
 from segcal_lite.training.models import TrainingSettings, build_model
 from segcal_lite.training.on_slices import SliceTraining
 from segcal_lite.training.recorded import RecordedEpoch
+from segcal_lite.unet import DecoderBlock
 
 SIZES = {"paper": (224, 32, 12 * 32), "small": (64, 4, 32 * 4)}  # side, mini-batch, slices
 N_VALIDATION = {"paper": 105, "small": 32}
 HALF, PLAIN = {"precision": "bfloat16"}, {"layout": torch.contiguous_format}
+TEXTBOOK = {"textbook": True}
 WAYS = {  # name, options of `build`, numbers of lanes
     "paper": [
         ("recorded, bfloat16", HALF, (1, 3)),
         ("recorded", {}, (1, 3)),
         ("recorded, bfloat16, channels first", HALF | PLAIN, (1, 3)),
         ("recorded, channels first", PLAIN, (1,)),
+        ("recorded, bfloat16, textbook", HALF | TEXTBOOK, (1, 3)),
         ("compiled, recorded, bfloat16", HALF | {"compiled": True}, (1, 3)),
+        ("compiled, recorded, bfloat16, textbook", HALF | TEXTBOOK | {"compiled": True}, (1, 3)),
         ("eager, bfloat16", HALF | {"recorded": False}, (1,)),
         ("eager", {"recorded": False}, (1,)),
     ],
@@ -46,6 +51,7 @@ WAYS = {  # name, options of `build`, numbers of lanes
         ("eager", {"recorded": False}, (1,)),
         ("recorded", {}, (1, 4, 8)),
         ("recorded, channels first", PLAIN, (4,)),
+        ("recorded, textbook", TEXTBOOK, (4,)),
     ],
 }
 
@@ -71,19 +77,30 @@ def random_cases(side, n_train, n_validation):
     return cases
 
 
-def build(name, cases, device, recorded=True, compiled=False, layout=None, **changes):
-    """Return a training of one way: recorded or not, compiled or not, in a precision or layout."""
+def build(
+    name, cases, device, recorded=True, compiled=False, layout=None, textbook=False, **changes
+):
+    """Return a training of one way: recorded or not, compiled or not, in a precision or layout.
+
+    `textbook`: the network up-samples and joins before it convolves.
+    """
     side, batch_size, _ = SIZES[name]
     settings = settings_of(side, batch_size, **changes)
     with (
         mock.patch.object(on_slices.Training, "begin", lambda *others, **named: None),
         mock.patch.object(on_slices, "can_be_recorded", lambda *others: recorded),
+        mock.patch.object(on_slices, "build_model", build_textbook if textbook else build_model),
         in_layout(layout),
     ):
         training = SliceTraining(None, cases, settings, device, compiled=compiled)
     training.numbers = {"history": []}
     training.rate = 1e-3
     return training
+
+
+def build_textbook(settings):
+    """Return the network in the textbook's form."""
+    return as_textbook(build_model(settings))
 
 
 @contextmanager
@@ -166,28 +183,28 @@ def bytes_of_step(settings, device="cpu"):
     A convolution reads its input and writes its output; backward it reads the output's gradient
     twice and its input once, and writes the input's gradient. Batch normalisation reads twice
     (statistics, values) and writes once; backward it reads values and gradients twice and writes
-    once. Pooling, up-sampling and joining read and write once in each direction.
+    once. Pooling reads and writes once in each direction. A block of the decoder convolves what is
+    below and the skip, each by itself, and adds the two, whose gradients are one.
     """
     total, hooks, model = [0], [], build_model(settings)
 
     def count(layer, inputs, output):
-        read, written = inputs[0].numel(), output.numel()
+        read, written = sum(one.numel() for one in inputs), output.numel()
         if isinstance(layer, nn.Conv2d):
             total[0] += 3 * read + 3 * written
+        elif isinstance(layer, DecoderBlock):  # what stands before its batch normalisation
+            total[0] += 3 * read + 2 * 3 * written + 3 * written
         elif isinstance(layer, nn.BatchNorm2d):
             total[0] += 8 * read
-        elif isinstance(layer, (nn.MaxPool2d, nn.Upsample)):
+        elif isinstance(layer, nn.MaxPool2d):
             total[0] += 2 * (read + written)
 
     for layer in model.modules():
         hooks.append(layer.register_forward_hook(count))
     with torch.no_grad():
         model(torch.zeros(1, settings.n_channels, *settings.crop_size))
-    joined = sum(
-        2 * 2 * w * np.prod(settings.crop_size) / 4**i for i, w in enumerate(settings.widths[:-1])
-    )
     width = 2 if settings.precision == "bfloat16" else 4
-    return (total[0] + 2 * joined) * settings.batch_size * width
+    return total[0] * settings.batch_size * width
 
 
 def copy_speed():

@@ -1,7 +1,8 @@
 """Train members one after another by the loop that most people would write.
 
-The peer of `bench_training.py`: PyTorch's defaults in threads, layout and optimiser; network, loss,
-mini-batches, augmentation and measure are ours, so that only the way of training differs. Run as
+The peer of `bench_training.py`: PyTorch's defaults in threads, layout and optimiser, the network as
+textbooks have it; weights, loss, mini-batches, augmentation and measure are ours, so that only the
+way of training differs. Run as
 python plain_loop.py PREPARED SETTINGS.json N_EPOCHS N_MEMBERS: it prints the best validation Dice
 of each member, as JSON.
 """
@@ -10,6 +11,7 @@ import json
 import sys
 
 import torch
+from textbook_unet import as_textbook
 
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.losses import class_logits, training_loss
@@ -21,7 +23,7 @@ from segcal_lite.training.slices import load_slices
 
 def train(settings, training, validation, n_epochs):
     """Return the best validation Dice of one member."""
-    model = build_model(settings)
+    model = as_textbook(build_model(settings))
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     weights = torch.tensor(settings.dice_weights)
     torch.manual_seed(settings.seed)

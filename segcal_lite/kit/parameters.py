@@ -23,21 +23,15 @@ def check_parameters(history, values):
     values : dict
         What is to be checked, by name: ``globals()`` in a notebook.
 
-    Returns
-    -------
-    list of str
-        Names of the parameters that papermill injected.
-
     Raises
     ------
     ValueError
-        If a name was injected that the cell before the injected one does not assign, or as
+        If papermill injected a name that the cell before the injected one does not assign, or as
         `check_values`.
 
     Examples
     --------
     >>> check_parameters(["profile = 'smoke'", "# Parameters\nprofile = 'paper'"], {})
-    ['profile']
     >>> check_parameters(["profile = 'smoke'", "# Parameters\nprofil = 'paper'"], {})
     Traceback (most recent call last):
     ...
@@ -55,7 +49,6 @@ def check_parameters(history, values):
             expected = "one of " + ", ".join(map(repr, declared))
             raise wrong_input(f"parameter {name!r}", "in the injected cell", expected)
     check_values({name: values[name] for name in declared if name in values})
-    return injected
 
 
 def _assigned(source):

@@ -88,6 +88,7 @@ def rows_of(name, side, batch_size, n_epochs, n_members):
         metric = f"{n_members} members, {n_epochs} epochs"
         yield {"size": name, "metric": metric, "way": way, "seconds": spent[way]}
         yield {"size": name, "metric": "validation Dice", "way": way, "value": mean}
+        yield {"size": name, "metric": "its standard deviation", "way": way, "value": spread}
 
 
 def main(path):

@@ -188,6 +188,7 @@ TABLES = {
         "unseen": unseen_table,
         "near_shifts": partial(unseen_table, "near_shifts"),
         "left_ventricle": partial(unseen_table, "left_ventricle"),
+        "healthy_hearts": partial(unseen_table, "healthy_hearts"),
         "coverage": coverage_table,
     },
 }

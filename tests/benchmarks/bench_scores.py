@@ -12,7 +12,8 @@ import sys
 import time
 import tracemalloc
 import warnings
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +37,7 @@ SHAPE = (240, 240, 155)
 SPACING_MM = (1.0, 1.0, 1.0)
 SEGMENTS = ("oedema", "core", "enhancing")
 FEATURES = (14, 96, 96, 96)
-N_REPEATS = 3
+N_REPEATS = 5
 IMPORTS = {
     "import of calibration": "import segcal_lite.calibration",
     "the same, and a first score": (
@@ -136,19 +137,31 @@ def works_on_features():
     yield size, turned, "torch", lambda: torch.linalg.svdvals(tensor.T.contiguous())
 
 
-def measure(function):
-    """Return the shortest processor time in seconds and the peak of allocated memory in MB."""
-    function()  # what is compiled or loaded at a first call does not count
-    seconds = []
-    for _ in range(N_REPEATS):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    tracemalloc.start()  # in a run of its own, because tracing costs time
+def measure(functions):
+    """Return the shortest processor time of each in seconds, and its peak of allocated memory in MB.
+
+    They take turns, because what slows the machine for a while has to slow all of them.
+    """
+    for function in functions:
+        function()  # what is compiled or loaded at a first call does not count
+    rounds = [[seconds_of(function) for function in functions] for _ in range(N_REPEATS)]
+    return np.min(rounds, axis=0), [peak_mb_of(function) for function in functions]
+
+
+def seconds_of(function):
+    """Return the processor time of one call."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def peak_mb_of(function):
+    """Return the peak of allocated memory, of a call of its own, because tracing costs time."""
+    tracemalloc.start()
     function()
     peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    return min(seconds), peak_mb
+    return peak_mb
 
 
 def first_calls():
@@ -169,9 +182,12 @@ def main(path):
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     found = [(*row, np.nan) for row in first_calls()]
-    for size, metric, way, function in chain(works(*make_case()), bench_ensembles.works()):
-        found.append((size, metric, way, *measure(function)))
-        print("{:56} {:50} {:14} {:7.3f} s {:7.1f} MB".format(*found[-1]), flush=True)
+    all_works = chain(works(*make_case()), bench_ensembles.works())
+    for _, of_one_size in groupby(all_works, key=itemgetter(0)):
+        *names, functions = zip(*of_one_size, strict=True)
+        for row in zip(*names, *measure(functions), strict=True):
+            print("{:56} {:50} {:14} {:7.3f} s {:7.1f} MB".format(*row), flush=True)
+            found.append(row)
     table = pd.DataFrame(found, columns=["size", "metric", "way", "seconds", "peak_mb"])
     write_table(Path(path), table.round(4).assign(**provenance("cpu")))
 

@@ -138,7 +138,7 @@ def works_on_features():
 
 
 def measure(functions):
-    """Return the shortest processor time of each in seconds, and its peak of allocated memory in MB.
+    """Return the shortest processor time of each in seconds, and the peak of its memory in MB.
 
     They take turns, because what slows the machine for a while has to slow all of them.
     """

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from segcal_lite import inference
 from segcal_lite.data.prepared import read_prepared
 from segcal_lite.inference import (
     dropout_switched_on,
@@ -39,6 +40,16 @@ def test_a_volume_is_predicted_slice_by_slice(loss, settings, image):
     for z in range(5):
         alone = predict_case(model, image[..., z : z + 1], loss)
         assert np.allclose(probs[..., z], alone[..., 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_pixels", "sizes"), [(1, [1] * 5), (2048, [2, 2, 1]), (10**6, [5])])
+def test_as_many_slices_at_once_as_the_cache_holds(n_pixels, sizes, image, monkeypatch):
+    model, found = UNet(1, 2, widths=(4, 8)).eval(), []
+    whole = predict_logits(model, image, "ce")
+    model.register_forward_pre_hook(lambda _, inputs: found.append(len(inputs[0])))
+    monkeypatch.setitem(inference.PIXELS_AT_ONCE, "cpu", n_pixels)
+    assert np.allclose(predict_logits(model, image, "ce"), whole, atol=1e-5)
+    assert found == sizes
 
 
 @pytest.mark.parametrize("network", [UNet, ResidualUNet])

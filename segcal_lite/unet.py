@@ -174,10 +174,10 @@ class DecoderBlock(DoubleConvolution):
 
     The textbook repeats each value from below along every axis, lays the result beside the skip and
     convolves the two together. Here neither copy is made. A convolution is a sum over channels, so
-    each of the two meets its own part of the kernel. And a kernel of 3 weighs two equal neighbours
-    as one of 4, the sum of itself and its copy moved by one, weighs the single value that they
-    are; from one value to the next it moves by two. That is a transposed convolution of 4 x 4 with
-    a stride of 2: 4 products an output for 9, in 3D 8 for 27.
+    each of the two meets its own part of the kernel. And what a kernel of 3 gives to two equal
+    neighbours, one of 4 gives to the single value that they repeat: the sum of the kernel and its
+    copy moved by one. From one value to the next it moves by two places, so this is a transposed
+    convolution of 4 x 4 with a stride of 2: 4 products an output instead of 9, in 3D 8 instead of 27.
 
     Parameters
     ----------

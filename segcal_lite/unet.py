@@ -177,7 +177,7 @@ class DecoderBlock(DoubleConvolution):
     each of the two meets its own part of the kernel. And what a kernel of 3 gives to two equal
     neighbours, one of 4 gives to the single value that they repeat: the sum of the kernel and its
     copy moved by one. From one value to the next it moves by two places, so this is a transposed
-    convolution of 4 x 4 with a stride of 2: 4 products an output instead of 9 (3D: 8 instead of 27).
+    convolution of 4 x 4 with a stride of 2: 4 products an output, not 9 (3D: 8, not 27).
 
     Parameters
     ----------

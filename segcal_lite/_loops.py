@@ -6,7 +6,8 @@ installed. A process loads it at its first score, so that importing a chapter st
 nearly all of it Numba's own start. Whoever is first compiles for some seconds more; the code is
 kept beside this file, or where that is read-only in the user's cache, or in ``NUMBA_CACHE_DIR``.
 It keeps it as pickles, so nobody may write there who may not write the package.
-Without ``fastmath`` sums keep their order and NaN stays NaN.
+Without ``fastmath`` sums keep their order and NaN stays NaN; a division by 0 is infinite, as
+NumPy's is, because looking out for one at each voxel keeps loops from taking several at once.
 """
 
 from functools import cache, wraps
@@ -16,6 +17,7 @@ import numpy as np
 from ._checks import IGNORED, ROUNDING, check_labels_and_probs
 
 N_ALIKE = 32  # neighbours that are looked at as one, where they are alike
+NEAR_1 = 0.9  # see `_log_likelihood`
 N_TOGETHER = 2**14  # voxels whose probabilities fit the processor's cache
 TOO_LARGE = 1 + ROUNDING
 UNLIKE_1 = ROUNDING + 1e-12  # what `check_labels_and_probs` lets pass, whatever its order of sums
@@ -29,9 +31,9 @@ def compiled(loop):
         import numba
 
         try:
-            return numba.njit(cache=True)(loop)
+            return numba.njit(cache=True, error_model="numpy")(loop)
         except RuntimeError:  # no folder can be written to: every process compiles
-            return numba.njit(loop)
+            return numba.njit(error_model="numpy")(loop)
 
     @wraps(loop)
     def call(*arguments):
@@ -62,28 +64,44 @@ def _predict(probs, predicted, classes):
 
 
 @compiled
-def _likelihood(labels, probs, likelihood):
-    """Write p(true class), 1 where it is ignored, and return whether all labels are classes."""
+def _log_likelihood(labels, probs, parts, eps, likelihood, logs, n_floored):
+    """Write ln max(p(true class), eps), 0 where it is ignored; return whether all labels fit.
+
+    ln p = 2 artanh s, s = (p - 1) / (p + 1): above `NEAR_1`, where most are, seven terms of its
+    series are all that float64 can hold, and the processor takes several voxels at once.
+    """
     fits = True
     for i in range(labels.size):
-        label = labels[i]
-        likelihood[i] = 1.0
+        label, p = labels[i], 1.0
         if 0 <= label < len(probs):
-            likelihood[i] = probs[label, i]
+            p = probs[np.uint64(label), i]
         else:
             fits &= label == IGNORED
+        if p < eps:
+            n_floored[parts[i]] += 1
+            p = eps
+        likelihood[i] = p
+    for i in range(labels.size):
+        s = (likelihood[i] - 1) / (likelihood[i] + 1)
+        x = s * s
+        series = 1 + x * (1 / 3 + x * (1 / 5 + x * (1 / 7 + x * (1 / 9 + x * (1 / 11 + x / 13)))))
+        logs[i] = 2 * s * series
+    for i in range(labels.size):
+        if likelihood[i] < NEAR_1:
+            logs[i] = np.log(likelihood[i])
     return fits
 
 
 @compiled
-def _add_alike(labels, probs, predicted, parts, edges, logs, totals, bins, is_mixed):
+def _add_alike(labels, probs, predicted, parts, edges, logs, totals, bins, is_mixed, classes):
     """Add groups of `N_ALIKE` voxels of which each class's probabilities share a bin.
 
     Most of a volume is alike: a bin takes the sum of such a group in place of each voxel, which
-    saves a third of the time. The arguments are those of `_add`; `is_mixed` (n_groups,) tells it
+    saves half of the time. The arguments are those of `_add`; `is_mixed` (n_groups,) tells it
     what is left, which an incomplete group always is.
     """
-    n_bins = edges.size - 1
+    n_bins, n_classes = edges.size - 1, len(classes)
+    confidence, rows = np.empty(n_classes), np.empty(n_classes, np.uint64)
     for group in range(is_mixed.size):
         first, stop = group * N_ALIKE, (group + 1) * N_ALIKE
         is_mixed[group] = True
@@ -95,67 +113,61 @@ def _add_alike(labels, probs, predicted, parts, edges, logs, totals, bins, is_mi
             is_alike &= (labels[i] == label) & (predicted[i] == best) & (parts[i] == part)
         if not is_alike:
             continue
-        for k in range(len(probs)):
+        log_likelihood, brier = 0.0, 0.0
+        for k in range(n_classes):
             lowest = highest = probs[k, first]
+            p_sum, squares, is_class = 0.0, 0.0, 1.0 if k == label else 0.0
             for i in range(first, stop):
                 p = probs[k, i]
                 lowest = p if p < lowest else lowest
                 highest = p if p > highest else highest
+                p_sum += p
+                squares += (p - is_class) ** 2
             m = min(int(lowest * n_bins), n_bins - 1)
             m -= lowest <= edges[m]
             is_alike &= highest <= edges[m + 1]
+            rows[k] = ((part * n_classes + k) * 2 + (k == best)) * n_bins + m
+            confidence[k] = p_sum
+            brier += squares
         if not is_alike:
             continue
         is_mixed[group] = False
-        log_likelihood = 0.0
         for i in range(first, stop):
             log_likelihood += logs[i]
         totals[part, 0] -= log_likelihood
-        for k in range(len(probs)):
-            m = min(int(probs[k, first] * n_bins), n_bins - 1)
-            m -= probs[k, first] <= edges[m]
-            confidence, brier, is_class = 0.0, 0.0, 1.0 if k == label else 0.0
-            for i in range(first, stop):
-                p = float(probs[k, i])
-                confidence += p
-                brier += (p - is_class) ** 2
-            totals[part, 1] += brier
-            for row in (0, k + 1):
-                if row or k == best:
-                    bins[part, row, m, 0] += N_ALIKE
-                    bins[part, row, m, 1] += confidence
-                    bins[part, row, m, 2] += N_ALIKE * is_class
+        totals[part, 1] += brier
+        for k in range(n_classes):
+            bins[rows[k], 0] += N_ALIKE
+            bins[rows[k], 1] += confidence[k]
+            bins[rows[k], 2] += N_ALIKE * (k == label)
 
 
 @compiled
-def _add(labels, probs, predicted, parts, edges, logs, totals, bins, is_mixed):
+def _add(labels, probs, predicted, parts, edges, logs, totals, bins, is_mixed, classes):
     """Add the voxels of mixed groups to the sums of their parts.
 
-    totals (P, 3): NLL, Brier score, ignored voxels; bins (P, K + 1, n_bins, 3): count, sum of
-    confidence and of correct, of the predicted class and of each. Bin m lies above edges[m], up to
-    edges[m + 1]; `logs` are log-likelihoods.
+    totals (P, 3): NLL, Brier score, ignored voxels; bins (P K 2 n_bins, 3): count, sum of
+    confidence and of correct, of each class where it is not and where it is the predicted one. Bin
+    m lies above edges[m], up to edges[m + 1]; `logs` are log-likelihoods. Rows are unsigned: that
+    negative numbers count from the end, as NumPy has it, would cost as much as the sums.
     """
     n_bins = edges.size - 1
     for i in range(labels.size):
         if not is_mixed[i // N_ALIKE]:
             continue
-        part, label = parts[i], labels[i]
+        part, label, best, brier = parts[i], labels[i], predicted[i], 0.0
         if label == IGNORED:
             totals[part, 2] += 1
             continue
-        brier = 0.0
-        for k in range(len(probs)):
+        for k in range(len(classes)):
             p, is_class = float(probs[k, i]), 1.0 if k == label else 0.0
             m = min(int(p * n_bins), n_bins - 1)
             m -= p <= edges[m]  # p is on the edge, or the product was rounded up
-            bins[part, k + 1, m, 0] += 1
-            bins[part, k + 1, m, 1] += p
-            bins[part, k + 1, m, 2] += is_class
+            row = np.uint64(((part * len(classes) + k) * 2 + (k == best)) * n_bins + m)
+            bins[row, 0] += 1
+            bins[row, 1] += p
+            bins[row, 2] += is_class
             brier += (p - is_class) ** 2
-            if k == predicted[i]:
-                bins[part, 0, m, 0] += 1
-                bins[part, 0, m, 1] += p
-                bins[part, 0, m, 2] += is_class
         totals[part, 0] -= logs[i]
         totals[part, 1] += brier
 
@@ -232,22 +244,19 @@ def sums_of_parts(labels, probs, parts, n_parts, n_bins, eps):
     n_classes, classes = len(probs), tuple(range(len(probs)))
     predicted = np.empty(labels.shape, class_type(n_classes))
     edges = _edges(n_bins, probs.dtype)
-    totals, bins = np.zeros((n_parts, 4)), np.zeros((n_parts, n_classes + 1, n_bins, 3))
+    totals, bins = np.zeros((n_parts, 4)), np.zeros((n_parts * n_classes * 2 * n_bins, 3))
     for block, best, label, part in _in_blocks(probs, predicted, labels, parts):
-        label, part, likelihood = (
-            label.astype(np.int64),
-            part.astype(np.int64),
-            np.empty(label.size),
-        )
-        if not (_predict(block, best, classes) and _likelihood(label, block, likelihood)):
+        label, part = label.astype(np.int64), part.astype(np.int64)
+        likelihood, logs = np.empty((2, label.size))
+        fits = _predict(block, best, classes)
+        if not fits or not _log_likelihood(label, block, part, eps, likelihood, logs, totals[:, 2]):
             return None
-        if likelihood.min() < eps:
-            totals[:, 2] += np.bincount(part[likelihood < eps], minlength=n_parts)
-        logs = np.log(np.maximum(likelihood, eps, out=likelihood), out=likelihood)
-        found = np.zeros((n_parts, 3)), np.zeros_like(bins)  # of few voxels: no rounding adds up
+        found = np.zeros((n_parts, 3)), np.zeros(bins.shape)  # of few voxels: no rounding adds up
         is_mixed = np.empty(-(-label.size // N_ALIKE), dtype=bool)
         for add in (_add_alike, _add):
-            add(label, block, best, part, edges, logs, *found, is_mixed)
+            add(label, block, best, part, edges, logs, *found, is_mixed, classes)
         totals[:, [0, 1, 3]] += found[0]
         bins += found[1]
-    return totals, np.moveaxis(bins, -1, 1), predicted
+    bins = bins.reshape(n_parts, n_classes, 2, n_bins, 3)
+    rows = [bins[:, :, 1].sum(axis=1, keepdims=True), bins.sum(axis=2)]
+    return totals, np.moveaxis(np.concatenate(rows, axis=1), -1, 1), predicted

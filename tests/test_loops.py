@@ -64,14 +64,26 @@ def test_distances_are_scipys(shape, share, spacing_mm, seed):
     assert (near[expected > 3.01] > 3).all()
 
 
+def test_the_series_of_the_logarithm_loses_nothing():
+    near_1 = 1 - np.geomspace(2**-53, 0.2, 20001)
+    likelihood = np.concatenate([[1.0, 0.9, np.nextafter(0.9, 0)], near_1, np.geomspace(1e-12, 1)])
+    expected = np.log(likelihood.astype(np.longdouble))
+    labels, n_floored = np.zeros(likelihood.size, int), np.zeros(1)
+    probs, logs = np.stack([likelihood, 1 - likelihood]), np.empty(likelihood.size)
+    arguments = labels, probs, labels, 1e-12, np.empty(likelihood.size), logs, n_floored
+    assert _loops._log_likelihood(*arguments) and n_floored == 0
+    np.testing.assert_allclose(logs, expected.astype(float), rtol=5e-16, atol=0)
+    assert logs[0] == 0 and (logs <= 0).all()
+
+
 def test_a_cache_that_cannot_be_written_compiles_without_it(monkeypatch):
     asked, njit = [], numba.njit
 
-    def without_folder(*arguments, cache=False):
+    def without_folder(*arguments, cache=False, **options):
         asked.append(cache)
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
-        return njit(*arguments)
+        return njit(*arguments, **options)
 
     monkeypatch.setattr(numba, "njit", without_folder)
     double = _loops.compiled(lambda number: 2 * number)

@@ -204,7 +204,7 @@ class DecoderBlock(DoubleConvolution):
         kernel, of_skip = convolution.weight.split([below.shape[1], skip.shape[1]], dim=1)
         wide = (kernel.flatten(2) @ self.widening).unflatten(2, n_dims * (4,)).transpose(0, 1)
         features = CONVOLVE_TRANSPOSED[n_dims](below, wide, stride=2, padding=1)
-        features = features + CONVOLVE[n_dims](skip, of_skip, padding=1)
+        features += CONVOLVE[n_dims](skip, of_skip, padding=1)
         for layer in others:
             features = layer(features)
         return features

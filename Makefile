@@ -35,3 +35,4 @@ claims:
 story:
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 401 402 403 --tables story_volumes
+	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story_floor story_claims

@@ -94,8 +94,8 @@ def _parser():
     _add_out(copies, "runs/copies")
     seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
     seeds.add_argument("--seeds", type=_seed, nargs="+", required=True)
-    stories = ("story", "story_volumes")
-    seeds.add_argument("--tables", nargs="+", choices=stories, default=stories)
+    stories = ("story", "story_volumes", "story_floor", "story_claims")
+    seeds.add_argument("--tables", nargs="+", choices=stories, default=stories[:2])
     _add_out(seeds, "runs/story")
     return parser
 

@@ -1,0 +1,73 @@
+"""Phantoms, whose posterior is known: how far above it each method stays, and which claims hold.
+
+No probabilities have a lower expected NLL or Brier score than the posterior: its scores are the
+floor, not 0. ECE has none in theory, but that of the posterior shows what so few voxels leave.
+"""
+
+import pandas as pd
+
+from ...experiments.claims.paper_a import CALIBRATION, LOSSES, METHODS, cells, parts_of_a
+from ...experiments.claims.rules import judge
+from ...experiments.claims.statements import CLAIMS
+from ...statistics import mean_interval
+from .phantom_runs import runs_on_hearts
+
+SCALE = {"profile": "laptop", "n_members": 10}  # A7 asks for ten networks
+
+
+def floor_rows(scores):
+    """Return a dict for each loss and method: mean scores in the box above those of the posterior.
+
+    `scores` are of test cases of one domain. ``<score>_above`` has a 95 % interval over patients,
+    of the single networks over networks as well; ``holds`` is false where a method lies below the
+    floor, which only one can do that has seen the answer.
+    """
+    rows = []
+    for loss in LOSSES:
+        floor = {name: cells(scores, loss, "oracle", name).loc[0] for name in CALIBRATION}
+        for method in METHODS:
+            row = {"loss": loss, "method": method}
+            for name in CALIBRATION:
+                values = cells(scores, loss, method, name)
+                above, lo, hi = mean_interval(values.sub(floor[name], axis="columns").to_numpy())
+                row |= {"n_networks": len(values), "n_test": values.shape[1]}
+                row |= {f"{name}_floor": floor[name].mean(), f"{name}_above": above}
+                row |= {f"{name}_lo": lo, f"{name}_hi": hi}
+            rows.append(row | {"holds": row["nll_hi"] > 0 and row["brier_hi"] > 0})
+    return rows
+
+
+def claim_rows(scores, known_domains, task):
+    """Return a dict for each claim of paper A: its verdict on the scores of one run."""
+    parts = parts_of_a(scores, known_domains, task)
+    rows = []
+    for claim in CLAIMS:
+        if claim.name in parts:
+            verdict, judged = judge(claim, parts[claim.name])
+            holding = [part for part in judged if part.verdict == "holds"]
+            counts = {"n_parts": len(judged), "n_holding": len(holding)}
+            rows.append({"claim": claim.name, "verdict": verdict} | counts)
+    return rows
+
+
+def tell_floor(out, seeds, report=print):
+    """`floor_rows` for each seed, of a run of `SCALE`, on the domain that it was trained on."""
+    return _of_runs(out, seeds, report, lambda _, scores: floor_rows(scores[scores.known]))
+
+
+def tell_claims(out, seeds, report=print):
+    """`claim_rows` for each seed, of the same runs."""
+
+    def rows_of(experiment, scores):
+        return claim_rows(scores, experiment.known_domains, experiment.task.name)
+
+    return _of_runs(out, seeds, report, rows_of)
+
+
+def _of_runs(out, seeds, report, rows_of):
+    """Return a table of what `rows_of` makes of each run and of its scores."""
+    rows = []
+    for experiment in runs_on_hearts(out, seeds, report, **SCALE):
+        made = {"seed": experiment.seed, **SCALE}
+        rows += [made | row for row in rows_of(experiment, experiment.scores(report=report))]
+    return pd.DataFrame(rows)

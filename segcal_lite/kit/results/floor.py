@@ -30,7 +30,7 @@ def floor_rows(scores):
             for name in CALIBRATION:
                 values = cells(scores, loss, method, name)
                 above, lo, hi = mean_interval(values.sub(floor[name], axis="columns").to_numpy())
-                row |= {"n_networks": len(values), "n_test": values.shape[1]}
+                row["n_test"] = values.shape[1]
                 row |= {f"{name}_floor": floor[name].mean(), f"{name}_above": above}
                 row |= {f"{name}_lo": lo, f"{name}_hi": hi}
             rows.append(row | {"holds": row["nll_hi"] > 0 and row["brier_hi"] > 0})

@@ -11,12 +11,12 @@ from .published import (
     interval,
     intervals,
     listed,
-    made_by,
     markdown_table,
     source_of,
     spread,
 )
 from .run_tables import METHODS, runs_table
+from .story_tables import floor_table, story_table, verdicts_table
 from .volume_tables import longer_table, organs_table, unseen_table, volumes_table
 
 COLUMNS = ("nll", "brier", "ece_percent")
@@ -55,35 +55,6 @@ def _claims_of_b(folder):
     table = read_table(folder / "three_organs" / "joint_differences.csv")
     differences = listed(table[table.metric == "dice"].difference)
     yield "B: Dice of joint training minus dedicated", "-", differences
-
-
-def story_table():
-    """The smoke run's claims on several seeds as a Markdown table."""
-    story = read_table(project_root() / "results" / "story.csv")
-    header = [
-        "seed",
-        "ECE % members -> ensemble (difference, 95 % CI)",
-        "NLL best member -> ensemble",
-        "gap to oracle, member -> ensemble",
-        "entropy: r (n segments)",
-        "spectral AUC (95 % CI)",
-    ]
-    rows = []
-    for row in story.itertuples():
-        ece = [100 * value for value in (row.ece_members, row.ece_ensemble)]
-        change = (row.ece_difference, row.ece_difference_lo, row.ece_difference_hi)
-        change = [100 * value for value in change]
-        cells = [
-            str(row.seed),
-            f"{ece[0]:.2f} -> {ece[1]:.2f} ({change[0]:.2f}; {change[1]:.2f} to {change[2]:.2f})",
-            f"{row.nll_best_member:.3f} -> {row.nll_ensemble:.3f}",
-            f"{row.nll_gap_members:.3f} -> {row.nll_gap_ensemble:.3f}",
-            f"{row.entropy_pearson_r:.2f} (n = {row.entropy_n})",
-            f"{interval(row.spectral_auc, row.spectral_auc_lo, row.spectral_auc_hi)}, "
-            f"{row.spectral_n_source} + {row.spectral_n_shifted} cases",
-        ]
-        rows.append(cells)
-    return f"{markdown_table(header, rows)}\n{made_by(story)}\n"
 
 
 def heart_table(name="acdc"):
@@ -178,6 +149,8 @@ TABLES = {
         "claims": claims_table,
         "parts": parts_table,
         "story": story_table,
+        "floor": floor_table,
+        "verdicts": verdicts_table,
         "volumes": volumes_table,
         "heart": heart_table,
         "heart_gpu": partial(heart_table, "acdc_gpu"),

@@ -1,0 +1,69 @@
+"""What several seeds of phantoms show, as tables for ``results/README.md``."""
+
+from ...experiments.claims.rules import VERDICTS
+from ...runs.folders import project_root
+from ...runs.tables import read_table
+from .published import NOT_RUN, interval, listed, made_by, markdown_table
+
+
+def story_table():
+    """The smoke run's claims on several seeds as a Markdown table."""
+    story = read_table(project_root() / "results" / "story.csv")
+    header = [
+        "seed",
+        "ECE % members -> ensemble (difference, 95 % CI)",
+        "NLL best member -> ensemble",
+        "gap to oracle, member -> ensemble",
+        "entropy: r (n segments)",
+        "spectral AUC (95 % CI)",
+    ]
+    rows = []
+    for row in story.itertuples():
+        ece = [100 * value for value in (row.ece_members, row.ece_ensemble)]
+        change = (row.ece_difference, row.ece_difference_lo, row.ece_difference_hi)
+        change = [100 * value for value in change]
+        cells = [
+            str(row.seed),
+            f"{ece[0]:.2f} -> {ece[1]:.2f} ({change[0]:.2f}; {change[1]:.2f} to {change[2]:.2f})",
+            f"{row.nll_best_member:.3f} -> {row.nll_ensemble:.3f}",
+            f"{row.nll_gap_members:.3f} -> {row.nll_gap_ensemble:.3f}",
+            f"{row.entropy_pearson_r:.2f} (n = {row.entropy_n})",
+            f"{interval(row.spectral_auc, row.spectral_auc_lo, row.spectral_auc_hi)}, "
+            f"{row.spectral_n_source} + {row.spectral_n_shifted} cases",
+        ]
+        rows.append(cells)
+    return f"{markdown_table(header, rows)}\n{made_by(story)}\n"
+
+
+def floor_table():
+    """Scores of each loss and method above those of the true posterior, a seed each."""
+    path = project_root() / "results" / "story_floor.csv"
+    if not path.exists():
+        return NOT_RUN
+    found = read_table(path)
+    floor = found.groupby("seed", sort=False).first()
+    scores = {"nll": (1, 3), "brier": (1, 3), "ece": (100, 2)}  # unit and digits
+    own = [listed(unit * floor[f"{name}_floor"], digits) for name, (unit, digits) in scores.items()]
+    rows = [["the posterior", *own]]
+    for pool, table in found.groupby(["loss", "method"], sort=False):
+        cells = []
+        for name, (unit, digits) in scores.items():
+            above = listed(unit * table[f"{name}_above"], digits)
+            ends = unit * table[f"{name}_lo"].min(), unit * table[f"{name}_hi"].max()
+            cells.append("+ {} ({:.{d}f} to {:.{d}f})".format(above, *ends, d=digits))
+        rows.append([", ".join(pool), *cells])
+    header = ["loss, method", "NLL", "Brier", "ECE %"]
+    return f"{markdown_table(header, rows)}\n{made_by(found)}\n"
+
+
+def verdicts_table():
+    """How often each claim of paper A holds on these seeds."""
+    path = project_root() / "results" / "story_claims.csv"
+    if not path.exists():
+        return NOT_RUN
+    found = read_table(path)
+    counts = found.groupby(["claim", "verdict"]).size().unstack(fill_value=0)
+    verdicts = [verdict for verdict in VERDICTS if verdict in counts]
+    counts = counts.loc[found.claim.unique(), verdicts]
+    rows = [[claim, *map(str, own)] for claim, own in counts.iterrows()]
+    return f"{markdown_table(['claim', *verdicts], rows)}\n{made_by(found)}\n"

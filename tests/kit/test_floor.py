@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from segcal_lite.kit.results import story_tables
+from segcal_lite.kit.results.floor import claim_rows, floor_rows
+from segcal_lite.kit.results.published import NOT_RUN
+from segcal_lite.runs.tables import write_table
+
+N_CASES = 12
+
+
+def scores_above(above, seed=0):
+    """A long table of which methods lie `above` an oracle that differs from case to case."""
+    rng = np.random.default_rng(seed)
+    floor = {name: rng.uniform(0.05, 0.1, N_CASES) for name in ("nll", "brier", "ece")}
+    rows = []
+    for loss in ("ce", "dice"):
+        pools = {"oracle": 1, "baseline": 5, "mc_dropout": 1, "ensemble": 1}
+        for method, n_members in pools.items():
+            for name, values in floor.items():
+                for member in range(n_members):
+                    own = values + above.get((loss, method), 0.0)
+                    rows += [(loss, method, member, f"c{i:02}", name, v) for i, v in enumerate(own)]
+    columns = ["loss", "method", "member", "case", "metric", "value"]
+    table = pd.DataFrame(rows[::-1], columns=columns)  # nothing hangs on the order of rows
+    return table.assign(region="box", segment=None, n_members=1, domain="source", known=True)
+
+
+def test_what_lies_above_the_floor_is_found_case_by_case():
+    above = {("ce", "baseline"): 0.3, ("dice", "ensemble"): 0.125}
+    rows = {(row["loss"], row["method"]): row for row in floor_rows(scores_above(above))}
+    assert len(rows) == 6
+    for key, row in rows.items():
+        expected = [above.get(key, 0.0)] * 3
+        for name in ("nll", "brier", "ece"):
+            found = [row[f"{name}_{end}"] for end in ("above", "lo", "hi")]
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert row["n_test"] == N_CASES
+    assert rows["ce", "baseline"]["holds"] and rows["dice", "ensemble"]["holds"]
+
+
+@pytest.mark.parametrize("below", [("ce", "ensemble"), ("dice", "mc_dropout")])
+def test_who_is_better_than_the_posterior_has_seen_the_answer(below):
+    others = {(loss, m): 0.2 for loss in ("ce", "dice") for m in ("baseline", "mc_dropout")}
+    rows = floor_rows(scores_above(others | {("ce", "ensemble"): 0.1, below: -0.01}))
+    seen = {(row["loss"], row["method"]) for row in rows if not row["holds"]}
+    assert below in seen and ("ce", "baseline") not in seen
+
+
+def test_claims_are_judged_by_the_ledgers_rules():
+    losses = ("ce", "dice")
+    above = {(loss, "baseline"): 0.2 for loss in losses} | {
+        (loss, "mc_dropout"): 0.1 for loss in losses
+    }
+    table = scores_above(above)
+    dice = table[table.metric == "nll"].assign(
+        metric="dice", value=0.8, region="whole", segment="a"
+    )
+    rows = claim_rows(pd.concat([table, dice], ignore_index=True), {"source"}, "heart")
+    verdicts = {row["claim"]: row for row in rows}
+    assert verdicts["A3"]["verdict"] == "holds" and verdicts["A3"]["n_holding"] == 6
+    assert verdicts["A5"]["verdict"] == "holds"
+    assert "A10" not in verdicts and not any(name.startswith("B") for name in verdicts)
+
+
+def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):
+    made = {"commit": "c", "date": "d", "torch": "t", "processor": "p"}
+    floor = pd.DataFrame(
+        [
+            made | {"seed": seed} | row
+            for seed in (1, 2)
+            for row in floor_rows(scores_above({("ce", "baseline"): seed / 10}, seed))
+        ]
+    )
+    verdicts = [(1, "A1", "holds"), (1, "A10", "undecided"), (1, "A2", "holds"), (2, "A1", "holds")]
+    claims = pd.DataFrame(verdicts, columns=["seed", "claim", "verdict"]).assign(**made)
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(story_tables, "project_root", lambda: tmp_path)
+    assert story_tables.floor_table() == story_tables.verdicts_table() == NOT_RUN
+    write_table(tmp_path / "results" / "story_floor.csv", floor)
+    write_table(tmp_path / "results" / "story_claims.csv", claims)
+    table = story_tables.floor_table()
+    assert "| ce, baseline | + 0.100, 0.200 (0.100 to 0.200) |" in table
+    assert "+ 10.00, 20.00 (10.00 to 20.00) |" in table and "Seeds 1, 2: commit c" in table
+    lines = story_tables.verdicts_table().splitlines()
+    assert lines[0] == "| claim | holds | undecided |"
+    assert lines[2:5] == ["| A1 | 2 | 0 |", "| A10 | 0 | 1 |", "| A2 | 1 | 0 |"]

@@ -16,7 +16,8 @@ def scores_above(above, seed=0):
     floor = {name: rng.uniform(0.05, 0.1, N_CASES) for name in ("nll", "brier", "ece")}
     rows = []
     for loss in ("ce", "dice"):
-        pools = {"oracle": 1, "baseline": 5, "mc_dropout": 1, "ensemble": 1}
+        singles = dict.fromkeys(("baseline", "temperature", "vector_scaling"), 5)
+        pools = singles | dict.fromkeys(("oracle", "mc_dropout", "ensemble"), 1)
         for method, n_members in pools.items():
             for name, values in floor.items():
                 for member in range(n_members):
@@ -30,7 +31,7 @@ def scores_above(above, seed=0):
 def test_what_lies_above_the_floor_is_found_case_by_case():
     above = {("ce", "baseline"): 0.3, ("dice", "ensemble"): 0.125}
     rows = {(row["loss"], row["method"]): row for row in floor_rows(scores_above(above))}
-    assert len(rows) == 6
+    assert len(rows) == 10
     for key, row in rows.items():
         expected = [above.get(key, 0.0)] * 3
         for name in ("nll", "brier", "ece"):

@@ -209,11 +209,10 @@ def copies(out):
 
 
 def story(seeds, tables, out):
-    """Test the smoke run's claims on several seeds; write ``results/story*.csv``."""
-    from .results.story import write_story  # it loads MONAI
+    """Test claims on several seeds of phantoms; write ``results/story*.csv``."""
+    from .results.story import write_stories  # it loads MONAI
 
-    hold = [write_story(name, resolve_path(out), seeds) for name in tables]
-    return 0 if all(hold) else 1
+    return 0 if write_stories(tables, resolve_path(out), seeds) else 1
 
 
 def store_outputs(out):

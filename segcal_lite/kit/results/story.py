@@ -197,7 +197,8 @@ def write_stories(names, out, seeds):
     verdicts claims nothing itself.
     """
     made = provenance("cpu")  # before the first table changes the folder that it speaks of
-    return all([_write_story(name, out, seeds, made) for name in names])
+    hold = [_write_story(name, out, seeds, made) for name in names]
+    return all(hold)
 
 
 def _write_story(name, out, seeds, made):

@@ -92,7 +92,7 @@ def _parser():
     _add_out(stored, "runs/demo")
     copies = commands.add_parser("copies", help="notebooks for students and for instructors")
     _add_out(copies, "runs/copies")
-    seeds = commands.add_parser("story", help="the smoke run's claims on several seeds, as a table")
+    seeds = commands.add_parser("story", help="claims on several seeds of phantoms, as tables")
     seeds.add_argument("--seeds", type=_seed, nargs="+", required=True)
     stories = ("story", "story_volumes", "story_floor", "story_claims")
     seeds.add_argument("--tables", nargs="+", choices=stories, default=stories[:2])

@@ -4,7 +4,6 @@ import pytest
 
 from segcal_lite.kit.results import story_tables
 from segcal_lite.kit.results.floor import claim_rows, floor_rows
-from segcal_lite.kit.results.published import NOT_RUN
 from segcal_lite.runs.tables import write_table
 
 N_CASES = 12
@@ -50,15 +49,12 @@ def test_who_is_better_than_the_posterior_has_seen_the_answer(below):
 
 
 def test_claims_are_judged_by_the_ledgers_rules():
-    losses = ("ce", "dice")
-    above = {(loss, "baseline"): 0.2 for loss in losses} | {
-        (loss, "mc_dropout"): 0.1 for loss in losses
-    }
+    of_method = {"baseline": 0.2, "mc_dropout": 0.1}
+    above = {(loss, name): value for loss in ("ce", "dice") for name, value in of_method.items()}
     table = scores_above(above)
-    dice = table[table.metric == "nll"].assign(
-        metric="dice", value=0.8, region="whole", segment="a"
-    )
-    rows = claim_rows(pd.concat([table, dice], ignore_index=True), {"source"}, "heart")
+    dice = table[table.metric == "nll"].assign(metric="dice", value=0.8, region="whole")
+    table = pd.concat([table, dice.assign(segment="a")], ignore_index=True)
+    rows = claim_rows(table, {"source"}, "heart")
     verdicts = {row["claim"]: row for row in rows}
     assert verdicts["A3"]["verdict"] == "holds" and verdicts["A3"]["n_holding"] == 6
     assert verdicts["A5"]["verdict"] == "holds"
@@ -78,7 +74,6 @@ def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):
     claims = pd.DataFrame(verdicts, columns=["seed", "claim", "verdict"]).assign(**made)
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(story_tables, "project_root", lambda: tmp_path)
-    assert story_tables.floor_table() == story_tables.verdicts_table() == NOT_RUN
     write_table(tmp_path / "results" / "story_floor.csv", floor)
     write_table(tmp_path / "results" / "story_claims.csv", claims)
     table = story_tables.floor_table()

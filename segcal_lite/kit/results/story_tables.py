@@ -3,7 +3,7 @@
 from ...experiments.claims.rules import VERDICTS
 from ...runs.folders import project_root
 from ...runs.tables import read_table
-from .published import NOT_RUN, interval, listed, made_by, markdown_table
+from .published import interval, listed, made_by, markdown_table
 
 
 def story_table():
@@ -37,10 +37,7 @@ def story_table():
 
 def floor_table():
     """Scores of each loss and method above those of the true posterior, a seed each."""
-    path = project_root() / "results" / "story_floor.csv"
-    if not path.exists():
-        return NOT_RUN
-    found = read_table(path)
+    found = read_table(project_root() / "results" / "story_floor.csv")
     floor = found.groupby("seed", sort=False).first()
     scores = {"nll": (1, 3), "brier": (1, 3), "ece": (100, 2)}  # unit and digits
     own = [listed(unit * floor[f"{name}_floor"], digits) for name, (unit, digits) in scores.items()]
@@ -58,10 +55,7 @@ def floor_table():
 
 def verdicts_table():
     """How often each claim of paper A holds on these seeds."""
-    path = project_root() / "results" / "story_claims.csv"
-    if not path.exists():
-        return NOT_RUN
-    found = read_table(path)
+    found = read_table(project_root() / "results" / "story_claims.csv")
     counts = found.groupby(["claim", "verdict"]).size().unstack(fill_value=0)
     verdicts = [verdict for verdict in VERDICTS if verdict in counts]
     counts = counts.loc[found.claim.unique(), verdicts]

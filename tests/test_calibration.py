@@ -220,6 +220,32 @@ def test_many_voxels_in_any_layout_equal_the_textbook(dtype):
         assert_same_vector(found, expected, 10)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    n_classes=st.integers(2, 5),
+    n_bins=st.integers(1, 20),
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=8),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**16),
+)
+def test_voxels_alike_equal_the_textbook(n_classes, n_bins, lengths, dtype, seed):
+    """Runs of one label and of nearly one probability, right, wrong and floored, in two regions."""
+    rng = np.random.default_rng(seed)
+    run = np.repeat(np.arange(len(lengths)), lengths)
+    labels = rng.integers(0, n_classes, len(lengths))[run]
+    logits = rng.choice([0.0, 2.0, 40.0], (n_classes, len(lengths)))[:, run]
+    logits = logits + rng.normal(scale=1e-3, size=logits.shape)
+    probs = np.exp(logits - logits.max(axis=0))
+    probs = (probs / probs.sum(axis=0)).astype(dtype)
+    in_right = (rng.random(len(lengths)) < 0.5)[run]
+    shape = (-1, 1, 1)
+    regions = {"whole": (slice(None),) * 3, "right": in_right.reshape(shape)}
+    found = sums_by_region(labels.reshape(shape), probs[..., None, None], regions, n_bins)
+    for name, inside in (("whole", slice(None)), ("right", in_right)):
+        expected = textbook_vector(labels[inside], probs[:, inside], n_bins)
+        assert_same_vector(found.sums[name].as_vector(), expected, n_bins)
+
+
 # ---- regions in one pass -----------------------------------------------------------------------
 
 

@@ -43,19 +43,21 @@ def make_pool(seed=0):
     return labels, pool
 
 
-def averaged_anew(labels, pool, selection):
-    """NLL and mean Dice of each subset, one after another."""
-    scores = []
+def averaged_anew(labels, pool, selection, with_brier=False):
+    """NLL and mean Dice, and the Brier score, of each subset, one after another."""
+    scores, truth = [], np.eye(pool.shape[1], dtype=pool.dtype)[:, labels]
     for row in selection:
         mean = pool[row > 0].mean(axis=0)
         likelihood = np.maximum(mean[labels, np.arange(labels.size)], 1e-12)
+        brier = ((mean - truth) ** 2).sum(axis=0).mean(dtype=np.float64) if with_brier else np.nan
         predicted, dice = mean.argmax(axis=0), []
         for k in range(1, len(mean)):
             is_truth, is_predicted = labels == k, predicted == k
             both = np.count_nonzero(is_truth & is_predicted)
             total = np.count_nonzero(is_truth) + np.count_nonzero(is_predicted)
             dice.append(2 * both / total if total else 1.0)
-        scores.append((-np.log(likelihood, dtype=np.float64).mean(), np.mean(dice)))
+        nll = -np.log(likelihood, dtype=np.float64).mean()
+        scores.append((nll, np.mean(dice), brier))
     return np.transpose(scores)
 
 
@@ -67,9 +69,10 @@ def works():
     size = f"{len(selection)} of {N_POOL} members, {labels.size:,} voxels, 4 classes"
     sweep, product = "sweep: NLL, Dice", "product alone, of that sweep"
     ours = "segcal_lite"
-    with_brier = lambda: SweepSums(selection, 4).update(labels, pool)  # noqa: E731
-    yield size, f"{sweep}, Brier", ours, with_brier
-    yield size, sweep, "averaged anew", lambda: averaged_anew(labels, pool, selection)
+    yield size, f"{sweep}, Brier", ours, lambda: SweepSums(selection, 4).update(labels, pool)
+    anew = lambda **how: averaged_anew(labels, pool, selection, **how)  # noqa: E731
+    yield size, f"{sweep}, Brier", "averaged anew", lambda: anew(with_brier=True)
+    yield size, sweep, "averaged anew", anew
     yield size, product, "NumPy", lambda: selection @ pool.reshape(N_POOL, -1)
     yield from works_of_inference()
 

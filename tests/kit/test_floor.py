@@ -55,10 +55,15 @@ def test_claims_are_judged_by_the_ledgers_rules():
     dice = table[table.metric == "nll"].assign(metric="dice", value=0.8, region="whole")
     table = pd.concat([table, dice.assign(segment="a")], ignore_index=True)
     rows = claim_rows(table, {"source"}, "heart")
-    verdicts = {row["claim"]: row for row in rows}
-    assert verdicts["A3"]["verdict"] == "holds" and verdicts["A3"]["n_holding"] == 6
-    assert verdicts["A5"]["verdict"] == "holds"
+    verdicts = {row["claim"]: row["verdict"] for row in rows}
+    assert verdicts["A3"] == verdicts["A5"] == "holds" and verdicts["A4"] == "contradicted"
     assert "A10" not in verdicts and not any(name.startswith("B") for name in verdicts)
+    parts = {(row["claim"], row["part"]): row for row in rows}
+    a3 = parts["A3", "nll, ce"]
+    assert a3["of_part"] == "holds" and a3["n_cases"] == N_CASES and a3["why"] == ""
+    np.testing.assert_allclose([a3[key] for key in ("value", "lo", "hi")], -0.2)
+    assert parts["A4", "dice, ce"]["of_part"] == "contradicted"  # by no gain at all
+    assert sum(claim == "A3" for claim, _ in parts) == 6
 
 
 def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):
@@ -72,6 +77,7 @@ def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):
     )
     verdicts = [(1, "A1", "holds"), (1, "A10", "undecided"), (1, "A2", "holds"), (2, "A1", "holds")]
     claims = pd.DataFrame(verdicts, columns=["seed", "claim", "verdict"]).assign(**made)
+    claims = pd.concat([claims.assign(part=part) for part in ("one", "two")])  # counted once
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(story_tables, "project_root", lambda: tmp_path)
     write_table(tmp_path / "results" / "story_floor.csv", floor)

@@ -39,15 +39,19 @@ def floor_rows(scores):
 
 
 def claim_rows(scores, known_domains, task):
-    """Return a dict for each claim of paper A: its verdict on the scores of one run."""
-    parts = parts_of_a(scores, known_domains, task)
+    """Return a dict for each statistic of each claim of paper A that one run speaks of.
+
+    ``verdict`` is that of the claim, ``of_part`` that of the statistic, and ``why`` says what keeps
+    that from a conclusion.
+    """
+    found = parts_of_a(scores, known_domains, task)
     rows = []
     for claim in CLAIMS:
-        if claim.name in parts:
-            verdict, judged = judge(claim, parts[claim.name])
-            holding = [part for part in judged if part.verdict == "holds"]
-            counts = {"n_parts": len(judged), "n_holding": len(holding)}
-            rows.append({"claim": claim.name, "verdict": verdict} | counts)
+        verdict, judged = judge(claim, found.get(claim.name, []))
+        for part in judged:
+            row = {"claim": claim.name, "verdict": verdict, "part": part.name}
+            row |= {key: getattr(part, key) for key in ("value", "lo", "hi", "n_cases")}
+            rows.append(row | {"of_part": part.verdict, "why": part.why})
     return rows
 
 

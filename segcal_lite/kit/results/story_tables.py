@@ -56,7 +56,8 @@ def floor_table():
 def verdicts_table():
     """How often each claim of paper A holds on these seeds."""
     found = read_table(project_root() / "results" / "story_claims.csv")
-    counts = found.groupby(["claim", "verdict"]).size().unstack(fill_value=0)
+    of_claims = found.drop_duplicates(["seed", "claim"])
+    counts = of_claims.groupby(["claim", "verdict"]).size().unstack(fill_value=0)
     verdicts = [verdict for verdict in VERDICTS if verdict in counts]
     counts = counts.loc[found.claim.unique(), verdicts]
     rows = [[claim, *map(str, own)] for claim, own in counts.iterrows()]

@@ -1,12 +1,12 @@
 """The READMEs' tables on ACDC beside what paper A prints for the heart, from ``results/``."""
 
+from ...experiments.claims.paper_a import LOSSES, METHODS
+from ...experiments.claims.printed import METRICS
 from ...runs.folders import project_root
 from ...runs.tables import read_table
 from .published import NOT_RUN, interval, intervals, listed, markdown_table, source_of
-from .run_tables import METHODS
 
-LOSSES = ("ce", "dice")
-COLUMNS = {"nll": "NLL", "brier": "Brier", "ece_percent": "ECE %"}  # of the printed tables
+TITLES = {"nll": "NLL", "brier": "Brier", "ece_percent": "ECE %"}  # of the printed columns
 SEGMENTS = ("RV", "MYO", "LV")  # the printed columns end in 1, 2, 3
 
 
@@ -60,15 +60,15 @@ def scores_of(folder, region):
 
 
 def of_segments(folder, metric):
-    """Return the mean of each segment, a row a loss and method; NaN where it was not measured."""
+    """Return the mean of each segment, a row a loss and method, by a summary or as 03 shows it."""
     path = folder / "segmentation_summary.csv"
     if path.exists():
         means = read_table(path).query("metric == @metric and interval == 'cases'")
         return means.pivot(index=["loss", "method"], columns="segment", values="mean")[[*SEGMENTS]]
     shown = read_table(folder / "calibration.csv").set_index(["loss", "method"])
     shown = shown[shown.index.isin(METHODS, level="method")]
-    columns = {f"Dice {segment}": segment for segment in SEGMENTS}
-    shown = shown[[*columns]].rename(columns=columns)
+    name = {"dice": "Dice {}", "hd95_mm": "HD95 {} (mm)"}[metric]
+    shown = shown[[name.format(segment) for segment in SEGMENTS]]
     return shown.map(lambda cell: float(cell.split()[0]))  # "0.83 (0.57 to 0.92) *"
 
 
@@ -82,15 +82,14 @@ def _printed(name):
 def _beside(ours, printed, segments, printed_segments, title, digits):
     """Return a Markdown table: each score with its interval, then each segment, ours and theirs."""
     header, rows = ["loss, method"], []
-    for name in COLUMNS.values():
+    for name in TITLES.values():
         header += [f"{name} ours", "paper"]
     header += [f"{title} of {', '.join(SEGMENTS)}, ours", "paper"]
     for key in ((loss, method) for loss in LOSSES for method in METHODS):
         cells = [", ".join(key)]
-        for column in COLUMNS:
-            metric, factor = column.removesuffix("_percent"), 100 if "percent" in column else 1
+        for column, (metric, unit) in METRICS.items():
             theirs = printed.loc[key, [column, f"{column}_lo", f"{column}_hi"]]
-            cells += [interval(*factor * ours.loc[key].loc[metric]), interval(*theirs)]
+            cells += [interval(*ours.loc[key].loc[metric] / unit), interval(*theirs)]
         cells += [listed(table.loc[key], digits) for table in (segments, printed_segments)]
         rows.append(cells)
     return markdown_table(header, rows)

@@ -1,12 +1,12 @@
 """The scores of published runs of paper A's methods, side by side."""
 
+from ...experiments.claims.paper_a import LOSSES, METHODS
 from ...report.verdicts import dice_of_present
 from ...runs.folders import project_root
 from ...runs.tables import find_table, read_table
 from .published import NOT_RUN, markdown_table, or_dash, source_of
 
 RUNS = ("hippocampus", "hippocampus_volumes", "tcga_lgg")
-METHODS = ("baseline", "mc_dropout", "ensemble")
 
 
 def runs_table():
@@ -31,7 +31,7 @@ def _of_run(scores):
     """Yield the cells of a loss and method: NLL, Brier score and ECE in the box, Dice."""
     in_box = scores[(scores.region == "box") & scores.segment.isna()]
     dice = dice_of_present(scores)
-    for loss in ("ce", "dice"):
+    for loss in LOSSES:
         for method in METHODS:
             own, segments = (
                 table[(table.loss == loss) & (table.method == method)] for table in (in_box, dice)

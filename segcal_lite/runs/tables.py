@@ -15,7 +15,7 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     *("detector", "rival", "layer", "window", "trial", "unseen"),
     *("notebook", "claim", "verdict", "why", "against", "folder", "note", "cases"),
     *("commit", "date", "torch", "python", "device", "processor", "statistic", "sizes"),
-    *("size", "way", "part", "profile", "seen", "sentence", "supported", "run"),
+    *("size", "way", "part", "of_part", "profile", "seen", "sentence", "supported", "run"),
     "deviations",
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
 )

@@ -65,6 +65,8 @@ def test_docstrings_quote_what_was_measured(coverage):
 def test_docstrings_of_detection_quote_what_was_measured(coverage):
     found = _range(coverage, "AUC")
     assert f"{found} of simulated studies" in _text(detection_statistics.auc_interval)
+    found = _range(coverage, "AUC by patient")
+    assert f"holds it in {found} of studies" in _text(detection_statistics.auc_interval)
     found = _range(coverage, "AUC difference")
     assert f"{found} of simulated studies" in _text(detection_statistics.auc_difference)
     for data, words in (("r = 0.0", "independent"), ("r = 0.9", "correlation 0.9")):

@@ -146,6 +146,49 @@ def test_auc_interval_covers(sizes, area, spread):
     assert np.mean([lo <= area <= hi for lo, hi in runs]) > 0.91
 
 
+def test_auc_interval_of_patients_who_have_one_image_each_is_that_of_images():
+    pair = _normal_scores(12, 9, seed=3)
+    names = [[f"p{k}" for k in range(12)], [f"q{k}" for k in range(9)]]
+    assert auc_interval(*pair, patients=names) == auc_interval(*pair)
+
+
+def test_copies_of_an_image_tell_nothing_new_of_a_patient():
+    pair = _normal_scores(12, 9, seed=3)
+    names = np.arange(12), 100 + np.arange(9)
+    copies, whose = ([np.repeat(part, 3) for part in parts] for parts in (pair, names))
+    assert auc_interval(*copies, patients=whose) == pytest.approx(auc_interval(*pair))
+    assert auc_interval(*copies)[1] > auc_interval(*pair)[1]
+
+
+def test_auc_interval_of_patients_uses_obuchowskis_variance():
+    # Patients have images of both kinds, and of each another number.
+    rng = np.random.default_rng(2)
+    of_in, of_out = rng.integers(8, size=40), rng.integers(8, size=25)
+    level = 2 * rng.normal(size=8)
+    scores = level[of_in] + rng.normal(size=40), level[of_out] + 1 + rng.normal(size=25)
+    area, lo, _ = auc_interval(*scores, patients=(of_in, of_out))
+    wins = (scores[1] > scores[0][:, None]).astype(float)
+    parts = {}
+    for patient in range(8):
+        known = sum(wins[i].mean() - area for i in range(40) if of_in[i] == patient)
+        ood = sum(wins[:, j].mean() - area for j in range(25) if of_out[j] == patient)
+        parts[patient] = known, ood
+    known, ood = np.array(list(parts.values())).T
+    variance = 8 / 7 * ((known**2).sum() / 40**2 + (ood**2).sum() / 25**2)
+    variance += 2 * 8 / 7 * (known * ood).sum() / (40 * 25)
+    inflation = max(1, variance / _hanley_mcneil(area, 8, 8))
+    excess = (lo - area) ** 2 / (inflation * _hanley_mcneil(lo, 8, 8))
+    assert np.sqrt(excess) == pytest.approx(stats.t.ppf(0.975, 6), rel=1e-6)
+
+
+def test_few_patients_have_no_interval_however_many_images():
+    pair = _normal_scores(40, 12)
+    whose = np.arange(40), 100 + np.arange(12) % 4
+    assert np.isnan(auc_interval(*pair, patients=whose)[1:]).all()
+    with pytest.raises(ValueError, match=r"patients: found shape \(40,\) and shape \(11,\)"):
+        auc_interval(*pair, patients=(whose[0], whose[1][1:]))
+
+
 def test_auc_difference_is_paired():
     rng = np.random.default_rng(0)
     hardness = rng.normal(size=20), rng.normal(1, size=25)  # shared by both detectors

@@ -188,10 +188,16 @@ def dice_of_present(scores):
     >>> dice_of_present(scores).value.tolist()
     [0.2]
     """
-    absent = scores[(scores.metric == "n_true") & (scores.value == 0)]
-    absent = pd.MultiIndex.from_frame(absent[["case", "segment"]])
     dice = scores[(scores.metric == "dice") & scores.segment.notna()]
-    return dice[~pd.MultiIndex.from_frame(dice[["case", "segment"]]).isin(absent)]
+    return dice[~is_absent(scores).loc[dice.index]]
+
+
+def is_absent(scores):
+    """Which rows of a long table of scores are of a segment that the truth does not hold."""
+    rows = pd.MultiIndex.from_frame(scores[["case", "segment"]])
+    return pd.Series(
+        rows.isin(rows[(scores.metric == "n_true") & (scores.value == 0)]), scores.index
+    )
 
 
 def verdicts_of_scores(scores, known_domains, n_validation):

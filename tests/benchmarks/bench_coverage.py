@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from segcal_lite import detection, statistics
 from segcal_lite.report import review
 from segcal_lite.runs.provenance import provenance
-from segcal_lite.runs.tables import write_table
+from segcal_lite.runs.tables import read_table, write_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "coverage.csv"
 N_PATIENTS = (5, 10, 20, 50)
@@ -161,6 +161,15 @@ def _percentile_of_pairs(wins, seed):
     return np.quantile(((rows @ wins) * columns).sum(axis=1) / wins.size, (0.025, 0.975))
 
 
+def of_auc_by_patient(given, truth, seed):
+    """Intervals of an AUC over several images of each patient."""
+    pair, patients = given
+    return {
+        "package": detection.auc_interval(*pair, patients=patients)[1:],
+        "images as patients": detection.auc_interval(*pair)[1:],
+    }
+
+
 def of_auc_difference(pairs, truth, seed):
     """Intervals of the difference of two AUC on the same images."""
     difference, *package = detection.auc_difference(*pairs)
@@ -197,6 +206,21 @@ def scores_of(area, spread):
     def draw(rng, sizes):
         shift = stats.norm.ppf(area) * np.hypot(1, spread)
         return (rng.normal(size=sizes[0]), rng.normal(shift, spread, size=sizes[1])), area
+
+    return draw
+
+
+def scores_of_segments(area, correlation, n_segments=3):
+    """Return a generator of scores of three segments a patient, all known or all OOD."""
+    shift = np.sqrt(2) * stats.norm.ppf(area)
+
+    def draw(rng, sizes):
+        shared = np.sqrt(correlation) * rng.normal(size=(sum(sizes), 1))
+        own = np.sqrt(1 - correlation) * rng.normal(size=(sum(sizes), n_segments))
+        inside, outside = np.split(shared + own, [sizes[0]])
+        patients = np.repeat(np.arange(sum(sizes)), n_segments)
+        whose = np.split(patients, [inside.size])
+        return ((inside.ravel(), outside.ravel() + shift), whose), area
 
     return draw
 
@@ -284,6 +308,10 @@ def settings():
         for area in (0.7, 0.9, 0.98):
             for spread in (1, 3, 1 / 3):
                 yield "AUC", f"{area}, spread {spread:.2g}", sizes, scores_of(area, spread), of_auc
+            for correlation in (0.0, 0.5, 0.9):
+                draw = scores_of_segments(area, correlation)
+                data = f"{area}, correlation {correlation}"
+                yield "AUC by patient", data, sizes, draw, of_auc_by_patient
         for areas in ((0.7, 0.7), (0.9, 0.9), (0.9, 0.7), (0.98, 0.8)):
             draw = two_detectors(areas)
             yield "AUC difference", f"{areas[0]} and {areas[1]}", sizes, draw, of_auc_difference
@@ -307,24 +335,31 @@ def measure(statistic, data, size, draw, methods, n_repetitions):
         yield row | {"median_width": np.median(widths)}
 
 
-def main(n_repetitions=N_REPETITIONS, path=RESULTS):
-    """Measure every setting and write the table."""
+def main(n_repetitions=N_REPETITIONS, path=RESULTS, only=None):
+    """Measure every setting, or those of one statistic beside what is there; write the table."""
     made = {"n_resamples": N_RESAMPLES, "seed": SEED}
     here = provenance()
     made |= {key: here[key] for key in ("date", "commit", "python", "processor")}
     rows = []
     with threadpool_limits(1):
         for setting in settings():
+            if only not in (None, setting[0]):
+                continue
             # Of a rate near 1 % in 1,000 studies one could say little.
             rows += measure(*setting, n_repetitions // (1 if setting[0] == "mean" else 2))
             print(*rows[-1].values(), flush=True)
     table = pd.DataFrame(rows).round({"coverage_percent": 2, "p_below_0.01_percent": 2})
-    write_table(path, table.round({"median_width": 4}).assign(**made))
+    table = table.round({"median_width": 4}).assign(**made)
+    if only is not None:
+        before = read_table(path)
+        table = pd.concat([before[before.statistic != only], table], ignore_index=True)
+    write_table(path, table)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=N_REPETITIONS)
     parser.add_argument("--path", type=Path, default=RESULTS)
+    parser.add_argument("--only", metavar="STATISTIC", help="leave all other rows as they are")
     arguments = parser.parse_args()
-    main(arguments.repetitions, arguments.path)
+    main(arguments.repetitions, arguments.path, arguments.only)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.ensembles import selection_matrix
 from segcal_lite.experiments.claims.paper_a import parts_of_a
 from segcal_lite.experiments.claims.rules import judge
 from segcal_lite.experiments.claims.statements import CLAIMS
@@ -30,7 +31,7 @@ METRICS = ("nll", "brier", "ece", "dice", "hd95_mm")
 
 
 def long_scores(means, noise, cut=0.5, ten=0.3, is_shifted=True, slope=-0.03, seed=0):
-    """Scores of 100 known and 30 shifted cases, 5 members a loss, one segment."""
+    """Scores of 100 known and 30 shifted cases, 10 members a loss, one segment."""
     rng, rows = np.random.default_rng(seed), []
 
     def add(loss, method, member, n_members, case, domain, region, segment, metric, value):
@@ -40,7 +41,7 @@ def long_scores(means, noise, cut=0.5, ten=0.3, is_shifted=True, slope=-0.03, se
         case, domain = f"c{number}", "known" if number < 100 else "other"
         difficulty = rng.normal()
         for (loss, method), values in means.items():
-            for member in range({"baseline": 5, "mc_dropout": 2, "ensemble": 1}[method]):
+            for member in range({"baseline": 10, "mc_dropout": 2, "ensemble": 1}[method]):
                 key = loss, method, member, 1, case, domain
                 add(*key, "whole", "organ", "n_true", 100)
                 shift = (-0.2 if is_shifted else 0.35) if domain == "other" else 0
@@ -62,9 +63,9 @@ def long_scores(means, noise, cut=0.5, ten=0.3, is_shifted=True, slope=-0.03, se
                         entropy = 0.3 + slope * (logits + 0.65 * rng.normal())  # |r| = 0.86
                         add(*key, "whole", "organ", "segment_entropy", entropy)
         single = means["dice", "baseline"][0]
-        for n_members, factor in ((1, 1), (5, 1 - cut)):
-            value = single * factor + noise * rng.normal() * 0.1
-            add("dice", "sweep", 0, n_members, case, domain, "box", None, "nll", value)
+        for draw in range(20):
+            value = single * (1 - cut) + noise * rng.normal() * 0.1
+            add("dice", "sweep", draw, 5, case, domain, "box", None, "nll", value)
         add("dice", "sweep", 0, 10, case, domain, "box", None, "nll", ten + noise * rng.normal())
     names = ["loss", "method", "member", "n_members", "case", "domain", "region", "segment"]
     return pd.DataFrame(rows, columns=[*names, "metric", "value"])
@@ -163,6 +164,57 @@ def test_differences_are_those_of_the_means(good):
     nll = good[(good.metric == "nll") & (good.domain == "known") & (good.method == "baseline")]
     expected = nll[nll.loss == "ce"].value.mean() - nll[nll.loss == "dice"].value.mean()
     assert part.interval(level=0.95)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_segment_that_the_truth_lacks_has_no_distance_and_no_entropy_either(good):
+    scores = good.copy()
+    is_absent = scores.case.isin([f"c{k}" for k in range(12)] + ["c120"])
+    scores.loc[is_absent & (scores.metric == "n_true"), "value"] = 0
+    scores.loc[is_absent & (scores.metric == "hd95_mm"), "value"] = 400.0
+    scores.loc[is_absent & (scores.metric == "segment_entropy"), "value"] = 9.0
+    parts = parts_of_a(scores, ("known",))
+    assert {part.n_cases for part in parts["A1"]} == {88}
+    assert {part.n_cases for part in parts["A9"]} == {29}
+    assert all(abs(part.interval(level=0.95)[0]) < 5 for part in parts["A1"] + parts["A9"])
+
+
+def test_the_cut_by_five_members_draws_patients_and_networks():
+    scores = long_scores(GOOD, 0.01)
+    (part,) = parts_of_a(scores, ("known",), seed=3)["A6"]
+    value, lo, hi = part.interval(level=0.95)
+    assert value == pytest.approx(0.5, abs=0.01) and 0.44 < lo < value < hi < 0.66
+    # One network that is much worse, and with it the ensembles that hold it, a little.
+    single = (scores.loss == "dice") & (scores.method == "baseline") & (scores.metric == "nll")
+    scores.loc[single & (scores.member == 4), "value"] += 2.0
+    of_networks = selection_matrix(10, 5, 20, 3)[:, 4] > 0
+    fives = (scores.method == "sweep") & (scores.n_members == 5)
+    scores.loc[fives & of_networks[scores.member.clip(upper=19)], "value"] += 0.1
+    (part,) = parts_of_a(scores, ("known",), seed=3)["A6"]
+    value, lo, hi = part.interval(level=0.95)
+    assert value == pytest.approx(1 - (0.4 + 0.1 * of_networks.mean()) / 1.0, abs=0.02)
+    assert lo < value - 0.1  # patients alone: 0.01
+    assert judge(BY_NAME["A6"], [part])[0] == "undecided"
+
+
+def test_a_pool_whose_ensembles_all_hold_one_network_has_no_interval(good):
+    scores = good[(good.method != "baseline") | (good.member < 5)]
+    (part,) = parts_of_a(scores, ("known",))["A6"]
+    assert np.isfinite(part.interval(level=0.95)).tolist() == [True, False, False]
+
+
+def test_failures_are_counted_by_patients_and_what_has_no_entropy_is_named():
+    scores = with_failures(long_scores(GOOD, 0.01), entropy=0.9)
+    more = [scores[scores.segment.isin(["organ"])].assign(segment=name) for name in ("b", "c")]
+    scores = pd.concat([scores, *more], ignore_index=True)
+    of_dice = (scores.loss == "dice") & (scores.method == "ensemble") & (scores.segment == "c")
+    is_unseen = of_dice & (scores.case == "c100") & (scores.metric == "segment_entropy")
+    scores.loc[is_unseen, "value"] = np.nan
+    (part,) = parts_of_a(scores, ("known",))["A13"]
+    assert part.name == "AUC, 1 failed segments of 18 not predicted" and part.n_cases == 130
+    assert judge(BY_NAME["A13"], [part])[0] == "holds"
+    few = scores[~scores.case.isin([f"c{k}" for k in range(102, 106)])]  # 2 patients, 5 segments
+    (part,) = parts_of_a(few, ("known",))["A13"]
+    assert np.isnan(part.interval(level=0.95)[1])
 
 
 def test_networks_that_segment_one_organ_badly_decide_nothing(good):

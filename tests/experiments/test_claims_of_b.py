@@ -149,3 +149,10 @@ def test_a_network_that_is_poor_on_one_known_set_decides_nothing():
     found = verdicts(None, None, pd.concat([detection, poor]))
     assert known.dice.mean() > 0.8
     assert {found[name] for name in ("B4", "B5", "B6")} == {"undecided"}
+
+
+def test_joint_training_of_poor_networks_decides_nothing():
+    better, worse = (0.12, 0.05, 0.10), (0.10, 0.15, 0.30)
+    for pair in ((better, worse), ((0.85, 0.05, 0.10), worse)):  # a poor rival is no merit, either
+        found = verdicts(*training_tables(*pair))
+        assert {found[name] for name in ("B1", "B2", "B3")} == {"undecided"}

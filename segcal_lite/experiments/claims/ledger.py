@@ -88,7 +88,7 @@ def read_evidence(folder):
             n_members["A" if n_dims == 2 else "A10"] = int(single.member.nunique())
             is_known = table.get("known", pd.Series(True, table.index))
             known = set(table.domain[is_known.astype(bool)])
-            parts |= parts_of_a(table, known, task, n_dims)
+            parts |= parts_of_a(table, known, task, n_dims, made.get("seed") or 0)
             printed |= printed_a("prostate" if n_dims == 3 else task, n_dims)
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
@@ -128,7 +128,7 @@ def ledger_of(evidences):
             row = {"data": evidence.data, "verdict": verdict, "n_parts": len(judged)}
             row |= {"n_holding": counts.count("holds"), "n_against": counts.count("contradicted")}
             departs = evidence.deviations.get(claim.name) or evidence.deviations.get(claim.name[0])
-            row |= {"supported": supports(claim, printed)} | evidence.made
+            row |= evidence.made
             rows.append(_of(claim) | row | {"deviations": departs})
             for part in judged:
                 own = {"claim": claim.name, "run": evidence.made["run"], "part": part.name}
@@ -154,7 +154,8 @@ def write_ledger(folders, out):
 
 def _of(claim):
     """The columns that every row of a claim has."""
-    return {"claim": claim.name, "sentence": claim.sentence, "seen": claim.seen}
+    columns = {"claim": claim.name, "sentence": claim.sentence, "seen": claim.seen}
+    return columns | {"supported": supports(claim)}
 
 
 def _table(folder, name):

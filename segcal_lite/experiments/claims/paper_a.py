@@ -7,6 +7,9 @@ an interval would show the spread between them and little else. The first form o
 have this: by it A5 and A12 of the heart were undecided.) Networks of different losses are paired by
 their number, which means nothing and costs nothing: all pairs of one size have the same mean and
 the same variance.
+
+Two rules were mended after their tables had been seen. A6 drew patients alone, and held on the
+heart; now its networks are drawn, too. A13 took the segments of a patient for so many patients.
 """
 
 from functools import partial
@@ -14,10 +17,11 @@ from functools import partial
 import numpy as np
 
 from ...detection import auc_interval
+from ...ensembles import selection_matrix
 from ...report.review import pearson_interval
-from ...report.verdicts import dice_of_present
-from ...statistics import bootstrap_statistic, interval_of_difference, logit, mean_interval
-from .rules import Part
+from ...report.verdicts import is_absent
+from ...statistics import interval_of_difference, logit, mean_interval
+from .rules import Part, without_interval
 
 LOSSES = ("ce", "dice")
 CALIBRATION = ("nll", "brier", "ece")  # in the box; all else is of the whole volume
@@ -27,7 +31,7 @@ FAILED = 0.05  # a Dice that A calls a total failure
 METHODS = ("baseline", "mc_dropout", "ensemble")
 
 
-def parts_of_a(scores, known_domains, task="", n_dims=2):
+def parts_of_a(scores, known_domains, task="", n_dims=2, seed=0):
     """Return the parts of each claim of paper A that a run has something to say about.
 
     Parameters
@@ -40,13 +44,15 @@ def parts_of_a(scores, known_domains, task="", n_dims=2):
         Its name: A11 treats the prostate by itself.
     n_dims : {2, 3}
         Of the networks: all claims but A10 are of slices.
+    seed : int
+        Of the run: which networks each ensemble of the sweep holds follows from it.
 
     Returns
     -------
     dict of list of Part
         By the claim's name; claims without evidence are not there.
     """
-    scores = scores[(scores.metric != "dice") | scores.index.isin(dice_of_present(scores).index)]
+    scores = scores[~is_absent(scores)]
     known = scores[scores.domain.isin(known_domains)]
     found = {"A10": _gains(known, ("nll", "ece", "dice"), turned=("dice",))} if n_dims == 3 else {}
     if n_dims == 2:
@@ -56,7 +62,7 @@ def parts_of_a(scores, known_domains, task="", n_dims=2):
             "A3": _gains(known, CALIBRATION),
             "A4": _gains(known, ("dice", "hd95_mm")),
             "A5": _gains(known, CALIBRATION, rival="mc_dropout"),
-            "A6": _cut(known),
+            "A6": _cut(known, seed),
             "A7": _ten_against_one(known),
             "A8": _correlations(known),
             "A9": _shift(known, scores[~scores.domain.isin(known_domains)]),
@@ -129,17 +135,41 @@ def _gains(scores, metrics, turned=(), rival="baseline"):
     return parts
 
 
-def _cut(scores):
-    """Part of the share of the NLL that five Dice models take away from one."""
-    sums = [cells(scores, "dice", "sweep", "nll", n_members).mean(axis=0) for n_members in (1, 5)]
-    if not all(map(len, sums)):
+def _cut(scores, seed):
+    """Part of the share of the NLL that five Dice models take away from one.
+
+    A share of means is no mean, but patients and networks each add a pseudo-value to it: what the
+    share is with all, and without the one. Ensembles of the sweep go with each network they hold.
+    """
+    single, fives = (
+        cells(scores, "dice", *of).to_numpy() for of in (("baseline", "nll"), ("sweep", "nll", 5))
+    )
+    if not fives.size:
         return []
-    vectors = np.stack(sums, axis=1)
+    drawn = selection_matrix(len(single), 5, len(fives), seed) > 0
 
-    def interval(level):
-        return bootstrap_statistic(vectors, lambda total: 1 - total[1] / total[0], level=level)
+    def share(networks, patients):
+        is_whole = ~drawn[:, ~networks].any(axis=1)
+        if not is_whole.any():
+            return np.nan  # a pool so small that all its ensembles hold this network
+        of_fives = fives[np.ix_(is_whole, patients)]
+        return 1 - of_fives.mean() / single[np.ix_(networks, patients)].mean()
 
-    return [Part("nll", interval, len(vectors), lowest_dice(scores, ("dice", "baseline")))]
+    networks, patients = (np.ones(n, bool) for n in single.shape)
+    value = share(networks, patients)
+    others = (~np.eye(n, dtype=bool) for n in single.shape)
+    of_networks = _pseudo_values(value, [share(kept, patients) for kept in next(others)])
+    of_patients = _pseudo_values(value, [share(networks, kept) for kept in next(others)])
+    table = of_networks[:, None] + of_patients - value
+    is_told = np.isfinite(table).all()
+    interval = partial(mean_interval, table) if is_told else partial(without_interval, value)
+    return [Part("nll", interval, len(of_patients), lowest_dice(scores, ("dice", "baseline")))]
+
+
+def _pseudo_values(value, without):
+    """The jackknife's, moved so that their mean is the value; see `bootstrap_statistic`."""
+    slopes = -(len(without) - 1) * np.array(without)
+    return slopes - slopes.mean() + value
 
 
 def _ten_against_one(scores):
@@ -216,10 +246,19 @@ def _best_of_six(scores):
 
 
 def _failures(scores):
-    """Part of the AUC of segment entropy for failed segments; one not predicted has no entropy."""
-    table = segments_of(scores, "dice").dropna()
-    is_failed = (table.dice <= FAILED).to_numpy()
-    groups = [table.segment_entropy[chosen].to_numpy() for chosen in (~is_failed, is_failed)]
+    """Part of the AUC of segment entropy for failed segments; patients are the unit.
+
+    A segment that was not predicted has no entropy: no score foretells its failure, nor need it.
+    """
+    table = segments_of(scores, "dice")
+    n_unseen = (table.segment_entropy.isna() & (table.dice <= FAILED)).sum()
+    table = table.dropna()
+    is_failed = table.dice <= FAILED
+    groups = [table[~is_failed], table[is_failed]]
     if not all(map(len, groups)):
         return []
-    return [Part("AUC", partial(auc_interval, *groups), table.case.nunique())]
+    columns = ("segment_entropy", "case")
+    entropies, patients = ([group[name].to_numpy() for group in groups] for name in columns)
+    interval = partial(auc_interval, *entropies, patients=patients)
+    name = f"AUC, {n_unseen} failed segments of {n_unseen + is_failed.sum()} not predicted"
+    return [Part(name, interval, table.case.nunique())]

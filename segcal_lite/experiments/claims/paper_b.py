@@ -17,6 +17,7 @@ from ...training.plans import THEN
 from .rules import Part
 from .statements import ABOVE, MARGIN
 
+TRAININGS = ("joint", "dedicated")
 ERRORS = ("ece_box", "mce_box")
 FARTHER = (  # B6: a nearer and a farther unseen set
     ("cp_older", "cp_younger"),  # B's fetuses, of a network that knows newborns
@@ -61,7 +62,12 @@ def by_case(table, training, name, metric):
     return table[is_asked].groupby("case").value.mean()
 
 
-def relative(name, first, second, claimed=None, sign=1):
+def lower_dice(name, *trainings):
+    """Return the lower mean Dice on a set of some trainings, each a (table, training)."""
+    return float(min(by_case(*training, name, "dice").mean() for training in trainings))
+
+
+def relative(name, first, second, dice, claimed=None, sign=1):
     """Return the part of (first - second) / second over the same cases, as a list."""
     pairs = np.column_stack(first.align(second, join="inner")).astype(float)
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
@@ -74,15 +80,16 @@ def relative(name, first, second, claimed=None, sign=1):
 
         return bootstrap_statistic(pairs, statistic, level=level)
 
-    return [Part(name, interval, len(pairs), None, claimed)]
+    return [Part(name, interval, len(pairs), dice, claimed)]
 
 
 def _as_well(joint):
     """Parts of joint against dedicated training: Dice of each set, as a share."""
     parts = []
     for name in dict.fromkeys(joint["set"]):
-        pair = (by_case(joint, training, name, "dice") for training in ("joint", "dedicated"))
-        parts += relative(name, *pair)
+        pair = [(joint, training) for training in TRAININGS]
+        dice = lower_dice(name, *pair)
+        parts += relative(name, *(by_case(*of, name, "dice") for of in pair), dice)
     return parts
 
 
@@ -91,10 +98,12 @@ def _calibrated(joint):
     parts = []
     for metric in ERRORS:
         for name in dict.fromkeys(joint["set"]):
-            pair = (by_case(joint, training, name, metric) for training in ("joint", "dedicated"))
-            values = (next(pair) - next(pair)).dropna().to_numpy()
+            pair = [(joint, training) for training in TRAININGS]
+            own, rival = (by_case(*of, name, metric) for of in pair)
+            values = (own - rival).dropna().to_numpy()
             if len(values):
-                parts.append(Part(f"{metric}, {name}", partial(mean_interval, values), len(values)))
+                interval, dice = partial(mean_interval, values), lower_dice(name, *pair)
+                parts.append(Part(f"{metric}, {name}", interval, len(values), dice))
     return parts
 
 
@@ -104,10 +113,11 @@ def _against_chains(joint, transfer):
     longest = max((chain.count(THEN) for chain in chains), default=0)
     parts = []
     for chain in (chain for chain in chains if longest and chain.count(THEN) == longest):
-        name = chain.split(THEN)[-1]
+        name, pair = chain.split(THEN)[-1], [(joint, "joint"), (transfer, chain)]
+        dice = lower_dice(name, *pair)
         for metric, sign, claimed in (("dice", 1, (-MARGIN, np.inf)), ("ece_box", -1, ABOVE)):
-            pair = by_case(joint, "joint", name, metric), by_case(transfer, chain, name, metric)
-            parts += relative(f"{metric}, {chain}", *pair, claimed, sign)
+            values = (by_case(*of, name, metric) for of in pair)
+            parts += relative(f"{metric}, {chain}", *values, dice, claimed, sign)
     return parts
 
 

@@ -5,6 +5,7 @@ they were of one case: a value each, without an interval.
 """
 
 import warnings
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from ...runs.tables import read_table
 from ...training.plans import THEN
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
+from .rules import Part, without_interval
 
 CUTS = {"brain": 0.62, "heart": 0.44, "prostate": 0.66}  # A6; only the text has them
 A_TABLES = "mehrtash_table2_boxes_and_dice", "mehrtash_s2_hd95_mm", "mehrtash_s3_3d_prostate"
@@ -34,18 +36,22 @@ def printed_a(task, n_dims=2):
     >>> round(heart["A6"]["nll"], 2), sorted(heart["A1"])
     (0.44, ['dice', 'hd95_mm'])
     """
+    return _values(_parts_of_a(task, n_dims))
+
+
+def _parts_of_a(task, n_dims=2):
+    """The parts of paper A's claims that its tables for a task speak of, each of one value."""
     folder = project_root() / "results" / "papers"
     names = A_TABLES[2:] if n_dims == 3 else A_TABLES[:2]
     tables = [read_table(folder / f"{name}.csv") for name in names]
     if n_dims == 2:
         tables = [table[table.task == task] for table in tables]
     rows = [row for table in tables for record in table.to_dict("records") for row in _rows(record)]
-    if n_dims == 2 and task in CUTS:
-        rows += [("dice", "sweep", m, "box", "nll", v) for m, v in ((1, 1), (5, 1 - CUTS[task]))]
     columns = ["loss", "method", "n_members", "region", "metric", "value"]
     scores = pd.DataFrame(rows, columns=columns)
     scores = scores.assign(domain="known", case="mean", member=0, segment="all")
-    return _values(parts_of_a(scores, ("known",), task, n_dims))
+    found = parts_of_a(scores, ("known",), task, n_dims)
+    return found | ({"A6": [_told("nll", CUTS[task])]} if n_dims == 2 and task in CUTS else {})
 
 
 def _rows(record):
@@ -69,15 +75,20 @@ def printed_b():
     >>> {name: round(value, 2) for name, value in printed_b()["B4"].items()}["liver DUAL vs SPIR"]
     0.35
     """
+    return _values(_parts_of_b())
+
+
+def _parts_of_b():
+    """The parts of paper B's claims that its tables speak of, each of one value."""
     folder = project_root() / "results" / "papers"
     sets, chains, detection = (read_table(folder / f"{name}.csv") for name in B_TABLES)
     chains = chains.rename(columns={"training_sequence": "training", "test_dataset": "dataset"})
     chains = chains.assign(training=chains.training.str.replace(" > ", THEN))
     is_chain = chains.training.str.contains(THEN, regex=False)
-    found = _values(parts_of_b(_long(sets)))
-    found["B3"] = _values(parts_of_b(_long(chains), _long(chains[is_chain])))["B3"]
+    found = parts_of_b(_long(sets))
+    found["B3"] = parts_of_b(_long(chains), _long(chains[is_chain]))["B3"]
     areas = detection.pivot_table(index="experiment", columns="method", values="auc", sort=False)
-    found["B4"] = (areas.spectral - areas.uncertainty).to_dict()
+    found["B4"] = [_told(*pair) for pair in (areas.spectral - areas.uncertainty).items()]
     return found
 
 
@@ -90,22 +101,51 @@ def _long(table):
     return kept.melt(["training", "set"], var_name="metric").assign(case="mean")
 
 
-def _values(parts):
-    """Return the values of parts, by claim and name."""
+def _told(name, value):
+    """The part of a value that is printed as it is."""
+    return Part(name, partial(without_interval, value), n_cases=1)
+
+
+def _value(part):
+    """The value of a part."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a single case has no spread
-        return {
-            claim: {part.name: float(part.interval(level=0.95)[0]) for part in of_claim}
-            for claim, of_claim in parts.items()
-        }
+        return float(part.interval(level=0.95)[0])
 
 
-def supports(claim, values):
-    """Return whether the printed values support the sentence: yes, no, or not printed."""
-    lowest, highest = claim.claimed
-    reach = 1e-9 if np.isfinite([lowest, highest]).all() else -1e-9  # a range holds its own ends
-    values = [value for value in values.values() if np.isfinite(value)]
-    inside = [lowest - reach < value < highest + reach for value in values]
+def _values(parts):
+    """The values of parts, by claim and name."""
+    return {
+        claim: {part.name: _value(part) for part in of_claim} for claim, of_claim in parts.items()
+    }
+
+
+def supports(claim):
+    """Return whether all that a paper prints supports its sentence: yes, no, or not printed.
+
+    Of paper A that are the tables of all its tasks.
+
+    Examples
+    --------
+    >>> from segcal_lite.experiments.claims.statements import CLAIMS
+    >>> supports(CLAIMS[0]), supports(CLAIMS[1])  # on prostate CE has the larger ECE
+    ('yes', 'no')
+    """
+    parts = [part for table in _all_printed() for part in table.get(claim.name, [])]
+    found = [(_value(part), *(part.claimed or claim.claimed)) for part in parts]
+    inside = [_is_within(*numbers) for numbers in found if np.isfinite(numbers[0])]
     if not inside:
         return "not printed"
     return "yes" if (np.mean(inside) > 0.5 if claim.most else all(inside)) else "no"
+
+
+@lru_cache
+def _all_printed():
+    """The parts of both papers' claims, of all their tables."""
+    return [*map(_parts_of_a, CUTS), _parts_of_a("prostate", n_dims=3), _parts_of_b()]
+
+
+def _is_within(value, lowest, highest):
+    """Whether a value lies between two others; a range holds its own ends."""
+    reach = 1e-9 if np.isfinite([lowest, highest]).all() else -1e-9
+    return lowest - reach < value < highest + reach

@@ -3,7 +3,10 @@
 The 95 % interval of a statistic holds a claim where it lies within the claimed values, contradicts
 it where it lies outside, and leaves it undecided where it does both. Of a claim with several
 statistics all have to hold. To contradict it one is enough, whose interval then has the level
-1 - 0.05 / n of n statistics, since one of many lies outside by chance.
+1 - 0.05 / n of n statistics, since one of many lies outside by chance. A claim of *most* sets holds
+where more than half of its statistics do, and is contradicted by half of them.
+
+A sentence is judged, not its merit: controls such as shuffled weights have no say here.
 """
 
 from typing import NamedTuple
@@ -39,6 +42,11 @@ class Judged(NamedTuple):
     n_cases: int
     verdict: str
     why: str
+
+
+def without_interval(value, level):
+    """The `interval` of a part whose value is all that is known."""
+    return value, np.nan, np.nan
 
 
 def judge(claim, parts):

@@ -44,8 +44,7 @@ def _of_paper(claims):
     rows = []
     for name, rows_of in claims.groupby("claim", sort=False):
         verdicts = rows_of.set_index(rows_of.run.fillna(ALL)).verdict
-        supported = set(rows_of.supported.dropna()) - {"not printed"}  # for the task of some run
-        cells = [name, rows_of.sentence.iloc[0], ", ".join(sorted(supported)) or "not printed"]
+        cells = [name, rows_of.sentence.iloc[0], rows_of.supported.iloc[0]]
         rows.append(cells + [_shown(verdicts.get(run, "not run")) for run in (*runs, ALL)])
     columns = [*map(_linked, runs), ALL]
     return markdown_table(["", "claim", "the paper's tables support it", *columns], rows)

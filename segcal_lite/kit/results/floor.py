@@ -38,13 +38,13 @@ def floor_rows(scores):
     return rows
 
 
-def claim_rows(scores, known_domains, task):
+def claim_rows(scores, known_domains, task, seed=0):
     """Return a dict for each statistic of each claim of paper A that one run speaks of.
 
     ``verdict`` is that of the claim, ``of_part`` that of the statistic, and ``why`` says what keeps
     that from a conclusion.
     """
-    found = parts_of_a(scores, known_domains, task)
+    found = parts_of_a(scores, known_domains, task, seed=seed)
     rows = []
     for claim in CLAIMS:
         verdict, judged = judge(claim, found.get(claim.name, []))
@@ -64,7 +64,8 @@ def tell_claims(out, seeds, report=print):
     """`claim_rows` for each seed, of the same runs."""
 
     def rows_of(experiment, scores):
-        return claim_rows(scores, experiment.known_domains, experiment.task.name)
+        of_run = experiment.known_domains, experiment.task.name, experiment.seed
+        return claim_rows(scores, *of_run)
 
     return _of_runs(out, seeds, report, rows_of)
 

@@ -49,6 +49,7 @@ def write_page(out):
         made={"segcal_lite": __version__} | facts(evaluation.provenance),
         pictures=_pictures(evaluation, out),
         review=review_table(evaluation),
+        has_order=bool(evaluation.review.score.notna().any()),
         figures=_figures(out),
         tables=list(filter(None, _tables(evaluation))),
         left_out=_left_out(evaluation.left_out),

@@ -63,8 +63,9 @@ def trust(evaluation):
     reasons = evaluation.doubts()
     if reasons:
         short = f"No conclusion: {'; '.join(reasons)}."
-        seen = f"In these {many(evaluation.n_cases, 'case')}, and perhaps in no other, the ECE"
-        sentences = [f"{seen} {where} is {told}.", *sentences]
+        n = len(evaluation.ece_of_cases())
+        seen = "In this case" if n == 1 else f"In these {many(n, 'case')}"
+        sentences = [f"{seen}, and perhaps in no other, the ECE {where} is {told}.", *sentences]
     sentences += _case_by_case(evaluation)
     nll = evaluation.level("nll")
     if nll is not None:
@@ -83,7 +84,10 @@ def correction(evaluation):
         if evaluation.level("nll", method) is not None
     ]
     if not methods:
-        return Answer(question, "No correction was fitted in this evaluation.", [])
+        short = "No correction was fitted in this evaluation."
+        if evaluation.correction:
+            short = "That cannot be told from one patient, to whom all corrections were fitted."
+        return Answer(question, short, [])
     sentences = [_before_and_after(evaluation, method) for method in methods]
     sentences += _temperatures(evaluation.correction)
     rows = {method: evaluation.difference("nll", method) for method in methods}
@@ -106,6 +110,8 @@ def doubtful_cases(evaluation):
         names = enumerated(review.sort_values("rank").case.head(3))
         listed = f"the review list puts {many(len(review), 'new case')} in order"
         short = f"First {names}; {listed}, the most doubtful first."
+        if review.score.isna().all():
+            short = f"The review list has {many(len(review), 'new case')} in order of their names."
     if evaluation.aurc.empty:
         sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
         return Answer(question, short, [sentence])
@@ -175,7 +181,7 @@ def _overlap(evaluation):
     told = [
         f"{name} {with_interval('dice', row, 'mean')}"
         for name, row in rows.items()
-        if row is not None
+        if row is not None and row.n_cases
     ]
     return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
 

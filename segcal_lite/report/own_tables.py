@@ -36,10 +36,10 @@ METRICS = {  # in words, the factor and the unit in which they are told
     "assd_mm": ("ASSD", 1, " mm"),
 }
 METHODS = {"temperature": "temperature scaling", "vector_scaling": "vector scaling"}
-REGIONS = {
+REGIONS = {  # the first that was scored is where probabilities are judged
     "box": "in the box around the segments",
-    "band": "in the band along their boundary",
     "whole": "in the whole image",
+    "band": "in the band along their boundary",
 }
 
 
@@ -86,8 +86,9 @@ class Evaluation:
 
     @property
     def region(self):
-        """Where its probabilities are judged: in the box, if it was scored."""
-        return "box" if (self.summary.region == "box").any() else "whole"
+        """Where its probabilities are judged: in the box, if it was scored and labels have one."""
+        rows = self.summary[(self.summary.metric == "ece") & self.summary["mean"].notna()]
+        return next((name for name in REGIONS if (rows.region == name).any()), "whole")
 
     @property
     def judged(self):
@@ -127,12 +128,17 @@ class Evaluation:
 
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""
-        n, means = self.n_patients, {}
+        ece, means, reasons = self.level("ece"), {}, []
+        n = self.n_patients if ece is None else int(ece.n_cases)
+        if n < LEAST_TEST_CASES:
+            reasons.append(f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed")
         for segment in self.segments:
             row = self.level("dice", region="whole", segment=segment)
-            means |= {segment: row["mean"]} if row is not None else {}
-        few = [f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed"]
-        return few * (n < LEAST_TEST_CASES) + doubts(dice=means)
+            if row is not None and row.n_cases:
+                means[segment] = row["mean"]
+            else:
+                reasons.append(f"no label holds {segment}")
+        return reasons + doubts(dice=means)
 
 
 def read_evaluation(out):

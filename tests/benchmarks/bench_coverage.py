@@ -10,6 +10,7 @@ what the package does; docstrings and notebook 03 quote its rows, and a test com
 import argparse
 import zlib
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -308,13 +309,12 @@ def settings():
         for area in (0.7, 0.9, 0.98):
             for spread in (1, 3, 1 / 3):
                 yield "AUC", f"{area}, spread {spread:.2g}", sizes, scores_of(area, spread), of_auc
-            for correlation in (0.0, 0.5, 0.9):
-                draw = scores_of_segments(area, correlation)
-                data = f"{area}, correlation {correlation}"
-                yield "AUC by patient", data, sizes, draw, of_auc_by_patient
         for areas in ((0.7, 0.7), (0.9, 0.9), (0.9, 0.7), (0.98, 0.8)):
             draw = two_detectors(areas)
             yield "AUC difference", f"{areas[0]} and {areas[1]}", sizes, draw, of_auc_difference
+    for sizes, area, correlation in product(SIZES, (0.7, 0.9, 0.98), (0.0, 0.5, 0.9)):
+        draw, data = scores_of_segments(area, correlation), f"{area}, correlation {correlation}"
+        yield "AUC by patient", data, sizes, draw, of_auc_by_patient
 
 
 def measure(statistic, data, size, draw, methods, n_repetitions):

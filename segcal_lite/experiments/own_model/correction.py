@@ -230,6 +230,14 @@ def write_corrected(path, probs, affine):
     write_volume(path, np.asarray(inside, np.float32), affine)
 
 
+def remove_written(out, cases):
+    """Remove probabilities of cases that are not among `cases`: an earlier call wrote them."""
+    names = {f"{case.name}.nii.gz" for case in cases}
+    for path in (out / CORRECTED).glob("*/*.nii.gz"):
+        if path.name not in names:
+            path.unlink()
+
+
 def _parts(patients, n_folds, seed):
     """Return the patients in parts that are left out in turn; none of fewer than 2."""
     if len(patients) < 2:

@@ -17,7 +17,7 @@ from ...runs.executors import check_scheduler, count_places, is_here
 from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.schedules import run_in_order
-from .correction import CODE, WRITTEN, cross_fit, voxels_of_case
+from .correction import CODE, WRITTEN, cross_fit, remove_written, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
@@ -134,6 +134,11 @@ def evaluate(
     enter_run(out, "evaluation.json", identity, "cpu")
     for note in inputs.notes:
         report(note)
+    reasons = {}
+    for case, folder, why in inputs.left_out:
+        reasons.setdefault((why, folder), []).append(case)
+    for (why, folder), cases in reasons.items():
+        report(f"left out: {named(cases)}: {why} ({folder})")
     n_voxels = voxels_of_case(len(inputs.cases), inputs.n_classes)
     n_bytes = _bytes_a_case(inputs)
     has_room = n_bytes * len(inputs.cases) < SHARE_OF_DISK * disk_usage(out).free
@@ -152,11 +157,14 @@ def evaluate(
         _, failed = run("corrected", score_corrected_case, judging, jobs)
         if failed:  # it could be scored a moment ago
             raise ValueError(failed[0][2])
+    else:
+        (out / "correction.json").unlink(missing_ok=True)  # of an earlier call that had some
     looking = replace(judging, members=inputs.new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
     far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
+    remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
     write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
     write_notes(out, facts, new_facts, left_out)
     return out

@@ -5,6 +5,7 @@ their names. What cannot be judged is left out with its reason, and the others g
 """
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,10 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
         expected = f"{len(folders)}, one a member, as of predictions"
         raise wrong_input("new", f"{len(new)} folders", expected)
     new_folders = [_folder("new", folder) for folder in new]
+    for what, of in (("predictions", folders), ("new", new_folders)):
+        twice = [folder for folder, n in Counter(of).items() if n > 1]
+        if twice:
+            raise wrong_input(what, f"{named(twice)} twice", "the folder of each member once")
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
     image_paths = _images(_listed(images))
@@ -132,7 +137,10 @@ def _names(labels, folders, dataset, classes, label_paths):
             twice = named(name for name, n in Counter(classes).items() if n > 1)
             raise wrong_input("classes", f"{twice} twice", "each name once")
         return read_label_names("classes", {"background": 0} | numbered), []
-    found = {int(v) for path in label_paths.values() for v in np.unique(read_label(path).data)}
+    found = set()
+    for path in label_paths.values():
+        with suppress(ValueError):  # a damaged one is told when its case is scored
+            found.update(np.unique(read_label(path).data).astype(int).tolist())
     if not found - {0}:
         raise wrong_input(labels, "only 0", "values of at least one segment")
     values = {"background": 0} | {f"label {v}": v for v in sorted(found - {0})}

@@ -8,7 +8,7 @@ correction, it is made again.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zipfile import is_zipfile
 
@@ -29,7 +29,7 @@ from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_correc
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
-LAYOUT = 1  # of what a case leaves; where it changes, cases are scored again
+LAYOUT = 2  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 
@@ -85,10 +85,11 @@ def made(judging, case, kind, asked, make, *arguments):
     path = judging.path(kind, case, ".json")
     with claimed(path.parent, f".claim-{case.name}"):
         try:
-            asked = as_json_values(asked | {"layout": LAYOUT, "files": _state(judging, case)})
+            state = {"files": _state(judging, case), "members": _read_as(judging)}
+            asked = as_json_values(asked | {"layout": LAYOUT} | state)
             with suppress(ValueError, FileNotFoundError):  # damaged or missing: it is made again
                 facts = read_json(path, shape={"asked": dict})
-                if facts["asked"] == asked and _is_whole(judging, kind, case):
+                if _answers(facts["asked"], asked) and _is_whole(judging, kind, case, asked):
                     return facts
             facts = make(judging, case, *arguments) | {"asked": asked}
         except ValueError as error:
@@ -105,8 +106,17 @@ def _folder_at_fault(judging, case, why):
     return str(next(named, folders[0]))
 
 
-def _is_whole(judging, kind, case):
+def _answers(made_for, asked):
+    """Whether facts are of the same files and asks; that more was written does no harm."""
+    rest = [{k: v for k, v in of.items() if k != "write"} for of in (made_for, asked)]
+    return rest[0] == rest[1] and {*asked.get("write", ())} <= {*made_for.get("write", ())}
+
+
+def _is_whole(judging, kind, case, asked):
     """Whether what a case leaves beside its facts is there, and none of it cut short."""
+    methods = asked["write"] if asked.get("correction") else ()
+    if not all(written_path(judging, case, method).exists() for method in methods):
+        return False
     has_voxels = kind == "scores" and judging.members[0].form != "labels"
     arrays = [judging.path(name, case, ".npz") for name in (kind, "voxels")[: 1 + has_voxels]]
     has_rows = kind == "new" or is_sealed(judging.path(kind, case, ".csv"))
@@ -117,7 +127,18 @@ def _state(judging, case):
     """What changes when a file of a case is written anew."""
     paths = [case.label_path] if case.label_path else []
     paths += [path for member in judging.members for path in member.files_of(case.name)]
+    paths += [] if case.label_path else case.image_paths[:1]  # what is shown of a new case
     return [state_of_file(path) for path in paths]
+
+
+def _read_as(judging):
+    """How each folder's files are read: its ``dataset.json`` and ``plans.json`` may be mended."""
+    return [(of.form, of.order, of.added_to, of.reader, asdict(of.names)) for of in judging.members]
+
+
+def written_path(judging, case, method):
+    """Where the corrected probabilities of a case are written."""
+    return judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
 
 
 def _score(judging, case):
@@ -152,8 +173,8 @@ def _score(judging, case):
         _keep(judging, case, together.probs)
     of_all = {"method": judging.uncorrected, "member": 0, "n_members": len(judging.members)}
     agreement, segments = pairwise_agreement(judging, together.masks), judging.names.segments
-    true = volumes_ml(segments, targets, label.spacing_mm)
-    predicted = volumes_ml(segments, together.predicted, label.spacing_mm)
+    true = volumes_ml(segments, targets, targets, label.spacing_mm)
+    predicted = volumes_ml(segments, targets, together.predicted, label.spacing_mm)
     for segment in segments:
         metrics = {"true_ml": true[segment], "predicted_ml": predicted[segment]}
         metrics |= agreement.get(segment, {})
@@ -172,8 +193,7 @@ def _score_corrected(judging, case, correction, write):
     for method in METHODS:
         changed = corrected(probs, correction, method)
         if method in write:
-            path = judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
-            write_corrected(path, changed, label.affine)
+            write_corrected(written_path(judging, case, method), changed, label.affine)
         # a temperature leaves the arg max, and so the masks, as they were
         known = _known_masks(judging, case) if method == "temperature" else None
         scores = _scores(judging, targets, changed, label.spacing_mm, regions, known)

@@ -62,10 +62,10 @@ def pairwise_agreement(judging, masks):
     return pairs
 
 
-def volumes_ml(segments, predicted, spacing_mm):
-    """Return the volume of each segment of what is predicted, or true, by name."""
+def volumes_ml(segments, targets, predicted, spacing_mm):
+    """Return the predicted volume of each segment among the annotated voxels, by name."""
     voxel_ml = float(np.prod(spacing_mm)) / 1000
-    masks = (segment_masks(predicted, predicted, k)[0] for k in range(1, len(segments) + 1))
+    masks = (segment_masks(targets, predicted, k)[1] for k in range(1, len(segments) + 1))
     return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
 
 

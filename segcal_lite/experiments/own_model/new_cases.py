@@ -10,9 +10,11 @@ from ...data.volumes import read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
 from ...runs.arrays import write_arrays
-from .correction import CORRECTED, corrected, write_corrected
-from .labelled_cases import made
+from .correction import corrected, write_corrected
+from .labelled_cases import made, written_path
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
+
+NOT_SHOWN = "the image is damaged, or does not lie where the prediction does: it is not shown"
 
 
 def look_at_new_case(judging, case, correction, write):
@@ -27,14 +29,13 @@ def look_at_new_case(judging, case, correction, write):
 
 def _look_at(judging, case, correction, write):
     """Write the slices of a case; return what is known of its segments."""
-    image = read_volume(case.image_paths[0]) if case.image_paths else None
-    grid = image or grid_of_prediction(judging.members[0], case.name)
-    together = combine(judging, case, grid)
+    together, grid, is_image = _read(judging, case)
+    image = grid if is_image else None
     probs, predicted, segments = together.probs, together.predicted, judging.names.segments
     for method in write if correction else ():
-        path = judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
+        path = written_path(judging, case, method)
         write_corrected(path, corrected(probs, correction, method), grid.affine)
-    volumes = volumes_ml(segments, predicted, grid.spacing_mm)
+    volumes = volumes_ml(segments, predicted, predicted, grid.spacing_mm)
     of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
     for k, segment in enumerate(segments if probs is not None else (), start=1):
         of_segments[segment]["segment_entropy"] = segment_entropy(*segment_probs(probs, k))
@@ -42,7 +43,25 @@ def _look_at(judging, case, correction, write):
         of_segments[segment] |= agreement
     _write_slices(judging.path("new", case, ".npz"), image, grid.spacing_mm, predicted, probs)
     facts = facts_of(together) | {"segments": of_segments}
+    facts["notes"] += [NOT_SHOWN] * bool(case.image_paths and not is_image)
     return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
+
+
+def _read(judging, case):
+    """Return what all members say, the grid that it lies on, and whether that is the image's.
+
+    The image is only to be shown: one that is damaged, or lies elsewhere, takes no case away.
+    """
+    grids = [partial(read_volume, path) for path in case.image_paths[:1]]
+    grids.append(partial(grid_of_prediction, judging.members[0], case.name))
+    errors = []
+    for read_grid in grids:
+        try:
+            grid = read_grid()
+            return combine(judging, case, grid), grid, len(errors) < len(grids) - 1
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _write_slices(path, image, spacing_mm, predicted, probs):

@@ -14,7 +14,7 @@ import pandas as pd
 from ... import statistics
 from ...report import review
 from ...report.summaries import summarise
-from ...report.verdicts import dice_of_present, verdict
+from ...report.verdicts import dice_of_present, is_absent, verdict
 from .correction import METHODS as CORRECTIONS
 
 CALIBRATION = ("nll", "brier", "ece", "mce", "ece_class")
@@ -174,7 +174,8 @@ def aurc(doubts):
     """Return the AURC of each score beside random and oracle order, with interval and verdict."""
     rows, n_patients = [], doubts.patient.nunique()
     n_resamples = resamples_for(n_patients)
-    for name, score in dict(doubts.drop(columns=["patient", "risk"])).items():
+    orders = dict(doubts.drop(columns=["patient", "risk"])) if n_patients else {}
+    for name, score in orders.items():
         found = review.order_of_review(doubts.risk, score, doubts.patient, n_resamples)
         row = {"score": name, **found._asdict(), "n_cases": len(doubts)}
         said = verdict(found.lo, found.hi, n_patients, words=("better", "worse"))
@@ -184,7 +185,12 @@ def aurc(doubts):
 
 
 def _patient_means(scores):
-    """Scores but for counts, the scans of one patient averaged; what is missing stays NaN."""
+    """Scores but for counts, the scans of one patient averaged; what is missing stays NaN.
+
+    Of a segment that the truth does not hold overlap and distances are missing.
+    """
+    is_missing = is_absent(scores) & scores.metric.isin(SEGMENTATION)
+    scores = scores.assign(value=scores.value.mask(is_missing))
     scores = scores[~scores.metric.str.startswith("n_")].fillna({"segment": ""})
     keys = ["method", *GROUP, "member", "patient"]
     return scores.groupby(keys, sort=False, as_index=False).value.mean()

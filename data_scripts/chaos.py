@@ -130,8 +130,8 @@ def classes_of(kind, organs):
 def _find_case(folder, kind):
     """Return one patient's images of one kind; `problem` names the files that are missing."""
     modality, images_below, masks_below = SETS[kind]
-    images = by_number(visible((folder / images_below).glob("*.dcm")))
-    masks = by_number(visible((folder / masks_below).glob("*.png")))
+    images = by_number(visible((folder / images_below).glob("*"), ".dcm"))
+    masks = by_number(visible((folder / masks_below).glob("*"), ".png"))
     problem = ""
     if not images or len(images) != len(masks):
         what = f"{folder / images_below} and {masks_below}"

@@ -88,8 +88,8 @@ def find(source, seed=2020, domain="reconstruction", weeks=28.0, segments="corti
 
 def _find_case(folder, ages, weeks):
     """Return one subject."""
-    images = visible((folder / "anat").glob(f"{folder.name}_rec-*_T2w.nii.gz"))
-    labels = visible((folder / "anat").glob(f"{folder.name}_rec-*_dseg.nii.gz"))
+    images = visible((folder / "anat").glob(f"{folder.name}_rec-*_T2w.*"), ".nii.gz")
+    labels = visible((folder / "anat").glob(f"{folder.name}_rec-*_dseg.*"), ".nii.gz")
     problem = ""
     if len(images) != 1 or len(labels) != 1:
         found = f"{len(images)} images and {len(labels)} labels"

@@ -57,7 +57,7 @@ def add_options(parser):
 def find(source, seed=2020, coils=None, split="test"):
     """Find the cases in `source`; see the module for the options."""
     folder = folder_of(source)
-    found = outside_test_folders(visible(folder.rglob("Case[0-9][0-9].mhd")), folder)
+    found = outside_test_folders(visible(folder.rglob("Case[0-9][0-9].*"), ".mhd"), folder)
     images = keyed(found, lambda path: path.stem).values()
     if not images:
         raise wrong_input(source, "no Case00.mhd or the like", "PROMISE12's training data")
@@ -77,7 +77,7 @@ def find(source, seed=2020, coils=None, split="test"):
 
 def _find_case(path, domain_of):
     """Return one case; a table of coils must know it."""
-    label = path.with_name(f"{path.stem}_segmentation.mhd")
+    label = path.with_name(f"{path.stem}_segmentation{path.suffix}")
     problem = missing_files((label, *voxel_files(path), *voxel_files(label)))
     if domain_of and path.stem not in domain_of:
         problem = problem or f"{path.stem}: found no row in the table of coils, expected one."

@@ -61,7 +61,7 @@ FACTS = (
 SPLIT = (16, 4, 20)
 PATIENT = re.compile(r"ProstateX-([0-9]+)")
 AXIAL_T2 = re.compile(r"^([0-9]+)(?:\.0+)?-.*t2_?tse_?tra", re.IGNORECASE)
-MASK_NAME = re.compile(r"(?:ProstateX|VOLUME)-([0-9]+)\.nii\.gz")
+MASK_NAME = re.compile(r"(?:ProstateX|VOLUME)-([0-9]+)(?i:\.nii\.gz)")
 
 
 def add_options(parser):
@@ -103,7 +103,9 @@ def _find_masks(folder):
         masks = [path for path in whole_glands[0].iterdir() if MASK_NAME.fullmatch(path.name)]
         labels = keyed(visible(masks), lambda path: int(MASK_NAME.fullmatch(path.name)[1]))
         return labels, _series_numbers(whole_glands[0].parent / "image_list.csv"), "PROSTATEx_masks"
-    zones = [path for path in visible(folder.rglob("*.nrrd")) if PATIENT.search(path.parent.name)]
+    zones = [
+        path for path in visible(folder.rglob("*"), ".nrrd") if PATIENT.search(path.parent.name)
+    ]
     if not zones:
         expected = "mask_prostate/ProstateX-0000.nii.gz or ProstateX-0000/*.nrrd"
         raise wrong_input(folder, "no mask", expected)
@@ -136,7 +138,7 @@ def _find_case(number, series, label, series_number):
     name = f"ProstateX-{number:04d}"
     if series_number is not None:
         series = {path: n for path, n in series.items() if n == series_number}
-    slices = tuple(tuple(visible(path.glob("*.dcm"))) for path in series)
+    slices = tuple(tuple(visible(path.iterdir(), ".dcm")) for path in series)
     problem = ""
     if not slices:
         which = "" if series_number is None else f" with the number {series_number}"

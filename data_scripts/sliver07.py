@@ -51,8 +51,8 @@ def find(source, seed=2020):
     """Find the scans in `source`."""
     folder = folder_of(source)
     images, labels = (
-        keyed(outside_test_folders(visible(folder.rglob(f"{stem}[0-9]*.mhd")), folder), number_of)
-        for stem in ("liver-orig", "liver-seg")
+        keyed(outside_test_folders(visible(folder.rglob(stem), ".mhd"), folder), number_of)
+        for stem in ("liver-orig[0-9]*", "liver-seg[0-9]*")
     )
     if not images:
         raise wrong_input(source, "no liver-orig001.mhd or the like", "SLIVER07's training data")

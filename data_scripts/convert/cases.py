@@ -149,9 +149,13 @@ def missing_files(paths):
     return f"no such file: {', '.join(map(str, absent))}" if absent else ""
 
 
-def visible(paths):
-    """Return `paths` sorted by name, without hidden ones: macOS leaves ``._`` files in archives."""
-    return sorted(path for path in paths if not path.name.startswith("."))
+def visible(paths, ending=""):
+    """Return `paths` of an ending, in small or capital letters, sorted by name, no hidden ones.
+
+    macOS leaves ``._`` files in archives.
+    """
+    shown = (path for path in paths if not path.name.startswith("."))
+    return sorted(path for path in shown if path.name.lower().endswith(ending))
 
 
 def outside_test_folders(paths, folder):

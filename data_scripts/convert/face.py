@@ -84,7 +84,7 @@ def said_in_one_sentence(action, *arguments, **options):
 
 def _unpacked(source, dry_run):
     """Return the folder of a SOURCE that is an archive, unpacked beside it; else `source`."""
-    ending = next((end for end in ARCHIVES if source.name.endswith(end)), None)
+    ending = next((end for end in ARCHIVES if source.name.lower().endswith(end)), None)
     if ending is None or not source.is_file():
         return source
     folder = source.with_name(f"{source.name}.unpacked")

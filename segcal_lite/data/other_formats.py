@@ -80,7 +80,7 @@ def companion_files(path):
     """Return what belongs to a file beside it: voxels, header, or a picture's voxel size."""
     suffix = path.suffix.lower()
     if suffix == ".img":
-        return (path.with_suffix(".hdr"),)
+        return (_paired(path, ".hdr"),)
     if suffix in PICTURES and is_file(_spacing_file(path)):
         return (_spacing_file(path),)
     return voxel_files(path)
@@ -91,13 +91,18 @@ def voxel_files(path):
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".hdr":
-        return (path.with_suffix(".img"),)
+        return (_paired(path, ".img"),)
     if suffix not in (".mhd", ".nhdr") or not path.is_file():
         return ()
     fields = _header_fields(path)
     found = [fields[n] for n in ("elementdatafile", "data file", "datafile") if fields.get(n)]
     name = found[0] if found else "LOCAL"
     return () if name.upper() == "LOCAL" else (path.with_name(name),)
+
+
+def _paired(path, ending):
+    """Return the other file of an Analyze pair: in capitals if this one is, as nibabel looks."""
+    return path.with_suffix(ending.upper() if path.suffix.isupper() else ending)
 
 
 def _header_fields(path):

@@ -322,6 +322,8 @@ def test_companions(tmp_path):
     header, voxels = tmp_path / "f.hdr", tmp_path / "f.img"
     assert (voxel_files(header), voxel_files(voxels)) == ((voxels,), ())
     assert (companion_files(header), companion_files(voxels)) == ((voxels,), (header,))
+    header, voxels = tmp_path / "g.HDR", tmp_path / "g.IMG"
+    assert (companion_files(header), companion_files(voxels)) == ((voxels,), (header,))
     path = picture(tmp_path / "e_0000.png", GREY)
     assert companion_files(path) == ()
     (tmp_path / "e.json").write_text('{"spacing": [1, 1, 1]}')

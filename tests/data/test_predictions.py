@@ -187,6 +187,24 @@ def test_numpy(tmp_path, dtype, order):
     assert any("could not be checked" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_endings_in_capitals(tmp_path, ending):
+    """Arrays that were passed over would leave the segmentation beside them: hard labels."""
+    probs = random_probs()
+    write_nnunet(tmp_path, probs)
+    (tmp_path / "c1.npz").rename(tmp_path / "c1.NPZ")
+    (tmp_path / "c1.nii.gz").rename(tmp_path / "c1.NII.GZ")
+    if ending == ".npy":
+        np.save(tmp_path / "c1.npy", probs)
+        (tmp_path / "c1.npy").rename(tmp_path / "c1.NPY")
+        (tmp_path / "c1.NPZ").unlink()
+    folder = open_predictions(tmp_path, NAMES)
+    assert (folder.form, folder.cases) == ("nnunet" if ending == ".npz" else "numpy", ("c1",))
+    np.testing.assert_array_equal(read_prediction(folder.only("c1"), "c1", grid()).probs, probs)
+    beside = [tmp_path / f"c1{ending.upper()}", tmp_path / "c1.NII.GZ"]
+    assert folder.only("c1").files_of("c1") == beside
+
+
 def test_hard_labels(tmp_path):
     classes = random_probs().argmax(axis=0).astype(np.uint8)
     write_volume(tmp_path / "c1.nii.gz", classes, LPS)

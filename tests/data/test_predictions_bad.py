@@ -86,6 +86,16 @@ def test_mixtures_are_told(tmp_path):
         open_predictions(tmp_path, NAMES, known=["a"])
 
 
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".nii.gz"])
+def test_one_name_in_small_and_capital_endings_is_told(tmp_path, ending):
+    for name in (f"a{ending}", f"a{ending.upper()}"):
+        (tmp_path / name).touch()
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("a disk that does not tell small from capital letters")
+    with pytest.raises(ValueError, match="found a second a beside a[.].*, expected one of each"):
+        open_predictions(tmp_path, NAMES)
+
+
 def test_volumes_of_three_and_four_dimensions_are_a_mixture(tmp_path):
     write_volume(tmp_path / "a.nii.gz", np.zeros(SHAPE, np.uint8), LPS)
     write_volume(tmp_path / "b.nii.gz", random_probs(), LPS)

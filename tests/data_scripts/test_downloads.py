@@ -172,6 +172,9 @@ def test_a_source_may_be_the_archive_itself(tmp_path, capsys):
     assert run_script("msd", arguments) == 0
     assert len(pd.read_csv(tmp_path / "out/cases.csv")) == 5
     assert run_script("msd", [*arguments, "--dry-run"]) == 0
+    path.rename(path.with_suffix(".TAR"))
+    arguments = [str(path.with_suffix(".TAR")), str(tmp_path / "capitals"), "--task", "4"]
+    assert run_script("msd", arguments) == 0
 
 
 @pytest.mark.parametrize(

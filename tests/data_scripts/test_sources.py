@@ -364,6 +364,31 @@ def test_pairs(tmp_path):
     )
 
 
+CAPITALS = {
+    "promise12": (official.promise12, (".mhd",)),
+    "sliver07": (official.sliver07, (".mhd",)),
+    "chaos --set CT": (official.chaos, (".dcm", ".png")),
+    "feta": (official.feta, (".nii.gz",)),
+    "prostatex": (official.prostatex, (".dcm",)),
+}
+
+
+@pytest.mark.parametrize("command", CAPITALS)
+def test_endings_in_capitals_are_the_same_files(tmp_path, command):
+    make, endings = CAPITALS[command]
+    (script, *options), source = command.split(), make(tmp_path / "in")
+    if script == "prostatex":
+        masks = official.prostatex_masks(tmp_path / "masks")
+        options, endings = ("--masks", masks), (*endings, ".nii.gz")
+    for path in [path for path in tmp_path.rglob("*.*") if path.is_file()]:
+        for ending in endings:
+            if path.name.endswith(ending):
+                path.rename(path.with_name(path.name.removesuffix(ending) + ending.upper()))
+    dataset = converted(script, source, tmp_path / "out", *options)
+    check_all_fit(dataset)
+    assert len(dataset.cases) >= 4
+
+
 def test_every_dataset_names_a_task_that_exists():
     from data_scripts.__main__ import all_facts
 

@@ -47,6 +47,8 @@ def test_what_is_written_is_read_and_names_stay_text(tmp_path):
     assert list(found.index) == ["001", "NA"]
     np.testing.assert_array_equal(found, list(signatures.values()))
     table = read_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").rename(tmp_path / "b.CSV")
+    assert read_signatures(tmp_path / "b.CSV").equals(found)
     assert table.layer.tolist() == ["0", "0"] and table.window.tolist() == ["whole", "whole"]
 
 

@@ -45,6 +45,8 @@ class PredictionFolder:
         nnU-Net's reader, as ``plans.json`` names it.
     volumes : dict
         File of each volume in the folder, by its name without ending.
+    arrays : dict
+        File of each npz or npy likewise; endings may be in capitals.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class PredictionFolder:
     added_to: tuple
     reader: str | None
     volumes: dict
+    arrays: dict
 
     @property
     def n_channels(self):
@@ -62,8 +65,8 @@ class PredictionFolder:
         return len(self.names.segments) + (not self.names.regions)
 
     def array_path(self, case):
-        """Path of the probabilities of `case`, where they are no volume."""
-        return self.path / f"{case}{ARRAYS[self.form]}"
+        """Path of the probabilities of `case`, where they are no volume; it may be missing."""
+        return self.arrays.get(case, self.path / f"{case}{ARRAYS[self.form]}")
 
     def class_paths(self, case):
         """Paths of the classes of `case` in order; that of the background may be missing."""
@@ -80,7 +83,9 @@ class PredictionFolder:
     def only(self, case):
         """The same folder with the files of one case, which is what a worker needs."""
         volumes = {stem: path for stem, path in self.volumes.items() if stem.startswith(case)}
-        return replace(self, cases=(case,) * (case in self.cases), volumes=volumes)
+        arrays = {stem: path for stem, path in self.arrays.items() if stem == case}
+        cases = (case,) * (case in self.cases)
+        return replace(self, cases=cases, volumes=volumes, arrays=arrays)
 
     def files_of(self, case):
         """Paths of the files that `case` is read from, as far as they are there."""
@@ -136,12 +141,12 @@ def open_predictions(path, names, known=()):
     with told_if_unreadable(path):
         files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
     volumes = _volumes(path, files, fields.get("file_ending"))
-    form, cases = _form_and_cases(path, files, volumes, own, set(known))
+    form, cases, found = _form_and_cases(path, files, volumes, own, set(known))
     plans = path / "plans.json"
     reader = read_json(plans, shape=dict).get("image_reader_writer") if is_file(plans) else None
     added_to = () if own.regions else names.regions
-    order = _order(path, own, names)
-    return PredictionFolder(path, form, tuple(sorted(cases)), own, order, added_to, reader, volumes)
+    order, cases = _order(path, own, names), tuple(sorted(cases))
+    return PredictionFolder(path, form, cases, own, order, added_to, reader, volumes, found)
 
 
 def _label_names(names):
@@ -170,10 +175,7 @@ def _order(path, own, names):
 
 def _volumes(path, files, announced):
     """Return the volumes by name without ending: of the announced ending, if there is any."""
-    found = {
-        ending: {f.name[: -len(ending)]: f for f in files if f.name.lower().endswith(ending)}
-        for ending in FILE_ENDINGS
-    }
+    found = {ending: _by_stem(files, ending) for ending in FILE_ENDINGS}
     if found.get(str(announced).lower()):
         return found[announced.lower()]
     present = [ending for ending, volumes in found.items() if volumes]
@@ -183,23 +185,37 @@ def _volumes(path, files, announced):
     return found[endings[0]] if endings else {}
 
 
+def _by_stem(files, ending):
+    """Return the files of an ending, in small or capital letters, by their names without it."""
+    found = {}
+    for file in files:
+        if file.name.lower().endswith(ending):
+            stem = file.name[: -len(ending)]
+            if stem in found:
+                second = f"a second {stem} beside {found[stem].name}"
+                raise wrong_input(file, second, "one of each name")
+            found[stem] = file
+    return found
+
+
 def _form_and_cases(path, files, volumes, names, known):
-    """Return the one form that all files have, and the names of the cases."""
-    stems = {end: [f.stem for f in files if f.suffix == end] for end in (".npz", ".npy")}
+    """Return the one form that all files have, the names of the cases, and the arrays."""
+    npz, npy = (_by_stem(files, ending) for ending in (".npz", ".npy"))
     parts = _class_volumes(volumes, len(names.segments), known)
-    present = [end for end, names in stems.items() if names] + ["one volume a class"] * bool(parts)
+    kinds = {".npz": npz, ".npy": npy, "one volume a class": parts}
+    present = [kind for kind, found in kinds.items() if found]
     if len(present) > 1:
         raise wrong_input(path, " and ".join(present), "predictions of one form")
     others = volumes.keys() - parts.keys()
-    if stems[".npz"]:
-        return _npz_form(path, stems[".npz"]), others | set(stems[".npz"])
-    if stems[".npy"]:
-        return "numpy", others | set(stems[".npy"])
+    if npz:
+        return _npz_form(path, npz.values()), others | npz.keys(), npz
+    if npy:
+        return "numpy", others | npy.keys(), npy
     if parts:
-        return "nifti_classes", others | set(parts.values())
+        return "nifti_classes", others | set(parts.values()), {}
     if not volumes:
         raise wrong_input(path, "no prediction", EXPECTED)
-    return _volume_form(path, volumes), others
+    return _volume_form(path, volumes), others, {}
 
 
 def _class_volumes(stems, last, known):
@@ -218,18 +234,18 @@ def _class_volumes(stems, last, known):
     return parts if is_whole or numbers.keys() & known else {}
 
 
-def _npz_form(path, stems):
+def _npz_form(path, files):
     """Return the form that the keys of the first whole archive tell; others are told when read."""
     found = []
-    for stem in stems:
+    for file in files:
         with suppress(OSError, ValueError, zipfile.BadZipFile):
-            with zipfile.ZipFile(path / f"{stem}.npz") as archive:
+            with zipfile.ZipFile(file) as archive:
                 keys = [name.removesuffix(".npy") for name in archive.namelist()]
             for key in KEYS.keys() & set(keys):
                 return KEYS[key]
-            found.append(f"{stem}.npz with {named(keys) or 'nothing'}")
+            found.append(f"{file.name} with {named(keys) or 'nothing'}")
     expected = "archives of NumPy with probabilities (nnU-Net v2) or softmax (v1)"
-    raise wrong_input(path, named(found) or f"{len(stems)} damaged npz", expected)
+    raise wrong_input(path, named(found) or f"{len(files)} damaged npz", expected)
 
 
 def _volume_form(path, volumes):

@@ -63,7 +63,7 @@ def read_signatures(path):
 def _read(path):
     """Return a table of signatures by case, and its layer and window where it names them."""
     path = resolve_path(path)
-    if path.suffix != ".csv" or not is_file(path):
+    if path.suffix.lower() != ".csv" or not is_file(path):
         raise wrong_input("signatures", f"no such table {path}", MADE_BY)
     table = read_table(path)
     numbers = table.drop(columns=["case", *ORIGIN], errors="ignore")

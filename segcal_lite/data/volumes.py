@@ -141,15 +141,19 @@ def read_label(path, spacing_mm=None):
     them; fractions, negative values, values above `LARGEST_LABEL` and a fourth dimension raise a
     ``ValueError``.
     """
-    volume = read_volume(path, spacing_mm)
+    return as_label(read_volume(path, spacing_mm))
+
+
+def as_label(volume):
+    """Return a volume that was read as what `read_label` makes of it."""
+    path = volume.path
     if volume.data.ndim != 3:
         raise wrong_input(path, f"shape {volume.data.shape}", "labels of three dimensions")
-    whole = volume.data
-    if whole.dtype.kind == "f":
-        whole = np.rint(whole)
+    is_float = volume.data.dtype.kind == "f"
+    whole = np.rint(volume.data) if is_float else volume.data
     wrong = whole < 0
-    if whole is not volume.data:
-        wrong |= np.abs(volume.data - whole) > LABEL_ROUNDING * np.maximum(whole, 1)
+    if is_float:
+        wrong |= fractions(volume.data)
     if wrong.any():
         found = f"fractions or negative numbers such as {volume.data[wrong][0]:.10g}"
         raise wrong_input(path, found, "labels 0, 1, 2, ...")
@@ -157,6 +161,12 @@ def read_label(path, spacing_mm=None):
         raise wrong_input(path, f"the value {whole.max():.10g}", f"labels up to {LARGEST_LABEL}")
     dtype = np.uint8 if whole.max() <= 255 else np.int32
     return Volume(whole.astype(dtype), volume.affine, volume.path)
+
+
+def fractions(values):
+    """Return where floats are no whole numbers, by more than `LABEL_ROUNDING`."""
+    whole = np.rint(values)
+    return np.abs(values - whole) > LABEL_ROUNDING * np.maximum(whole, 1)
 
 
 def doubt_lines(doubts, what="resolved"):

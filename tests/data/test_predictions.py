@@ -205,6 +205,59 @@ def test_endings_in_capitals(tmp_path, ending):
     assert folder.only("c1").files_of("c1") == beside
 
 
+ONE_CLASS = LabelNames(("a",), (0, 1))
+ONE_REGION = LabelNames(("whole",), (0, 1, 2), ((1, 2),), (1,))
+
+
+def write_one_channel(folder, p, form):
+    """One channel of probabilities (X, Y, Z) in each form that has no other."""
+    if form == ".npy":
+        np.save(folder / "c1.npy", p[np.newaxis])
+    elif form == ".nrrd":
+        sitk = pytest.importorskip("SimpleITK")
+        image = sitk.GetImageFromArray(p.T)
+        image.SetSpacing((1, 2, 3))
+        image.SetOrigin((-30, -40, -5))
+        sitk.WriteImage(image, str(folder / "c1.nrrd"))
+    else:
+        write_volume(folder / "c1.nii.gz", p if form == "X, Y, Z" else p[np.newaxis], LPS)
+
+
+@pytest.mark.parametrize("form", ["X, Y, Z", "X, Y, Z, 1", ".npy", ".nrrd"])
+@pytest.mark.parametrize("names", [ONE_CLASS, ONE_REGION], ids=["class", "region"])
+def test_one_channel_of_one_segment(tmp_path, names, form):
+    p = random_regions()[0]
+    write_one_channel(tmp_path, p, form)
+    found = read(tmp_path, names)
+    np.testing.assert_allclose(found.probs.reshape(2, *SHAPE), [1 - p, p], atol=1e-7)
+    np.testing.assert_array_equal(found.predicted.reshape(SHAPE), p > 0.5)
+    told = any("one channel was taken" in note for note in found.notes)
+    assert told == (form != ".npy" or names is ONE_CLASS)
+    folder = open_predictions(tmp_path, names)
+    assert form == ".npy" or grid_of_prediction(folder, "c1").grid_shape == SHAPE
+
+
+def test_one_channel_of_nnunet_has_to_be_its_segmentation_as_well(tmp_path):
+    p = random_regions()[0]
+    write_nnunet(tmp_path, p[np.newaxis], segmentation=(p > 0.5).astype(np.uint8))
+    found = read(tmp_path, ONE_CLASS)
+    np.testing.assert_allclose(found.probs, [1 - p, p], atol=1e-7)
+    assert len(found.notes) == 1 and "one channel" in found.notes[0]
+
+
+@pytest.mark.parametrize("names", [ONE_CLASS, ONE_REGION], ids=["class", "region"])
+def test_labels_of_one_segment_may_be_stored_as_floats(tmp_path, names):
+    """An empty case tells nothing; the first that is not says that all are labels."""
+    labels = (random_regions()[0] > 0.5).astype(np.float32)
+    write_volume(tmp_path / "c0.nii.gz", np.zeros(SHAPE, np.float32), LPS)
+    (tmp_path / "c00.nii.gz").write_bytes(b"broken")
+    write_volume(tmp_path / "c1.nii.gz", labels, LPS)
+    assert open_predictions(tmp_path, names).form == "labels"
+    np.testing.assert_array_equal(read(tmp_path, names).predicted.reshape(SHAPE), labels)
+    write_volume(tmp_path / "c0.nii.gz", labels * 0.5, LPS)
+    assert open_predictions(tmp_path, names).form == "nifti_4d"
+
+
 def test_hard_labels(tmp_path):
     classes = random_probs().argmax(axis=0).astype(np.uint8)
     write_volume(tmp_path / "c1.nii.gz", classes, LPS)

@@ -336,6 +336,23 @@ def test_classes_of_nifti_that_are_no_probabilities(tmp_path):
     refused(tmp_path, "values from 0 to")
 
 
+@pytest.mark.parametrize("names", [NAMES, REGIONS], ids=["classes", "regions"])
+def test_one_channel_of_several_segments_is_told_as_what_it_is(tmp_path, names):
+    write_volume(tmp_path / "c1.nii.gz", random_regions()[0], LPS)
+    told = "background, a, b" if names is NAMES else "whole, core"
+    parts = (f"one channel of probabilities, expected labels, or one channel each for {told}: 4D",)
+    refused(tmp_path, "c1.nii.gz: found fractions such as 0.", *parts, names=names)
+    with pytest.raises(ValueError, match="look like one channel of probabilities"):
+        grid_of_prediction(open_predictions(tmp_path, names), "c1")
+
+
+@pytest.mark.parametrize("factor", [100, -1, 255])
+def test_one_channel_that_is_no_probability(tmp_path, factor):
+    write_volume(tmp_path / "c1.nii.gz", random_regions()[0] * factor, LPS)
+    for names in (LabelNames(("a",), (0, 1)), LabelNames(("whole",), (0, 1, 2), ((1, 2),), (1,))):
+        refused(tmp_path, "values from", "expected probabilities from 0 to 1", names=names)
+
+
 def test_nan_in_nifti_is_counted(tmp_path):
     probs = random_probs()
     probs[1, 2, 2, 2] = np.nan

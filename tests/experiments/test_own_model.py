@@ -325,6 +325,28 @@ def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):
     assert "case_000" in set(read_table(again / "tables" / "scores.csv").case)
 
 
+def test_corrected_probabilities_of_one_region_are_predictions_as_well(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    content |= {"labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    (folder,) = given["predictions"]
+    for path in folder.glob("*.npz"):
+        inside = probs_of(folder, path.stem)[1:].sum(axis=0, keepdims=True).clip(0, 1)
+        np.save(tmp_path / f"{path.stem}.npy", inside)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for path in tmp_path.glob("*.npy"):
+        path.rename(folder / path.name)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected="temperature", **QUIET)
+    corrected = out / "probabilities" / "temperature"
+    again = evaluate(given["labels"], corrected, tmp_path / "again", **QUIET)
+    of = {"case": "case_001", "segment": "whole", "region": "whole", "metric": "nll"}
+    before, after = (read_table(run / "tables" / "scores.csv") for run in (out, again))
+    expected = value(before, method="temperature", **of)
+    assert value(after, method="baseline", **of) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("method", ["temperature", "vector_scaling"])
 def test_one_method_is_written_where_one_is_asked_for(tmp_path, method):
     given = write_study(tmp_path, n_cases=2, n_members=1)

@@ -1,4 +1,4 @@
-"""Probabilities from npz and npy files, and whether their numbers are probabilities.
+"""Probabilities from npz and npy files, and whether numbers of any file are probabilities.
 
 A file may be damaged, or made to harm: pickles are never read, and what a header promises is
 compared with the expected shape and with the size of the file before memory is asked for.
@@ -13,6 +13,7 @@ import numpy as np
 from ..._checks import ROUNDING, told_if_unreadable, wrong_input
 from ...runs.arrays import told_if_damaged
 from ..nifti import PACKED_AT_MOST
+from ..volumes import as_label, fractions, read_volume
 
 BLOCK = 2**20  # bytes that are read at a time
 BLOCK_VOXELS = 2**15  # which stay in the processor's cache while they are looked at
@@ -20,6 +21,7 @@ HALF_ROUNDING = 4e-3  # by which class sums miss 1 where 16 bits held them, also
 OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
 RESCALED = "class sums that miss 1 by little, as numbers of 16 bits leave them, were scaled to 1"
+ONE_CHANNEL = "one channel was taken for the probability of the one segment; outside it is 1 - p"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
 
 
@@ -130,6 +132,29 @@ def settle_regions(path, probs, counts):
     _check_range(path, float(probs.min()), highest, highest)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
+
+
+def with_background(path, probs, notes):
+    """Return two classes (2, ...) where a network has one channel (1, ...), of the foreground."""
+    highest = float(probs.max())
+    _check_range(path, float(probs.min()), highest, highest)
+    notes.append(ONE_CHANNEL)
+    return np.concatenate([np.maximum(1 - probs, 0), probs])
+
+
+def read_hard(path, channels):
+    """Read labels; what looks like probabilities is told, and how those of `channels` are given."""
+    volume = read_volume(path)
+    values = volume.data
+    is_float = values.dtype.kind == "f"
+    if is_float and values.min() >= 0 and values.max() <= 1 + ROUNDING:
+        wrong = fractions(values)
+        if wrong.any():
+            found = f"fractions such as {values[wrong][0]:.4g}, which look like one channel"
+            each = f"one channel each for {', '.join(channels)}"
+            forms = "4D, classes last, or a file a class (case_class1)"
+            raise wrong_input(path, f"{found} of probabilities", f"labels, or {each}: {forms}")
+    return as_label(volume)
 
 
 def _survey(probs):

@@ -96,6 +96,8 @@ def grid_of_prediction(folder, case):
     Its voxels are the segmentation's, or those of one class. An array without a segmentation
     beside has no grid: ``ValueError``.
     """
+    if folder.form == "labels":
+        return arrays.read_hard(_volume_path(folder, case), folder.channels)
     if case in folder.volumes and folder.form != "nifti_4d":
         return read_label(folder.volumes[case])
     if folder.form == "nifti_4d" and case in folder.volumes:
@@ -118,7 +120,7 @@ def _doubts_noted(notes):
 
 def _hard_labels(folder, case, grid):
     """Return what a label map predicts: classes (X, Y, Z), or inside of regions (R, X, Y, Z)."""
-    volume = read_label(_volume_path(folder, case))
+    volume = arrays.read_hard(_volume_path(folder, case), folder.channels)
     classes = label_classes(folder.names, volume)
     classes = contiguous(turned(classes, order_on_grid(volume, grid)))
     if folder.added_to:
@@ -169,7 +171,8 @@ def _from_volumes(folder, case, counts, notes):
     """Read a 4D file, or one file a class; return `Stored`, and a Volume on its grid."""
     if folder.form == "nifti_4d":
         volume = read_volume(_volume_path(folder, case))
-        probs = np.asarray(volume.data, dtype=np.float32)
+        probs = np.asarray(volume.data, dtype=np.float32).reshape(-1, *volume.grid_shape)
+        notes += [arrays.ONE_CHANNEL] * (len(probs) == 1)
     else:
         volume, probs = _stacked_classes(folder, case)
     _shape_check(folder, volume.path, "K, X, Y, Z", volume.grid_shape)(probs.shape)
@@ -214,21 +217,23 @@ def _from_array(folder, case, volume, counts, notes):
 def _shape_check(folder, path, axes, shape):
     """Return a function that refuses the shape of an array unless it may hold a case on a grid."""
     n, kind = folder.n_channels, "regions" if folder.names.regions else "classes"
-    names = ", ".join(["background"] * (kind == "classes") + list(folder.names.segments))
+    allowed = {n, 1} if (n, kind) == (2, "classes") else {n}  # the background's is 1 - p
 
     def check(found):
         is_crop = len(found) == 4 and all(0 < a <= b for a, b in zip(found[1:], shape, strict=True))
         fits = is_crop if folder.form == "nnunet_v1" else sorted(found[1:]) == sorted(shape)
         if not fits:
             raise wrong_input(path, f"shape {found}", f"{(n, *shape)} along {axes}")
-        if found[0] != n:
-            raise wrong_input(path, f"{found[0]} {kind}", f"{n}: {names}")
+        if found[0] not in allowed:
+            raise wrong_input(path, f"{found[0]} {kind}", f"{n}: {', '.join(folder.channels)}")
 
     return check
 
 
 def _settled(folder, path, probs, counts, notes):
     """Return checked probabilities (C, ...) with what they predict, axes as they are."""
+    if len(probs) < folder.n_channels:
+        probs = arrays.with_background(path, probs, notes)
     flat = probs.reshape(len(probs), -1)
     if folder.names.regions:
         predicted = arrays.settle_regions(path, flat, counts).reshape(probs.shape)

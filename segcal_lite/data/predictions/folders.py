@@ -1,6 +1,7 @@
 """What a folder of predictions holds: its form, its cases, and the order of its classes."""
 
 import re
+import warnings
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from .. import other_formats
 from ..labels import LabelNames, read_label_names
 from ..layouts import FILE_ENDINGS, read_fields
 from ..nifti import UNREADABLE
+from ..volumes import fractions, read_volume
 
 KEYS = {"probabilities": "nnunet", "softmax": "nnunet_v1"}  # of arrays in npz, and their forms
 CLASS_FILE = re.compile(r"(.+)_class[_-]?([0-9]{1,4})")
@@ -30,8 +32,8 @@ class PredictionFolder:
     path : Path
     form : {"nnunet", "nnunet_v1", "nifti_4d", "nifti_classes", "numpy", "labels"}
         ``case.npz`` with the key ``probabilities`` (nnU-Net v2) or ``softmax`` (v1), axes K, Z, Y,
-        X; one 4D NIfTI file a case, or one volume a class; ``case.npy``, axes K, X, Y, Z; hard
-        labels alone.
+        X; one 4D NIfTI file a case (of one segment also 3D), or one volume a class; ``case.npy``,
+        axes K, X, Y, Z; hard labels alone.
     cases : tuple of str
         Sorted. A case of which some file is missing is among them: reading it says which.
     names : LabelNames
@@ -60,9 +62,14 @@ class PredictionFolder:
     arrays: dict
 
     @property
+    def channels(self):
+        """Names of the classes with the background, or of the regions."""
+        return (*(() if self.names.regions else ("background",)), *self.names.segments)
+
+    @property
     def n_channels(self):
-        """Classes with the background, or regions: the length of the class axis."""
-        return len(self.names.segments) + (not self.names.regions)
+        """Length of the class axis; one channel of two classes is that of the foreground."""
+        return len(self.channels)
 
     def array_path(self, case):
         """Path of the probabilities of `case`, where they are no volume; it may be missing."""
@@ -96,7 +103,9 @@ class PredictionFolder:
 
 
 def open_predictions(path, names, known=()):
-    """Find out what a folder of predictions holds; no voxel is read.
+    """Find out what a folder of predictions holds.
+
+    Voxels are read only where 3D volumes may be labels or probabilities: of one segment.
 
     Parameters
     ----------
@@ -215,7 +224,7 @@ def _form_and_cases(path, files, volumes, names, known):
         return "nifti_classes", others | set(parts.values()), {}
     if not volumes:
         raise wrong_input(path, "no prediction", EXPECTED)
-    return _volume_form(path, volumes), others, {}
+    return _volume_form(path, volumes, len(names.segments)), others, {}
 
 
 def _class_volumes(stems, last, known):
@@ -248,8 +257,11 @@ def _npz_form(path, files):
     raise wrong_input(path, named(found) or f"{len(files)} damaged npz", expected)
 
 
-def _volume_form(path, volumes):
-    """Return whether volumes have a class axis; files whose header cannot be read do not count."""
+def _volume_form(path, volumes, n_segments):
+    """Return whether volumes have a class axis; files whose header cannot be read do not count.
+
+    The class axis of one segment may be missing: fractions are no labels.
+    """
     by_dims = {}
     for file in volumes.values():
         if file.name.lower().endswith((".nii", ".nii.gz")):
@@ -260,4 +272,16 @@ def _volume_form(path, volumes):
     if len(by_dims) > 1:
         found = " and ".join(f"{name} of {n} dimensions" for n, name in sorted(by_dims.items()))
         raise wrong_input(path, found, "predictions of one form")
-    return "nifti_4d" if set(by_dims) - {3} else "labels"
+    if set(by_dims) - {3} or (n_segments == 1 and _hold_fractions(volumes.values())):
+        return "nifti_4d"
+    return "labels"
+
+
+def _hold_fractions(files):
+    """Whether volumes hold other than whole numbers: the first that is not empty tells."""
+    for file in files:
+        with suppress(ValueError), warnings.catch_warnings(action="ignore"):
+            values = read_volume(file).data
+            if values.any():
+                return values.dtype.kind == "f" and bool(fractions(values).any())
+    return False

@@ -15,6 +15,7 @@ from segcal_lite._checks import wrong_input
 from .convert.cases import Facts, Found, SourceCase, folder_of, visible
 from .convert.face import run_script
 from .convert.splits import COUNTS_OF_B, drawn
+from .convert.tables import read_table
 
 FACTS = (
     Facts(
@@ -117,7 +118,7 @@ def _read_ages(path):
     """Return the gestational age of each subject in weeks, from whichever column names it."""
     if not path.is_file():
         raise wrong_input(path, "no such file", "a table with the gestational ages")
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = read_table(path, separator="\t")
     columns = [name for name in table.columns if "gestational age" in name.lower()]
     if "participant_id" not in table.columns or len(columns) != 1:
         found = f"columns {', '.join(table.columns)}"

@@ -1,17 +1,15 @@
 """Any images with labels, listed in a CSV: NIfTI, Analyze, MetaImage, NRRD, PNG or TIFF.
 
-SOURCE is the CSV, or a folder with a ``pairs.csv``. Its columns are ``case`` and ``label``, one
-``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train, validation,
-test; also val and the like). Paths are relative to the CSV. A column ``spacing_mm``, such as
-``0.8x0.8x3``, states voxel sizes along the files' axes where their headers state none. ``--classes
-liver=1 tumour=2,3`` names
-the label values; what they do not name may not occur, and two names never share a value. Axes that
-are merely turned against each other are turned back; grids that differ are refused.
+SOURCE is the CSV, in UTF-8, or a folder with a ``pairs.csv``. Its columns are ``case`` and
+``label``, one ``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train,
+validation, test; also val and the like). Paths are relative to the CSV. A column ``spacing_mm``,
+such as ``0.8x0.8x3``, states voxel sizes along the files' axes where their headers state none.
+``--classes liver=1 tumour=2,3`` names the label values; what they do not name may not occur, and
+two names never share a value. Axes that are merely turned against each other are turned back; grids
+that differ are refused.
 """
 
 import sys
-
-import pandas as pd
 
 from segcal_lite._checks import check_spacing, wrong_input
 from segcal_lite.data.splits import check_name, check_splits, check_unique, split_named
@@ -21,6 +19,7 @@ from .convert.cases import Facts, Found, SourceCase, missing_files
 from .convert.face import run_script
 from .convert.reading import turned_like
 from .convert.splits import COUNTS_OF_B, drawn
+from .convert.tables import read_table
 
 FACTS = (
     Facts(
@@ -57,13 +56,14 @@ def find(source, classes, seed=2020):
     path = source / "pairs.csv" if source.is_dir() else source
     if not path.is_file():
         raise wrong_input(path, "no such file", "a table with case, image:NAME and label")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = table.apply(lambda column: column.str.strip())
+    table = read_table(path)
     channels = [name for name in table.columns if name.startswith(IMAGE_PREFIX)]
     if not channels or not {"case", "label"} <= set(table.columns) or table.empty:
         found = f"columns {', '.join(table.columns)} and {len(table)} rows"
         raise wrong_input(path, found, "case, label, image:NAME and at least one row")
-    check_unique(f"{path}, case", [check_name(f"{path}, case", name) for name in table.case])
+    for line, name in table.case.items():
+        check_name(f"{path}, line {line}, case", name)
+    check_unique(f"{path}, case", list(table.case))
     segments, values = read_classes(classes)
     cases = tuple(_find_case(path.parent, row, channels) for row in table.to_dict("records"))
     return Found(
@@ -131,7 +131,7 @@ def _split(path, table, cases, seed):
     if "split" not in table.columns:
         return drawn(cases, COUNTS_OF_B, seed)
     patients = [case.patient for case in cases]
-    splits = [split_named(f"{path}, split", name) for name in table.split]
+    splits = [split_named(f"{path}, line {line}, split", n) for line, n in table.split.items()]
     try:
         check_splits(splits, patients)
     except ValueError as error:

@@ -10,8 +10,6 @@ files says which cases were taken with an endorectal coil: a CSV of your own wit
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.other_formats import voxel_files
 
@@ -27,6 +25,7 @@ from .convert.cases import (
 )
 from .convert.face import run_script
 from .convert.splits import COUNTS_OF_B, all_test, drawn
+from .convert.tables import read_table
 
 FACTS = (
     Facts(
@@ -95,7 +94,7 @@ def _read_coils(path):
     """Return the domain of each case from the user's table."""
     if not path.is_file():
         raise wrong_input(path, "no such file", "a table with the columns case and coil")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_table(path)
     if not {"case", "coil"} <= set(table.columns):
         raise wrong_input(path, f"columns {', '.join(table.columns)}", "case and coil")
     unknown = sorted(set(table.coil.str.lower()) - set(COIL))

@@ -19,8 +19,6 @@ import re
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.volumes import check_same_grid, read_label
 
@@ -28,6 +26,7 @@ from .convert.cases import Facts, Found, SourceCase, folder_of, keyed, visible
 from .convert.face import run_script
 from .convert.reading import read_series, turned_like
 from .convert.splits import drawn
+from .convert.tables import read_table
 
 FACTS = (
     Facts(
@@ -116,7 +115,7 @@ def _series_numbers(path):
     """Return the series number of each patient from ``image_list.csv``."""
     if not path.is_file():
         raise wrong_input(path, "no such file", "the list of series of PROSTATEx_masks")
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[:, 0]
+    rows = read_table(path).iloc[:, 0]
     matches = rows.str.extract(r"ProstateX-([0-9]+).*_([0-9]+)[a-z]?$").dropna().astype(int)
     return dict(zip(matches[0], matches[1], strict=True))
 

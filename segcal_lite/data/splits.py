@@ -158,6 +158,30 @@ def check_unique(what, names):
             raise wrong_input(what, f"{same!r} and {name!r}", expected)
 
 
+def read_cells(path, separator=","):
+    """Return number and cells of each line of a table; lines of empty cells are no rows."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise wrong_input(path, f"unreadable text ({error})", "a table in UTF-8") from error
+    return [(number, cells) for number, cells in lines if any(cells)]
+
+
+def fitting_cells(what, columns, cells):
+    """Return the cells of one line that have a column; spreadsheets leave empty ones behind them.
+
+    Examples
+    --------
+    >>> fitting_cells("line 2", ["case", "split"], ["a", "train", "", ""])
+    ['a', 'train']
+    """
+    if any(cells[len(columns) :]):
+        raise wrong_input(what, f"{len(cells)} cells", f"{len(columns)}: {', '.join(columns)}")
+    return cells[: len(columns)]
+
+
 def read_case_table(path):
     """Read a ``cases.csv``, a dict a row with at least ``case``; ``None`` if there is no such file.
 
@@ -167,12 +191,7 @@ def read_case_table(path):
     """
     if not is_file(path):
         return None
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise wrong_input(path, f"unreadable text ({error})", "a table in UTF-8") from error
+    lines = read_cells(path)
     header = lines[0][1] if lines else []
     columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
     if "case" not in columns or len(set(columns)) < len(columns):
@@ -186,7 +205,8 @@ def read_case_table(path):
 
 def _check_row(what, columns, cells):
     """Return one row of ``cases.csv`` as a dict."""
-    if len(cells) != len(columns):
+    cells = fitting_cells(what, columns, cells)
+    if len(cells) < len(columns):
         raise wrong_input(what, f"{len(cells)} cells", f"{len(columns)}: {', '.join(columns)}")
     row = dict(zip(columns, cells, strict=True))
     check_name(f"{what}, case", row["case"])

@@ -93,9 +93,13 @@ def read_table(path, sealed=False, remove=None):
         raise wrong_input(path, "a table that was cut short", expected)
     names = dict.fromkeys(TEXT_COLUMNS, str)
     try:
-        return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
     except ValueError as error:
-        raise wrong_input(path, f"no table ({error})", "a CSV file with column names") from error
+        expected = "a CSV file in UTF-8 with column names"
+        raise wrong_input(path, f"no table ({error})", expected) from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for an index
+        raise wrong_input(path, "rows with more cells than columns", "a name for each column")
+    return table
 
 
 def check_columns(path, table, numbers=(), texts=(), remove=None):

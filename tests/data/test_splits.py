@@ -224,6 +224,7 @@ def test_the_names_of_a_split():
         ("case,split\n", "cases.csv: found no case, expected at least one row"),
         ("case,split\na\n", "cases.csv, line 2: found 1 cells, expected 2: case, split"),
         ("case,split\na,train,b\n", "cases.csv, line 2: found 3 cells, expected 2"),
+        ("case,split\na,,\n", "cases.csv, line 2, split: found ''"),
         ("case,split\na,train\nb,exam\n", "cases.csv, line 3, split: found 'exam', expected one"),
         ("case,Case\na,b\n", r"cases.csv: found columns \['case', 'case'\]"),
         ("case,split\na,\n", "cases.csv, line 2, split: found '', expected one of"),
@@ -239,6 +240,12 @@ def test_wrong_case_table(tmp_path, text, message):
     (tmp_path / "cases.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         read_case_table(tmp_path / "cases.csv")
+
+
+def test_empty_cells_of_a_spreadsheet_are_none(tmp_path):
+    (tmp_path / "cases.csv").write_text("case,split\na,train,\n,,,\nb,test,,\n  \n")
+    rows = [{"case": "a", "split": "train"}, {"case": "b", "split": "test"}]
+    assert read_case_table(tmp_path / "cases.csv") == rows
 
 
 def test_names_that_fit_no_file_are_refused():

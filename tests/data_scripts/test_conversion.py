@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from data_scripts import chaos, check, pairs
+from data_scripts import chaos, check, feta, pairs, promise12, prostatex
 from data_scripts.convert import one_case
 from data_scripts.convert.face import run_script
 from data_scripts.convert.reading import read_series, turned_like
@@ -742,13 +742,58 @@ def test_pairs_refuses_classes(classes, message):
         ("case,image:MR,label\n", "0 rows"),
         ("case,image:MR,label\na,i,l\na,i,l\n", "case"),
         ("case,image:MR,label\n../a,i,l\n", "case"),
-        ("case,image:MR,label,split\na,i,l,train\nb,i,l,exam\n", "exam"),
+        (
+            "case,image:MR,label,split\na,i,l,train\nb,i,l,exam\n",
+            "pairs.csv, line 3, split: found 'ex",
+        ),
+        ("case,image:MR,label\na,i,l\n,i,l\n", "pairs.csv, line 3, case: found ''"),
+        (
+            "case,image:MR,label\na,i,l,x\n",
+            "line 2: found 4 cells, expected 3: case, image:MR, label",
+        ),
+        (
+            "case,image:MR,label,label\na,i,l,l\n",
+            "columns case, image:MR, label, label, expected each",
+        ),
+        ("", "pairs.csv: found an empty file, expected a table in UTF-8"),
+        ("case,image:MR,label\nä,i,l\n".encode("latin-1"), "pairs.csv: found unreadable text"),
     ],
 )
 def test_pairs_refuses_tables(tmp_path, capsys, text, message):
-    (tmp_path / "pairs.csv").write_text(text)
+    (tmp_path / "pairs.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert run("pairs", tmp_path, tmp_path / "out", "--classes", "box=1") == 1
     assert message in capsys.readouterr().err
+
+
+def test_pairs_takes_what_a_spreadsheet_leaves(tmp_path):
+    """Commas behind the last column, a column without a name, rows without anything."""
+    rows = ["case, image:MR,label,", "a,i.nii,l.nii,,,", "", ",,,", "b,i.nii, l.nii,a note"]
+    rows.append("c,i.nii,l.nii")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    found = pairs.find(tmp_path, ["box=1"])
+    assert [case.name for case in found.cases] == ["a", "b", "c"]
+    for case in found.cases:
+        assert (case.images, case.labels) == ((tmp_path / "i.nii",), (tmp_path / "l.nii",))
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (promise12._read_coils, "coils.csv"),
+        (prostatex._series_numbers, "image_list.csv"),
+        (feta._read_ages, "participants.tsv"),
+    ],
+)
+def test_other_tables_are_refused_by_name_as_well(tmp_path, read, name):
+    between = "\t" if name.endswith("tsv") else ","
+    for content, told in (
+        (b"", "found an empty file, expected a table in UTF-8"),
+        (b"case\n\xe4\n", "found unreadable text .*, expected a table in UTF-8"),
+        (f"case\na{between}b\n".encode(), "line 2: found 2 cells, expected 1: case"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}.* {told}"):
+            read(tmp_path / name)
 
 
 def test_check_says_case_by_case_what_is_fit(tmp_path, capsys, discs):

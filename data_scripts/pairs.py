@@ -65,7 +65,8 @@ def find(source, classes, seed=2020):
         check_name(f"{path}, line {line}, case", name)
     check_unique(f"{path}, case", list(table.case))
     segments, values = read_classes(classes)
-    cases = tuple(_find_case(path.parent, row, channels) for row in table.to_dict("records"))
+    rows = table.to_dict("index").items()
+    cases = tuple(_find_case(path, line, row, channels) for line, row in rows)
     return Found(
         facts=FACTS[0],
         channels=tuple(name.removeprefix(IMAGE_PREFIX) for name in channels),
@@ -101,19 +102,22 @@ def read_classes(texts):
     return tuple(segments), values
 
 
-def _find_case(folder, row, channels):
-    """Return one row's case."""
-    images = tuple(folder / row[channel] for channel in channels)
-    label = folder / row["label"]
-    stated = row.get("spacing_mm")
+def _find_case(path, line, row, channels):
+    """Return one row's case; `problem` names its empty cells, or the files that are missing."""
+    *images, label = (path.parent / row[column] for column in (*channels, "label"))
+    problem, stated = missing_files((*images, label)), row.get("spacing_mm")
+    empty = [column for column in (*channels, "label") if not row[column]]
+    if empty:
+        what = f"{path}, line {line}, {', '.join(empty)}"
+        problem = str(wrong_input(what, "an empty cell", "the path of a file"))
     return SourceCase(
         row["case"],
-        images=images,
+        images=tuple(images),
         labels=(label,),
         patient=row.get("patient") or row["case"],
         domain=row.get("domain") or "source",
         spacing_mm=_read_spacing(row["case"], stated) if stated else None,
-        problem=missing_files((*images, label)),
+        problem=problem,
     )
 
 

@@ -776,6 +776,23 @@ def test_pairs_takes_what_a_spreadsheet_leaves(tmp_path):
         assert (case.images, case.labels) == ((tmp_path / "i.nii",), (tmp_path / "l.nii",))
 
 
+def test_pairs_names_the_empty_cells_of_a_row_and_keeps_the_others(tmp_path, capsys):
+    source = make_slow_source(tmp_path / "in", n_cases=5)
+    path = source / "pairs.csv"
+    first, *rows = path.read_text().splitlines()
+    cells = rows[1].split(",")
+    rows[1] = ",".join(cells[:-1])
+    rows[3] = ",".join([rows[3].split(",")[0], "", ""])
+    path.write_text("\n".join([first, *rows]))
+    columns = first.split(",")
+    assert run("pairs", source, tmp_path / "out", "--classes", "box=1") == 1
+    printed = capsys.readouterr().out
+    told = "found an empty cell, expected the path of a file."
+    assert f"{path}, line 3, {columns[-1]}: {told}" in printed
+    assert f"{path}, line 5, {columns[1]}, {columns[2]}: {told}" in printed
+    assert len(list((tmp_path / "out/labelsTr").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("read", "name"),
     [

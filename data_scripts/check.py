@@ -78,9 +78,17 @@ def _check(folder, task, leave_out, workers):
         print(f"{where} {named(unheld)}: networks cannot learn it; take it out of the labels")
     print(f"{len(fit)} of {len(fit) + len(unfit)} cases are fit")
     if unfit and fit:
-        names = shlex.join(sorted({*unfit, *(leave_out or ())}))
-        print(f"to go on without the others, here and in the demo: --leave-out {names}")
+        print(way_on(folder, task, sorted({*unfit, *(leave_out or ())})))
     return 1 if unfit or unheld else 0
+
+
+def way_on(folder, task, unfit):
+    """Return the line that tells how to go on without some cases, or why too few would be left."""
+    try:
+        read_dataset(folder, task=task, leave_out=unfit)
+    except ValueError as error:
+        return f"without the others too little is left to go on: {error}"
+    return f"to go on without the others, here and in the demo: --leave-out {shlex.join(unfit)}"
 
 
 def unheld_segments(dataset, extents):

@@ -859,6 +859,23 @@ def test_check_ends_with_what_to_leave_out(tmp_path, capsys, discs):
     assert capsys.readouterr().out.splitlines()[-1] == "4 of 4 cases are fit"
 
 
+@pytest.mark.parametrize("with_splits", [False, True])
+def test_check_advises_nothing_that_leaves_too_few(tmp_path, capsys, discs, with_splits):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    if not with_splits:
+        (folder / "cases.csv").unlink()
+    for number in range(4):
+        (folder / f"labelsTr/disc{number}.nii.gz").write_bytes(b"broken")
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    last = printed.splitlines()[-1]
+    assert "2 of 6 cases are fit" in printed and "--leave-out" not in printed
+    told = (
+        "split train: found no patient" if with_splits else "split: found 2 patients, expected at"
+    )
+    assert last.startswith(f"without the others too little is left to go on: {told}")
+
+
 def test_check_leaves_out_what_it_is_told_to(tmp_path, capsys, discs):
     folder = shutil.copytree(discs, tmp_path / "discs")
     (folder / "labelsTr/disc1.nii.gz").write_bytes(b"broken")

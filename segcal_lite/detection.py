@@ -333,6 +333,8 @@ def detection_table(fitted, inside, outside=None):
         for side, values in zip(("in", "out"), scores, strict=False):
             row |= {f"n_{side}": len(values), f"n_empty_{side}": int(np.isinf(values).sum())}
         if outside is None:
+            if not row["n_in"]:
+                raise wrong_input("inside", "no case", "at least one")
             fp = int((scores[0] > detector.threshold).sum())
             tn = row["n_in"] - fp
             row |= {"specificity": tn / row["n_in"], "tn": tn, "fp": fp}

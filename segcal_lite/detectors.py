@@ -232,8 +232,11 @@ def _group_gaussians(features, groups):
     """Return the mean of each group (G, d) and the inverse of their common covariance."""
     names, index = np.unique(groups, return_inverse=True)
     means = np.stack([features[index == g].mean(axis=0) for g in range(len(names))])
-    covariance = LedoitWolf(assume_centered=True).fit(features - means[index])
-    return means, covariance.precision_
+    residuals = features - means[index]
+    if not residuals.any():  # no distance could be told from 0
+        expected = "groups in which some images differ"
+        raise wrong_input("features", "no spread within groups", expected)
+    return means, LedoitWolf(assume_centered=True).fit(residuals).precision_
 
 
 def _nearest_mean(features, means, precision):

@@ -316,6 +316,7 @@ def signature_of_spectrum(singular_values, n_voxels=1, relative_epsilon=RELATIVE
         )
     if floor == 0:
         raise wrong_input("feature_map", "no value but 0", "at least one non-zero voxel")
+    n_voxels = check_count("n_voxels", n_voxels)
     log_spectrum = np.log(np.maximum(singular_values, floor) / np.sqrt(n_voxels))
     length = np.linalg.norm(log_spectrum)
     if length < RELATIVE_EPSILON:  # what is left is rounding noise, which has no direction

@@ -14,6 +14,7 @@ from segcal_lite.detection import (
     compare_detectors,
     detection_counts,
     detection_table,
+    fit_detectors,
     spearman_interval,
     spectral_verdict,
 )
@@ -422,3 +423,9 @@ def test_a_perfect_auc_that_a_control_reaches_too_is_no_merit(fitted):
     assert judged(inside, outside, {"atrium": 0.31}) == (
         "no conclusion: mean Dice 0.31 (atrium), at least 0.5 needed"
     )
+
+
+def test_a_table_of_no_known_case_is_refused():
+    fitted = fit_detectors({"uncertainty": [0.1, 0.2, 0.3]})
+    with pytest.raises(ValueError, match="inside: found no case, expected at least one"):
+        detection_table(fitted, {"uncertainty": []})

@@ -315,6 +315,14 @@ def test_mahalanobis_with_silent_features():
     assert np.isfinite(detector.score(features)).all()
 
 
+@pytest.mark.parametrize("features", [np.ones((4, 2)), np.eye(3)])
+def test_mahalanobis_refuses_groups_without_spread(features):
+    groups = range(3) if len(features) == 3 else None
+    expected = "features: found no spread within groups, expected groups in which some images"
+    with pytest.raises(ValueError, match=expected):
+        MahalanobisDetector().fit(features, groups)
+
+
 def test_mahalanobis_refuses_by_name():
     with pytest.raises(ValueError, match=r"features: found shape \(2, 3\), expected \(R, d\) with"):
         MahalanobisDetector().fit(np.zeros((2, 3)))

@@ -435,3 +435,9 @@ def test_a_spectrum_at_hand_gives_the_signature_of_its_map():
             signature_of_spectrum(wrong)
     with pytest.raises(ValueError, match="singular_values: found 1 NaN"):
         signature_of_spectrum([1.0, np.nan])
+
+
+@pytest.mark.parametrize("n_voxels", [0, -4, float("nan"), 2.5])
+def test_a_number_of_voxels_is_a_count(n_voxels):
+    with pytest.raises(ValueError, match="n_voxels"):
+        signature_of_spectrum([3.0, 2.0], n_voxels)

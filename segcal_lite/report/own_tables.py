@@ -129,7 +129,7 @@ class Evaluation:
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""
         ece, means, reasons = self.level("ece"), {}, []
-        n = self.n_patients if ece is None else int(ece.n_cases)
+        n = self.n_patients if ece is None else min(self.n_patients, int(ece.n_cases))
         if n < LEAST_TEST_CASES:
             reasons.append(f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed")
         for segment in self.segments:

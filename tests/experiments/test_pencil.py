@@ -52,6 +52,12 @@ def test_the_papers_repeat_two_rows():
     ]
 
 
+def test_an_empty_cell_equals_an_empty_cell():
+    table = pd.DataFrame({"task": list("xyz"), "a": 0.62, "b": 0.23, "c": 13.2})
+    again = repeated_rows(table.assign(d=[np.nan, np.nan, 1.0]), ["task"])
+    assert again == [("x", "y")]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.floats(0.05, 8))
 def test_what_probabilities_give_breaks_no_bound(seed, n_classes, sharpness):

@@ -22,6 +22,14 @@ def fresh_processes():
     stop_processes()
 
 
+@pytest.fixture
+def python_hears():
+    """Python's own answer to Ctrl-C: libraries that other tests import may have set theirs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_stops_the_children():
     with pytest.raises(KeyboardInterrupt), spawned_processes(1) as executor:
         executor.submit(pow, 2, 3).result()
@@ -31,7 +39,7 @@ def test_an_interrupt_stops_the_children():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_an_interrupt_that_is_held_back_is_heard_at_the_end():
+def test_an_interrupt_that_is_held_back_is_heard_at_the_end(python_hears):
     done = []
     with pytest.raises(KeyboardInterrupt), processes.interrupts_held_back():
         os.kill(os.getpid(), signal.SIGINT)

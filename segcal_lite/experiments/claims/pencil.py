@@ -98,7 +98,8 @@ def repeated_rows(table, labels, least=3):
     rows, first, pairs = table[labels].astype(str).agg(", ".join, axis=1), {}, []
     for row, values in zip(rows, numbers.to_numpy(), strict=True):
         if np.isfinite(values).sum() >= least:
-            seen = first.setdefault(tuple(values), row)
+            numbers_of_row = tuple(None if np.isnan(value) else value for value in values)
+            seen = first.setdefault(numbers_of_row, row)  # NaN would equal no NaN
             pairs += [(seen, row)] if seen != row else []
     return pairs
 

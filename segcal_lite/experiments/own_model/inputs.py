@@ -70,7 +70,9 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
     for what, of in (("predictions", folders), ("new", new_folders)):
         twice = [folder for folder, n in Counter(of).items() if n > 1]
         if twice:
-            raise wrong_input(what, f"{named(twice)} twice", "the folder of each member once")
+            raise wrong_input(
+                what, f"{named(map(str, twice))} twice", "the folder of each member once"
+            )
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
     image_paths = _images(_listed(images))

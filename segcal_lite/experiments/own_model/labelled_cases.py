@@ -141,6 +141,15 @@ def written_path(judging, case, method):
     return judging.path(f"{CORRECTED}/{method}", case, ".nii.gz")
 
 
+def write_or_remove(judging, case, method, probs, affine):
+    """Write corrected probabilities; None: remove those of an earlier call, which were others."""
+    path = written_path(judging, case, method)
+    if probs is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_corrected(path, probs, affine)
+
+
 def _score(judging, case):
     """Write the rows and sums of a labelled case, and the voxels drawn from it."""
     label, targets = read_targets(judging.names, case)
@@ -192,8 +201,7 @@ def _score_corrected(judging, case, correction, write):
     rows, sums, known = [], {}, None
     for method in METHODS:
         changed = corrected(probs, correction, method)
-        if method in write:
-            write_corrected(written_path(judging, case, method), changed, label.affine)
+        write_or_remove(judging, case, method, changed if method in write else None, label.affine)
         # a temperature leaves the arg max, and so the masks, as they were
         known = _known_masks(judging, case) if method == "temperature" else None
         scores = _scores(judging, targets, changed, label.spacing_mm, regions, known)

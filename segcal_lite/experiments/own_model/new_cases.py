@@ -10,8 +10,8 @@ from ...data.volumes import read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
 from ...runs.arrays import write_arrays
-from .correction import corrected, write_corrected
-from .labelled_cases import made, written_path
+from .correction import METHODS, corrected
+from .labelled_cases import made, write_or_remove
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 NOT_SHOWN = "the image is damaged, or does not lie where the prediction does: it is not shown"
@@ -32,9 +32,10 @@ def _look_at(judging, case, correction, write):
     together, grid, is_image = _read(judging, case)
     image = grid if is_image else None
     probs, predicted, segments = together.probs, together.predicted, judging.names.segments
-    for method in write if correction else ():
-        path = written_path(judging, case, method)
-        write_corrected(path, corrected(probs, correction, method), grid.affine)
+    for method in METHODS:
+        is_asked = correction and method in write
+        changed = corrected(probs, correction, method) if is_asked else None
+        write_or_remove(judging, case, method, changed, grid.affine)
     volumes = volumes_ml(segments, predicted, predicted, grid.spacing_mm)
     of_segments = {segment: {"predicted_ml": volume} for segment, volume in volumes.items()}
     for k, segment in enumerate(segments if probs is not None else (), start=1):

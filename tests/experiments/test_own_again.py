@@ -1,0 +1,83 @@
+"""The same command once more, with something changed: what is told follows what is there."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from own_predictions import LABELS, write_study
+
+from segcal_lite.data.volumes import read_volume
+from segcal_lite.experiments.own_model import evaluate
+from segcal_lite.runs.arrays import read_arrays
+from segcal_lite.runs.tables import read_table
+
+QUIET = {"report": lambda line: None, "n_workers": 1}
+
+
+def mean_dice(out):
+    scores = read_table(out / "tables" / "scores.csv")
+    return scores[(scores.metric == "dice") & (scores.method == "baseline")].value.mean()
+
+
+def test_an_order_of_classes_that_is_mended_is_read_anew(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    swapped = {"background": 0, "rim": 1, "core": 2}
+    path = given["predictions"][0] / "dataset.json"
+    path.write_text(json.dumps({"labels": swapped, "file_ending": ".nii.gz"}))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    assert mean_dice(out) < 0.1
+    path.write_text(json.dumps({"labels": LABELS, "file_ending": ".nii.gz"}))
+    evaluate(**given, out=out, **QUIET)
+    assert mean_dice(out) > 0.5
+
+
+@pytest.fixture
+def written(tmp_path):
+    """An evaluation whose corrected probabilities were asked for."""
+    given = write_study(tmp_path, n_cases=3, n_members=1, n_new=1)
+    out = evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    return given, out
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.rglob("*.nii.gz"))
+
+
+def test_written_probabilities_that_were_removed_are_written_again(written):
+    given, out = written
+    assert len(names_in(out / "probabilities")) == 8
+    shutil.rmtree(out / "probabilities" / "temperature")
+    evaluate(**given, out=out, write_corrected="temperature", **QUIET)
+    assert len(names_in(out / "probabilities" / "temperature")) == 4
+
+
+def test_written_probabilities_stay_as_long_as_they_are_those_of_the_tables(written, monkeypatch):
+    given, out = written
+    before = {path: path.stat().st_mtime_ns for path in (out / "probabilities").rglob("*.gz")}
+    evaluate(**given, out=out, **QUIET)  # not asked for, and current
+    assert before == {p: p.stat().st_mtime_ns for p in (out / "probabilities").rglob("*.gz")}
+    (given["labels"] / "case_001.nii.gz").unlink()  # another correction, and a case less
+    evaluate(**given, out=out, **QUIET)
+    assert names_in(out / "probabilities") == []
+
+
+def test_probabilities_and_corrections_go_when_hard_labels_come(written):
+    given, out = written
+    for folder in (*given["predictions"], *given["new"]):
+        for path in folder.glob("*.npz"):
+            path.unlink()
+    evaluate(**given, out=out, **QUIET)
+    assert not (out / "correction.json").exists() and names_in(out / "probabilities") == []
+
+
+def test_an_image_that_comes_later_is_shown(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    images = given.pop("images")
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    shown = out / "new" / "case_002.npz"
+    assert "image" not in read_arrays(shown)
+    evaluate(**given, images=images, out=out, **QUIET)
+    image = read_volume(images[0] / "case_002_0000.nii.gz").data
+    drawn = read_arrays(shown)["image"]
+    assert any(np.array_equal(drawn, image[..., z]) for z in range(image.shape[-1]))

@@ -1,0 +1,162 @@
+"""What the page says of predictions of a special kind, from the files to the sentences."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from own_predictions import AFFINE, LABELS, draw_labels, draw_probs, write_nnunet, write_study
+from own_predictions import write_volume as write
+
+from segcal_lite.experiments.own_model import evaluate
+from segcal_lite.kit.own_page import write_page
+from segcal_lite.report.own_answers import three_answers
+from segcal_lite.report.own_tables import read_evaluation
+from segcal_lite.runs.tables import read_table
+
+
+def judged(given, out, **options):
+    """Evaluate; return the three short answers, all their sentences, and what was reported."""
+    told = []
+    evaluate(**given, out=out, n_workers=1, report=told.append, **options)
+    answers = three_answers(read_evaluation(out))
+    write_page(out)
+    every = " ".join(s for answer in answers for s in (answer.short, *answer.sentences))
+    return [answer.short for answer in answers], every, told
+
+
+def empty(given, names, only_labels=False):
+    """Let the truth, and the predictions, hold no segment in some cases."""
+    for name in names:
+        path = given["labels"] / f"{name}.nii.gz"
+        nothing = np.zeros(nib.load(path).shape, np.uint8)
+        write(path, nothing)
+        for folder in () if only_labels else given["predictions"]:
+            probs = draw_probs(nothing, np.random.default_rng(1))
+            write_nnunet(folder, name, probs)
+
+
+def test_patients_without_a_segment_are_no_evidence_of_calibration_or_overlap(tmp_path):
+    given = write_study(tmp_path, n_cases=12, n_members=1)
+    empty(given, [f"case_{k:03}" for k in range(4, 12)])
+    (trust, _, _), every, _ = judged(given, tmp_path / "out")
+    assert trust == "No conclusion: 4 patients, at least 10 needed."
+    assert every.startswith(trust) and "In these 4 cases, and perhaps in no other, the ECE" in every
+    summary = read_table(tmp_path / "out" / "tables" / "summary.csv")
+    rows = summary[(summary.metric == "dice") & (summary.interval == "mean")]
+    assert set(rows.n_cases) == {4} and set(rows.n_missing) == {8}
+
+
+def test_a_segment_that_no_label_holds_is_named(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    for path in given["labels"].glob("*.nii.gz"):
+        labels = np.asarray(nib.load(path).dataobj)
+        write(path, np.where(labels == 1, 0, labels).astype(np.uint8))
+    (trust, _, _), _, _ = judged(given, tmp_path / "out")
+    assert "no label holds core" in trust and "nan" not in trust
+
+
+def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    empty(given, [f"case_{k:03}" for k in range(3)], only_labels=True)
+    (trust, _, doubtful), every, _ = judged(given, tmp_path / "out")
+    assert "no label holds core; no label holds rim" in trust
+    assert "the ECE in the whole image is" in every and "nan" not in every
+    assert "no order was tried" not in doubtful or doubtful
+
+
+def test_the_band_alone_is_judged_there(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    (trust, _, _), every, _ = judged(given, tmp_path / "out", regions=["band"])
+    assert "hard labels" not in trust and "in the band along their boundary" in every
+    assert "The band" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_one_patient_can_correct_and_not_tell_what_that_is_worth(tmp_path):
+    given = write_study(tmp_path, n_cases=1, n_members=1)
+    (_, correction, _), every, _ = judged(given, tmp_path / "out")
+    assert correction == (
+        "That cannot be told from one patient, to whom all corrections were fitted."
+    )
+    assert "In this case, and perhaps in no other" in every
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "correction.json" in page and "Cross-fitted" not in page
+
+
+def test_a_list_without_scores_claims_no_order(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=2)
+    for folder in (*given["predictions"], *given["new"]):
+        for path in folder.glob("*.npz"):
+            path.unlink()
+    (_, _, doubtful), _, _ = judged(given, tmp_path / "out")
+    assert doubtful == "The review list has 2 new cases in order of their names."
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "most doubtful" not in page and "The score is" not in page
+
+
+def test_the_page_says_what_the_ensemble_is_the_mean_of(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=2)
+    judged(given, tmp_path / "out", members_averaged="logits")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "is the mean of the members' logits." in page.replace("&#39;", "'")
+
+
+def test_a_folder_given_twice_is_no_ensemble(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    given["predictions"] *= 2
+    with pytest.raises(ValueError, match="predictions: found .*fold_0 twice, expected the folder"):
+        judged(given, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_is_told_at_once(tmp_path):
+    given = write_study(tmp_path, n_cases=4, n_members=1)
+    for name in ("case_000", "case_001"):
+        (given["labels"] / f"{name}.nii.gz").unlink()
+    _, _, told = judged(given, tmp_path / "out")
+    assert f"left out: case_000, case_001: a prediction, but no label ({given['labels']})" in told
+
+
+@pytest.mark.parametrize("damage", ["NaN", "elsewhere"])
+def test_an_image_that_cannot_be_shown_takes_no_case_away(tmp_path, damage):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    path = given["images"][0] / "case_002_0000.nii.gz"
+    image = np.asarray(nib.load(path).dataobj).copy()
+    if damage == "NaN":
+        image[:3] = np.nan
+    write(path, image if damage == "NaN" else image[::2])
+    judged(given, tmp_path / "out", write_corrected="temperature")
+    tables = tmp_path / "out" / "tables"
+    assert read_table(tables / "review.csv").case.tolist() == ["case_002"]
+    assert read_table(tables / "left_out.csv").empty
+    notes = read_table(tables / "notes.csv").set_index("note").cases
+    assert notes.filter(like="it is not shown").tolist() == ["case_002"]
+    written = nib.load(tmp_path / "out" / "probabilities" / "temperature" / "case_002.nii.gz")
+    assert written.shape == (20, 18, 12, 3)
+
+
+def test_expected_volumes_compare_what_was_annotated(tmp_path):
+    given = write_study(tmp_path, n_cases=8, n_members=1, n_new=1, labels=LABELS | {"ignore": 3})
+    rng = np.random.default_rng(5)
+    for path in sorted(given["labels"].glob("*.nii.gz")):  # half of each label is not annotated
+        classes = draw_labels(rng)
+        write_nnunet(given["predictions"][0], path.name[:8], draw_probs(classes, rng, 30.0))
+        classes[: classes.shape[0] // 2] = 3
+        write(path, classes, AFFINE)
+    judged(given, tmp_path / "out")
+    scores = read_table(tmp_path / "out" / "tables" / "scores.csv")
+    rim = scores[(scores.segment == "rim") & (scores.method == "baseline")]
+    ml = rim.pivot_table(index="case", columns="metric", values="value")
+    assert (ml.predicted_ml / ml.true_ml).between(0.7, 1.4).all()
+    review = read_table(tmp_path / "out" / "tables" / "review.csv").iloc[0]
+    assert 0.7 < review["rim expected_ml"] / review["rim volume_ml"] < 1.4
+
+
+def test_without_names_a_damaged_label_is_left_out_and_the_others_go_on(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    (tmp_path / "dataset.json").unlink()
+    path = given["labels"] / "case_001.nii.gz"
+    path.write_bytes(path.read_bytes()[:200])
+    judged(given, tmp_path / "out")
+    assert read_table(tmp_path / "out" / "tables" / "left_out.csv").case.tolist() == ["case_001"]
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())

@@ -157,9 +157,9 @@ def _cut(scores, seed):
 
     networks, patients = (np.ones(n, bool) for n in single.shape)
     value = share(networks, patients)
-    others = (~np.eye(n, dtype=bool) for n in single.shape)
-    of_networks = _pseudo_values(value, [share(kept, patients) for kept in next(others)])
-    of_patients = _pseudo_values(value, [share(networks, kept) for kept in next(others)])
+    all_but_one = [~np.eye(n, dtype=bool) for n in single.shape]
+    of_networks = _pseudo_values(value, [share(kept, patients) for kept in all_but_one[0]])
+    of_patients = _pseudo_values(value, [share(networks, kept) for kept in all_but_one[1]])
     table = of_networks[:, None] + of_patients - value
     is_told = np.isfinite(table).all()
     interval = partial(mean_interval, table) if is_told else partial(without_interval, value)

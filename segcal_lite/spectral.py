@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ._checks import check_count, check_finite, check_vectors, wrong_input
+from ._checks import check_count, check_finite, check_number, check_vectors, wrong_input
 
 # Float32 features carry rounding noise of about 1e-7 of the largest singular value, so what
 # lies below this fraction of it is noise and not a property of the image. It moves a singular
@@ -274,8 +274,8 @@ def signature_of_spectrum(singular_values, n_voxels=1, relative_epsilon=RELATIVE
     ----------
     singular_values : array_like, shape (r,)
         At least 0.
-    n_voxels : int
-        s is divided by its square root; 1, the paper's, leaves s as it is.
+    n_voxels : float
+        At least 1: s is divided by its square root; 1, the paper's, leaves s as it is.
     relative_epsilon : float, in (0, 1)
         As in `spectral_signature`.
 
@@ -316,7 +316,7 @@ def signature_of_spectrum(singular_values, n_voxels=1, relative_epsilon=RELATIVE
         )
     if floor == 0:
         raise wrong_input("feature_map", "no value but 0", "at least one non-zero voxel")
-    n_voxels = check_count("n_voxels", n_voxels)
+    n_voxels = check_number("n_voxels", n_voxels, least=1)
     log_spectrum = np.log(np.maximum(singular_values, floor) / np.sqrt(n_voxels))
     length = np.linalg.norm(log_spectrum)
     if length < RELATIVE_EPSILON:  # what is left is rounding noise, which has no direction

@@ -437,7 +437,7 @@ def test_a_spectrum_at_hand_gives_the_signature_of_its_map():
         signature_of_spectrum([1.0, np.nan])
 
 
-@pytest.mark.parametrize("n_voxels", [0, -4, float("nan"), 2.5])
-def test_a_number_of_voxels_is_a_count(n_voxels):
+@pytest.mark.parametrize("n_voxels", [0, -4, float("nan"), "8"])
+def test_a_number_of_voxels_is_at_least_one(n_voxels):
     with pytest.raises(ValueError, match="n_voxels"):
         signature_of_spectrum([3.0, 2.0], n_voxels)

@@ -52,7 +52,7 @@ def test_written_probabilities_that_were_removed_are_written_again(written):
     assert len(names_in(out / "probabilities" / "temperature")) == 4
 
 
-def test_written_probabilities_stay_as_long_as_they_are_those_of_the_tables(written, monkeypatch):
+def test_written_probabilities_stay_as_long_as_they_are_those_of_the_tables(written):
     given, out = written
     before = {path: path.stat().st_mtime_ns for path in (out / "probabilities").rglob("*.gz")}
     evaluate(**given, out=out, **QUIET)  # not asked for, and current

@@ -103,6 +103,13 @@ def check_seed(seed):
     return seed
 
 
+def seeded(seed):
+    """Return NumPy's generator of random numbers for a seed; a generator is returned as it is."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(check_count("seed", seed, 0))
+
+
 def check_finite(name, array):
     """Return `array` if it holds no NaN and no infinity."""
     n_bad = int(np.size(array) - np.count_nonzero(np.isfinite(array)))

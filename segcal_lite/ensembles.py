@@ -73,7 +73,7 @@ def selection_matrix(n_pool, n_members, n_resamples, seed=0):
     Raises
     ------
     ValueError
-        If M exceeds the pool.
+        If M exceeds the pool, or the seed is no integer of at least 0.
 
     Examples
     --------
@@ -81,6 +81,7 @@ def selection_matrix(n_pool, n_members, n_resamples, seed=0):
     [1.0, 1.0, 1.0]
     """
     check_count("n_members", n_members)
+    check_count("seed", seed, 0)
     if n_members > n_pool:
         raise wrong_input("n_members", n_members, f"at most the pool's {n_pool}")
     rng = np.random.default_rng([seed, n_members])

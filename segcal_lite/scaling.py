@@ -22,6 +22,7 @@ from ._checks import (
     check_finite,
     check_labels_and_maps,
     check_prob_range,
+    seeded,
     wrong_input,
 )
 
@@ -84,7 +85,7 @@ def sample_voxels(labels, logits, n_voxels=N_VOXELS_AT_MOST, seed=0):
         raise wrong_input("labels and logits", found, "(N,) and (K, N)")
     if labels.size <= check_count("n_voxels", n_voxels):
         return labels, logits
-    chosen = np.sort(np.random.default_rng(seed).choice(labels.size, n_voxels, replace=False))
+    chosen = np.sort(seeded(seed).choice(labels.size, n_voxels, replace=False))
     return labels[chosen], logits[:, chosen]
 
 
@@ -161,7 +162,9 @@ def scale_logits(logits, scale, shift=0.0):
             expected = f"a number, or ({len(logits)},) for logits {logits.shape}"
             raise wrong_input(name, f"shape {values.shape}", expected)
         factors.append(np.reshape(values, over_voxels))
-    return (factors[0] * logits + factors[1]).astype(np.float32)
+    with np.errstate(over="ignore"):  # told in a sentence
+        scaled = (factors[0] * logits + factors[1]).astype(np.float32)
+    return check_finite("scale * logits + shift as float32", scaled)
 
 
 def _minimise_nll(labels, logits, weights, with_shift):

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from ._checks import check_count, check_finite, wrong_input
+from ._checks import check_count, check_finite, seeded, wrong_input
 
 MIN_CASES = 5  # fewer patients have no interval
 MIN_RESAMPLES = 2000  # fewer leave the bounds of a studentised interval to chance
@@ -149,7 +149,7 @@ def percentile_interval(values, n_resamples=100, level=0.95, seed=0):
 def bootstrap_counts(n_cases, n_resamples, seed=0):
     """Return how often each resample draws each patient (n_resamples, n_cases), multinomially."""
     n_cases, n_resamples = check_count("n_cases", n_cases), check_count("n_resamples", n_resamples)
-    drawn = np.random.default_rng(seed).integers(n_cases, size=(n_resamples, n_cases))
+    drawn = seeded(seed).integers(n_cases, size=(n_resamples, n_cases))
     drawn += n_cases * np.arange(n_resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
@@ -378,7 +378,7 @@ def _crossed_counts(shape, n_resamples, seed):
 @lru_cache(maxsize=2)  # a table asks for the same ones again and again
 def _drawn_counts(shape, n_resamples, seed):
     """Draw what `_crossed_counts` returns, as float64: products with integers are slow."""
-    rng = np.random.default_rng(seed)
+    rng = seeded(seed)
     # Cases first: a single member then gives the same resamples as no members.
     n_members, n_cases = shape
     both = [bootstrap_counts(n, n_resamples, rng).astype(float) for n in (n_cases, n_members)]

@@ -59,6 +59,8 @@ def test_a_selection_repeats_by_seed():
 def test_an_ensemble_larger_than_the_pool_is_refused():
     with pytest.raises(ValueError, match="n_members: found 5, expected at most the pool's 4"):
         selection_matrix(4, 5, 1)
+    with pytest.raises(ValueError, match="seed: found 0.5"):
+        selection_matrix(4, 2, 1, seed=0.5)
 
 
 def scored_alone(labels, mean):

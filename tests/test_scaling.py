@@ -130,10 +130,14 @@ def test_wrong_scales_and_samples_are_refused():
         scale_logits(logits, 1.0, np.nan)
     with pytest.raises(ValueError, match="logits: found 12 NaN"):
         scale_logits(logits * np.nan, 1.0)
+    with pytest.raises(ValueError, match=r"as float32: found 12 NaN or infinite"):
+        scale_logits(logits + 1e30, 1e10)
     with pytest.raises(ValueError, match=r"labels and logits: found shapes \(3,\) and \(3, 4\)"):
         sample_voxels(np.zeros(3, dtype=int), logits)
     with pytest.raises(ValueError, match="n_voxels: found 0"):
         sample_voxels(np.zeros(4, dtype=int), logits, n_voxels=0)
+    with pytest.raises(ValueError, match="seed: found 0.5, expected an integer of at least 0"):
+        sample_voxels(np.zeros(4, dtype=int), logits, n_voxels=2, seed=0.5)
 
 
 def test_regions_share_one_temperature():

@@ -521,6 +521,21 @@ def test_wrong_counts_are_refused():
         bootstrap_counts(0, 10)
 
 
+@pytest.mark.parametrize("seed", [1.5, -1, True, None, "7"])
+def test_a_seed_is_an_integer_or_a_generator(seed):
+    for refused in (
+        lambda: mean_interval(VALUES, seed=seed),
+        lambda: paired_p_value(VALUES, VALUES, seed=seed),
+        lambda: percentile_interval(VALUES, seed=seed),
+        lambda: bootstrap_counts(3, 10, seed=seed),
+    ):
+        with pytest.raises(ValueError, match="^seed: found .*, expected an integer of at least 0"):
+            refused()
+    generators = (np.random.default_rng(4) for _ in range(2))
+    first, second = (mean_interval(VALUES, seed=generator) for generator in generators)
+    assert first == second == mean_interval(VALUES, seed=4)
+
+
 # logit
 
 

@@ -11,6 +11,7 @@ from ..runs.folders import text_digest
 
 LONGEST_NAME = 160  # file systems take 255 bytes
 THEN = "-then-"  # in the name of a plan, between its stages
+AND = "+"  # between the sets of a stage
 
 
 def joint(*sets):
@@ -63,7 +64,7 @@ def plan_name(plan):
     >>> plan_name(joint("a", "b")), plan_name(chain("a", "b"))
     ('a+b', 'a-then-b')
     """
-    return THEN.join("+".join(stage) for stage in plan)
+    return THEN.join(AND.join(stage) for stage in plan)
 
 
 def short_plan_name(plan):

@@ -12,6 +12,7 @@ BY_NAME = {claim.name: claim for claim in CLAIMS if claim.name.startswith("B")}
 SETS = ("atrium", "liver_ct", "spleen")
 WHOLE = ("atrium-then-liver_ct-then-spleen", "spleen-then-liver_ct-then-atrium")
 CHAINS = ("atrium", "atrium-then-liver_ct", *WHOLE)
+MIX = "atrium+liver_ct+spleen"
 
 
 def training_tables(joint, rival, noise=0.01, n_cases=40, seed=0):
@@ -23,6 +24,7 @@ def training_tables(joint, rival, noise=0.01, n_cases=40, seed=0):
             for table, training, means in (
                 (0, "joint", joint),
                 (0, "dedicated", rival),
+                (1, MIX, joint),
                 *((1, chain, rival) for chain in CHAINS if chain.endswith(name)),
             ):
                 for metric, mean in zip(("dice", "ece_box", "mce_box"), means, strict=True):
@@ -97,6 +99,14 @@ def test_b2_asks_for_most_sets_alone():
 def test_chains_are_compared_on_their_last_set_and_only_whole_ones():
     parts = parts_of_b(*training_tables(GOOD, BAD))["B3"]
     assert {part.name.split(", ")[1] for part in parts} == set(WHOLE)
+
+
+def test_the_rival_of_chains_is_the_network_of_their_own_sets():
+    joint, transfer = training_tables(GOOD, BAD)
+    of_more_sets = joint.assign(value=np.where(joint.metric == "dice", 0.1, 0.9))
+    verdict = judge(BY_NAME["B3"], parts_of_b(of_more_sets, transfer)["B3"])[0]
+    assert verdict == "holds"
+    assert "B3" not in parts_of_b(joint, transfer[transfer.training != MIX])
 
 
 def test_a_set_that_is_segmented_badly_says_nothing_of_b5():

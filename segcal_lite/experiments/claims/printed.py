@@ -12,7 +12,7 @@ import pandas as pd
 
 from ...runs.folders import project_root
 from ...runs.tables import read_table
-from ...training.plans import THEN
+from ...training.plans import AND, THEN
 from .paper_a import parts_of_a
 from .paper_b import parts_of_b
 from .rules import Part, without_interval
@@ -83,10 +83,9 @@ def _parts_of_b():
     folder = project_root() / "results" / "papers"
     sets, chains, detection = (read_table(folder / f"{name}.csv") for name in B_TABLES)
     chains = chains.rename(columns={"training_sequence": "training", "test_dataset": "dataset"})
-    chains = chains.assign(training=chains.training.str.replace(" > ", THEN))
-    is_chain = chains.training.str.contains(THEN, regex=False)
-    found = parts_of_b(_long(sets))
-    found["B3"] = parts_of_b(_long(chains), _long(chains[is_chain]))["B3"]
+    names = chains.training.replace("joint", AND.join(chains.dataset.unique()))
+    chains = chains.assign(training=names.str.replace(" > ", THEN))
+    found = parts_of_b(_long(sets), _long(chains))
     areas = detection.pivot_table(index="experiment", columns="method", values="auc", sort=False)
     found["B4"] = [_told(*pair) for pair in (areas.spectral - areas.uncertainty).items()]
     return found

@@ -175,8 +175,8 @@ CLAIMS = (
         "B3",
         "joint training matches or beats transfer learning, and is better calibrated",
         "B, Table III",
-        "joint minus fine-tuned, the last set of each order: Dice as a share, above -10 %; ECE in "
-        "the box as a share, with the sign turned, above 0",
+        "joint minus fine-tuned, both of the same sets, on the last set of each order: Dice as a "
+        "share, above -10 %; ECE in the box as a share, with the sign turned, above 0",
         (-MARGIN, np.inf),
         ORGANS,
     ),

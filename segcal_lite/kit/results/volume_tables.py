@@ -5,6 +5,7 @@ import pandas as pd
 from ...runs.folders import project_root
 from ...runs.tables import find_table, read_table
 from ...statistics import paired_interval
+from ...training.plans import AND
 from .published import (
     NOT_RUN,
     intervals,
@@ -44,7 +45,7 @@ def organs_table():
     scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
     rows = []
     for training in scores.index.unique("training"):
-        if training in (*sets, "+".join(sets)):
+        if training in (*sets, AND.join(sets)):
             continue  # the dedicated and the joint network once more
         cells = [training.replace("-then-", " > ")]
         for name in sets:

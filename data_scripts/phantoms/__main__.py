@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from segcal_lite._checks import check_choice
+from segcal_lite._checks import check_choice, wrong_input
 from segcal_lite.data.tasks import ORGAN_SETS
 
 from ..convert.face import said_in_one_sentence
@@ -30,19 +30,23 @@ def main(arguments=None):
     amounts = "how many and how large: smoke (default), laptop or paper"
     parser.add_argument("--profile", default="smoke", choices=AMOUNTS, help=amounts)
     parser.add_argument("--seed", type=int, default=0)
+    images = "of each of paper B's sets (default: as many as B has, at most 14, 40 or 400)"
+    parser.add_argument("--images", type=int, metavar="N", help=images)
     return said_in_one_sentence(_write, **vars(parser.parse_args(arguments)))
 
 
-def _write(what, dest, profile, seed):
+def _write(what, dest, profile, seed, images):
     """Write a task's patients, a set or all sets, and say what lies there and how to use it."""
     if check_choice("WHAT", what, WHAT) in PHANTOM_TASKS:
+        if images is not None:
+            raise wrong_input("--images", images, f"none with {what}: it is for paper B's sets")
         write_patients(dest, what, profile, seed)
         use = f"--data {dest} --task {what}"
     elif what == ALL_SETS:
-        write_sets(dest, ORGAN_SETS, profile, seed)
+        write_sets(dest, ORGAN_SETS, profile, seed, images)
         use = f"--sets {dest}"
     else:
-        write_set(dest, what, profile, seed)
+        write_set(dest, what, profile, seed, images)
         use = f"--data {dest}"
     n_cases = len(list(dest.rglob("labelsTr/*.nii.gz")))
     print(f"{dest}: {n_cases} phantoms, {what}, profile {profile}, seed {seed}")

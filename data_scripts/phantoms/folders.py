@@ -143,18 +143,18 @@ def sets_folder(sets, names, out, profile="smoke", seed=0):
     return write_sets(resolve_path(out) / PHANTOMS, names, profile, seed)
 
 
-def write_sets(folder, names, profile="smoke", seed=0):
+def write_sets(folder, names, profile="smoke", seed=0, n_images=None):
     """Write some of paper B's sets side by side, each in a folder of its name; see `write_set`."""
     jobs = {}
     for name in names:
         check_choice("set", name, tuple(ORGAN_SETS))
-        jobs[name] = write_set, folder / name, name, profile, seed
+        jobs[name] = write_set, folder / name, name, profile, seed, n_images
     n_missing = sum(not (folder / name).exists() for name in jobs)
     run_in_order(jobs, n_workers=count_workers(n_missing))
     return folder
 
 
-def write_set(folder, name, profile="smoke", seed=0, **look):
+def write_set(folder, name, profile="smoke", seed=0, n_images=None, **look):
     """Write the phantoms of one of paper B's sets as a profile has them, or find them.
 
     Parameters
@@ -163,8 +163,10 @@ def write_set(folder, name, profile="smoke", seed=0, **look):
     name : str
     profile, seed
         As in `dataset_folder`.
+    n_images : int, optional
+        Default as many as paper B has, but no more than the profile's `Amount`.
     **look
-        ``n_images``, ``towards`` and ``strength`` of `write_organ_phantoms`.
+        ``towards`` and ``strength`` of `write_organ_phantoms`.
 
     Returns
     -------
@@ -173,6 +175,7 @@ def write_set(folder, name, profile="smoke", seed=0, **look):
     amount = AMOUNTS[check_choice("profile", profile, tuple(AMOUNTS))]
     organ = ORGAN_SETS[name]
     task = organ.task(name, (amount.spacing_mm,) * 3)
-    n_images = look.pop("n_images", min(organ.n_images, amount.most_images))
+    if n_images is None:
+        n_images = min(organ.n_images, amount.most_images)
     grid = amount.side, amount.spacing_mm
     return write_organ_phantoms(Path(folder), task, n_images, *grid, seed, **look)

@@ -48,6 +48,23 @@ def chain(*sets):
     return check_plan(tuple((name,) for name in sets))
 
 
+def orders(*sets):
+    """Return the orders in which paper B's Table III passes a network through sets.
+
+    As they are given, with the first two the other way round, and with the last first; none of
+    fewer than two sets.
+
+    Examples
+    --------
+    >>> orders("cp_younger", "cp_older", "cp_newborn")[2]
+    ('cp_newborn', 'cp_younger', 'cp_older')
+    >>> orders("atrium", "spleen")
+    [('atrium', 'spleen'), ('spleen', 'atrium')]
+    """
+    found = sets, (*sets[1::-1], *sets[2:]), (*sets[-1:], *sets[:-1])
+    return [order for order in dict.fromkeys(found) if len(order) > 1]
+
+
 def check_plan(plan):
     """Return `plan`, or say why it is none: an empty stage, a set twice in a stage."""
     for stage in plan:

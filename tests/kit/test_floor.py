@@ -2,9 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.experiments.claims.paper_a import parts_of_a
+from segcal_lite.experiments.claims.paper_b import parts_of_b
+from segcal_lite.experiments.trials import Trial
 from segcal_lite.kit.results import story_tables
-from segcal_lite.kit.results.floor import claim_rows, floor_rows
+from segcal_lite.kit.results.floor import floor_rows
+from segcal_lite.kit.results.phantom_claims import claim_rows, tables_of_sets
 from segcal_lite.runs.tables import write_table
+from segcal_lite.training.plans import dedicated
 
 N_CASES = 12
 
@@ -54,7 +59,7 @@ def test_claims_are_judged_by_the_ledgers_rules():
     table = scores_above(above)
     dice = table[table.metric == "nll"].assign(metric="dice", value=0.8, region="whole")
     table = pd.concat([table, dice.assign(segment="a")], ignore_index=True)
-    rows = claim_rows(table, {"source"}, "heart")
+    rows = claim_rows(parts_of_a(table, {"source"}, "heart"))
     verdicts = {row["claim"]: row["verdict"] for row in rows}
     assert verdicts["A3"] == verdicts["A5"] == "holds" and verdicts["A4"] == "contradicted"
     assert "A10" not in verdicts and not any(name.startswith("B") for name in verdicts)
@@ -64,6 +69,25 @@ def test_claims_are_judged_by_the_ledgers_rules():
     np.testing.assert_allclose([a3[key] for key in ("value", "lo", "hi")], -0.2)
     assert parts["A4", "dice, ce"]["of_part"] == "contradicted"  # by no gain at all
     assert sum(claim == "A3" for claim, _ in parts) == 6
+
+
+def test_runs_on_sets_make_the_tables_that_paper_bs_claims_are_judged_by(volumes):
+    trials = {"organs": Trial(dedicated("atrium"), ("liver_ct", "cp_younger"))}
+    mixed = ("liver_ct", "atrium")
+    quiet = {"report": lambda line: None}
+    joint, transfer, detection = tables_of_sets(volumes, mixed, mixed, trials, **quiet)
+    assert set(zip(joint.training, joint["set"], strict=True)) == {
+        (training, name) for training in ("joint", "dedicated") for name in mixed
+    }
+    assert set(transfer.training) == {
+        "liver_ct+atrium",
+        "liver_ct-then-atrium",
+        "atrium-then-liver_ct",
+    }
+    assert set(detection.detector) >= {"spectral", "uncertainty"}
+    rows = claim_rows(parts_of_b(joint, transfer, detection))
+    assert {"B1", "B2", "B3", "B4"} <= {row["claim"] for row in rows}
+    assert {row["verdict"] for row in rows} == {"undecided"}  # two test cases each
 
 
 def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):

@@ -66,6 +66,13 @@ def test_the_command_writes_says_how_to_go_on_and_refuses_in_one_sentence(tmp_pa
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["kidney", str(tmp_path / "k")]) == 1
     assert not (tmp_path / "k").exists()
+    assert main(["atrium", str(tmp_path / "a"), "--images", "5"]) == 0
+    assert "5 phantoms, atrium" in capsys.readouterr().out
+    assert main(["atrium", str(tmp_path / "a0"), "--images", "0"]) == 1
+    assert "n_images: found 0, expected an integer of at least 3" in capsys.readouterr().err
+    assert main(["heart", str(tmp_path / "w"), "--images", "5"]) == 1
+    assert "--images: found 5, expected none with heart" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_command_runs_as_a_script():

@@ -13,6 +13,7 @@ from segcal_lite.training.plans import (
     check_plan,
     dedicated,
     joint,
+    orders,
     plan_name,
     set_probabilities,
     short_plan_name,
@@ -45,6 +46,16 @@ def test_joint_dedicated_and_transferred_models_are_one_kind_of_plan():
     assert chain("a", "b", "c")[:1] == dedicated("a")
     names = {plan_name(p) for p in (joint("a", "b"), chain("a", "b"), chain("b", "a"))}
     assert len(names) == 3
+
+
+def test_the_orders_of_chains_are_those_that_paper_b_prints():
+    assert orders("younger", "older", "newborn") == [
+        ("younger", "older", "newborn"),
+        ("older", "younger", "newborn"),
+        ("newborn", "younger", "older"),
+    ]
+    assert orders("a", "b", "c", "d")[1:] == [("b", "a", "c", "d"), ("d", "a", "b", "c")]
+    assert orders("a") == []
 
 
 def test_a_chain_of_one_set_and_plans_that_repeat_or_lack_sets_are_refused():

@@ -94,7 +94,8 @@ def _parser():
     _add_out(copies, "runs/copies")
     seeds = commands.add_parser("story", help="claims on several seeds of phantoms, as tables")
     seeds.add_argument("--seeds", type=_seed, nargs="+", required=True)
-    stories = ("story", "story_volumes", "story_floor", "story_claims", "story_claims_volumes")
+    stories = ("story", "story_volumes", "story_floor", "story_claims")
+    stories += ("story_floor_volumes", "story_claims_volumes")
     seeds.add_argument("--tables", nargs="+", choices=stories, default=stories[:2])
     _add_out(seeds, "runs/story")
     return parser

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 
 from segcal_lite.experiments.claims.paper_a import parts_of_a
-from segcal_lite.experiments.claims.paper_b import parts_of_b
+from segcal_lite.experiments.claims.paper_b import by_case, parts_of_b
 from segcal_lite.experiments.trials import Trial
 from segcal_lite.kit.results import story_tables
-from segcal_lite.kit.results.floor import floor_rows
+from segcal_lite.kit.results.floor import _of_posterior, floor_rows, floor_rows_of_sets
 from segcal_lite.kit.results.phantom_claims import claim_rows, tables_of_sets
 from segcal_lite.runs.tables import write_table
 from segcal_lite.training.plans import dedicated
@@ -51,6 +51,23 @@ def test_who_is_better_than_the_posterior_has_seen_the_answer(below):
     rows = floor_rows(scores_above(others | {("ce", "ensemble"): 0.1, below: -0.01}))
     seen = {(row["loss"], row["method"]) for row in rows if not row["holds"]}
     assert below in seen and ("ce", "baseline") not in seen
+
+
+def test_trainings_on_sets_stand_beside_the_posterior_case_by_case(volumes):
+    mixed = ("liver_ct", "atrium")
+    posterior = _of_posterior(volumes, mixed)
+    scores = [posterior.assign(training=name) for name in ("joint", "dedicated")]
+    is_nll = scores[1].metric == "nll_box"
+    scores[1].loc[is_nll & (scores[1]["set"] == "atrium"), "value"] += 0.25
+    found = floor_rows_of_sets(pd.concat(scores), posterior)
+    above = {(row["set"], row["training"]): row["nll_above"] for row in found}
+    expected = dict.fromkeys(above, 0.0) | {("atrium", "dedicated"): 0.25}
+    assert len(above) == 4 and above == pytest.approx(expected, abs=1e-12)
+    case = volumes.cases("atrium", "test")[0]
+    own = by_case(posterior, "posterior", "atrium", "nll_box")[case.name]
+    probs, box = np.asarray(case.posterior), case.regions["box"]
+    true = np.take_along_axis(probs, np.asarray(case.labels)[None], 0)[0]
+    assert own == pytest.approx(-np.log(true[box]).mean(), rel=1e-5)
 
 
 def test_claims_are_judged_by_the_ledgers_rules():

@@ -4,9 +4,15 @@ No probabilities have a lower expected NLL or Brier score than the posterior: it
 floor, not 0. ECE has none in theory, but that of the posterior shows what so few voxels leave.
 """
 
+import numpy as np
+import pandas as pd
+
+from ...data.tasks import EIGHT_SETS
 from ...experiments.claims.paper_a import CALIBRATION, LOSSES, cells
+from ...experiments.claims.paper_b import TRAININGS, by_case
+from ...experiments.volume_scores import probability_metrics
 from ...statistics import mean_interval
-from .phantom_runs import rows_of_hearts
+from .phantom_runs import joint_scores, rows_of_hearts, rows_of_sets
 
 METHODS = ("baseline", "temperature", "vector_scaling", "mc_dropout", "ensemble")
 
@@ -22,17 +28,62 @@ def floor_rows(scores):
     for loss in LOSSES:
         floor = {name: cells(scores, loss, "oracle", name).loc[0] for name in CALIBRATION}
         for method in METHODS:
-            row = {"loss": loss, "method": method}
-            for name in CALIBRATION:
-                values = cells(scores, loss, method, name)
-                above, lo, hi = mean_interval(values.sub(floor[name], axis="columns").to_numpy())
-                row["n_test"] = values.shape[1]
-                row |= {f"{name}_floor": floor[name].mean(), f"{name}_above": above}
-                row |= {f"{name}_lo": lo, f"{name}_hi": hi}
-            rows.append(row | {"holds": row["nll_hi"] > 0 and row["brier_hi"] > 0})
+            values = {name: cells(scores, loss, method, name) for name in CALIBRATION}
+            rows.append({"loss": loss, "method": method} | _above(values, floor))
     return rows
+
+
+def floor_rows_of_sets(scores, posterior):
+    """Return a dict for each set and training: what `floor_rows` says of a loss and method.
+
+    Both tables are long: `scores` of notebook 07's trainings, `posterior` with the training
+    ``posterior``.
+    """
+    rows = []
+    for name in dict.fromkeys(scores["set"]):
+        asked = {metric: (name, f"{metric}_box") for metric in CALIBRATION}
+        floor = {metric: by_case(posterior, "posterior", *of) for metric, of in asked.items()}
+        for training in TRAININGS:
+            values = {m: by_case(scores, training, *of).to_frame().T for m, of in asked.items()}
+            rows.append({"set": name, "training": training} | _above(values, floor))
+    return rows
+
+
+def _above(values, floor):
+    """Compare scores by name, networks by cases, with those of the posterior by case."""
+    row = {}
+    for name, of_networks in values.items():
+        differences = of_networks.sub(floor[name], axis="columns").dropna(axis="columns")
+        above, lo, hi = mean_interval(differences.to_numpy())
+        row["n_test"] = differences.shape[1]
+        row |= {f"{name}_floor": floor[name].mean(), f"{name}_above": above}
+        row |= {f"{name}_lo": lo, f"{name}_hi": hi}
+    return row | {"holds": row["nll_hi"] > 0 and row["brier_hi"] > 0}
 
 
 def tell_floor(out, seeds, report=print):
     """`floor_rows` for each seed, of a longer run, on the domain that it was trained on."""
     return rows_of_hearts(out, seeds, report, lambda _, scores: floor_rows(scores[scores.known]))
+
+
+def tell_floor_of_sets(out, seeds, report=print):
+    """`floor_rows_of_sets` for each seed, of a longer run."""
+
+    def rows_of(experiment):
+        scores = joint_scores(experiment, EIGHT_SETS, report)
+        return floor_rows_of_sets(scores, _of_posterior(experiment, EIGHT_SETS))
+
+    return rows_of_sets(out, seeds, report, rows_of)
+
+
+def _of_posterior(experiment, names):
+    """Return the scores of the true posterior of each test case, in the form of `joint_scores`."""
+    rows = [
+        ("posterior", name, case.name, metric, value)
+        for name in names
+        for case in experiment.cases(name, "test")
+        for metric, value in probability_metrics(
+            case, np.asarray(case.posterior), experiment.scoring()
+        ).items()
+    ]
+    return pd.DataFrame(rows, columns=["training", "set", "case", "metric", "value"])

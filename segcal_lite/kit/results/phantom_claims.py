@@ -1,16 +1,14 @@
 """Which claims of either paper hold on phantoms of several seeds."""
 
-import pandas as pd
-
 from ...data.tasks import EIGHT_SETS, THREE_AGES
 from ...detection import fit_detectors
 from ...experiments.claims.paper_a import parts_of_a
 from ...experiments.claims.paper_b import parts_of_b
 from ...experiments.claims.rules import judge
 from ...experiments.claims.statements import CLAIMS
-from ...experiments.trials import PAPER_TRIALS, describe_trials, detection_scores, sets_of
+from ...experiments.trials import PAPER_TRIALS, describe_trials, detection_scores
 from ...training import plans
-from .phantom_runs import SETS, rows_of_hearts, runs_on_sets
+from .phantom_runs import joint_scores, rows_of_hearts, rows_of_sets
 
 
 def claim_rows(found):
@@ -41,13 +39,12 @@ def tell_claims(out, seeds, report=print):
 
 def tell_claims_of_sets(out, seeds, report=print):
     """Paper B's claims for each seed, of longer runs on its sets: a table of `claim_rows`."""
-    names = tuple(dict.fromkeys((*sets_of(PAPER_TRIALS), *THREE_AGES)))
-    rows = []
-    for experiment in runs_on_sets(out, seeds, names, report, **SETS):
-        made = {"seed": experiment.seed, **SETS}
+
+    def rows_of(experiment):
         tables = tables_of_sets(experiment, EIGHT_SETS, THREE_AGES, PAPER_TRIALS, report)
-        rows += [made | row for row in claim_rows(parts_of_b(*tables))]
-    return pd.DataFrame(rows)
+        return claim_rows(parts_of_b(*tables))
+
+    return rows_of_sets(out, seeds, report, rows_of)
 
 
 def tables_of_sets(experiment, mixed, chained, trials, report=print):
@@ -65,16 +62,13 @@ def tables_of_sets(experiment, mixed, chained, trials, report=print):
     -------
     joint, transfer, detection : pandas.DataFrame
     """
-    mix, alone = plans.joint(*mixed), [plans.dedicated(name) for name in mixed]
-    chains = [plans.chain(*order) for order in plans.orders(*chained)]
-    together = [plans.joint(*chained), *chains]
-    models = [(plan, False) for plan in (mix, *alone, *together)]
+    together = [plans.joint(*chained), *(plans.chain(*of) for of in plans.orders(*chained))]
+    alone = map(plans.dedicated, mixed)
+    models = [(plan, False) for plan in (plans.joint(*mixed), *alone, *together)]
     for trial in trials.values():
         models += [(trial.plan, False), (trial.plan, True)][: 1 + trial.with_rivals]
     experiment.train(*map(list, zip(*models, strict=True)), report)  # all side by side
-    joint = experiment.metrics([mix, *alone], report=report)
-    is_joint = joint.training == plans.plan_name(mix)
-    joint["training"] = is_joint.map({True: "joint", False: "dedicated"})
+    joint = joint_scores(experiment, mixed, report)
     transfer = experiment.metrics(together, sets=chained, report=report)
     described = describe_trials(experiment, trials, report=report)
     fitted = {title: fit_detectors(training) for title, (training, *_) in described.items()}

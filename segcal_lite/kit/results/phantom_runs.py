@@ -5,9 +5,12 @@ import sys
 
 import pandas as pd
 
+from ...data.tasks import THREE_AGES
 from ...experiments.many_sets import open_joint_experiment
 from ...experiments.one_dataset import open_experiment
+from ...experiments.trials import PAPER_TRIALS, sets_of
 from ...runs.folders import project_root
+from ...training import plans
 
 HEARTS = {"profile": "laptop", "n_members": 5}  # A6 asks for five networks
 SETS = {
@@ -41,6 +44,23 @@ def runs_on_sets(out, seeds, names, report, profile="smoke", n_images=None, **sc
         amount = ["--images", str(n_images)] if n_images else []
         sets = _write_phantoms("sets", run, seed, "--profile", profile, *amount)
         yield open_joint_experiment(run, sets, names, profile, seed, report=report, **scale)
+
+
+def rows_of_sets(out, seeds, report, rows_of):
+    """Return a table of what `rows_of` makes of each longer run on all sets that B looks at."""
+    names = tuple(dict.fromkeys((*sets_of(PAPER_TRIALS), *THREE_AGES)))
+    rows = []
+    for experiment in runs_on_sets(out, seeds, names, report, **SETS):
+        rows += [{"seed": experiment.seed, **SETS} | row for row in rows_of(experiment)]
+    return pd.DataFrame(rows)
+
+
+def joint_scores(experiment, names, report=print):
+    """Return the scores of the joint network of some sets and of dedicated ones, as 07 has them."""
+    mix = plans.joint(*names)
+    scores = experiment.metrics([mix, *map(plans.dedicated, names)], report=report)
+    is_joint = scores.training == plans.plan_name(mix)
+    return scores.assign(training=is_joint.map({True: "joint", False: "dedicated"}))
 
 
 def _run_folder(out, profile, seed):

@@ -20,7 +20,7 @@ from ...runs.provenance import provenance
 from ...runs.tables import read_table, write_table
 from ...statistics import linear_regression, logit, paired_interval
 from ...training.models import load_model
-from .floor import tell_floor
+from .floor import tell_floor, tell_floor_of_sets
 from .phantom_claims import tell_claims, tell_claims_of_sets
 from .phantom_runs import runs_on_hearts, runs_on_sets
 
@@ -188,6 +188,7 @@ STORIES = {
     "story_volumes": tell_detection_story,
     "story_floor": tell_floor,
     "story_claims": tell_claims,
+    "story_floor_volumes": tell_floor_of_sets,
     "story_claims_volumes": tell_claims_of_sets,
 }
 

@@ -12,7 +12,7 @@ BELOW, ABOVE = (-np.inf, 0.0), (0.0, np.inf)
 CUTS = (0.44, 0.66)  # the smallest and the largest that A prints for its three tasks
 CORRELATIONS = (-0.92, -0.77)  # A prints them without the sign that its text says they have
 HEART = "results/acdc and results/acdc_gpu"
-ORGANS = "results/three_organs and results/three_organs_longer"
+ORGANS = "results/three_organs_two_flat, and its joint network with 3000 iterations"
 NEAR = "near_shifts and healthy_hearts"
 
 

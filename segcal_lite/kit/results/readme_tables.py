@@ -9,7 +9,7 @@ from .heart_tables import heart_table, heart_whole_table, scores_of, sweep_table
 from .published import fill_readme, listed, markdown_table, spread
 from .run_tables import runs_table
 from .story_tables import floor_table, story_table, verdicts_table
-from .volume_tables import longer_table, organs_table, unseen_table, volumes_table
+from .volume_tables import organs_table, unseen_table, volumes_table
 
 
 def claims_table():
@@ -82,7 +82,7 @@ TABLES = {
         "sweep": sweep_table,
         "runs": runs_table,
         "organs": organs_table,
-        "longer": longer_table,
+        "organs_two_flat": partial(organs_table, "three_organs_two_flat"),
         "unseen": unseen_table,
         "near_shifts": partial(unseen_table, "near_shifts"),
         "left_ventricle": partial(unseen_table, "left_ventricle"),

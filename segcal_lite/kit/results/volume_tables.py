@@ -4,8 +4,7 @@ import pandas as pd
 
 from ...runs.folders import project_root
 from ...runs.tables import find_table, read_table
-from ...statistics import paired_interval
-from ...training.plans import AND
+from ...training.plans import AND, THEN
 from .published import (
     NOT_RUN,
     intervals,
@@ -34,50 +33,29 @@ def volumes_table():
     return f"{markdown_table(header, lines)}\n{made_by(story)}\n"
 
 
-def organs_table():
+def organs_table(name="three_organs"):
     """Dice and ECE on every real set, by what the network was trained on (B, Tables II, III)."""
-    folder = project_root() / "results" / "three_organs"
+    folder = project_root() / "results" / name
     if not folder.exists():
         return NOT_RUN
-    names = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
-    sets = names.loc["dice"].index
-    scores = read_table(find_table(folder, "joint")), read_table(find_table(folder, "transfer"))
-    scores = pd.concat(scores).groupby(["training", "set", "metric"], sort=False).value.mean()
+    differences = read_table(folder / "joint_differences.csv").set_index(["metric", "set"])
+    sets = differences.loc["dice"].index
+    paths = filter(None, (find_table(folder, name) for name in ("joint", "transfer")))
+    scores = pd.concat(map(read_table, paths))
+    scores = scores.groupby(["training", "set", "metric"], sort=False).value.mean()
     rows = []
     for training in scores.index.unique("training"):
         if training in (*sets, AND.join(sets)):
             continue  # the dedicated and the joint network once more
-        cells = [training.replace("-then-", " > ")]
-        for name in sets:
-            dice, ece = (scores.loc[training, name, metric] for metric in ("dice", "ece_box"))
+        cells = [training.replace(THEN, " > ")]
+        for of in sets:
+            dice, ece = (scores.loc[training, of, metric] for metric in ("dice", "ece_box"))
             cells.append(f"{dice:.2f}, {100 * ece:.1f} %")
             if training == "joint":
-                change = names.loc[("dice", name)]
+                change = differences.loc["dice", of]
                 cells[-1] += f" ({change.difference:+.3f}; {change.lo:+.3f} to {change.hi:+.3f})"
         rows.append(cells)
     return f"{markdown_table(['trained on', *sets], rows)}\n{source_of(folder)}\n"
-
-
-def longer_table():
-    """Dice of the joint network with more patience, and its differences to the dedicated ones."""
-    folder = project_root() / "results"
-    if not (folder / "three_organs_longer").exists():
-        return NOT_RUN
-    keys = ["training", "set", "case"]
-    longer, shorter = (
-        read_table(find_table(folder / name, "joint")).pivot_table("value", keys, "metric")
-        for name in ("three_organs_longer", "three_organs")
-    )
-    longer, dedicated = longer.droplevel("training"), shorter.loc["dedicated"]
-    rows = []
-    for name in longer.index.unique("set"):
-        cells = [name, f"{longer.loc[name].dice.mean():.2f}"]
-        for metric, factor in (("dice", 1), ("ece_box", 100)):
-            change = paired_interval(longer.loc[name, metric], dedicated.loc[name, metric])
-            cells.append("{:+.3f} ({:+.3f} to {:+.3f})".format(*(factor * x for x in change)))
-        rows.append(cells)
-    header = ["set", "Dice", "Dice minus dedicated", "ECE, points of %, minus dedicated"]
-    return f"{markdown_table(header, rows)}\n{source_of(folder / 'three_organs_longer')}\n"
 
 
 def unseen_table(name="three_organs"):

@@ -28,13 +28,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_shift",
             "plot_signatures",
             "plot_training_curves",
-            "use_style",
         ],
         "probabilities": [
             "plot_probability_histogram",
             "plot_reliability_diagrams",
             "plot_reliability_of_cases",
         ],
+        "style": ["use_log_scale", "use_style"],
         "summaries": ["mark_best", "summarise"],
         "verdicts": [
             "LEAST_TEST_CASES",

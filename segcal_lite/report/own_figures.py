@@ -16,8 +16,8 @@ from .plotting import (
     plot_calibration_summary,
     plot_entropy_against_dice,
     plot_oodm_histograms,
-    use_style,
 )
+from .style import use_style
 
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "

@@ -10,6 +10,7 @@ import numpy as np
 import seaborn as sns
 
 from .._checks import check_choice, check_columns, check_finite, wrong_input
+from .style import use_log_scale
 
 # One colour a name in all figures, told apart also by the colour-blind.
 METHODS = ["baseline", "ensemble", "mc_dropout", "temperature", "vector_scaling", "oracle"]
@@ -33,12 +34,6 @@ LABELS = {
     "learning_rate": "learning rate (no unit)",
     "strength": "strength of the shift (0 none, 1 full)",
 }
-
-
-def use_style():
-    """Set fonts, grid and colours of all later figures; once, at the head of a notebook."""
-    rc = {"figure.figsize": (7, 4), "figure.dpi": 100, "legend.fontsize": 10}
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=rc)
 
 
 def plot_against_ensemble_size(table, metric, axes=None, oracle=None):
@@ -113,7 +108,8 @@ def plot_oodm_histograms(scores, threshold, axes=None, log=None, n_bins=25):
         look = {"edgecolor": colour, "facecolor": (colour, 0.3), "histtype": "stepfilled"}
         axes.hist(finite[name], edges, label=f"{name}, n = {finite[name].size}", **look)
     axes.axvline(threshold, ls="--", color="black", label=f"threshold $\\tau$ = {threshold:.3g}")
-    axes.set_xscale("log" if log else "linear")
+    if log:
+        use_log_scale(axes, "x")
     axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     n_left_out = sum(arrays[name].size - finite[name].size for name in arrays)
     labels = "OODM (distance, no unit)", "number of cases"

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from segcal_lite.calibration import ReliabilityBins
-from segcal_lite.report import overlays, own_figures, plotting, probabilities
+from segcal_lite.report import overlays, own_figures, plotting, probabilities, style
 
 
 @pytest.fixture(autouse=True)
@@ -435,6 +435,21 @@ def test_no_score_falls_outside_the_bins(log, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "ends, labels",
+    [((0.3, 3), ["0.5", "1", "2"]), ((0.003, 5), ["0.01", "0.1", "1"])],
+)
+def test_logarithmic_axes_have_plain_numbers(ends, labels):
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], ends)
+    style.use_log_scale(axes, "y")
+    figure.canvas.draw()
+    low, high = axes.get_ylim()
+    shown = [t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+    assert shown == labels
+    assert not any(tick.get_text() for tick in axes.get_yticklabels(minor=True))
+
+
+@pytest.mark.parametrize(
     "scores, scale",
     [
         ([0.1, 2.9], "linear"),
@@ -679,7 +694,7 @@ def all_figures(bins):
 
 
 def test_every_figure_is_one_figure_labelled_legible_and_at_most_notebook_wide(bins):
-    plotting.use_style()
+    style.use_style()
     for n_figures, drawn in enumerate(all_figures(bins), start=1):
         figure = drawn if isinstance(drawn, Figure) else drawn.figure
         assert len(plt.get_fignums()) == n_figures

@@ -60,9 +60,8 @@ def test_a_chain_whose_folder_has_a_short_name_is_whole_in_tables_and_found_by_b
     monkeypatch.setattr(many_sets.JointExperiment, "score", score)
     whole = chain(*names)
     assert renamed.folder(whole).parent.name != plan_name(whole)
-    transfer = renamed.metrics([whole[:1], whole[:2], whole], sets=names)
-    joint_table = transfer[transfer.training == names[0]].assign(training="joint")
-    parts = parts_of_b(joint_table, transfer)["B3"]
+    transfer = renamed.metrics([joint(*names), whole[:1], whole[:2], whole], sets=names)
+    parts = parts_of_b(transfer=transfer)["B3"]
     assert [part.name for part in parts] == [
         f"{m}, {plan_name(whole)}" for m in ("dice", "ece_box")
     ]

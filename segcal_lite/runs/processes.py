@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +32,7 @@ WORKER_BYTES = 600 * 2**20  # PyTorch itself, a small U-Net and a mini-batch
 WORKER_BYTES_ON_GPU = 3 * 2**30  # PyTorch's context, a network and what it has at a time
 SECONDS_BETWEEN_REPORTS = 30
 SECONDS_KEPT = 120
+SECONDS_TO_END = 5
 NO_GUARD = 78  # exit code of a process that began its parent's script anew
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is safe to fork: it starts no thread and asks for no GPU. PyTorch's optimisers import Dynamo.
@@ -266,6 +268,7 @@ class _Process(_context.Process):
                     _start_server()
                 super().start()
         except (ConnectionError, EOFError):
+            _see_server_end()
             raise BrokenProcessPool("the server died") from None
         except KeyboardInterrupt:  # comes now, and nobody else knows this process yet
             if self.pid:
@@ -275,6 +278,15 @@ class _Process(_context.Process):
 
 class _Context(type(_context)):
     Process = _Process
+
+
+def _see_server_end():
+    """Wait until a server that hangs up has ended: the next start would take it for alive."""
+    pid, until = forkserver._forkserver._forkserver_pid, time.monotonic() + SECONDS_TO_END
+    while pid and time.monotonic() < until:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.01)
 
 
 def _start_server():

@@ -371,7 +371,7 @@ def _count_beyond(level, n_resamples):
 
 def _crossed_counts(shape, n_resamples, seed):
     """Return counts of cases (n_resamples, n_cases) and of members (n_resamples, n_members)."""
-    is_repeatable = isinstance(seed, (int, np.integer))
+    is_repeatable = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
     return (_drawn_counts if is_repeatable else _drawn_counts.__wrapped__)(shape, n_resamples, seed)
 
 

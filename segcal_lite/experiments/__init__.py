@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "many_sets": ["JointExperiment", "open_joint_experiment"],
         "one_dataset": ["Experiment", "open_experiment"],
         "profiles": ["get_profile", "get_volume_profile"],
+        "set_scores": ["joint_scores", "oracle_scores"],
         "trials": [
             "PAPER_TRIALS",
             "Trial",
@@ -19,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "hold_out_last",
             "sets_of",
         ],
-        "volume_scores": ["LAST", "probability_metrics", "score_volume", "shuffle_weights"],
+        "volume_scores": ["LAST", "score_volume", "shuffle_weights"],
     },
 )

@@ -1,17 +1,22 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from segcal_lite.data.prepared import PreparedCase
 from segcal_lite.experiments.claims.paper_a import parts_of_a
 from segcal_lite.experiments.claims.paper_b import by_case, parts_of_b
+from segcal_lite.experiments.set_scores import oracle_scores
 from segcal_lite.experiments.trials import Trial
 from segcal_lite.kit.results import story_tables
-from segcal_lite.kit.results.floor import _of_posterior, floor_rows, floor_rows_of_sets
+from segcal_lite.kit.results.floor import floor_rows, floor_rows_of_sets
 from segcal_lite.kit.results.phantom_claims import claim_rows, tables_of_sets
 from segcal_lite.runs.tables import write_table
 from segcal_lite.training.plans import dedicated
 
 N_CASES = 12
+FOUND = {"lo": -0.5, "hi": 2.0}
 
 
 def scores_above(above, seed=0):
@@ -55,19 +60,25 @@ def test_who_is_better_than_the_posterior_has_seen_the_answer(below):
 
 def test_trainings_on_sets_stand_beside_the_posterior_case_by_case(volumes):
     mixed = ("liver_ct", "atrium")
-    posterior = _of_posterior(volumes, mixed)
-    scores = [posterior.assign(training=name) for name in ("joint", "dedicated")]
+    oracle = oracle_scores(volumes, mixed)
+    scores = [oracle.assign(training=name) for name in ("joint", "dedicated")]
     is_nll = scores[1].metric == "nll_box"
     scores[1].loc[is_nll & (scores[1]["set"] == "atrium"), "value"] += 0.25
-    found = floor_rows_of_sets(pd.concat(scores), posterior)
+    found = floor_rows_of_sets(pd.concat(scores), oracle)
     above = {(row["set"], row["training"]): row["nll_above"] for row in found}
     expected = dict.fromkeys(above, 0.0) | {("atrium", "dedicated"): 0.25}
     assert len(above) == 4 and above == pytest.approx(expected, abs=1e-12)
     case = volumes.cases("atrium", "test")[0]
-    own = by_case(posterior, "posterior", "atrium", "nll_box")[case.name]
+    own = by_case(oracle, "oracle", "atrium", "nll_box")[case.name]
     probs, box = np.asarray(case.posterior), case.regions["box"]
     true = np.take_along_axis(probs, np.asarray(case.labels)[None], 0)[0]
     assert own == pytest.approx(-np.log(true[box]).mean(), rel=1e-5)
+
+
+def test_a_set_without_a_posterior_is_named(volumes, monkeypatch):
+    monkeypatch.setattr(PreparedCase, "posterior", None)
+    with pytest.raises(ValueError, match="^set atrium: found cases without a posterior, expected"):
+        oracle_scores(volumes, ["atrium"])
 
 
 def test_claims_are_judged_by_the_ledgers_rules():
@@ -129,3 +140,28 @@ def test_the_tables_show_a_number_a_seed(monkeypatch, tmp_path):
     lines = story_tables.verdicts_table().splitlines()
     assert lines[0] == "| claim | holds | undecided |"
     assert lines[2:5] == ["| A1 | 2 | 0 |", "| A10 | 0 | 1 |", "| A2 | 1 | 0 |"]
+
+
+def test_the_table_of_sets_shows_the_posterior_of_each_and_what_lies_above(monkeypatch, tmp_path):
+    made = {"commit": "c", "date": "d", "torch": "t", "processor": "p"}
+    metrics = ("nll", "brier", "ece")
+    rows = []
+    for name, seed, training in product(("prostate", "atrium"), (1, 2), ("joint", "dedicated")):
+        above = seed / 10 + (training == "dedicated")
+        row = {f"{m}_{key}": value for m in metrics for key, value in FOUND.items()}
+        row |= {f"{m}_above": above for m in metrics} | {f"{m}_floor": seed / 100 for m in metrics}
+        rows.append(made | {"seed": seed, "set": name, "training": training} | row)
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(story_tables, "project_root", lambda: tmp_path)
+    write_table(tmp_path / "results" / "story_floor_volumes.csv", pd.DataFrame(rows))
+    lines = story_tables.floor_of_sets_table().splitlines()
+    assert lines[0] == "| set | training | NLL | Brier | ECE % |"
+    assert [line.split(" | ")[:2] for line in lines[2:5]] == [
+        ["| prostate", "the posterior"],
+        ["| ", "joint"],
+        ["| ", "dedicated"],
+    ]
+    assert lines[2].endswith("| 0.010, 0.020 | 0.010, 0.020 | 1.00, 2.00 |")
+    assert "| + 1.100, 1.200 (-0.500 to 2.000) |" in lines[4]
+    assert "+ 110.00, 120.00 (-50.00 to 200.00) |" in lines[4]
+    assert lines[5].startswith("| atrium | the posterior |") and "Seeds 1, 2: commit c" in lines[-1]

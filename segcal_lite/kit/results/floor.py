@@ -4,15 +4,12 @@ No probabilities have a lower expected NLL or Brier score than the posterior: it
 floor, not 0. ECE has none in theory, but that of the posterior shows what so few voxels leave.
 """
 
-import numpy as np
-import pandas as pd
-
 from ...data.tasks import EIGHT_SETS
 from ...experiments.claims.paper_a import CALIBRATION, LOSSES, cells
 from ...experiments.claims.paper_b import TRAININGS, by_case
-from ...experiments.volume_scores import probability_metrics
+from ...experiments.set_scores import joint_scores, oracle_scores
 from ...statistics import mean_interval
-from .phantom_runs import joint_scores, rows_of_hearts, rows_of_sets
+from .phantom_runs import rows_of_hearts, rows_of_sets
 
 METHODS = ("baseline", "temperature", "vector_scaling", "mc_dropout", "ensemble")
 
@@ -33,16 +30,15 @@ def floor_rows(scores):
     return rows
 
 
-def floor_rows_of_sets(scores, posterior):
+def floor_rows_of_sets(scores, oracle):
     """Return a dict for each set and training: what `floor_rows` says of a loss and method.
 
-    Both tables are long: `scores` of notebook 07's trainings, `posterior` with the training
-    ``posterior``.
+    `scores` and `oracle` are what `joint_scores` and `oracle_scores` return.
     """
     rows = []
     for name in dict.fromkeys(scores["set"]):
         asked = {metric: (name, f"{metric}_box") for metric in CALIBRATION}
-        floor = {metric: by_case(posterior, "posterior", *of) for metric, of in asked.items()}
+        floor = {metric: by_case(oracle, "oracle", *of) for metric, of in asked.items()}
         for training in TRAININGS:
             values = {m: by_case(scores, training, *of).to_frame().T for m, of in asked.items()}
             rows.append({"set": name, "training": training} | _above(values, floor))
@@ -71,19 +67,6 @@ def tell_floor_of_sets(out, seeds, report=print):
 
     def rows_of(experiment):
         scores = joint_scores(experiment, EIGHT_SETS, report)
-        return floor_rows_of_sets(scores, _of_posterior(experiment, EIGHT_SETS))
+        return floor_rows_of_sets(scores, oracle_scores(experiment, EIGHT_SETS))
 
     return rows_of_sets(out, seeds, report, rows_of)
-
-
-def _of_posterior(experiment, names):
-    """Return the scores of the true posterior of each test case, in the form of `joint_scores`."""
-    rows = [
-        ("posterior", name, case.name, metric, value)
-        for name in names
-        for case in experiment.cases(name, "test")
-        for metric, value in probability_metrics(
-            case, np.asarray(case.posterior), experiment.scoring()
-        ).items()
-    ]
-    return pd.DataFrame(rows, columns=["training", "set", "case", "metric", "value"])

@@ -6,9 +6,10 @@ from ...experiments.claims.paper_a import parts_of_a
 from ...experiments.claims.paper_b import parts_of_b
 from ...experiments.claims.rules import judge
 from ...experiments.claims.statements import CLAIMS
+from ...experiments.set_scores import joint_scores
 from ...experiments.trials import PAPER_TRIALS, describe_trials, detection_scores
 from ...training import plans
-from .phantom_runs import joint_scores, rows_of_hearts, rows_of_sets
+from .phantom_runs import rows_of_hearts, rows_of_sets
 
 
 def claim_rows(found):

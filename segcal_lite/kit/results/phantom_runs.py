@@ -10,7 +10,6 @@ from ...experiments.many_sets import open_joint_experiment
 from ...experiments.one_dataset import open_experiment
 from ...experiments.trials import PAPER_TRIALS, sets_of
 from ...runs.folders import project_root
-from ...training import plans
 
 HEARTS = {"profile": "laptop", "n_members": 5}  # A6 asks for five networks
 SETS = {
@@ -53,14 +52,6 @@ def rows_of_sets(out, seeds, report, rows_of):
     for experiment in runs_on_sets(out, seeds, names, report, **SETS):
         rows += [{"seed": experiment.seed, **SETS} | row for row in rows_of(experiment)]
     return pd.DataFrame(rows)
-
-
-def joint_scores(experiment, names, report=print):
-    """Return the scores of the joint network of some sets and of dedicated ones, as 07 has them."""
-    mix = plans.joint(*names)
-    scores = experiment.metrics([mix, *map(plans.dedicated, names)], report=report)
-    is_joint = scores.training == plans.plan_name(mix)
-    return scores.assign(training=is_joint.map({True: "joint", False: "dedicated"}))
 
 
 def _run_folder(out, profile, seed):

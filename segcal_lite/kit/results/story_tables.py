@@ -5,6 +5,8 @@ from ...runs.folders import project_root
 from ...runs.tables import read_table
 from .published import interval, listed, made_by, markdown_table
 
+UNITS = {"NLL": ("nll", 1, 3), "Brier": ("brier", 1, 3), "ECE %": ("ece", 100, 2)}  # and digits
+
 
 def story_table():
     """The smoke run's claims on several seeds as a Markdown table."""
@@ -39,23 +41,43 @@ def floor_table():
     """Scores of each loss and method above those of the true posterior, a seed each."""
     found = read_table(project_root() / "results" / "story_floor.csv")
     floor = found.groupby("seed", sort=False).first()
-    scores = {"nll": (1, 3), "brier": (1, 3), "ece": (100, 2)}  # unit and digits
-    own = [listed(unit * floor[f"{name}_floor"], digits) for name, (unit, digits) in scores.items()]
-    rows = [["the posterior", *own]]
+    rows = [["the posterior", *_of_posterior(floor)]]
     for pool, table in found.groupby(["loss", "method"], sort=False):
-        cells = []
-        for name, (unit, digits) in scores.items():
-            above = listed(unit * table[f"{name}_above"], digits)
-            ends = unit * table[f"{name}_lo"].min(), unit * table[f"{name}_hi"].max()
-            cells.append("+ {} ({:.{d}f} to {:.{d}f})".format(above, *ends, d=digits))
-        rows.append([", ".join(pool), *cells])
-    header = ["loss, method", "NLL", "Brier", "ECE %"]
+        rows.append([", ".join(pool), *_above(table)])
+    header = ["loss, method", *UNITS]
     return f"{markdown_table(header, rows)}\n{made_by(found)}\n"
 
 
-def verdicts_table():
-    """How often each claim of paper A holds on these seeds."""
-    found = read_table(project_root() / "results" / "story_claims.csv")
+def floor_of_sets_table():
+    """Scores of each set and training above those of the true posterior, a seed each."""
+    found = read_table(project_root() / "results" / "story_floor_volumes.csv")
+    rows = []
+    for name, of_set in found.groupby("set", sort=False):
+        floor = of_set.groupby("seed", sort=False).first()
+        rows.append([name, "the posterior", *_of_posterior(floor)])
+        for training, table in of_set.groupby("training", sort=False):
+            rows.append(["", training, *_above(table)])
+    return f"{markdown_table(['set', 'training', *UNITS], rows)}\n{made_by(found)}\n"
+
+
+def _of_posterior(floor):
+    """The posterior's own scores, a cell each, with a number for each seed."""
+    return [listed(unit * floor[f"{name}_floor"], digits) for name, unit, digits in UNITS.values()]
+
+
+def _above(table):
+    """What lies above them, a cell each: a number for each seed, and the ends of all intervals."""
+    cells = []
+    for name, unit, digits in UNITS.values():
+        above = listed(unit * table[f"{name}_above"], digits)
+        ends = unit * table[f"{name}_lo"].min(), unit * table[f"{name}_hi"].max()
+        cells.append("+ {} ({:.{d}f} to {:.{d}f})".format(above, *ends, d=digits))
+    return cells
+
+
+def verdicts_table(name="story_claims"):
+    """How often each claim of a paper holds on these seeds."""
+    found = read_table(project_root() / "results" / f"{name}.csv")
     of_claims = found.drop_duplicates(["seed", "claim"])
     counts = of_claims.groupby(["claim", "verdict"]).size().unstack(fill_value=0)
     verdicts = [verdict for verdict in VERDICTS if verdict in counts]

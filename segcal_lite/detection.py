@@ -272,8 +272,9 @@ def fit_detectors(training, c=2.5):
     Returns
     -------
     dict of Detector
-        By name. One that cannot be fitted is absent: a rival that was not asked, or uncertainty
-        where a model segments nothing of its training images.
+        By name. One that cannot be fitted is absent: a rival that was not asked, uncertainty
+        where a model segments nothing of its training images, the Mahalanobis distance where the
+        training images are hardly more than their sets.
 
     Examples
     --------
@@ -284,10 +285,11 @@ def fit_detectors(training, c=2.5):
     fitted = {}
     for name, kind in DETECTORS.items():
         values = training.get(name)
-        if values is None or kind is ScalarDetector and np.isfinite(values).sum() < 2:
+        if values is None:
             continue
         extra = (training["set"],) if kind is MahalanobisDetector else ()
-        fitted[name] = kind(c).fit(values, *extra)
+        if kind.has_enough(values, *extra):
+            fitted[name] = kind(c).fit(values, *extra)
     return fitted
 
 

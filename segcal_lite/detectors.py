@@ -32,6 +32,11 @@ class Detector:
         self.c = c
         self.training_scores = None
 
+    @staticmethod
+    def has_enough(values, groups=None):
+        """Whether what `fit` would take says enough to be fitted to."""
+        return True
+
     @property
     def threshold(self):
         """Mean + c std of the training scores (Eq. 2)."""
@@ -160,6 +165,11 @@ class ScalarDetector(Detector):
     ([0.2, inf], [False, True])
     """
 
+    @staticmethod
+    def has_enough(values, groups=None):
+        """Whether at least two values are not NaN."""
+        return np.count_nonzero(np.isfinite(values)) >= 2
+
     def fit(self, values):
         """Keep the training values, shape (R,), at least two of them not NaN; return self."""
         scores = np.atleast_1d(self._with_missing_as_inf(values))
@@ -192,7 +202,8 @@ class MahalanobisDetector(Detector):
     scores are leave-one-out, as B's: each case is scored by what the others give.
 
     `fit` takes the mean of each feature over the voxels of each training image, shape (R, d) with
-    R >= 3, and optionally the group (such as the set) of each, (R,). `score` takes (d,) or (n, d).
+    R >= 3, and optionally the group (such as the set) of each, (R,): so many that some group has
+    two images whichever image is left out. `score` takes (d,) or (n, d).
 
     Examples
     --------
@@ -203,6 +214,12 @@ class MahalanobisDetector(Detector):
     [False, False, True]
     """
 
+    @staticmethod
+    def has_enough(values, groups=None):
+        """Whether a covariance is left when any one image is left out."""
+        n_groups = 1 if groups is None else len(np.unique(groups))
+        return len(values) - n_groups >= 2  # so many images beyond the first of each group
+
     def fit(self, features, groups=None):
         """Estimate means and covariance; return self."""
         features = check_finite("features", np.asarray(features, dtype=np.float64))
@@ -211,6 +228,9 @@ class MahalanobisDetector(Detector):
         groups = np.zeros(len(features)) if groups is None else np.asarray(groups)
         if groups.shape != features.shape[:1]:
             raise wrong_input("groups", f"shape {groups.shape}", f"({len(features)},)")
+        if not self.has_enough(features, groups):
+            found = f"{len(features)} images in {len(np.unique(groups))} groups"
+            raise wrong_input("groups", found, "two images more than groups, or more")
         self._means, self._precision = _group_gaussians(features, groups)
         scores = []
         for left_out in range(len(features)):

@@ -11,7 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from ._checks import ROUNDING, check_count, check_labels_and_probs, wrong_input
+from ._checks import (
+    ROUNDING,
+    check_count,
+    check_label_range,
+    check_labels_and_probs,
+    wrong_input,
+)
 from ._loops import predicted_classes
 
 N_TOGETHER = 1024  # voxels: what is computed of them stays in a processor's cache
@@ -141,11 +147,12 @@ class SweepSums:
     def update(self, labels, member_probs):
         """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N).
 
-        ValueError if values are no probabilities.
+        ValueError if values are no probabilities, or labels none of the classes.
         """
         xp, device = self.xp, self.selection.device
         labels = xp.asarray(labels, dtype=xp.int64, device=device)
         member_probs = xp.asarray(member_probs, device=device)
+        check_label_range(labels, self.total.shape[1] + 1)
         self.n_voxels += len(labels)
         for start in range(0, len(labels), self.n_together):
             voxels = slice(start, start + self.n_together)

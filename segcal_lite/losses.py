@@ -210,14 +210,14 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
     --------
     >>> labels = torch.tensor([[0, 1, 1]])
     >>> perfect = torch.tensor([[[0.0, 1.0, 1.0]]])
-    >>> float(soft_dice_loss(perfect, labels, epsilon=0.0))
+    >>> round(float(soft_dice_loss(perfect, labels, epsilon=1e-6)), 5)
     -1.0
     """
     by_region = _check_shapes("foreground_probs", foreground_probs, labels)
     n_segments = foreground_probs.shape[1]
     _check_weights(class_weights, (n_segments,), check_values)
-    if not 0 <= epsilon < np.inf:
-        raise wrong_input("epsilon", epsilon, "a number of pixels of at least 0")
+    if not 0 < epsilon < np.inf:
+        raise wrong_input("epsilon", epsilon, "a number of pixels above 0")
     if check_values:
         n_classes = 2 if by_region else n_segments + 1
         _check_values("foreground_probs", foreground_probs, labels, n_classes)

@@ -75,7 +75,7 @@ def _blended(predictor, model, image, block_size, overlap):
         sw_device=next(model.parameters()).device,
         device="cpu",
     )
-    return (probs[0] / probs[0].sum(dim=0)).numpy()
+    return probs[0].div_(probs[0].sum(dim=0)).numpy()
 
 
 @torch.no_grad()
@@ -281,6 +281,8 @@ def _at_work(network, device):
 def _window_of(network, image, window, overlap):
     """Return window and overlap, those that were not given filled in."""
     n_dims = _n_dims_of(network)
+    if isinstance(window, int):
+        raise wrong_input("window", window, f"{n_dims or image.ndim - 1} sides")
     if window is None:
         return image.shape[1:][: n_dims or 3], 0
     sides = tuple(window)
@@ -388,7 +390,7 @@ def _checked(model, image, block_size, overlap, n_dims=3):
             expected = f"{first.in_channels}, as the model was trained with"
             raise wrong_input("image", f"{len(image)} channels", expected)
     check_finite("image", image)
-    if len(block_size) != n_dims:
+    if isinstance(block_size, int) or len(block_size) != n_dims:
         raise wrong_input("block_size", block_size, f"{n_dims} sides")
     sides = tuple(check_count("block_size", side) for side in block_size)
     if check_count("overlap", overlap, minimum=0) >= min(sides):

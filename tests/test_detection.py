@@ -425,6 +425,13 @@ def test_a_perfect_auc_that_a_control_reaches_too_is_no_merit(fitted):
     )
 
 
+def test_a_detector_with_too_few_training_images_is_absent():
+    pooled = np.random.default_rng(0).normal(size=(3, 4))
+    described = {"mahalanobis": pooled, "voxel_count": [900, 1000, 1100], "set": ["a", "a", "b"]}
+    assert list(fit_detectors(described)) == ["voxel_count"]
+    assert set(fit_detectors(described | {"set": ["a"] * 3})) == {"voxel_count", "mahalanobis"}
+
+
 def test_a_table_of_no_known_case_is_refused():
     fitted = fit_detectors({"uncertainty": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match="inside: found no case, expected at least one"):

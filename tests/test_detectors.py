@@ -315,12 +315,23 @@ def test_mahalanobis_with_silent_features():
     assert np.isfinite(detector.score(features)).all()
 
 
-@pytest.mark.parametrize("features", [np.ones((4, 2)), np.eye(3)])
-def test_mahalanobis_refuses_groups_without_spread(features):
-    groups = range(3) if len(features) == 3 else None
+def test_mahalanobis_refuses_groups_without_spread():
     expected = "features: found no spread within groups, expected groups in which some images"
     with pytest.raises(ValueError, match=expected):
-        MahalanobisDetector().fit(features, groups)
+        MahalanobisDetector().fit(np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("groups", ["abc", "aab", "abcdde", "aabb", "aabcc", "aaa"])
+def test_mahalanobis_needs_a_spread_whichever_image_is_left_out(groups):
+    features = np.random.default_rng(0).normal(size=(len(groups), 2))
+    is_enough = len(groups) - len(set(groups)) >= 2
+    assert MahalanobisDetector.has_enough(features, list(groups)) == is_enough
+    if is_enough:
+        assert np.isfinite(MahalanobisDetector().fit(features, list(groups)).training_scores).all()
+    else:
+        expected = f"groups: found {len(groups)} images in {len(set(groups))} groups, expected two"
+        with pytest.raises(ValueError, match=expected):
+            MahalanobisDetector().fit(features, list(groups))
 
 
 def test_mahalanobis_refuses_by_name():

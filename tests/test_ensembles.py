@@ -166,3 +166,11 @@ def test_what_lies_outside_counts_as_missed(kept):
     probs = np.array([[[0.25, 0.75], [0.75, 0.25]]], dtype=np.float32)
     sums = SweepSums(kept(np.ones((1, 1))), 2, n_missed=[2]).update(np.array([1, 0]), probs)
     assert sums.result()[1].tolist() == [2 * 1 / (1 + 1 + 2)]
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_no_class_is_refused_in_a_sweep(label):
+    pool = np.full((2, 2, 3), 0.5, dtype=np.float32)
+    sums = SweepSums(np.eye(2), n_classes=2)
+    with pytest.raises(ValueError, match="^labels: found values from .*, expected 0 to 1"):
+        sums.update(np.array([0, 1, label]), pool)

@@ -378,3 +378,11 @@ def test_what_has_no_signature_is_refused_in_one_sentence(changed, message):
     given |= {"window": (8, 8), "overlap": 0} | changed
     with pytest.raises(ValueError, match=message):
         signature_of_volume(**given)
+
+
+def test_a_block_or_window_that_is_one_number_is_named():
+    model, image = UNet(1, 2, widths=(2, 4), n_dims=3).eval(), np.zeros((1, 8, 8, 8), np.float32)
+    with pytest.raises(ValueError, match="^block_size: found 8, expected 3 sides"):
+        predict_volume(model, image, "ce", block_size=8)
+    with pytest.raises(ValueError, match="^window: found 8, expected 3 sides"):
+        signature_of_volume(model, image, "last_features", window=8)

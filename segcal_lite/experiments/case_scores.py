@@ -34,12 +34,12 @@ from ..scaling import (
     sample_voxels,
     scale_logits,
 )
+from ..training.checkpoints import trained_digest
 from ..training.models import load_model
 from .scores import score_case
 
 LAYOUT = 5  # of score files; where it changes, older ones are left alone and cases scored again
 SLAB_BYTES = 32 * 2**20
-TRAINED = ("config.json", "history.csv")  # of a model's folder
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Scoring:
         """Other settings or other models, other folder: scores are cheap beside the models."""
         settings = asdict(self) | {"out": "", "layout": LAYOUT}
         for key in ("members", "dropout_members"):
-            settings[key] = [_identity(Path(path), self.out) for path in settings[key]]
+            settings[key] = [
+                [Path(folder).relative_to(self.out).as_posix(), trained_digest(folder)]
+                for folder in settings[key]
+            ]
         digest = text_digest(dumps(settings, sort_keys=True), 8)
         return Path(self.out) / "scores" / f"{self.loss}-{digest}"
 
@@ -71,12 +74,6 @@ class Scoring:
     def n_classes(self):
         """K of the probabilities: 2 where each segment is a problem of its own."""
         return 2 if self.region_order else len(self.segments) + 1
-
-
-def _identity(folder, out):
-    """Where a model lies, and a digest of how it was trained: one may be removed and made anew."""
-    trained = [path.read_text("utf-8") for name in TRAINED if (path := folder / name).exists()]
-    return [folder.relative_to(out).as_posix(), text_digest("".join(trained), 16)]
 
 
 class ScoredCase(NamedTuple):

@@ -11,8 +11,9 @@ import pandas as pd
 
 from .._checks import check_choice, check_seed, named
 from ..data.cases import check_leave_out
-from ..data.prepared import read_prepared
+from ..data.prepared import of_split, read_prepared
 from ..data.sets import prepare_set, read_sets
+from ..data.splits import SPLITS
 from ..runs.devices import choose_device
 from ..runs.executors import check_scheduler, count_places
 from ..runs.folders import (
@@ -20,13 +21,14 @@ from ..runs.folders import (
     model_folder,
     name_in_run,
     read_json,
+    record_settings,
     resolve_path,
     text_digest,
 )
 from ..runs.schedules import run_in_order
-from ..training.checkpoints import check_settings, history_so_far, is_finished, remove_checkpoint
+from ..training.checkpoints import check_settings, is_finished, remove_checkpoint
 from ..training.models import BlockSettings
-from ..training.on_blocks import train_block_model
+from ..training.on_blocks import progress_of, train_block_model
 from ..training.plans import plan_name, short_plan_name
 from .profiles import VolumeProfile, check_counts, get_volume_profile
 from .volume_scores import (
@@ -34,8 +36,8 @@ from .volume_scores import (
     ScoreRequest,
     VolumeScoring,
     read_scores,
-    score_path,
     score_volumes,
+    unscored,
 )
 
 NETWORK = "resunet3d"
@@ -64,6 +66,7 @@ class JointExperiment:
     def cases(self, name, split=None):
         """The cases of one set, of one split or all."""
         check_choice("set", name, tuple(self.sets))
+        check_choice("split", split, (None, *SPLITS))
         return [case for case in self.sets[name] if split in (None, case.split)]
 
     def folder(self, plan, dropout=False):
@@ -107,6 +110,7 @@ class JointExperiment:
                 remove_checkpoint(self.folder(*key))
             else:
                 waiting[key] = wanted[key]
+        record_settings(self.out, "joint", asdict(self.profile))
         if len(waiting) < len(wanted):
             report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
         if waiting:
@@ -117,7 +121,7 @@ class JointExperiment:
         """Run jobs of training and scoring side by side; report how they go."""
         is_training = {key: work is train_block_model for key, (work, *_) in jobs.items()}
         scorings = [key for key in jobs if not is_training[key]]
-        scores, done = [score_path(out, case) for out, missing in scorings for case in missing], []
+        n_volumes, done = sum(len(missing) for _, missing in scorings), []
 
         def finished(key, seconds):
             if is_training[key]:
@@ -129,8 +133,8 @@ class JointExperiment:
             for key in filter(is_training.get, keys):
                 report(f"  {_progress(*key, self.folder(*key))}")
             if not all(map(is_training.get, keys)):
-                n_scored = sum(path.exists() for path in scores)
-                report(f"  {n_scored} of {len(scores)} volumes are scored")
+                left = [unscored(out, missing, jobs[out, missing][1]) for out, missing in scorings]
+                report(f"  {n_volumes - sum(map(len, left))} of {n_volumes} volumes are scored")
 
         n_workers = count_places(self.scheduler, len(jobs), self.device)
         run_in_order(jobs, before, n_workers, finished, under_way, self.scheduler, self.out)
@@ -148,9 +152,7 @@ class JointExperiment:
 
     def scoring(self, layers=(), shuffle_seed=0):
         """How volumes are scored in this run; `layers` are those whose spectra are wanted."""
-        profile = self.profile
-        blocks = profile.block_side, profile.overlap
-        return VolumeScoring(*blocks, profile.n_bins, profile.n_passes, tuple(layers), shuffle_seed)
+        return VolumeScoring.gather(self.profile, layers, shuffle_seed)
 
     def score(self, requests, report=print):
         """Score volumes that are not scored yet, side by side.
@@ -165,6 +167,9 @@ class JointExperiment:
         list of list of dict
             For each request what `volume_scores.score_volume` returns for each case.
         """
+        for request in requests:  # before anything is trained
+            if request.split:
+                of_split(self.cases(request.name), request.split, f"set {request.name}")
         models = [(request.plan, request.dropout) for request in requests]
         jobs, before = self._training_jobs(models, report)
         scorings, places = {}, []
@@ -172,10 +177,12 @@ class JointExperiment:
             names = [case.name for case in self.cases(name, split)]
             out = self._score_folder(plan, dropout, name, scoring)
             places.append((out, names))
-            missing = tuple(case for case in names if not score_path(out, case).exists())
+            folder = self.folder(plan, dropout)
+            is_trained = (plan, dropout) not in jobs
+            missing = tuple(unscored(out, names, folder) if is_trained else names)
             if missing:
                 prepared = self._set_folder(name) / "prepared"
-                arguments = self.folder(plan, dropout), prepared, missing, out, scoring, self.device
+                arguments = folder, prepared, missing, out, scoring, self.device
                 scorings[out, missing] = score_volumes, *arguments
                 before[out, missing] = plan, dropout
         if scorings:
@@ -228,11 +235,7 @@ class JointExperiment:
 def _progress(plan, dropout, folder):
     """Name a model for people, and how far its training is: its last evaluation in words."""
     title = short_plan_name(plan) + (" with dropout" if dropout else "")
-    history = history_so_far(folder)
-    if not history:
-        return f"{title}: no evaluation yet"
-    best, now = min(row["validation_loss"] for row in history), history[-1]["iteration"]
-    return f"{title}: validation loss {best:.3f} at best after {now:.0f} iterations"
+    return f"{title}: {progress_of(folder)}"
 
 
 def open_joint_experiment(
@@ -282,11 +285,9 @@ def open_joint_experiment(
     check_scheduler(scheduler)
     settled, left_out = get_volume_profile(profile, **scale), check_leave_out(leave_out)
     sources = read_sets(resolve_path(data), seed, left_out)
-    given = {
-        "crop_size": crop_size and check_counts("crop_size", crop_size),
-        "cut_foreground": cut_foreground,
-    }
-    given = {key: value for key, value in given.items() if value}
+    given = {"cut_foreground": True} if cut_foreground else {}
+    if crop_size is not None:
+        given["crop_size"] = check_counts("crop_size", crop_size, 3)
     names = tuple(check_choice("set", name, tuple(sources)) for name in sets or sources)
     sources = {name: replace(sources[name], **given) for name in names}
     data_name = name_in_run(data, out)
@@ -299,11 +300,11 @@ def open_joint_experiment(
     if missing:
         report(f"preparing {len(missing)} sets")
     jobs = {name: (prepare_set, folders[name], sources[name]) for name in missing}
-    n_workers = count_places(scheduler, len(missing))
 
     def under_way(names):
         report(f"  preparing {named(names)}")
 
+    n_workers = count_places(scheduler, len(missing))
     run_in_order(jobs, None, n_workers, None, under_way, scheduler, out)
     for name in set(names) - set(missing):
         prepare_set(folders[name], sources[name])  # refuses other settings
@@ -311,7 +312,5 @@ def open_joint_experiment(
         for note in read_json(folder / "notes.json", shape=list):
             report(f"{name}: {note}")
     cases = {name: read_prepared(folder / "prepared") for name, folder in folders.items()}
-    fingerprints = {
-        name: read_json(folders[name] / "fingerprint.json", shape=str) for name in names
-    }
+    fingerprints = {n: read_json(f / "fingerprint.json", shape=str) for n, f in folders.items()}
     return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints, scheduler)

@@ -22,7 +22,7 @@ from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.arrays import read_arrays
 from ..runs.devices import choose_device
 from ..runs.executors import check_scheduler, count_places
-from ..runs.folders import enter_run, model_folder, name_in_run, resolve_path
+from ..runs.folders import enter_run, model_folder, name_in_run, record_settings, resolve_path
 from ..runs.schedules import run_in_order
 from ..runs.tables import check_columns, read_table
 from ..training.checkpoints import read_history
@@ -79,6 +79,7 @@ class Experiment:
         ]
         place = self.scheduler, self.device
         train_members(members, self.prepared_folder, *place, report, self.out)
+        record_settings(self.out, "run", asdict(self.profile))
         for loss in losses:
             for line in self.collapsed(loss):
                 report(f"collapsed, and in the ensemble all the same: {line}")

@@ -14,14 +14,15 @@ COUNTS = (  # settings of at least 1
     *("block_side", "n_features", "evaluate_every", "n_flat_to_stop"),
     *("n_evaluations", "n_validation_blocks", "early_stopping_patience", "plateau_patience"),
 )
-SMALLEST_RATE = 1e-12
+POSITIVE = 1e-12, float("inf")  # hardly above 0, and without a bound
 NUMBERS = {  # settings between two numbers
-    **dict.fromkeys(("plateau_factor", "rate_factor"), (SMALLEST_RATE, 1)),
-    **dict.fromkeys(("learning_rate", "fine_tuning_factor"), (SMALLEST_RATE, float("inf"))),
-    **dict.fromkeys(("dropout", "foreground_share"), (0, 1)),
-    **dict.fromkeys(("plateau_gain", "dice_epsilon", "noise"), (0, float("inf"))),
+    **dict.fromkeys(("plateau_factor", "rate_factor"), (POSITIVE[0], 1)),
+    **dict.fromkeys(("learning_rate", "fine_tuning_factor", "dice_epsilon"), POSITIVE),
+    "foreground_share": (0, 1),
+    "dropout": (0.01, 0.99),  # without any, or with nothing else, passes would not differ
+    **dict.fromkeys(("plateau_gain", "noise"), (0, POSITIVE[1])),
 }
-LISTS = ("crop_size", "widths", "ensemble_sizes")  # of integers of at least 1
+LISTS = {"crop_size": 2, "widths": 2, "ensemble_sizes": 1}  # of so many integers, at least
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ PROFILES = {
         "early_stopping_patience": 100,
         "n_members": 100,
         "ensemble_sizes": (1, 2, 5, 10, 25, 50),
-        "n_resamples": 50,
+        "n_resamples": 50,  # A: 10 for the brain
         "n_dropout_models": 10,
     },
 }
@@ -246,9 +247,9 @@ def given_settings(kind, overrides):
     given = {key: value for key, value in overrides.items() if value is not None}
     for name, value in given.items():
         if name in LISTS:
-            given[name] = check_counts(name, value)
+            given[name] = check_counts(name, value, LISTS[name])
         elif name in NUMBERS:
-            check_number(name, value, *NUMBERS[name])
+            given[name] = check_number(name, value, *NUMBERS[name])
         elif name == "precision":
             check_choice(name, value, PRECISIONS)
         else:
@@ -256,8 +257,8 @@ def given_settings(kind, overrides):
     return given
 
 
-def check_counts(name, values):
-    """Return a list of integers of at least 1 as a tuple."""
-    if not isinstance(values, (list, tuple)) or not values:
-        raise wrong_input(name, repr(values), "a list of integers of at least 1")
+def check_counts(name, values, least=1):
+    """Return a list of `least` integers or more, each at least 1, as a tuple."""
+    if not isinstance(values, (list, tuple)) or len(values) < least:
+        raise wrong_input(name, repr(values), f"a list of {least} or more integers of at least 1")
     return tuple(check_count(name, value) for value in values)

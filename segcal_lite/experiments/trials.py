@@ -79,7 +79,8 @@ def given_trials(trials):
     """
     chosen = {}
     for title, sides in trials.items():
-        if not all(isinstance(sides.get(side), list) for side in ("known", "unseen")):
+        sides_of = sides if isinstance(sides, dict) else {}
+        if not all(isinstance(sides_of.get(side), list) for side in ("known", "unseen")):
             raise wrong_input(f"trials, {title}", sides, "two lists, known and unseen")
         chosen[title] = Trial(joint(*sides["known"]), tuple(sides["unseen"]))
     return chosen

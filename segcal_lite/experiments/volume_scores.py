@@ -21,6 +21,7 @@ from ..runs.claims import each_claimed
 from ..runs.folders import read_json, write_json
 from ..sliding_window import named_layer, predict_volume, predict_with_features
 from ..spectral import SpectrumSums
+from ..training.checkpoints import trained_digest
 from ..training.models import load_model
 from .scores import score_case
 
@@ -39,6 +40,12 @@ class VolumeScoring:
     layers: tuple = ()  # whose spectra are kept, for the detectors of features
     shuffle_seed: int = 0  # or of a control: the weights in random order
 
+    @classmethod
+    def gather(cls, profile, layers=(), shuffle_seed=0):
+        """Take what a `VolumeProfile` says of it."""
+        blocks = profile.block_side, profile.overlap
+        return cls(*blocks, profile.n_bins, profile.n_passes, tuple(layers), shuffle_seed)
+
 
 class ScoreRequest(NamedTuple):
     """One set of volumes that one model is to score."""
@@ -55,12 +62,23 @@ def score_path(out, name):
     return Path(out) / f"{name}.json"
 
 
+def unscored(out, names, model_folder):
+    """Return those of `names` that the model as it is now has not scored: it may be made anew."""
+    model = trained_digest(model_folder)
+    paths = {name: score_path(out, name) for name in names}
+    return [
+        name
+        for name, path in paths.items()
+        if not path.exists() or read_json(path, shape=dict).get("model") != model
+    ]
+
+
 def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cpu"):
     """Score cases of one set by one model; a file ``<case>.json`` each, finished ones are kept."""
     out = Path(out)
 
     def is_scored(name):
-        return score_path(out, name).exists()
+        return not unscored(out, [name], model_folder)
 
     if all(map(is_scored, names)):
         return
@@ -70,6 +88,7 @@ def score_volumes(model_folder, prepared_folder, names, out, scoring, device="cp
         shuffle_weights(model, scoring.shuffle_seed)
     for name in each_claimed(out, names, is_scored):
         scores = score_volume(model, settings, cases[name], scoring)
+        scores["model"] = trained_digest(model_folder)
         write_json(score_path(out, name), scores, sealed=True)
 
 

@@ -24,6 +24,7 @@ FACTS = {  # what run.json and provenance.json call it, in words
     "torch": "PyTorch",
     "python": "Python",
     "later_commits": "Gone on at",
+    "later_devices": "Gone on with",
     "leave_out": "Left out",
 }
 LOSSES = {"ce": "Cross-entropy", "dice": "Dice loss"}

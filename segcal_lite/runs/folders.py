@@ -11,11 +11,12 @@ import shutil
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from .._checks import wrong_input
 from .claims import ASIDE, claimed, is_gone, make_folder, partial_path
-from .provenance import checkout, provenance
+from .provenance import checkout, computed_on, provenance
 
 SECONDS_OF_OTHERS = 3600  # after so long nobody on another machine still writes a file
 SEAL = "seal of segcal_lite"  # a key of JSON that is sealed, and of no other
@@ -259,18 +260,29 @@ def name_in_run(data, out=None):
 
 def record_provenance(path, device, settings=None):
     """Write `provenance` and settings to `path`; in a run that goes on, add what is not there."""
-    made, settings = provenance(device), settings or {}
-    if path.exists():
-        stored = read_json(path, shape={"commit": str})
-        later, commit = stored.get("later_commits", []), made["commit"]
-        if commit not in (stored["commit"], *later):
-            later = [*later, commit]
-        made = stored | ({"later_commits": later} if later else {})
-        settings = settings | stored.get("settings", {})
-        is_told = made | {"settings": settings} == {"settings": {}} | stored
-        if is_told or not os.access(path.parent, os.W_OK):
-            return
-    write_json(path, made | ({"settings": settings} if settings else {}))
+    made, given = provenance(device), {"settings": settings} if settings else {}
+    if not path.exists():
+        write_json(path, made | given)
+        return
+    stored = read_json(path, shape={"commit": str, "device": str, "processor": str})
+    both = (settings or {}) | stored.get("settings", {})
+    told = stored | ({"settings": both} if both else {})
+    for name, of in (("later_commits", itemgetter("commit")), ("later_devices", computed_on)):
+        later = stored.get(name, [])
+        if of(made) not in (of(stored), *later):
+            told[name] = [*later, of(made)]
+    if told != stored and os.access(path.parent, os.W_OK):
+        write_json(path, told)
+
+
+def record_settings(out, kind, settings):
+    """Write what the models of a run were made with: it may have been opened otherwise before."""
+    path = Path(out) / "provenance.json"
+    with claimed(out):
+        made = read_json(path, shape=dict)
+        settings = made.get("settings", {}) | {kind: as_json_values(settings)}
+        if settings != made.get("settings") and os.access(path.parent, os.W_OK):
+            write_json(path, made | {"settings": settings})
 
 
 def text_digest(text, n_digits):

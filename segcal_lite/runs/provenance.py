@@ -28,6 +28,11 @@ def provenance(device="cpu"):
     }
 
 
+def computed_on(made):
+    """Return what computed, of a `provenance`: the processor, or the device beside it."""
+    return made["processor"] if made["device"] == "cpu" else made["device"]
+
+
 def _commit():
     """Commit of this code: git is asked about the checkout alone, not about a folder around it."""
     root = checkout()

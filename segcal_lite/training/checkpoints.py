@@ -12,7 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from .._checks import wrong_input
-from ..runs.folders import check_same_settings, read_json, write_json, written_aside
+from ..runs.folders import (
+    check_same_settings,
+    read_json,
+    text_digest,
+    write_json,
+    written_aside,
+)
 from ..runs.tables import check_columns, read_table
 
 
@@ -105,6 +111,12 @@ def check_fit(tensors, expected):
 def is_finished(folder):
     """Return whether a folder holds a finished model: its weights are written last."""
     return (Path(folder) / "weights.safetensors").exists()
+
+
+def trained_digest(folder):
+    """Return a digest of how a model was trained: one may be removed, and made anew otherwise."""
+    paths = (Path(folder) / name for name in ("config.json", "history.csv"))
+    return text_digest("".join(path.read_text("utf-8") for path in paths if path.exists()), 16)
 
 
 def check_finished(folder):

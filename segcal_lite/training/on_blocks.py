@@ -13,7 +13,7 @@ import torch
 from .._checks import IGNORED, check_label_range, wrong_input
 from ..data.prepared import of_split, read_prepared
 from ..losses import class_logits, soft_dice_loss
-from .checkpoints import copy_weights, load_weights
+from .checkpoints import copy_weights, history_so_far, load_weights
 from .loop import Training, train_to_the_end
 from .models import build_model
 from .plans import set_probabilities
@@ -159,6 +159,15 @@ class BlockTraining(Training):
         else:
             numbers["n_flat"] += 1
             self.rate *= self.settings.rate_factor
+
+
+def progress_of(folder):
+    """Return in words how far the training in a folder is, by its last evaluation."""
+    history = history_so_far(folder)
+    if not history:
+        return "no evaluation yet"
+    best, now = min(row["validation_loss"] for row in history), history[-1]["iteration"]
+    return f"validation loss {best:.3f} at best after {now:.0f} iterations"
 
 
 def train_block_model(folder, settings, prepared, start, device):

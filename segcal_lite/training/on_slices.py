@@ -71,6 +71,8 @@ class SliceTraining(Training):
             self.validation_slices = load_slices(cases, "validation", device, model.n_dims)
             for slices in (self.training_slices, self.validation_slices):
                 check_label_range(slices.labels, settings.n_classes, lowest=IGNORED)
+            if not (self.validation_slices.labels > 0).any():  # silence would be best
+                raise wrong_input("validation cases", "no foreground", "some in one at least")
             self._check_batches()
             self.class_weights, self.recorded = self._class_weights(device), None
             if can_be_recorded(settings, device):

@@ -9,7 +9,7 @@ import numpy as np
 from .._checks import wrong_input
 from ..runs.folders import text_digest
 
-LONGEST_NAME = 160  # file systems take 255 bytes
+LONGEST_NAME = 160  # bytes; file systems take 255
 THEN = "-then-"  # in the name of a plan, between its stages
 AND = "+"  # between the sets of a stage
 
@@ -87,9 +87,11 @@ def plan_name(plan):
 def short_plan_name(plan):
     """Return the name of a plan as folders have it; a long one ends in a digest of the whole."""
     name = plan_name(plan)
-    if len(name) <= LONGEST_NAME:
+    letters = name.encode()
+    if len(letters) <= LONGEST_NAME:
         return name
-    return f"{name[: LONGEST_NAME - 9]}-{text_digest(name, 8)}"
+    begin = letters[: LONGEST_NAME - 9].decode(errors="ignore")  # half a letter is none
+    return f"{begin}-{text_digest(name, 8)}"
 
 
 def set_probabilities(n_images):

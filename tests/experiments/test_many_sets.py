@@ -10,8 +10,10 @@ from segcal_lite.experiments import many_sets
 from segcal_lite.experiments.claims.paper_b import parts_of_b
 from segcal_lite.experiments.many_sets import open_joint_experiment
 from segcal_lite.experiments.volume_scores import ScoreRequest
+from segcal_lite.runs.folders import read_json, record_provenance
 from segcal_lite.training.plans import chain, dedicated, joint, plan_name
 
+SILENT_REPORT = {"report": lambda line: None}
 SILENT = {"report": lambda line: None, "device": "cpu"}
 
 
@@ -129,6 +131,7 @@ def test_trainings_that_begin_and_volumes_that_are_scored_are_told_meanwhile(
         under_way(list(jobs))
 
     run, lines = replace(volumes, out=tmp_path), []
+    record_provenance(tmp_path / "provenance.json", "cpu")
     monkeypatch.setattr(many_sets, "run_in_order", ask)
     monkeypatch.setattr(many_sets, "read_scores", lambda out, names: [])
     run.score(
@@ -136,6 +139,27 @@ def test_trainings_that_begin_and_volumes_that_are_scored_are_told_meanwhile(
     )
     n = len(run.cases("atrium", "test"))
     assert lines[2:] == ["  atrium: no evaluation yet", f"  0 of {n} volumes are scored"]
+
+
+def test_a_set_without_cases_to_score_is_named_before_anything_is_trained(volumes):
+    kept = {"atrium": [c for c in volumes.sets["atrium"] if c.split != "test"]}
+    run, lines = replace(volumes, sets=volumes.sets | kept), []
+    with pytest.raises(ValueError, match="^set atrium: found no case in split 'test'"):
+        run.metrics([dedicated("atrium")], report=lines.append)
+    assert not lines
+    with pytest.raises(ValueError, match="^split: found 'tets', expected one of None, 'train'"):
+        volumes.cases("atrium", "tets")
+
+
+def test_the_settings_that_models_were_made_with_are_recorded(volumes):
+    """Not those of an opening before, which trained nothing."""
+    path = volumes.out / "provenance.json"
+    before = read_json(path)
+    made = replace(volumes, profile=replace(volumes.profile, n_passes=7))
+    made.train([dedicated("atrium")], **SILENT_REPORT)
+    assert read_json(path)["settings"]["joint"]["n_passes"] == 7
+    volumes.train([dedicated("atrium")], **SILENT_REPORT)
+    assert read_json(path) == before
 
 
 def test_phantoms_of_a_run_share_one_grid(volumes):

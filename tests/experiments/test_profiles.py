@@ -47,7 +47,9 @@ def test_intensities_follow_the_modality():
         ({"learning_rate": 0}, "learning_rate: found 0, expected a number of at least"),
         ({"learning_rate": True}, "learning_rate: found True"),
         ({"rate_factor": 1.5}, "rate_factor: found 1.5, expected a number from 1e-12 to 1"),
-        ({"dropout": -0.1}, "dropout: found -0.1, expected a number from 0 to 1"),
+        ({"dropout": 0}, "dropout: found 0, expected a number from 0.01 to 0.99"),
+        ({"dropout": 1.0}, "dropout: found 1.0, expected a number from 0.01 to 0.99"),
+        ({"dice_epsilon": 0}, "dice_epsilon: found 0, expected a number of at least 1e-12"),
         ({"dice_epsilon": float("nan")}, "dice_epsilon: found nan, expected a number"),
         ({"noise": float("inf")}, "noise: found inf"),
         ({"foreground_share": [1]}, r"foreground_share: found \[1\]"),
@@ -66,7 +68,7 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop_size": 32}, "crop_size: found 32, expected a list of integers of at least 1"),
+        ({"crop_size": 32}, "crop_size: found 32, expected a list of 2 or more integers of at"),
         ({"crop_size": "[32, 32]"}, "crop_size: found '.32, 32.', expected a list"),
         ({"crop_size": [0, 0]}, "crop_size: found 0, expected an integer of at least 1"),
         ({"crop_size": (-32, 32)}, "crop_size: found -32"),

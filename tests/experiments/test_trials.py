@@ -207,3 +207,8 @@ def test_sets_of_a_description(described):
     part = of_sets(outside, ["cp_younger"])
     assert set(part["set"]) == {"cp_younger"}
     assert len(part["spectral"]) == len(part["case"]) == len(outside["case"]) // 2
+
+
+def test_a_trial_that_is_no_table_is_named():
+    with pytest.raises(ValueError, match="^trials, new: found .'atrium'., expected two lists"):
+        given_trials({"new": ["atrium"]})

@@ -15,10 +15,13 @@ from segcal_lite.experiments.volume_scores import (
     score_volume,
     score_volumes,
     shuffle_weights,
+    unscored,
 )
+from segcal_lite.runs.folders import write_json
 from segcal_lite.segmentation_metrics import dice_coefficient
 from segcal_lite.sliding_window import predict_volume, stream_features
 from segcal_lite.spectral import spectral_signature
+from segcal_lite.training.checkpoints import trained_digest
 from segcal_lite.training.models import load_model
 from segcal_lite.training.plans import dedicated
 
@@ -178,9 +181,21 @@ def test_scored_volumes_are_kept(trained, tmp_path):
     prepared = trained.out / "sets" / "atrium" / "prepared"
     arguments = trained.folder(PLAN), prepared, names, tmp_path, trained.scoring()
     score_volumes(*arguments)
-    (tmp_path / f"{names[0]}.json").write_text('{"metrics": {"kept": 1}}')
+    kept = {"metrics": {"kept": 1}, "model": trained_digest(trained.folder(PLAN))}
+    write_json(tmp_path / f"{names[0]}.json", kept, sealed=True)
     score_volumes(*arguments)
-    assert read_scores(tmp_path, names)[0] == {"metrics": {"kept": 1}}
+    assert read_scores(tmp_path, names)[0] == kept
+
+
+def test_volumes_are_scored_again_by_a_model_that_was_made_anew(trained, tmp_path):
+    names = [case.name for case in trained.cases("atrium", "test")]
+    write_json(tmp_path / f"{names[0]}.json", {"metrics": {}, "model": "another"}, sealed=True)
+    folder = trained.folder(PLAN)
+    assert unscored(tmp_path, names, folder) == names
+    prepared = trained.out / "sets" / "atrium" / "prepared"
+    score_volumes(folder, prepared, names, tmp_path, trained.scoring())
+    assert unscored(tmp_path, names, folder) == []
+    assert "dice" in read_scores(tmp_path, names)[0]["metrics"]
 
 
 def test_shuffling_keeps_the_numbers_of_each_parameter_and_loses_their_order(loaded):

@@ -384,6 +384,23 @@ def test_a_run_that_goes_on_at_another_commit_records_both(tmp_path, monkeypatch
     assert runs.read_json(path) == made | {"commit": "one", "later_commits": ["two", "three"]}
 
 
+def test_a_run_that_goes_on_with_another_processor_records_both(tmp_path, monkeypatch):
+    path, made = tmp_path / "provenance.json", runs.provenance()
+    for device, processor in (("cpu", "laptop"), ("H200", "cluster"), ("cpu", "laptop")):
+        now = made | {"device": device, "processor": processor}
+        monkeypatch.setattr(runs, "provenance", lambda device, now=now: now)
+        runs.record_provenance(path, "cpu")
+    assert runs.read_json(path) == made | {"processor": "laptop", "later_devices": ["H200"]}
+
+
+def test_settings_that_models_were_made_with_replace_those_of_an_opening(tmp_path):
+    runs.enter_run(tmp_path, "run.json", {"seed": 0}, "cpu", {"n_epochs": 40})
+    runs.record_settings(tmp_path, "run", {"n_epochs": 300, "crop_size": (64, 64)})
+    runs.enter_run(tmp_path, "run.json", {"seed": 0}, "cpu", {"n_epochs": 40})
+    recorded = runs.read_json(tmp_path / "provenance.json")["settings"]
+    assert recorded == {"run": {"n_epochs": 300, "crop_size": [64, 64]}}
+
+
 def test_the_first_settings_of_each_kind_of_run_are_recorded(tmp_path):
     for name, n_epochs in (("run.json", 3), ("joint.json", 5), ("run.json", 7)):
         runs.enter_run(tmp_path, name, {"seed": 0}, "cpu", {"n_epochs": n_epochs, "sides": (1, 2)})

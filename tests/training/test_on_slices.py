@@ -284,6 +284,15 @@ def test_cases_without_foreground_train_and_count_as_found(altered, settings, tm
     assert np.isclose(of_disc4, of_disc4.round()).all()  # 1 in silence, else 0
 
 
+def test_validation_cases_without_any_foreground_are_refused(altered, settings, tmp_path):
+    """Else the first silent epoch would be the best one."""
+    empty = {"disc3", "disc4"}  # all validation cases
+    folder = altered(lambda name, labels: labels * (name not in empty))
+    with pytest.raises(ValueError, match="^validation cases: found no foreground, expected some"):
+        train_model(tmp_path / "model", folder, settings("dice"), "cpu")
+    assert not list((tmp_path / "model").glob("*.safetensors"))
+
+
 def region_settings(settings, loss, **changes):
     """Settings of the overlapping regions in the discs."""
     regions = {name: REGIONS[name] for name in ("regions", "dice_weights")}

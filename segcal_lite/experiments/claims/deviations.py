@@ -14,6 +14,11 @@ OF_A = {  # settings of paper A, in words
     "n_passes": "passes with dropout",
     "plateau_patience": "epochs of a plateau",
     "learning_rate": "learning rate",
+    "plateau_factor": "factor of a plateau",
+    "plateau_gain": "gain of a plateau",
+    "widths": "channels",
+    "dropout": "dropout",
+    "n_resamples": "ensembles of a size",
     "precision": "precision",
 }
 OPEN = {"precision": "not printed", "n_evaluations": "no bound"}  # what the papers have there
@@ -22,6 +27,10 @@ OF_B = {  # of paper B
     "overlap": "overlap",
     "n_features": "features",
     "learning_rate": "learning rate",
+    "rate_factor": "factor of the rate",
+    "fine_tuning_factor": "factor of fine-tuning",
+    "foreground_share": "blocks centred on foreground",
+    "dropout": "dropout",
     "evaluate_every": "iterations between evaluations",
     "n_flat_to_stop": "flat evaluations to stop",
     "n_evaluations": "evaluations at most, a set",

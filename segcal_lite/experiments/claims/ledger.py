@@ -8,6 +8,7 @@ theirs: a claim of a paper is general, so it holds where it holds on each.
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ..._checks import wrong_input
@@ -133,8 +134,8 @@ def ledger_of(evidences):
             for part in judged:
                 own = {"claim": claim.name, "run": evidence.made["run"], "part": part.name}
                 own |= {key: getattr(part, key) for key in ("value", "lo", "hi")}
-                beside = printed.get(part.name)
-                own |= {"printed": beside, "ratio": part.value / beside if beside else None}
+                beside = printed.get(part.name, np.nan)
+                own |= {"printed": beside, "ratio": part.value / (beside or np.nan)}
                 own |= {key: getattr(part, key) for key in ("n_cases", "verdict", "why")}
                 of_parts.append(own)
         rows.append(_of(claim) | {"data": ALL, "verdict": combined(verdicts)})

@@ -79,10 +79,11 @@ def summary_table():
         ", ".join(_linked(run, "results/") for run in rows.run.unique())
         for rows in (phantoms, of_runs)
     ]
+    together = "all of these (holds: on each that judges it; contradicted: on at least one)"
     rows = [
         _counted(f"phantoms: {links[0]}", phantoms, ledger),
         _counted(f"at least one of {links[1]}", of_runs, ledger),
-        _counted("each of these", ledger[ledger.data == ALL], ledger),
+        _counted(together, ledger[ledger.data == ALL], ledger),
     ]
     return markdown_table([f"of {ledger.claim.nunique()} claims, on", *VERDICTS], rows)
 

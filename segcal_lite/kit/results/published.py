@@ -8,6 +8,7 @@ import pandas as pd
 from ..._checks import wrong_input
 from ...experiments.claims.deviations import made_of, record_of
 from ...runs.folders import project_root, read_json, write_json, write_text
+from ...runs.provenance import computed_on
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
 NOT_RUN = "Not run yet: see `results/`.\n"
@@ -120,5 +121,5 @@ def source_of(folder):
     made = made_of(read_json(folder / "provenance.json"))
     commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
     run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
-    where = made["processor"] if made["device"] == "cpu" else made["device"]
+    where = ", then ".join([computed_on(made), *made.get("later_devices", [])])
     return f"{run}, {made['date']}, {where}."

@@ -67,10 +67,8 @@ CROP_SIZES = {  # in-plane size by task; "other" for datasets of the user's own
     },
     "paper": {"prostate_3d": (112, 112, 112), "other": (224, 224)},
 }
-COARSER_MM = {  # voxel size of tasks that a profile does on a coarser grid than A
-    ("smoke", "prostate_3d"): 3.0,
-    ("laptop", "prostate_3d"): 2.0,
-}
+# Voxel size of tasks that a profile does on a coarser grid than A.
+COARSER_MM = {("smoke", "prostate_3d"): 3.0, ("laptop", "prostate_3d"): 2.0}
 PROFILES = {
     "smoke": {
         "n_epochs": 6,

@@ -134,6 +134,12 @@ def _is_integer(value, minimum=1, maximum=None):
     return is_integer and value >= minimum and (maximum is None or value <= maximum)
 
 
+def _is_share(value):
+    """Whether a value is a number from 0 to 1."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= 1
+
+
 def _is_crop(n, multiple):
     """Return what tells whether a value is `n` sides, each a multiple of `multiple`."""
 
@@ -191,6 +197,7 @@ RULES = {  # for each parameter: may it be None, what tells whether a value is r
     "n_members": COUNT,
     "n_evaluations": COUNT,
     "n_flat_to_stop": COUNT,
+    "foreground_share": (True, _is_share, "a number from 0 to 1"),
     "crop_size": (True, _is_crop(2, 16), "two multiples of 16"),
     "cut_foreground": (False, lambda value: isinstance(value, bool), "True or False"),
 }

@@ -108,6 +108,7 @@ WRONG = {
     "n_members": [0, "2"],
     "n_evaluations": [0, "2"],
     "n_flat_to_stop": [0, "2"],
+    "foreground_share": [1.5, -0.1, "0.5", True, float("nan")],
     "crop_size": [
         32,
         "[32, 32]",

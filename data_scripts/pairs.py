@@ -12,6 +12,7 @@ that differ are refused.
 import sys
 
 from segcal_lite._checks import check_spacing, wrong_input
+from segcal_lite.data.labels import read_label_names
 from segcal_lite.data.splits import check_name, check_splits, check_unique, split_named
 from segcal_lite.data.volumes import read_label, read_volume
 
@@ -38,6 +39,7 @@ FACTS = (
 )
 SOURCE = "the CSV, or a folder with a pairs.csv"
 IMAGE_PREFIX = "image:"
+COLUMNS = ("case", "label", "patient", "domain", "split", "spacing_mm")
 
 
 def add_options(parser):
@@ -56,7 +58,7 @@ def find(source, classes, seed=2020):
     path = source / "pairs.csv" if source.is_dir() else source
     if not path.is_file():
         raise wrong_input(path, "no such file", "a table with case, image:NAME and label")
-    table = read_table(path)
+    table, notes = _known_columns(path, read_table(path))
     channels = [name for name in table.columns if name.startswith(IMAGE_PREFIX)]
     if not channels or not {"case", "label"} <= set(table.columns) or table.empty:
         found = f"columns {', '.join(table.columns)} and {len(table)} rows"
@@ -75,8 +77,26 @@ def find(source, classes, seed=2020):
         cases=cases,
         split_of=_split(path, table, cases, seed),
         settings={"dataset": "pairs", "seed": seed, "classes": sorted(classes)},
+        notes=notes,
         is_drawn="split" not in table.columns,
     )
+
+
+def _known_columns(path, table):
+    """Return the table, its known columns in small letters, and what is to be said of others."""
+    lowered = {name: name.lower() for name in table if name.lower() in COLUMNS}
+    table = table.rename(columns=lowered)
+    if len(set(table.columns)) < len(table.columns):
+        raise wrong_input(path, f"columns {', '.join(table.columns)}", "each once")
+    nameless = [c for c in table if c == IMAGE_PREFIX]
+    if nameless:
+        raise wrong_input(path, f"a column {IMAGE_PREFIX}", "a name behind it, such as image:T1")
+    others = [c for c in table if c not in COLUMNS and not c.startswith(IMAGE_PREFIX)]
+    others = [c for c in others if table[c].any()]  # empty ones are a spreadsheet's
+    note = f"{path.name}: columns {', '.join(others)} say nothing here; known are " + ", ".join(
+        (*COLUMNS, f"{IMAGE_PREFIX}NAME")
+    )
+    return table, (note,) * bool(others)
 
 
 def read_classes(texts):
@@ -99,6 +119,7 @@ def read_classes(texts):
             raise wrong_input("--classes", f"{text!r}, given before", "each name and value once")
         segments.append(name)
         values |= {int(number): len(segments) for number in stored}
+    read_label_names("--classes", {"background": 0} | {s: k for k, s in enumerate(segments, 1)})
     return tuple(segments), values
 
 

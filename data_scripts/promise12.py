@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.other_formats import voxel_files
+from segcal_lite.data.splits import check_unique
 
 from .convert.cases import (
     Facts,
@@ -97,6 +98,7 @@ def _read_coils(path):
     table = read_table(path)
     if not {"case", "coil"} <= set(table.columns):
         raise wrong_input(path, f"columns {', '.join(table.columns)}", "case and coil")
+    check_unique(f"{path}, case", list(table.case))
     unknown = sorted(set(table.coil.str.lower()) - set(COIL))
     if unknown:
         raise wrong_input(f"{path}, coil", ", ".join(map(repr, unknown)), "yes or no")

@@ -134,7 +134,10 @@ def check_right_angles(name, affine):
     The singular values of the axes' directions say by how much those distances are wrong.
     """
     axes = np.asarray(affine, dtype=np.float64)[:3, :3]
-    axes = axes / check_spacing(np.linalg.norm(axes, axis=0), 3)
+    try:
+        axes = axes / check_spacing(np.linalg.norm(axes, axis=0), 3)
+    except ValueError as error:
+        raise ValueError(f"{name}, {error}") from error
     if np.abs(np.linalg.svd(axes, compute_uv=False) - 1).max() > SHEAR_ERROR:
         cosines = np.clip((axes.T @ axes)[np.triu_indices(3, 1)], -1, 1)
         degrees = np.abs(90 - np.degrees(np.arccos(cosines))).max()

@@ -1,6 +1,6 @@
 """What a script knows about its dataset, and what it has found in a source folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segcal_lite._checks import wrong_input
@@ -67,6 +67,8 @@ class SourceCase:
         Voxel size along X, Y, Z that the caller knows, for files that state none.
     problem : str
         Why the case cannot be converted, in one sentence; usually nothing.
+    stated : dict
+        What the source says of it beside its files; `conversion.convert` fills it in.
     """
 
     name: str
@@ -79,6 +81,7 @@ class SourceCase:
     channels: tuple = ()
     spacing_mm: tuple | None = None
     problem: str = ""
+    stated: dict = field(default_factory=dict, hash=False)
 
     @property
     def files(self):

@@ -4,22 +4,31 @@ What is complete is never converted again; a case that fails is named and the ot
 """
 
 import errno
+import re
 from concurrent.futures import as_completed
 from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.splits import check_unique
 from segcal_lite.runs.claims import claimed
-from segcal_lite.runs.folders import check_same_settings, write_json
+from segcal_lite.runs.folders import as_json_values, check_same_settings, write_json
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
-from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
+from .one_case import (
+    RECORDS,
+    convert_case,
+    edited_file,
+    is_unchanged,
+    read_record,
+    remove_case,
+)
 from .report import write_tables
 from .splits import together
 
 CONVERSION = 1  # raised when the same source would give other volumes
 SETTINGS = "conversion.json"
 REPORT_EVERY = 20
+CHANNEL_END = re.compile(r"_\d{4}$")
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -52,16 +61,24 @@ def convert(found, read, dest, workers=1, report=print):
     OSError
         If the disk is full. `KeyboardInterrupt` and this one leave the complete cases.
     """
-    check_unique(f"{found.facts.title}, cases", [case.name for case in found.cases])
+    _check_names(f"{found.facts.title}, cases", [case.name for case in found.cases])
     _check_dest(dest)
     with claimed(dest / RECORDS):
-        settings = found.settings | {"conversion": CONVERSION}
+        meanings = {
+            "channels": found.channels,
+            "segments": found.segments,
+            "labels_from": {str(value): k for value, k in found.classes.items()},
+        }
+        settings = as_json_values(found.settings | meanings | {"conversion": CONVERSION})
         if (dest / SETTINGS).exists():
-            check_same_settings(dest / SETTINGS, settings)
+            later = {name: settings[name] for name in meanings}  # than the first versions
+            check_same_settings(dest / SETTINGS, settings, later)
         write_json(dest / SETTINGS, settings)
         for name in ("imagesTr", "labelsTr"):
             (dest / name).mkdir(exist_ok=True)
         records = complete_cases(dest)
+        cases = tuple(replace(case, stated=_stated(case, found)) for case in found.cases)
+        found = replace(found, cases=cases)
         found, moves = together(with_kept_splits(found, records), records)
         problems = _known_problems(found, dest, records)
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
@@ -80,14 +97,26 @@ def convert(found, read, dest, workers=1, report=print):
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"looked at {number} of {len(waiting)} cases")
         finally:
-            _sweep(dest)
+            _sweep(dest, {case.name for case in found.cases})
             records = complete_cases(dest)
             write_tables(found, records, dest)
     return [records[name] for name in sorted(records)], problems
 
 
+def _check_names(what, names):
+    """Refuse names that two cases share, or that the files of two could have."""
+    check_unique(what, names)
+    for name in names:
+        other = CHANNEL_END.sub("", name)
+        if other != name and other in names:
+            expected = "one of the two called otherwise: such an end tells a channel"
+            raise wrong_input(what, f"{name} beside {other}", expected)
+
+
 def _check_dest(dest):
     """Refuse a folder that this program did not make."""
+    if dest.exists() and not dest.is_dir():
+        raise wrong_input(dest, "a file", "a new folder, or one begun before")
     if dest.exists() and not (dest / RECORDS).is_dir() and any(dest.iterdir()):
         raise wrong_input(dest, "a folder with other files", "a new one, or one begun before")
 
@@ -108,26 +137,42 @@ def with_kept_splits(found, records):
     return replace(found, split_of=found.split_of | kept)
 
 
+def _stated(case, found):
+    """What the source says of a case, beside its files; a drawn split is nobody's word."""
+    stated = {"patient": case.patient, "domain": case.domain}
+    stated |= {"spacing_mm": list(case.spacing_mm)} if case.spacing_mm else {}
+    return stated | ({} if found.is_drawn else {"split": found.split_of.get(case.patient)})
+
+
 def _known_problems(found, dest, records):
     """Return what is wrong before any volume is read: files that are missing, or have changed."""
     problems = {case.name: case.problem for case in found.cases if case.problem}
     for case in found.cases:
-        changed = case.name in records and _changed(case, records[case.name])
-        if changed and not case.problem:
-            volume = dest / "labelsTr" / f"{case.name}.nii.gz"
-            expected = (
-                f"what it was when {case.name} was converted; remove {volume} to convert it anew"
-            )
-            problems[case.name] = str(wrong_input(changed, "another content", expected))
+        volume = dest / "labelsTr" / f"{case.name}.nii.gz"
+        again = f"remove {volume} to convert it anew"
+        if case.problem:
+            continue
+        edited = edited_file(case.name, dest)
+        if edited:
+            expected = f"what was written there; move it away, or {again}"
+            problems[case.name] = str(wrong_input(edited, "another content", expected))
+        elif changed := case.name in records and _changed(case, records[case.name]):
+            expected = f"what it was when {case.name} was converted; {again}"
+            problems[case.name] = str(wrong_input(*changed, expected))
     return problems
 
 
 def _changed(case, record):
-    """Return the first source file that is not what it was, or nothing."""
+    """Return what of a case is not what it was, and what was found; or nothing."""
+    before = record.get("stated", case.stated)  # the first versions did not keep it
+    for name in before.keys() | case.stated.keys():
+        if before.get(name) != case.stated.get(name):
+            return f"{name} of {case.name}", case.stated.get(name) or "none"
     if len(case.files) != len(record["sources"]):
-        return f"the files of {case.name}"
+        return f"the files of {case.name}", f"{len(case.files)} of them"
     pairs = zip(case.files, record["sources"], strict=True)
-    return next((path for path, source in pairs if not is_unchanged(path, source)), None)
+    changed = (path for path, source in pairs if not is_unchanged(path, source))
+    return next(((path, "another content") for path in changed), None)
 
 
 def _outcomes(found, read, dest, waiting, workers):
@@ -158,14 +203,18 @@ def _try_case(read, case, found, dest):
     return ""
 
 
-def _sweep(dest):
-    """Remove what an interrupted case left: volumes without a record, and files written aside."""
+def _sweep(dest, names):
+    """Remove what an interrupted case left: volumes without a record, and files written aside.
+
+    Volumes of neither a case of the source, called `names`, nor a record are somebody else's.
+    """
     for name in ("imagesTr", "labelsTr", RECORDS):
         for path in (dest / name).glob(".*.*"):
             path.unlink(missing_ok=True)
     complete = complete_cases(dest)
     left = {path.name.rpartition("_")[0] for path in (dest / "imagesTr").glob("*.nii.gz")}
     left |= {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").glob("*.nii.gz")}
-    left |= {path.stem for path in (dest / RECORDS).iterdir() if path.suffix in (".json", ".npz")}
-    for name in left - set(complete):
-        remove_case(name, dest)
+    begun = {path.stem for path in (dest / RECORDS).iterdir() if path.suffix in (".json", ".npz")}
+    for name in (left & names | begun) - set(complete):
+        if not edited_file(name, dest):
+            remove_case(name, dest)

@@ -4,13 +4,14 @@ A case is complete when its record lies in ``.conversion``; that is written last
 """
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import check_finite, wrong_input
-from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, write_volume
+from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, read_volume, write_volume
 from segcal_lite.runs.folders import file_digest, read_json, write_json, written_aside
 
 RECORDS = ".conversion"
@@ -43,6 +44,9 @@ def convert_case(read, case, found, dest):
     for volume in images[1:]:
         check_same_grid(images[0], volume)
     image = np.concatenate([v.data.reshape(-1, *v.grid_shape) for v in images])
+    if image.dtype.kind not in "iu":
+        with np.errstate(over="ignore"):  # found in the next lines
+            image = image.astype(np.float32)
     if len(image) != len(found.channels):
         expected = f"{len(found.channels)}: {', '.join(found.channels)}"
         raise wrong_input(images[0].path, f"{len(image)} channels", expected)
@@ -56,6 +60,7 @@ def convert_case(read, case, found, dest):
         "patient": case.patient,
         "group": case.group,
         "sources": sources,
+        "stated": case.stated,
         "doubts": [str(doubt.message) for doubt in doubts],
     }
     record |= describe_case(image, labels, len(found.segments), images[0])
@@ -83,8 +88,7 @@ def renumber(label, classes, hint=""):
 
 def write_case(name, image, labels, affine, dest):
     """Write channels, labels and thumbnail; return the sizes of the files by name."""
-    whole = image if image.dtype.kind in "iu" else image.astype(np.float32)
-    volumes = {f"imagesTr/{name}_{c:04d}.nii.gz": channel for c, channel in enumerate(whole)}
+    volumes = {f"imagesTr/{name}_{c:04d}.nii.gz": channel for c, channel in enumerate(image)}
     volumes[f"labelsTr/{name}.nii.gz"] = labels
     for path, array in volumes.items():
         write_volume(dest / path, array, affine)
@@ -125,7 +129,8 @@ def is_unchanged(path, source):
     """Whether a source file is what it was; only one that looks different is read."""
     path = Path(path)
     state = path.stat() if path.is_file() else None
-    if state and (state.st_size, state.st_mtime_ns) == (source["size"], source["time"]):
+    as_before = str(path), source["size"], source["time"]  # another file may be as large and old
+    if state and (source["file"], state.st_size, state.st_mtime_ns) == as_before:
         return True
     return bool(state) and describe_source(path)["sha256"] == source["sha256"]
 
@@ -139,6 +144,22 @@ def read_record(name, dest):
     except (OSError, ValueError, KeyError, TypeError):  # absent, damaged, or a volume is
         return None
     return record if whole else None
+
+
+def edited_file(name, dest):
+    """Return a file of a case that is whole and not as long as it was written, or nothing.
+
+    Somebody has worked on it; what was cut short is not whole, and is converted again.
+    """
+    try:
+        written = read_json(dest / RECORDS / f"{name}.json")["written"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    for path, size in ((dest / name, size) for name, size in written if name.endswith(".gz")):
+        with suppress(ValueError):  # of a damaged file
+            if path.exists() and path.stat().st_size != size and read_volume(path):
+                return path
+    return None
 
 
 def describe_case(image, labels, n_segments, volume):

@@ -191,9 +191,11 @@ def _derive_description(folder, files, file_ending, task, strict):
         data = read_volume(paths[0]).data if data is None else data
         numbers = range(data.shape[0] if data.ndim == 4 else 1)
     values = {0}
-    for data in _voxels(read_label, [path for _, path in files if path], strict):
+    paths = [path for _, path in files if path]
+    for data in _voxels(read_label, paths, strict):
         values.update(np.unique(data).tolist())
     if values == {0}:
+        next(_voxels(read_label, paths, strict=True), None)  # tells why none could be read
         raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
     values = tuple(sorted(values))
     channels = tuple(f"channel {number}" for number in range(len(numbers)))
@@ -246,7 +248,7 @@ def _make_case(folder, row, images, label_path, split, description):
     for path in (*images.values(), label_path):
         if not is_file(path):
             raise wrong_input(path, "no such file", f"a volume of {name}")
-    posterior_path = label_path.parent.with_name("posteriorsTr") / file_name
+    posterior_path = label_path.absolute().parent.with_name("posteriorsTr") / file_name
     return Case(
         name=name,
         image_paths=tuple(images[number] for number in sorted(images)),

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from .._checks import IGNORED, shown, told_if_unreadable, wrong_input
 from ..runs.folders import as_json_values, read_json, write_json
+from .splits import check_not_all
 from .volumes import LARGEST_LABEL, read_label
 
 
@@ -78,6 +79,7 @@ def _values_by_name(what, labels):
         if name in values_of:
             raise wrong_input(what, f"the name {name!r} twice", "each name once")
         values_of[name] = tuple(sorted(set(values)))
+        check_not_all(what, name)
         if name.lower() == "background" and values_of[name] != (0,):
             raise wrong_input(what, f"{name!r}: {value!r}", "0 for the background")
     return values_of

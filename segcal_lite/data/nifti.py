@@ -96,6 +96,10 @@ def _check_size(path, image):
 
     Before memory is asked for: a header may promise anything.
     """
+    least = image.header.single_vox_offset if isinstance(image, nib.Nifti1Image) else 0
+    if image.dataobj.offset < least:  # the header itself would be read as voxels
+        found = f"voxels from byte {image.dataobj.offset} on"
+        raise wrong_input(path, found, f"{least} or more: behind the header")
     stored = Path(image.file_map["image"].filename)
     n_voxels = math.prod(map(int, image.shape))
     n_bytes = image.dataobj.offset + n_voxels * image.get_data_dtype().itemsize

@@ -7,6 +7,7 @@ voxel size stands in nnU-Net's ``<case>.json`` beside them, ``{"spacing": [z, y,
 
 import json
 import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -32,6 +33,7 @@ VOXEL_SIZES = {METAIMAGE: ("elementspacing", "elementsize"), NRRD: ("space direc
 LENGTH_UNITS = {METAIMAGE: ("distanceunits",), NRRD: ("space units", "units")}
 MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "?"}
 EXPECTED_COLOURS = "grey levels, or red, green and blue of 8 bits as three channels"
+BITS_PER_SAMPLE, PHOTOMETRIC, PALETTE, TIFF_SHORT = 258, 262, 3, 3  # TIFF's numbers
 PNG_COLOURS = {0: "grey", 2: "RGB", 3: "a palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
@@ -56,7 +58,7 @@ def read_other(path, spacing_mm=None):
     sitk = simpleitk()
     if not path.is_file():
         raise wrong_input(path, "no such file", "a volume")
-    n_bits = _check_png(path)
+    n_bits = min(_check_png(path), _check_tiff(path))
     try:
         image = sitk.ReadImage(str(path), imageIO=READERS[path.suffix.lower()])
     except RuntimeError as error:
@@ -97,7 +99,7 @@ def voxel_files(path):
     fields = _header_fields(path)
     found = [fields[n] for n in ("elementdatafile", "data file", "datafile") if fields.get(n)]
     name = found[0] if found else "LOCAL"
-    return () if name.upper() == "LOCAL" else (path.with_name(name),)
+    return () if name.upper() == "LOCAL" else (path.parent / name,)
 
 
 def _paired(path, ending):
@@ -158,9 +160,30 @@ def _check_png(path):
     return n_bits
 
 
+def _check_tiff(path):
+    """Return the bits of a pixel, 1 or at least 8; refuse a palette, whose colours are no numbers.
+
+    Both stand in the first directory, as short numbers; of a BigTIFF's nothing is read.
+    """
+    try:
+        with path.open("rb") as file:
+            order = {b"II*\0": "<", b"MM\0*": ">"}[file.read(4)]
+            file.seek(*struct.unpack(f"{order}I", file.read(4)))
+            (n_entries,) = struct.unpack(f"{order}H", file.read(2))
+            entries = [struct.unpack(f"{order}HHIHH", file.read(12)) for _ in range(n_entries)]
+    except (KeyError, struct.error):  # no TIFF, or a damaged one
+        return 8
+    tags = {tag: value for tag, kind, _, value, _ in entries if kind == TIFF_SHORT}
+    if tags.get(PHOTOMETRIC) == PALETTE:
+        raise wrong_input(path, "a picture with a palette", EXPECTED_COLOURS)
+    return 1 if tags.get(BITS_PER_SAMPLE, 1) == 1 else 8  # one is what TIFF leaves unsaid
+
+
 def _picture_voxels(path, array, n_dims, n_bits):
     """Return pages (Y, X), each pixel one number or red, green and blue, as (X, Y, Z) or with C."""
     n_colours = array.shape[-1] if array.ndim > n_dims else 1
+    if n_bits == 1 and n_colours == 4:  # a TIFF's bits arrive as red, green, blue and alpha
+        array, n_colours = array[..., 0], 1
     # A TIFF's palette arrives as 16 bits a colour.
     if n_colours not in (1, 3) or (n_colours == 3 and array.dtype != np.uint8):
         found = f"a picture of {n_colours} numbers a pixel, {array.dtype}"

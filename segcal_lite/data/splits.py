@@ -127,6 +127,12 @@ def check_name(what, name):
     return name
 
 
+def check_not_all(what, name):
+    """Refuse a domain or segment called all: tables call so what is of every one."""
+    if name.lower() == "all":
+        raise wrong_input(what, repr(name), "another name: all stands for every one")
+
+
 def split_named(what, name):
     """Return the split that `name` means; `what` is named where there is none.
 
@@ -193,6 +199,8 @@ def read_case_table(path):
         return None
     lines = read_cells(path)
     header = lines[0][1] if lines else []
+    while header and not header[-1]:  # as spreadsheets leave them
+        header = header[:-1]
     columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
     if "case" not in columns or len(set(columns)) < len(columns):
         raise wrong_input(path, f"columns {columns}", f"{', '.join(COLUMNS)}, each once")
@@ -200,6 +208,8 @@ def read_case_table(path):
         raise wrong_input(path, "no case", "at least one row below the column names")
     rows = [_check_row(f"{path}, line {number}", columns, cells) for number, cells in lines[1:]]
     check_unique(path, [row["case"] for row in rows])
+    for column in ("patient", "domain"):
+        check_unique(f"{path}, {column}", list(dict.fromkeys(row.get(column, "") for row in rows)))
     return rows
 
 
@@ -215,6 +225,7 @@ def _check_row(what, columns, cells):
     for column in ("domain", "patient"):
         if row.get(column) == "":
             raise wrong_input(f"{what}, {column}", "an empty cell", f"a {column}")
+    check_not_all(f"{what}, domain", row.get("domain", ""))
     return row
 
 

@@ -269,10 +269,31 @@ def test_tiff_with_a_palette_or_alpha_is_refused(tmp_path):
     palette = image.fromarray(GREY, mode="P")
     palette.putpalette(list(range(36)))
     palette.save(tmp_path / "p.tif")
+    greys = image.fromarray(GREY, mode="P")
+    greys.putpalette([level for k in range(12) for level in [128 - 8 * k] * 3])
+    greys.save(tmp_path / "g.tif")  # SimpleITK reads it as grey levels, each another one
     image.fromarray(np.stack([GREY] * 4, axis=-1)).save(tmp_path / "a.tif")
-    for path in (tmp_path / "p.tif", tmp_path / "a.tif"):
-        with pytest.raises(ValueError, match="numbers a pixel.*, expected grey levels, or red"):
-            read_volume(path)
+    for name, found in (("p", "a palette"), ("g", "a palette"), ("a", "numbers a pixel.*")):
+        with pytest.raises(ValueError, match=f"{found}, expected grey levels, or red"):
+            read_volume(tmp_path / f"{name}.tif")
+
+
+def test_tiff_of_one_bit_is_a_mask(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    mask = np.median(GREY) < GREY
+    image.fromarray(mask).save(tmp_path / "m.tif")
+    volume, _ = doubts_of(tmp_path / "m.tif")
+    np.testing.assert_array_equal(volume.data[..., 0], mask.T)
+
+
+def test_voxels_in_a_folder_below_their_header(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.raw").write_bytes(VOXELS.T.tobytes())
+    end = "DimSize = 4 3 2\nElementType = MET_SHORT\nElementDataFile = raw/a.raw\n"
+    path = tmp_path / "a.mhd"
+    path.write_text(META + "ElementSpacing = 1 1 1\n" + end)
+    assert voxel_files(path) == (tmp_path / "raw" / "a.raw",)
+    np.testing.assert_array_equal(doubts_of(path)[0].data, VOXELS)
 
 
 def test_tiff_of_many_pages_takes_its_voxel_size_from_nnunets_json(tmp_path):

@@ -152,6 +152,15 @@ def test_one_file_a_class(tmp_path, with_background, between):
     assert grid_of_prediction(folder, "c1").grid_shape == SHAPE
 
 
+def test_two_files_of_one_class_are_refused(tmp_path):
+    probs = random_probs()
+    for name, k in (("c1_class1", 1), ("c1_class01", 2), ("c1_class2", 2)):
+        write_volume(tmp_path / f"{name}.nii.gz", probs[k], LPS)
+    folder = open_predictions(tmp_path, NAMES)
+    with pytest.raises(ValueError, match="c1: found c1_class0?1.nii.gz and .*, expected one vol"):
+        read_prediction(folder, "c1", grid())
+
+
 def test_cases_of_hard_labels_may_be_called_like_classes(tmp_path):
     """A whole set of classes, or a known case, tells; one segment has sets of a single file."""
     classes = random_probs().argmax(axis=0).astype(np.uint8)

@@ -231,6 +231,9 @@ def test_the_names_of_a_split():
         ("case,domain\na,\n", "cases.csv, line 2, domain: found an empty cell"),
         ("case,patient\na,\n", "cases.csv, line 2, patient: found an empty cell"),
         ("case\n../../a\n", "cases.csv, line 2, case: found '../../a', expected a plain name"),
+        ("case,patient\na,P1\nb,p1\n", "cases.csv, patient: found 'P1' and 'p1', expected names"),
+        ("case,domain\na,s\nb,S\n", "cases.csv, domain: found 's' and 'S', expected names"),
+        ("case,domain\na,All\n", "cases.csv, line 2, domain: found 'All', expected another"),
         ("case\na\nb\na\n", "cases.csv: found a 2 times, expected each case once"),
         ('case\n"a\n', "cases.csv: found unreadable text"),
         (b"case\n\xff\n", "cases.csv: found unreadable text"),
@@ -245,6 +248,8 @@ def test_wrong_case_table(tmp_path, text, message):
 def test_empty_cells_of_a_spreadsheet_are_none(tmp_path):
     (tmp_path / "cases.csv").write_text("case,split\na,train,\n,,,\nb,test,,\n  \n")
     rows = [{"case": "a", "split": "train"}, {"case": "b", "split": "test"}]
+    assert read_case_table(tmp_path / "cases.csv") == rows
+    (tmp_path / "cases.csv").write_text("case,split,,\na,train,,\nb,test,,\n")
     assert read_case_table(tmp_path / "cases.csv") == rows
 
 

@@ -239,6 +239,7 @@ def test_a_header_that_promises_too_much_takes_no_memory(tmp_path, suffix, shape
         (VOX_OFFSET, ("<f", np.inf), "found a damaged file .cannot convert float infinity"),
         (VOX_OFFSET, ("<f", np.nan), "found a damaged file .cannot convert float NaN"),
         (VOX_OFFSET, ("<f", 1e9), "found 400 bytes for 4 x 3 x 2 voxels"),
+        (VOX_OFFSET, ("<f", 0), "found voxels from byte 0 on, expected 352 or more"),
         (SIZEOF_HDR, ("<i", 12345), "found sizeof_hdr 12345, expected 348"),
         (SCL_SLOPE, ("<2f", np.inf, 0), "found scl_slope inf, expected a finite number"),
         (SCL_SLOPE, ("<2f", -np.inf, 0), "found scl_slope -inf, expected a finite number"),

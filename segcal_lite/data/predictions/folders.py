@@ -79,7 +79,12 @@ class PredictionFolder:
         """Paths of the classes of `case` in order; that of the background may be missing."""
         last = len(self.names.segments)
         matches = ((CLASS_FILE.fullmatch(stem), file) for stem, file in self.volumes.items())
-        found = {int(match[2]): file for match, file in matches if match and match[1] == case}
+        pairs = [(int(match[2]), file) for match, file in matches if match and match[1] == case]
+        found = dict(pairs)
+        twice = next((k for k, file in pairs if found[k] != file), None)
+        if twice is not None:
+            both = " and ".join(file.name for k, file in pairs if k == twice)
+            raise wrong_input(f"{self.path}, {case}", both, f"one volume of class {twice}")
         if found.keys() | {0} != set(range(last + 1)):
             numbers = ", ".join(map(str, sorted(found)))
             expected = f"classes 1 to {last}: {', '.join(self.names.segments)}"

@@ -53,19 +53,24 @@ def _claims_of_b(folder):
 def coverage_table():
     """How often intervals of 95 % hold the mean of simulated studies, ours and A's."""
     measured = read_table(project_root() / "results" / "coverage.csv")
-    measured = measured[measured.statistic == "mean"].astype({"sizes": int})
-    held = measured.set_index(["method", "data", "sizes"]).coverage_percent
-    sizes = sorted(measured.sizes.unique())
+    held = measured.set_index(["statistic", "method", "data", "sizes"]).sort_index()
+    sizes = sorted(measured.sizes[measured.statistic == "mean"].unique(), key=int)
     header = ["intervals of 95 % hold the mean in %, of studies of"]
     header += [f"{n} patients" for n in sizes]
-    methods = {"package": "studentised", "percentile, n = 100 (A)": "A's percentiles, n = 100"}
+    titles = {
+        ("mean", "package"): "studentised",
+        ("mean", "percentile, n = 100 (A)"): "A's percentiles, n = 100",
+        ("members x patients", "package"): "studentised, six networks too",
+    }
     rows = [
-        [f"{title}, {data} values", *(f"{held[method, data, n]:.0f}" for n in sizes)]
+        [f"{title}, {data} values"]
+        + [f"{held.coverage_percent[(*of, data, n)]:.0f}" for n in sizes]
         for data in ("normal", "lognormal")
-        for method, title in methods.items()
+        for of, title in titles.items()
     ]
-    made = measured.iloc[0]
-    source = f"{made.n_repetitions} studies each, seed {made.seed}, commit {made.commit}"
+    made = measured[measured.statistic == "mean"].iloc[0]
+    n_studies = " or ".join(map(str, sorted({held.n_repetitions[of].max() for of in titles})))
+    source = f"{n_studies} studies each, seed {made.seed}, commit {made.commit}"
     return f"{markdown_table(header, rows)}\n{source}, {made.date}, {made.processor}.\n"
 
 

@@ -32,6 +32,8 @@ import numpy as np
 from ._checks import check_choice, check_spacing, wrong_input
 from ._distances import distances_to_surface
 
+SLACK = 1e-3  # of the smallest voxel side: headers round sizes to 32 bits
+
 
 class SurfaceMetrics(NamedTuple):
     """HD95 and ASSD of one pair of masks; see `surface_metrics`."""
@@ -178,7 +180,8 @@ def boundary_band(masks_gt, spacing_mm, width_mm):
     -------
     bool array, shape (X, Y, Z) or (X, Y)
         Voxels whose centres lie at most `width_mm` from one of a surface (see the top of this
-        file), inside and outside. None where all masks are empty.
+        file), inside and outside; voxel sizes that a header has rounded to 32 bits lose none.
+        None where all masks are empty.
 
     Raises
     ------
@@ -203,8 +206,9 @@ def boundary_band(masks_gt, spacing_mm, width_mm):
         box = _box_around(masks_gt.any(axis=0), np.ceil(width_mm / spacing_mm).astype(int))
         surface = np.any([_surface(mask[box]) for mask in masks_gt], axis=0)
         everywhere = np.ones(surface.shape, dtype=bool)
-        distance_mm = distances_to_surface(surface, spacing_mm, everywhere, width_mm)
-        band[box] = (distance_mm <= width_mm).reshape(surface.shape)
+        reach_mm = width_mm + SLACK * spacing_mm.min()
+        distance_mm = distances_to_surface(surface, spacing_mm, everywhere, reach_mm)
+        band[box] = (distance_mm <= reach_mm).reshape(surface.shape)
     return band
 
 

@@ -494,7 +494,7 @@ def linear_regression(x_values, y_values):
     -------
     LinearRegression
         ``n`` pairs were used and ``n_missing`` left out. With fewer than three pairs, or where
-        either side is constant, all but these two numbers are NaN.
+        either side is constant, but for rounding, all but these two numbers are NaN.
 
     Raises
     ------
@@ -514,7 +514,7 @@ def linear_regression(x_values, y_values):
     complete = pairs[:, ~np.isnan(pairs).any(axis=0)]
     check_finite("x_values and y_values", complete)
     n, n_missing = complete.shape[1], pairs.shape[1] - complete.shape[1]
-    if n < 3 or np.any(np.ptp(complete, axis=1) == 0):
+    if n < 3 or np.any(np.ptp(complete, axis=1) <= ROUNDING * np.abs(complete).max(axis=1)):
         return LinearRegression(*[np.nan] * 6, n, n_missing)
     line, rank = stats.linregress(*complete), stats.spearmanr(*complete)
     correlations = (line.rvalue, line.pvalue, rank.statistic, rank.pvalue)

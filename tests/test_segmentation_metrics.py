@@ -461,3 +461,15 @@ def test_inputs_stay_as_they_were():
     _all_metrics(mask_gt, mask_pred, spacing_mm)
     assert np.array_equal(before[0], mask_gt)
     assert np.array_equal(before[1], mask_pred)
+
+
+@pytest.mark.parametrize(("side", "width"), [(0.8, 4.0), (0.4, 4.0), (0.8, 2.4)])
+def test_a_band_does_not_hang_on_how_a_header_rounds(side, width):
+    """NIfTI holds 0.8 as 0.800000012: five voxels are a little more than 4 mm then."""
+    mask = np.zeros((1, 60, 12, 12), bool)
+    mask[:, 28:32, 4:8, 4:8] = True
+    rounded = (float(np.float32(side)),) * 3
+    band = boundary_band(mask, (side,) * 3, width)
+    np.testing.assert_array_equal(boundary_band(mask, rounded, width), band)
+    along = np.flatnonzero(band[:, 5, 5])
+    assert (along[0], along[-1]) == (28 - round(width / side), 31 + round(width / side))

@@ -636,3 +636,11 @@ def test_regression_refuses_misfits_and_infinities():
         linear_regression(np.ones((2, 2)), np.ones((2, 2)))
     with pytest.raises(ValueError, match="^x_values and y_values: found 1 NaN or infinite"):
         linear_regression([1, 2, np.inf], [1, 2, 3])
+
+
+def test_a_side_that_is_constant_but_for_rounding_has_no_line():
+    rng = np.random.default_rng(0)
+    alike = np.array([np.mean(rng.permutation([0.9] * n)) for n in range(3, 42)])
+    assert np.ptp(alike) > 0
+    fit = linear_regression(alike, rng.normal(size=alike.size))
+    assert np.isnan([fit.slope, fit.pearson_r, fit.spearman_rho]).all() and fit.n == alike.size

@@ -34,6 +34,7 @@ from ..statistics import (
 )
 
 LEVEL_HELD = 0.95  # of the intervals in `PatientLine.held`
+CLIPPED = float(logit(1.0)[0]) - ROUNDING  # from here on a Dice is clipped before it is fitted
 
 
 class OrderOfReview(NamedTuple):
@@ -199,7 +200,7 @@ def fit_dice(entropies, dice, patients=None):
     """
     entropies, dice = _check_pairs(entropies, dice)
     n_clipped = logit(dice[~np.isnan(entropies)])[1]
-    return _fit(entropies, logit(dice)[0], patients, 2, special.expit, n_clipped)
+    return _fit(entropies, logit(dice)[0], patients, 2, special.expit, dice, n_clipped)
 
 
 def expected_dice(line, entropies, level=0.95):
@@ -223,7 +224,8 @@ def expected_dice(line, entropies, level=0.95):
     Returns
     -------
     Expected
-        In (0, 1); NaN where the entropy is NaN, and everywhere if there is no line.
+        In (0, 1), bounds in [0, 1]: one that reaches what `logit` clips to may lie anywhere
+        beyond, so it is 0 or 1. NaN where the entropy is NaN, and everywhere if there is no line.
 
     Examples
     --------
@@ -231,7 +233,10 @@ def expected_dice(line, entropies, level=0.95):
     >>> [round(float(value), 2) for value in expected_dice(line, 0.2)]
     [0.88, 0.84, 0.91]
     """
-    return Expected(*map(special.expit, _expected(line, entropies, level)))
+    middle, lower, upper = _expected(line, entropies, level)
+    lo = np.where(lower <= -CLIPPED, 0.0, special.expit(lower))
+    hi = np.where(upper >= CLIPPED, 1.0, special.expit(upper))
+    return Expected(special.expit(middle), lo, hi)
 
 
 def fit_volume(predicted_ml, true_ml, patients=None):
@@ -267,7 +272,7 @@ def fit_volume(predicted_ml, true_ml, patients=None):
             raise wrong_input(name, f"{np.nanmin(volumes):g}", "volumes of at least 0")
     predicted_ml, true_ml = (np.where(volumes > 0, volumes, np.nan) for volumes in pair)
     log_ratios = np.log(true_ml) - np.log(predicted_ml)
-    return _fit(np.zeros(log_ratios.shape), log_ratios, patients, 1, np.exp)
+    return _fit(np.zeros(log_ratios.shape), log_ratios, patients, 1, np.exp, np.exp(log_ratios))
 
 
 def expected_volume(line, predicted_ml, level=0.95):
@@ -332,8 +337,8 @@ def pearson_interval(x_values, y_values, patients=None, **options):
     return tuple(np.tanh(found).tolist())
 
 
-def _fit(x, y, patients, n_parameters, back, n_clipped=0):
-    """The `PatientLine` of y on x, or of the mean of y; `back` undoes y's scale."""
+def _fit(x, y, patients, n_parameters, back, truth, n_clipped=0):
+    """The `PatientLine` of y on x, or of the mean of y; `back` leads to the scale of `truth`."""
     x_known, y_known, of_patient = _complete(x, y, patients)
     sums = _patient_sums(x_known, y_known, of_patient)
     line = _line(sums.sum(axis=0), n_parameters)
@@ -343,9 +348,9 @@ def _fit(x, y, patients, n_parameters, back, n_clipped=0):
     # what is left of the sums without a patient is the line through the others
     without = [part[of_patient] for part in _line(sums.sum(axis=0) - sums, n_parameters)]
     middle, half = _predicted(without, len(sums) - 1, x_known, LEVEL_HELD)
-    errors = np.bincount(of_patient, np.abs(back(middle) - back(y_known)))
+    errors = np.bincount(of_patient, np.abs(back(middle) - truth[~np.isnan(x + y)]))
     error = np.mean(errors / np.bincount(of_patient))
-    held = np.mean(np.abs(middle - y_known) <= half)
+    held = np.nan if np.isnan(middle).any() else np.mean(np.abs(middle - y_known) <= half)
     *numbers, freedom = (float(number) for number in line)
     return PatientLine(*numbers, int(freedom), *counts, float(error), float(held))
 

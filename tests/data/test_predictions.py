@@ -18,6 +18,7 @@ from segcal_lite.data.predictions import (
     orders,
     read_prediction,
 )
+from segcal_lite.data.predictions.arrays import settle_classes, settle_regions, with_background
 from segcal_lite.data.volumes import Volume, read_label, write_volume
 
 NAMES = LabelNames(("a", "b"), (0, 1, 2))
@@ -628,3 +629,19 @@ def test_the_segmentation_beside_gives_the_grid_of_a_new_case(tmp_path):
     place = grid_of_prediction(folder, "c1")
     np.testing.assert_array_equal(place.data, read_label(tmp_path / "c1.nii.gz").data)
     np.testing.assert_array_equal(read_prediction(folder, "c1", place).predicted, place.data)
+
+
+def test_what_rounding_has_put_above_1_is_cut():
+    counts = {"n_all_zero": 0}
+    probs = np.array([[1.00005, 0.25], [0, 0.75]], dtype=np.float32)
+    settle_classes("a.npz", probs, counts, [])
+    assert probs.tolist() == [[1, 0.25], [0, 0.75]]
+    probs = np.array([[1.00005, 0.25], [0.5, 0.75]], dtype=np.float32)
+    settle_regions("a.npz", probs, counts)
+    assert probs.max() == 1 and counts == {"n_all_zero": 0}
+
+
+def test_one_channel_above_1_by_rounding_leaves_classes_that_add_up(tmp_path):
+    probs = with_background("a.npz", np.array([[1.00005, 0.25]], dtype=np.float32), [])
+    settle_classes("a.npz", probs, {"n_all_zero": 0}, [])
+    assert probs.tolist() == [[0, 0.75], [1, 0.25]]

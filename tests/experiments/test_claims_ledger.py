@@ -126,3 +126,18 @@ def test_the_published_ledger_is_what_the_published_tables_say():
     ):
         pair = [table.sort_values(keys, ignore_index=True)[columns] for table in (ours, theirs)]
         pd.testing.assert_frame_equal(*pair, check_dtype=False, rtol=1e-6)
+
+
+def test_numbers_without_a_printed_counterpart_are_missing_numbers(run):
+    evidence = read_evidence(run)
+    _, parts = ledger_of([evidence._replace(printed={})])
+    assert parts.printed.dtype == float and parts.printed.isna().all()
+    assert (parts.printed.abs() > 0.005).sum() == 0
+
+
+def test_whole_volumes_have_deviations_of_their_own(run):
+    evidence = read_evidence(run)
+    told = evidence._replace(deviations={"A": "of slices", "A10": ""})
+    ledger, _ = ledger_of([told])
+    assert set(ledger.deviations[(ledger.claim == "A10") & (ledger.data != ALL)]) == {""}
+    assert set(ledger.deviations[(ledger.claim == "A1") & (ledger.data != ALL)]) == {"of slices"}

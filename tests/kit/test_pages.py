@@ -236,6 +236,28 @@ def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path
     assert read_table(table).columns.tolist()[:3] == ["loss", "method", "NLL, box"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../precious", "a/b", ".git", "papers"])
+def test_only_what_was_published_is_replaced(run, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    kept = [tmp_path / "results" / "papers" / "a.csv", tmp_path / "precious" / "b.csv"]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    with pytest.raises(ValueError, match="NAME: found|papers: found no provenance.json"):
+        published.publish(run, name)
+    assert all(path.read_text() == "mine" for path in kept)
+    assert sorted((tmp_path / "results").iterdir()) == [tmp_path / "results" / "papers"]
+
+
+def test_what_is_published_again_replaces_all_of_it(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    published.publish(run, "heart")
+    old = tmp_path / "results" / "heart" / "old.csv"
+    old.write_text("of an earlier run")
+    published.publish(run, "heart")
+    assert not old.exists() and [p.name for p in old.parent.parent.iterdir()] == ["heart"]
+
+
 def test_a_run_without_tables_is_not_published(tmp_path):
     with pytest.raises(ValueError, match="no tables or figures"):
         published.publish(tmp_path, "heart")

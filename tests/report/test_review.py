@@ -270,3 +270,25 @@ def test_pairwise_dice():
     assert np.isnan(pairwise_dice(masks[:1])) and np.isnan(pairwise_dice([]))
     with pytest.raises(ValueError, match="mask_pred: found shape"):
         pairwise_dice([np.zeros(3, bool), np.zeros(4, bool)])
+
+
+@pytest.mark.parametrize("median", [0.989, 0.995, 0.9975])
+def test_the_interval_of_a_well_segmented_organ_holds_the_next_patient(median):
+    """Dice is clipped before it is fitted: beyond the clip a bound says nothing but 1."""
+    rng, held, errors = np.random.default_rng(0), [], []
+    for _ in range(200):
+        entropies = rng.uniform(0.01, 0.03, 21)
+        logits = np.log(median / (1 - median)) + rng.normal(0, 0.4, 21) - 30 * (entropies - 0.02)
+        dice = expit(logits)
+        line = fit_dice(entropies[:20], dice[:20])
+        middle, lo, hi = expected_dice(line, entropies[20])
+        held.append(lo <= dice[20] <= hi)
+        errors.append((line.error, abs(middle - dice[20])))
+    assert np.mean(held) >= 0.9
+    told, true = np.mean(errors, axis=0)
+    assert told == pytest.approx(true, rel=0.2)
+
+
+def test_entropies_that_leave_one_patient_out_have_no_error_and_nothing_held():
+    line = fit_dice([0.1, 0.1, 0.1, 0.1, 0.3], [0.9, 0.8, 0.85, 0.7, 0.6])
+    assert np.isnan(line.error) and np.isnan(line.held)

@@ -100,14 +100,15 @@ def _numbers(stream, n, dtype):
 def settle_classes(path, probs, counts, notes):
     """Check class probabilities (K, n), mend what is known to be rounding; return the arg max.
 
-    Works in place: voxels of 0 in all classes become certain background, sums that 16 bits rounded
-    become 1. Both are added to `counts` and `notes`; any other sum is a ``ValueError`` that says
-    what the numbers look like.
+    Works in place: what exceeds 1 by rounding becomes 1, voxels of 0 in all classes become certain
+    background, sums that 16 bits rounded become 1. The latter two are added to `counts` and
+    `notes`; any other sum is a ``ValueError`` that says what the numbers look like.
     """
     lowest, highest, totals, predicted = _survey(probs)
     _check_range(path, lowest, highest, totals.max())
     if highest == 0:
         raise wrong_input(path, "0 for all classes everywhere", "probabilities")
+    _cut_above_1(probs, highest)
     empty = totals == 0
     if empty.any():
         probs[0][empty] = totals[empty] = 1
@@ -130,8 +131,15 @@ def settle_regions(path, probs, counts):
     """Check probabilities of regions (R, n); return where each is above one half, int8."""
     highest = float(probs.max())
     _check_range(path, float(probs.min()), highest, highest)
+    _cut_above_1(probs, highest)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
+
+
+def _cut_above_1(probs, highest):
+    """Cut off in place what rounding has put above 1: no score of it would be in its range."""
+    if highest > 1:
+        np.minimum(probs, 1, out=probs)
 
 
 def with_background(path, probs, notes):

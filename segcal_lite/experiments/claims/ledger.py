@@ -128,7 +128,8 @@ def ledger_of(evidences):
             counts = [part.verdict for part in judged]
             row = {"data": evidence.data, "verdict": verdict, "n_parts": len(judged)}
             row |= {"n_holding": counts.count("holds"), "n_against": counts.count("contradicted")}
-            departs = evidence.deviations.get(claim.name) or evidence.deviations.get(claim.name[0])
+            found = evidence.deviations
+            departs = found.get(claim.name, found.get(claim.name[0]))
             row |= evidence.made
             rows.append(_of(claim) | row | {"deviations": departs})
             for part in judged:

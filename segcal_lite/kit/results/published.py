@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 
 from ..._checks import wrong_input
+from ...data.splits import check_name
 from ...experiments.claims.deviations import made_of, record_of
 from ...runs.folders import project_root, read_json, write_json, write_text
 from ...runs.provenance import computed_on
@@ -17,18 +18,23 @@ NOT_RUN = "Not run yet: see `results/`.\n"
 def publish(run, name):
     """Copy the tables and figures of a finished run to ``results/NAME``; return their paths.
 
-    A long table becomes a ``.csv.gz``, which pandas reads as it is.
+    A long table becomes a ``.csv.gz``, which pandas reads as it is. What was published there before
+    is replaced once the new is whole; another folder is refused.
     """
     files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
     if not files:
         raise wrong_input(run, "no tables or figures", "a run whose notebooks were executed")
-    record = record_of(run)
-    target = project_root() / "results" / name
+    target = project_root() / "results" / check_name("NAME", name)
+    if target.exists() and not (target / "provenance.json").exists():
+        raise wrong_input(target, "no provenance.json", "what was published before, or nothing")
+    record, aside = record_of(run), target.with_name(f".{name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    names = [_copy(path, aside).name for path in files]
+    write_json(aside / "provenance.json", record)
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    written = [_copy(path, target) for path in files]
-    write_json(target / "provenance.json", record)
-    return written
+    aside.rename(target)
+    return [target / name for name in names]
 
 
 def _copy(path, folder):

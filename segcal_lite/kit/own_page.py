@@ -7,7 +7,14 @@ from .. import __version__
 from .._checks import named
 from ..report.own_answers import RULES, three_answers
 from ..report.own_figures import CAPTIONS, MOST_PICTURES
-from ..report.own_review import MOST_ROWS, WORDS, expected_in_words, review_table
+from ..report.own_review import (
+    MOST_ROWS,
+    WORDS,
+    expected_in_words,
+    panels,
+    panels_in_words,
+    review_table,
+)
 from ..report.own_tables import METRICS, REGIONS, in_words, number, read_evaluation
 from ..report.summaries import Cell
 from ..runs.folders import write_text
@@ -39,6 +46,7 @@ def write_page(out):
         out; of a long one the page shows the first rows.
     """
     evaluation = read_evaluation(out)
+    pictures = _pictures(evaluation, out)
     content = render(
         "own_model.html.j2",
         title=out.name,
@@ -47,7 +55,8 @@ def write_page(out):
         answers=three_answers(evaluation),
         counts=_counts(evaluation),
         made={"segcal_lite": __version__} | facts(evaluation.provenance),
-        pictures=_pictures(evaluation, out),
+        pictures=pictures,
+        pictured=panels_in_words([picture["shown"] for picture in pictures]),
         review=review_table(evaluation),
         has_order=bool(evaluation.review.score.notna().any()),
         figures=_figures(out),
@@ -101,10 +110,9 @@ def _pictures(evaluation, out):
     for row in evaluation.review.sort_values("rank").head(MOST_PICTURES).to_dict("records"):
         path = out / "figures" / f"review_{row['rank']:.0f}.png"
         if path.exists():
-            uri = data_uri(path, "image/png")
-            found.append(
-                {"row": row, "file": path.name, "uri": uri, "told": expected_in_words(row)}
-            )
+            shown = panels(out / "new" / f"{row['case']}.npz")
+            picture = {"row": row, "file": path.name, "uri": data_uri(path, "image/png")}
+            found.append(picture | {"shown": shown, "told": expected_in_words(row)})
     return found
 
 
@@ -126,9 +134,9 @@ def _levels(evaluation, title, metrics):
     if rows.empty:
         return None
     rows = rows.assign(line=rows.method.map(evaluation.name_of))
-    note = "Means over the cases; in small type their 95 % intervals."
+    note = "Means over the patients; in small type their 95 % intervals."
     if rows.lo.isna().all():
-        note = "Means over the cases; there are too few patients for intervals."
+        note = "Means over the patients, who are too few for intervals."
     table = _arranged(evaluation, rows, metrics)
     return title, *_wide(table, lambda row: _with_ends(row, "mean")), note, "summary.csv"
 
@@ -141,7 +149,7 @@ def _differences(evaluation, title, metrics):
     names = [rows[name].map(evaluation.name_of) for name in ("method", "against")]
     table = _arranged(evaluation, rows.assign(line=names[0] + " against " + names[1]), metrics)
     reasons = "; ".join(rows.why.dropna().unique())
-    note = "Differences of the same cases, first named less second; in small type 95 % intervals."
+    note = "Paired differences, first named less second; in small type 95 % intervals."
     note += f" No conclusion: {reasons}." if reasons else ""
     return title, *_wide(table, _difference_cell), note, "differences.csv"
 

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from .._checks import check_finite, check_spacing, wrong_input
 from .probabilities import checked_probs
+from .style import literal
 
 PROBABILITY_MAP = "plasma"  # lightness rises evenly: readable in grey and by the colour-blind
 MASKED_UP_TO = 0.001  # paper A leaves such probabilities uncoloured (caption of Fig. 1)
@@ -258,7 +259,7 @@ def _draw_segments(axes, masks, segments, spacing_mm):
             filled = np.ma.masked_where(~mask, mask)
             look = {"cmap": ListedColormap([colour]), "alpha": 0.5}
             axes.imshow(filled.T, **look, **_frame(mask.shape, spacing_mm))
-            handles.append(Patch(color=colour, label=name))
+            handles.append(Patch(color=colour, label=literal(name)))
     if handles:
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=4)
 

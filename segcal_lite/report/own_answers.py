@@ -6,6 +6,7 @@ the data are too few to conclude anything, that is the answer.
 
 from typing import NamedTuple
 
+from ..statistics import ROUNDING
 from .own_review import area, errors_of_forecast, far_from_training, left_alone
 from .own_tables import (
     METRICS,
@@ -13,7 +14,6 @@ from .own_tables import (
     REGIONS,
     capital,
     enumerated,
-    first_row,
     in_words,
     many,
     number,
@@ -28,9 +28,16 @@ LEANING = {
 }
 RULES = (
     f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean "
-    f"Dice below {POOR_DICE} in a segment, or where there is no interval. The numbers are told all "
-    "the same; they describe these cases and no others."
+    f"Dice below {POOR_DICE} in a segment, or where there is no interval. Only the order of review "
+    "is judged of such a model, too: to find poor segmentations is what it is for. The numbers are "
+    "told all the same; they describe these cases and no others."
 )
+WORTH = {  # of an order, by its verdict against random order
+    "better": "On the labelled cases, {} finds poor segmentations better than chance.",
+    "worse": "On the labelled cases, {} finds poor segmentations worse than chance.",
+    "undecided": "On the labelled cases, {} is not shown to be better than chance.",
+    "no conclusion": "Whether {} is worth anything cannot be concluded: {}.",
+}
 NO_PROBABILITIES = (
     "A hard label says to which segment a voxel belongs, not how sure the model is; without that, "
     "calibration and entropy do not exist. Predict again and save the probabilities "
@@ -70,7 +77,10 @@ def trust(evaluation):
     nll = evaluation.level("nll")
     if nll is not None:
         sentences.append(f"The NLL there is {with_interval('nll', nll, 'mean')}.")
-    return Answer(question, short, [*sentences, *_ensemble(evaluation), *_overlap(evaluation)])
+    sentences += _compared(
+        evaluation, "The ensemble against one of its members alone", "ensemble", "baseline"
+    )
+    return Answer(question, short, [*sentences, *_overlap(evaluation)])
 
 
 def correction(evaluation):
@@ -89,7 +99,10 @@ def correction(evaluation):
             short = "That cannot be told from one patient, to whom all corrections were fitted."
         return Answer(question, short, [])
     sentences = [_before_and_after(evaluation, method) for method in methods]
-    sentences += _temperatures(evaluation.correction)
+    sentences += _compared(
+        evaluation, "Vector scaling against temperature scaling", "vector_scaling", "temperature"
+    )
+    sentences += _temperatures(evaluation)
     rows = {method: evaluation.difference("nll", method) for method in methods}
     best = _best_correction(evaluation, rows)
     if best is not None:
@@ -117,12 +130,8 @@ def doubtful_cases(evaluation):
         return Answer(question, short, [sentence])
     first, *others = evaluation.aurc.to_dict("records")
     shown = [first, *(row for row in others if row["score"] == "oodm")]
-    order, verdict = f"ordering by {in_words(first['score'])}", first["verdict"]
-    worth = f"On the labelled cases, {order} is not shown to be better than chance."
-    if verdict == "better":
-        worth = f"On the labelled cases, {order} finds poor segmentations better than chance."
-    elif verdict == "no conclusion":
-        worth = f"Whether {order} is worth anything cannot be concluded: {first['why']}."
+    order = f"ordering by {in_words(first['score'])}"
+    worth = WORTH.get(first["verdict"], WORTH["undecided"]).format(order, first["why"])
     sentences = [*left_alone(evaluation, first["score"]), *map(area, shown)]
     sentences += [*errors_of_forecast(evaluation), *far_from_training(evaluation)]
     return Answer(question, f"{short} {worth}", sentences)
@@ -137,15 +146,16 @@ def _reliability(evaluation):
         return "", []
     share, gap = rows["count"] / rows["count"].sum(), rows.confidence - rows.accuracy
     confidence, accuracy = (100 * (share * rows[name]).sum() for name in ("confidence", "accuracy"))
-    lean = (share * gap).sum() / max((share * gap.abs()).sum(), 1e-12)
-    words = "Some are too high, others too low."
-    if abs(lean) > 0.5:
-        words = LEANING[lean > 0]
-    worst = rows.loc[(share * gap.abs()).idxmax()]
     whole = (
         f"Over all cases together {evaluation.judged} says {number(confidence)} % on average "
         f"and is right in {number(accuracy)} % of the voxels."
     )
+    error = share * gap.abs()
+    if error.sum() < ROUNDING:
+        return "", [whole]
+    lean = (share * gap).sum() / error.sum()
+    words = LEANING[lean > 0] if abs(lean) > 0.5 else "Some are too high, others too low."
+    worst = rows.loc[error.idxmax()]
     part = (
         f"The largest part of the error comes from the {worst['count']:,.0f} voxels to which it "
         f"gives {number(100 * worst.lower)} to {number(100 * worst.upper)} %: it says "
@@ -163,16 +173,16 @@ def _case_by_case(evaluation):
     return [f"Case by case the ECE runs from {least} to {most}."]
 
 
-def _ensemble(evaluation):
-    """The ensemble against one member alone, in a list."""
+def _compared(evaluation, what, method, against):
+    """ECE and NLL of one method against another, in a list."""
     found = []
     for metric in ("ece", "nll"):
-        row = evaluation.difference(metric, "ensemble")
+        row = evaluation.difference(metric, method, against)
         if row is not None:
             found.append(
                 f"{METRICS[metric][0]} {with_interval(metric, row, 'difference')}: {row['verdict']}"
             )
-    return [f"The ensemble against one of its members alone: {'; '.join(found)}."] if found else []
+    return [f"{what}: {'; '.join(found)}."] if found else []
 
 
 def _overlap(evaluation):
@@ -209,8 +219,7 @@ def _best_correction(evaluation, rows):
     better = [m for m, row in rows.items() if row is not None and row["verdict"] == "better"]
     if len(better) < 2:
         return next(iter(better), None)
-    wanted = {"metric": "nll", "method": "vector_scaling", "against": "temperature"}
-    rival = first_row(evaluation.differences, **wanted, region=evaluation.region, segment=None)
+    rival = evaluation.difference("nll", "vector_scaling", "temperature")
     return better[rival is not None and rival["verdict"] == "better"]
 
 
@@ -226,17 +235,19 @@ def _recommended(evaluation, rows, best):
     return capital(f"{evaluation.name_of(best)}{reason}: {'; '.join(filter(None, told))}.")
 
 
-def _temperatures(found):
+def _temperatures(evaluation):
     """The fitted temperature, what it means, and how it varies between folds, in a list."""
+    found, is_off = evaluation.correction, evaluation.level("ece")["mean"] > ROUNDING
     temperature = found.get("of all", {}).get("temperature")
     if temperature is None:
         return []
-    means = "the probabilities were too high" if temperature > 1 else "they were too low"
     folds = [
         fold.get("temperature", temperature)
         for fold in found.get("without the patient of", {}).values()
     ]
-    text = f"Fitted to all cases the temperature is {number(temperature)}: {means}"
+    text = f"Fitted to all cases the temperature is {number(temperature)}"
+    if is_off and temperature != 1:
+        text += f": the probabilities were too {'high' if temperature > 1 else 'low'}"
     if folds:
         text += f"; fitted without a part of them, {number(min(folds))} to {number(max(folds))}"
     return [f"{text}."]

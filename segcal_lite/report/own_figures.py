@@ -1,11 +1,12 @@
 """Figures of an evaluation of somebody's predictions: from its tables to ``figures/*.png``."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from .._checks import check_columns, wrong_input
 from ..runs.arrays import read_arrays
 from ..runs.folders import write_figure
-from ..statistics import linear_regression, logit
+from ..statistics import MIN_CASES, logit
 from . import own_reliability
 from .overlays import plot_review
 from .own_tables import in_words, read_evaluation
@@ -17,26 +18,29 @@ from .plotting import (
     plot_entropy_against_dice,
     plot_oodm_histograms,
 )
-from .style import use_style
+from .style import literal, use_style
 
+FEW_LINES = 4  # fitted lines that one figure can tell apart
 CAPTIONS = {  # by the name of the file
     "reliability": "Is it right as often as it says? The bars show the share of voxels that are "
     "right for each level of confidence, all cases together; on the dashed diagonal confidence and "
-    "truth agree. Hatched: the gap. Below: how many voxels there are. The ECE is the mean of the "
-    "cases.",
+    "truth agree. Hatched: the gap. Below: how many voxels there are. The ECE is the mean over "
+    "patients and members.",
     "reliability_cases": "Is every case like the others? A thin line a case, the thick one all "
     "together; below the dashed diagonal the model claims more than it holds. Levels of confidence "
     f"at which a case has fewer than {own_reliability.FEW_VOXELS} voxels are left out.",
     "reliability_worst": "The cases with the highest ECE, one by one, as they were predicted"
     " (uncorrected).",
-    "summary": "How far are the probabilities off, by method? Dots are means over the cases, lines "
-    "their 95 % intervals; smaller is better.",
-    "differences": "What changes the scores? Differences of the same cases with 95 % intervals: "
+    "summary": "How far are the probabilities off, by method? Dots are means over the patients, "
+    "lines their 95 % intervals; smaller is better.",
+    "differences": "What changes the scores? Differences of the same patients with 95 % intervals: "
     "left of the dashed line the first named method is better, and a line that crosses it leaves "
     "the question open.",
     "entropy_against_dice": "Does doubt foretell a poor segment? Each point is a segment of a "
     "labelled case: its entropy, known without a label, against its Dice (above; below its logit, "
-    "which draws apart what lies near 1). The lines are fitted.",
+    "which draws apart what lies near 1). The lines are those by which a Dice is expected, every "
+    f"patient with the same weight; of fewer than {MIN_CASES} patients or more than {FEW_LINES} "
+    "segments there are none.",
     "risk_coverage": "Does it pay to look at doubtful cases first? Mean risk (1 - Dice) of the "
     "cases that are left when the most doubtful are taken away, from all on the right to few on "
     "the left. The lower the better: random order stays level, the oracle knows each Dice.",
@@ -45,7 +49,6 @@ CAPTIONS = {  # by the name of the file
     "unlike all that it was trained on.",
 }
 MOST_PICTURES = 10  # of the list to review
-FEW_LINES = 4  # fitted lines that one figure can tell apart
 
 
 def draw_figures(out):
@@ -219,18 +222,22 @@ def _differences(evaluation):
 
 
 def _entropy_against_dice(evaluation):
-    """Segment entropy against the logit of Dice, with a line a segment."""
+    """Segment entropy against the logit of Dice, with the line of each segment."""
     rows = evaluation.entropy_dice
     if rows.segment_entropy.notna().sum() < 2:
         return None
-    rows = rows.assign(logit_dice=logit(rows.dice)[0])
-    groups = dict(list(rows.groupby("segment", sort=False)))
-    groups = groups if len(groups) <= FEW_LINES else {"all": rows}
-    fits = {
-        name: linear_regression(part.logit_dice, part.segment_entropy)
-        for name, part in groups.items()
-    }
-    return plot_entropy_against_dice(rows, fits).figure
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    fits = evaluation.entropy_fit[evaluation.entropy_fit.slope.notna()]
+    looks = zip(fits.to_dict("records"), ("-", "--", ":", "-."), strict=False)
+    for fit, dashes in looks if rows.segment.nunique() <= FEW_LINES else ():
+        # the table has logit Dice, drawn to the right, on the entropy
+        entropies = rows.segment_entropy[(rows.segment == fit["segment"]) & rows.dice.notna()]
+        ends = np.array([entropies.min(), entropies.max()])
+        label = f"{literal(fit['segment'])}: r = {fit['r']:.2f}"
+        axes.plot(fit["intercept"] + fit["slope"] * ends, ends, dashes, color="0.2", label=label)
+    named = {"segment": rows.segment.map(literal), "logit_dice": logit(rows.dice)[0]}
+    plot_entropy_against_dice(rows.assign(**named), axes=axes)
+    return figure
 
 
 def _risk_coverage(evaluation):

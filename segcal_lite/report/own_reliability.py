@@ -7,6 +7,7 @@ import numpy as np
 from ..calibration import ReliabilityBins
 from .plotting import METHODS
 from .probabilities import plot_reliability_diagrams, plot_reliability_of_cases
+from .style import literal
 
 FEW_VOXELS = 100  # of a case at a level of confidence
 MOST_WORST = 4  # diagrams side by side
@@ -15,11 +16,12 @@ LONGEST_LINE = 20  # letters of a title above one of them
 
 def of_methods(evaluation):
     """Reliability diagrams of all methods, in the box."""
-    bins, ece = _by_method(evaluation), {}
-    for method in bins:
-        level = evaluation.level("ece", method)
-        ece[evaluation.name_of(method)] = None if level is None else level["mean"]
-    bins = {evaluation.name_of(method): found for method, found in bins.items()}
+    bins, ece = {}, {}
+    for method, found in _by_method(evaluation).items():
+        level, title = evaluation.level("ece", method), evaluation.name_of(method)
+        if method == "baseline" and evaluation.n_members > 1:
+            title += f"\n(each of {evaluation.n_members} counted)"  # in its bins as in its ECE
+        bins[title], ece[title] = found, None if level is None else level["mean"]
     return plot_reliability_diagrams(bins, 1000, ece) if bins else None
 
 
@@ -52,7 +54,7 @@ def of_worst(evaluation):
     ece = ece[ece.index.isin(rows.case)].tail(MOST_WORST)[::-1]
     if rows.case.nunique() < 2 or ece.empty:
         return None
-    titles = {case: fill(case, LONGEST_LINE) for case in ece.index}
+    titles = {case: literal(fill(case, LONGEST_LINE)) for case in ece.index}
     bins = {titles[case]: pooled_bins(rows[rows.case == case]) for case in ece.index}
     return plot_reliability_diagrams(bins, FEW_VOXELS, ece.rename(titles).to_dict())
 

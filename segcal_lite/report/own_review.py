@@ -3,10 +3,12 @@
 import numpy as np
 
 from .._checks import named
-from .own_tables import ends_of, in_words, many, number
+from ..runs.arrays import read_arrays
+from .own_tables import ends_of, enumerated, in_words, many, number
 from .plotting import LABELS
 from .summaries import Cell
 
+PANELS = {"image": "image", "prediction": "predicted", "entropy": "entropy"}  # and their arrays
 MOST_ROWS = 50  # of a table on the page; the others are in its file
 WORDS = LABELS | {
     "dice": "Dice",
@@ -63,13 +65,31 @@ def _cell(row, name):
     return Cell(value, interval.rstrip(")"))
 
 
+def panels(path):
+    """What the picture of a new case shows, by the arrays that the case has left."""
+    found = read_arrays(path) if path.exists() else {"predicted"}
+    return [name for name, array in PANELS.items() if array in found]
+
+
+def panels_in_words(pictures):
+    """What all pictures show, in a sentence; nothing without any."""
+    told = []
+    for name in PANELS:
+        n_shown = sum(name in shown for shown in pictures)
+        words = "where the model is in doubt (bright)" if name == "entropy" else name
+        rest = "" if n_shown == len(pictures) else " (where there is one)"
+        told += [words + rest] if n_shown else []
+    return f"The pictures show one slice of each: {enumerated(told)}." if told else ""
+
+
 def left_alone(evaluation, score):
     """What a look at the most doubtful fifth would spare, in a list."""
     curve = evaluation.risk_coverage
     curve = curve[(curve.score == score) & curve.risk.notna()].sort_values("coverage")
     if len(curve) < 2:
         return []
-    chosen, whole = curve.loc[(curve.coverage - 0.8).abs().idxmin()], curve.iloc[-1]
+    some, whole = curve.iloc[:-1], curve.iloc[-1]  # a person looks at one case at least, at none
+    chosen = some.loc[(some.coverage - 0.8).abs().idxmin()]
     looked = 100 * (1 - chosen.coverage)
     return [
         f"If a person looks at the most doubtful {looked:.0f} %, the others have a mean Dice of "

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..runs.folders import read_json
 from ..runs.tables import read_table
-from .verdicts import LEAST_TEST_CASES, doubts
+from .verdicts import doubts
 
 COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "scores": "case patient method member n_members region segment metric value",
@@ -108,9 +108,9 @@ class Evaluation:
         wanted = {"metric": metric, "method": method, "region": region, "segment": segment}
         return first_row(self.summary, **wanted, interval="mean")
 
-    def difference(self, metric, method):
-        """The row of `differences` of a method against what it works on; None without one."""
-        against = "baseline" if method == "ensemble" else self.method
+    def difference(self, metric, method, against=None):
+        """The row of `differences` of a method, by default against what it works on, or None."""
+        against = against or ("baseline" if method == "ensemble" else self.method)
         wanted = {"metric": metric, "region": self.region, "segment": None}
         return first_row(self.differences, method=method, against=against, **wanted)
 
@@ -128,10 +128,9 @@ class Evaluation:
 
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""
-        ece, means, reasons = self.level("ece"), {}, []
+        ece, means = self.level("ece"), {}
         n = self.n_patients if ece is None else min(self.n_patients, int(ece.n_cases))
-        if n < LEAST_TEST_CASES:
-            reasons.append(f"{many(n, 'patient')}, at least {LEAST_TEST_CASES} needed")
+        reasons = doubts(n_test=n, unit="patient")
         for segment in self.segments:
             row = self.level("dice", region="whole", segment=segment)
             if row is not None and row.n_cases:

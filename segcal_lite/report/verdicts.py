@@ -37,7 +37,7 @@ RULES = (
 )
 
 
-def doubts(n_test=None, n_validation=None, dice=None):
+def doubts(n_test=None, n_validation=None, dice=None, unit="test case"):
     """Return the reasons why these data allow no conclusion.
 
     Parameters
@@ -46,6 +46,8 @@ def doubts(n_test=None, n_validation=None, dice=None):
         Numbers of cases behind a claim, where they matter.
     dice : float or dict of float, optional
         Mean Dice of the networks on known cases, or one for each name.
+    unit : str
+        What `n_test` counts, in the singular.
 
     Returns
     -------
@@ -56,12 +58,14 @@ def doubts(n_test=None, n_validation=None, dice=None):
     --------
     >>> doubts(n_test=6, n_validation=5, dice={"liver": 0.9, "prostate": 0.31})
     ['6 test cases, at least 10 needed', 'mean Dice 0.31 (prostate), at least 0.5 needed']
+    >>> doubts(n_test=1, unit="patient")
+    ['1 patient, at least 10 needed']
     """
     reasons = []
     if n_test is not None:
-        reasons += _too_few(n_test, "test", LEAST_TEST_CASES)
+        reasons += _too_few(n_test, unit, LEAST_TEST_CASES)
     if n_validation is not None:
-        reasons += _too_few(n_validation, "validation", LEAST_VALIDATION_CASES)
+        reasons += _too_few(n_validation, "validation case", LEAST_VALIDATION_CASES)
     if dice is not None:
         for name, value in (dice if isinstance(dice, dict) else {"": dice}).items():
             if not value >= POOR_DICE:  # NaN is no evidence of a good one
@@ -84,7 +88,15 @@ def no_conclusion(reasons):
 
 
 def verdict(
-    lo, hi, n_test, null=0.0, span=None, words=("below", "above"), n_validation=None, dice=None
+    lo,
+    hi,
+    n_test,
+    null=0.0,
+    span=None,
+    words=("below", "above"),
+    n_validation=None,
+    dice=None,
+    unit="test case",
 ):
     """Say what an interval shows.
 
@@ -93,14 +105,14 @@ def verdict(
     lo, hi : float
         Bounds; NaN stands for no interval.
     n_test : int
-        Cases behind the interval.
+        Cases, or whatever `unit` says, behind the interval.
     null : float
         The value of no effect.
     span : (float, float), optional
         The least and the largest possible value, where there are such.
     words : (str, str)
         For an interval below and above `null`.
-    n_validation, dice
+    n_validation, dice, unit
         As in `doubts`.
 
     Returns
@@ -117,7 +129,7 @@ def verdict(
     >>> verdict(-1.0, 1.0, n_test=16, span=(-1, 1))
     'no conclusion: the interval from -1.00 to 1.00 excludes next to nothing'
     """
-    reasons = doubts(n_test, n_validation, dice) + _no_interval(lo, hi, span)
+    reasons = doubts(n_test, n_validation, dice, unit) + _no_interval(lo, hi, span)
     if reasons:
         return no_conclusion(reasons)
     return words[0] if hi < null else words[1] if lo > null else "undecided"
@@ -155,8 +167,8 @@ def detector_verdict(is_seen, interval, n_in, n_out, dice, controls):
     >>> detector_verdict(True, (0.95, 1), **counts, dice=dice, controls={"intensities": 0.0})
     'no conclusion: intensities alone may do as well'
     """
-    reasons = _too_few(n_in, "in-distribution", LEAST_TEST_CASES)
-    reasons += _too_few(n_out, "OOD", LEAST_TEST_CASES)
+    reasons = _too_few(n_in, "in-distribution case", LEAST_TEST_CASES)
+    reasons += _too_few(n_out, "OOD case", LEAST_TEST_CASES)
     reasons += doubts(dice=dice) + _no_interval(*interval, span=(0, 1))
     if is_seen:
         as_good = [CONTROLS[name] for name, lo in controls.items() if not lo > 0]
@@ -265,7 +277,7 @@ def false_alarms(n_flagged, n_known):
     counted = f"{n_flagged} of {n_known} known images flagged ({interval})"
     if n_flagged > MOST_FALSE_ALARMS * n_known:
         return f"{counted}: the threshold does not work here"
-    reasons = _too_few(n_known, "known", LEAST_TEST_CASES)
+    reasons = _too_few(n_known, "known case", LEAST_TEST_CASES)
     return f"{counted}: {no_conclusion(reasons)}" if reasons else counted
 
 
@@ -294,10 +306,10 @@ def read_verdicts(out):
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _too_few(n_cases, kind, least):
-    """The reason of too few cases of a kind, in a list."""
-    cases = "case" if n_cases == 1 else "cases"
-    return [f"{n_cases} {kind} {cases}, at least {least} needed"] if n_cases < least else []
+def _too_few(n, unit, least):
+    """The reason of too few cases or patients, in a list."""
+    units = unit if n == 1 else f"{unit}s"
+    return [f"{n} {units}, at least {least} needed"] if n < least else []
 
 
 def _no_interval(lo, hi, span):

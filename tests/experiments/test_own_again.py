@@ -71,6 +71,19 @@ def test_probabilities_and_corrections_go_when_hard_labels_come(written):
     assert not (out / "correction.json").exists() and names_in(out / "probabilities") == []
 
 
+def test_images_are_found_by_the_whole_name_of_a_case_and_others_are_told(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    for path in sorted(tmp_path.rglob("case_*")):
+        path.rename(path.with_name(path.name.replace("_0000.", ".").replace("case_", "case_0")))
+    shutil.copy(
+        tmp_path / "imagesTr" / "case_0002.nii.gz", tmp_path / "imagesTr" / "odd_0000.nii.gz"
+    )
+    told = []
+    out = evaluate(**given, out=tmp_path / "out", report=told.append, n_workers=1)
+    assert "image" in read_arrays(out / "new" / "case_0002.npz")
+    assert "images that belong to no case: odd_0000" in told
+
+
 def test_an_image_that_comes_later_is_shown(tmp_path):
     given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
     images = given.pop("images")

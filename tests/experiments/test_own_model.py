@@ -107,6 +107,21 @@ def test_reliability_of_all_cases_is_that_of_each_put_together(study):
     np.testing.assert_allclose(sums.correct / sums["count"], pooled.accuracy)
 
 
+def test_reliability_of_one_member_alone_is_of_every_member(study):
+    given, out = study
+    bins = read_table(out / "tables" / "reliability.csv")
+    bins = bins[(bins.region == "whole") & (bins["count"] > 0)].set_index("method")
+    labels = [read_volume(given["labels"] / f"case_{k:03}.nii.gz").data for k in range(6)]
+    correct = sum(
+        (probs_of(folder, f"case_{k:03}").argmax(axis=0) == labels[k]).sum()
+        for folder in given["predictions"]
+        for k in range(6)
+    )
+    of_members, of_ensemble = bins.loc["baseline"], bins.loc["ensemble"]
+    assert of_members["count"].sum() == 2 * of_ensemble["count"].sum()
+    assert (of_members.accuracy * of_members["count"]).sum() == pytest.approx(correct)
+
+
 def test_what_is_finished_is_not_read_again(study, monkeypatch):
     given, out = study
 
@@ -222,6 +237,23 @@ def test_a_wrong_setting_is_one_sentence_before_anything_is_written(tmp_path, wr
     with pytest.raises(ValueError, match=told):
         evaluate(**settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_region_given_twice_counts_once(study, tmp_path):
+    given, out = study
+    single = given | {"new": [], "out": tmp_path / "out"}
+    evaluate(**single, regions=["box", "box"], **QUIET)
+    twice, once = (read_table(f / "tables" / "reliability.csv") for f in (tmp_path / "out", out))
+    once = once[once.region == "box"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(twice, once)
+
+
+def test_the_seed_is_that_of_resampling_too(tmp_path):
+    given = write_study(tmp_path, n_cases=6, n_members=1)
+    runs = [evaluate(**given, out=tmp_path / str(s), seed=s, **QUIET) for s in (0, 1)]
+    first, second = (read_table(run / "tables" / "summary.csv") for run in runs)
+    first, second = (t[(t.method == "baseline") & (t.interval == "mean")] for t in (first, second))
+    assert first["mean"].equals(second["mean"]) and not first.lo.equals(second.lo)
 
 
 def test_nothing_to_judge_is_one_sentence(tmp_path):

@@ -108,6 +108,7 @@ def test_differences_are_paired_over_patients():
     assert pairs == [
         *[("ensemble", "baseline", "nll"), ("ensemble", "baseline", "dice")],
         *[("temperature", "ensemble", "nll"), ("vector_scaling", "ensemble", "nll")],
+        ("vector_scaling", "temperature", "nll"),
     ]
     of_ensemble = found.iloc[0]
     assert of_ensemble.difference == pytest.approx(-0.15)
@@ -122,9 +123,66 @@ def test_differences_are_paired_over_patients():
 
 def test_without_several_members_the_one_is_corrected():
     found = differences(scores_of(n_members=1))
-    assert found.against.unique().tolist() == ["baseline"]
-    assert found.method.tolist() == ["temperature", "vector_scaling"]
+    assert found.against.tolist() == ["baseline", "baseline", "temperature"]
+    assert found.method.tolist() == ["temperature", "vector_scaling", "vector_scaling"]
     assert found.difference[0] == pytest.approx(-0.15)
+
+
+def test_vector_scaling_stands_against_the_temperature_in_calibration_alone():
+    scores = scores_of()
+    dice = scores[(scores.method == "temperature") & (scores.metric == "dice")]
+    both = pd.concat([scores, dice.assign(method="vector_scaling")], ignore_index=True)
+    found = differences(both)
+    rival = one_row(found, method="vector_scaling", against="temperature")
+    signs = (-1.0) ** np.arange(N)
+    interval = statistics.paired_interval(0.05 * signs + 0.05, np.zeros(N))
+    assert rival.metric == "nll"
+    assert (rival.difference, rival.lo, rival.hi) == pytest.approx(interval, abs=1e-9)
+    for one in ("temperature", "vector_scaling"):
+        assert "temperature" not in set(differences(both[both.method != one]).against)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_a_model_that_segments_poorly_allows_no_difference_but_an_order(n_members):
+    scores = scores_of(n_members=n_members)
+    of_whole = scores.method == ("ensemble" if n_members > 1 else "baseline")
+    scores.loc[of_whole & (scores.metric == "dice"), "value"] -= 0.3
+    mean = scores[of_whole & (scores.metric == "dice")].value.mean()
+    found = differences(scores)
+    assert len(found) > 2 and (found.verdict == "no conclusion").all()
+    assert set(found.why) == {f"mean Dice {mean:.2f} (organ), at least 0.5 needed"}
+    orders = aurc(risks_and_doubts(scores)).set_index("score")
+    assert orders.verdict["segment_entropy"] == "better"
+
+
+def test_the_dice_that_allows_a_difference_is_of_labels_that_hold_the_segment():
+    extra = []
+    for i in range(N):  # a lesion in half of the labels, and found there; elsewhere invented
+        is_there, case = i % 2, f"{i:02d}"
+        extra.append(row(case, "ensemble", "dice", 0.8 * is_there, "lesion"))
+        extra.append(row(case, "ensemble", "n_true", 9 * is_there, "lesion"))
+        extra.append(row(case, "baseline", "dice", 0.7 * is_there, "lesion"))
+        extra.append(row(case, "ensemble", "dice", 0.0, "never"))
+        extra.append(row(case, "ensemble", "n_true", 0, "never"))
+    found = differences(pd.concat([scores_of(), pd.DataFrame(extra)], ignore_index=True))
+    assert one_row(found, method="temperature").verdict == "better"
+    of_lesion = one_row(found, segment="lesion")
+    assert (of_lesion.n_cases, of_lesion.difference) == (N / 2, pytest.approx(0.1))
+
+
+def test_the_seed_moves_every_interval_and_no_number():
+    scores = scores_of()
+    scores.loc[scores.metric == "nll", "value"] *= np.resize(
+        [1, 1.1, 1.3], sum(scores.metric == "nll")
+    )
+    tables = [own_tables(scores, **seed) for seed in ({}, {"seed": 0}, {"seed": 1})]
+    for name in ("summary", "differences", "entropy_fit", "aurc"):
+        default, first, second = (table[name] for table in tables)
+        pd.testing.assert_frame_equal(default, first)
+        ends = ["lo", "hi"]
+        rest = first.columns.difference([*ends, "p"])
+        pd.testing.assert_frame_equal(first[rest], second[rest])
+        assert not first[ends].equals(second[ends]), name
 
 
 def test_worse_is_told():
@@ -133,7 +191,7 @@ def test_worse_is_told():
     assert one_row(differences(scores), method="temperature").verdict == "worse"
 
 
-@pytest.mark.parametrize(("n", "why"), [(4, "4 test cases"), (9, "9 test cases")])
+@pytest.mark.parametrize(("n", "why"), [(4, "4 patients"), (9, "9 patients")])
 def test_too_few_patients_allow_no_conclusion(n, why):
     found = differences(scores_of(n))
     assert (found.verdict == "no conclusion").all() and found.why.str.startswith(why).all()

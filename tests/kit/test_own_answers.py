@@ -1,6 +1,11 @@
 """What the page says of predictions of a special kind, from the files to the sentences."""
 
 import json
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
 
 import nibabel as nib
 import numpy as np
@@ -11,14 +16,17 @@ from own_predictions import write_volume as write
 from segcal_lite.experiments.own_model import evaluate
 from segcal_lite.kit.own_page import write_page
 from segcal_lite.report.own_answers import three_answers
+from segcal_lite.report.own_figures import draw_figures
 from segcal_lite.report.own_tables import read_evaluation
 from segcal_lite.runs.tables import read_table
 
 
-def judged(given, out, **options):
+def judged(given, out, draws=False, **options):
     """Evaluate; return the three short answers, all their sentences, and what was reported."""
     told = []
     evaluate(**given, out=out, n_workers=1, report=told.append, **options)
+    if draws:
+        draw_figures(out)
     answers = three_answers(read_evaluation(out))
     write_page(out)
     every = " ".join(s for answer in answers for s in (answer.short, *answer.sentences))
@@ -98,6 +106,103 @@ def test_the_page_says_what_the_ensemble_is_the_mean_of(tmp_path):
     judged(given, tmp_path / "out", members_averaged="logits")
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "is the mean of the members' logits." in page.replace("&#39;", "'")
+
+
+def lean_to_a_class(given):
+    """Make the model too fond of the class 2, which no temperature mends."""
+    for path in given["predictions"][0].glob("*.npz"):
+        probs = np.load(path)["probabilities"].transpose(0, 3, 2, 1).astype(np.float64)
+        probs = (probs * np.array([1, 4.5, 7.4]).reshape(3, 1, 1, 1)) ** 1.3
+        write_nnunet(path.parent, path.stem, (probs / probs.sum(axis=0)).astype(np.float32))
+
+
+def test_vector_scaling_is_recommended_where_it_beats_the_temperature(tmp_path):
+    given = write_study(tmp_path, n_cases=12, n_members=1, seed=1)
+    lean_to_a_class(given)
+    (_, correction, _), every, _ = judged(given, tmp_path / "out")
+    table = read_table(tmp_path / "out" / "tables" / "differences.csv")
+    wanted = (table.metric == "nll") & (table.region == "box")
+    found = table[wanted].set_index(["method", "against"]).verdict.to_dict()
+    rival = ("vector_scaling", "temperature")
+    assert found == dict.fromkeys([*((m, "baseline") for m in rival[::-1]), rival], "better")
+    assert correction.startswith("Vector scaling: NLL from")
+    assert "Vector scaling against temperature scaling: ECE" in every
+    assert "--write-corrected vector_scaling" in every
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "vector scaling against temperature scaling" in page
+
+
+def test_of_a_model_that_segments_poorly_only_the_order_is_judged(tmp_path):
+    given = write_study(tmp_path, n_cases=12, n_members=2, seed=1)
+    for path in (path for folder in given["predictions"] for path in folder.glob("*.npz")):
+        probs = np.load(path)["probabilities"].transpose(0, 3, 2, 1)
+        write_nnunet(path.parent, path.stem, np.roll(probs, 5, axis=1))
+    (trust, correction, doubtful), every, _ = judged(given, tmp_path / "out")
+    poor = trust.removeprefix("No conclusion: ")
+    assert poor.startswith("mean Dice 0.00 (core), at least 0.5 needed; mean Dice 0.")
+    assert correction == f"That cannot be concluded: {poor}"
+    table = read_table(tmp_path / "out" / "tables" / "differences.csv")
+    assert set(table.verdict) == {"no conclusion"}
+    verdicts = read_table(tmp_path / "out" / "tables" / "aurc.csv").verdict
+    assert "no conclusion" not in set(verdicts) and "cannot be concluded" not in doubtful
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Only the order of review is judged of such a model" in page
+
+
+def test_of_two_cases_a_person_looks_at_one(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    _, every, _ = judged(given, tmp_path / "out")
+    assert "looks at the most doubtful 50 %" in every
+    assert "cannot be concluded: 2 patients, at least 10 needed" in every
+
+
+def test_of_probabilities_without_error_none_is_called_too_high_or_too_low(tmp_path):
+    given = write_study(tmp_path, n_cases=10, n_members=1)
+    for path in given["predictions"][0].glob("*.npz"):
+        labels = np.asarray(nib.load(given["labels"] / f"{path.stem}.nii.gz").dataobj)
+        probs = np.stack([labels == k for k in range(3)]).astype(np.float32)
+        write_nnunet(path.parent, path.stem, probs)
+    (trust, _, _), every, _ = judged(given, tmp_path / "out")
+    assert trust.endswith("(95 % interval 0 to 0) on average.")
+    assert "too high" not in every and "too low" not in every and "largest part" not in every
+
+
+def review_text(page):
+    """The paragraph above the review list, and what stands for its pictures."""
+    text = page.read_text(encoding="utf-8").split('id="review"')[1].split('id="figures"')[0]
+    return text.split("</p>")[0].split("<p>")[1], re.findall(r'alt="([^"]+)"', text)
+
+
+def test_the_page_tells_of_pictures_what_was_drawn(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=2)
+    images = given.pop("images")
+    out = tmp_path / "out"
+    first = "Cases without labels, the most doubtful first. The pictures show one slice of each:"
+    doubt = "where the model is in doubt (bright)"
+    judged(given, out, draws=True)
+    told, pictures = review_text(out / "index.html")
+    assert told == f"{first} prediction and {doubt}."
+    assert sorted(pictures) == [f"Prediction, entropy of case_00{k}" for k in (2, 3)]
+    (images[0] / "case_003_0000.nii.gz").unlink()
+    judged(given, out, images=images, draws=True)
+    told, pictures = review_text(out / "index.html")
+    assert told == f"{first} image (where there is one), prediction and {doubt}."
+    assert "Image, prediction, entropy of case_002" in pictures
+    for path in (path for f in (*given["predictions"], *given["new"]) for path in f.glob("*.npz")):
+        path.unlink()
+    judged(given, out, draws=True)
+    told, pictures = review_text(out / "index.html")
+    assert told == "Cases without labels. The pictures show one slice of each: prediction."
+    assert pictures == ["Prediction of case_002", "Prediction of case_003"]
+
+
+def test_a_name_that_looks_like_a_formula_has_its_figures(tmp_path):
+    given = write_study(tmp_path, 5, 1, n_new=1, labels={"background": 0, "$a$b_{": 1, "rim": 2})
+    for path in sorted(tmp_path.rglob("case_00*")):
+        path.rename(path.with_name(path.name.replace("case_00", "p$1_$")))
+    judged(given, tmp_path / "out", draws=True)
+    drawn = {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
+    assert {"reliability_worst", "entropy_against_dice", "review_1"} <= drawn
 
 
 def test_a_folder_given_twice_is_no_ensemble(tmp_path):

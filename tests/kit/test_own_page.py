@@ -141,7 +141,7 @@ def test_few_cases_say_that_nothing_is_concluded(tmp_path):
     assert "No conclusion: 3 patients, at least 10 needed." in text
     assert "That cannot be concluded: 3 patients, at least 10 needed" in text
     assert "worth anything cannot be concluded: 3 patients, at least 10 needed." in text
-    assert "there are too few patients for intervals" in text
+    assert "Means over the patients, who are too few for intervals" in text
     assert "No cases without labels were given" in text
     assert not re.search(r"\bnan\b", text)
 
@@ -158,6 +158,12 @@ def test_a_model_that_segments_poorly_allows_no_conclusion(plain):
     poor = summary["mean"].mask((summary.metric == "dice") & (summary.segment == "LV"), 0.42)
     answer = three_answers(changed(evaluation, "summary", mean=poor))[0]
     assert answer.short == "No conclusion: mean Dice 0.42 (LV), at least 0.5 needed."
+
+
+def test_an_order_that_is_worse_than_chance_is_called_so(plain):
+    evaluation = changed(read_evaluation(plain), "aurc", verdict="worse", why=None)
+    short = three_answers(evaluation)[2].short
+    assert "segment entropy finds poor segmentations worse than chance." in short
 
 
 def test_hard_labels_say_what_cannot_be_had(tmp_path):

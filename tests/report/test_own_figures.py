@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from evaluations import write_evaluation
+from own_predictions import write_study
 
+from segcal_lite.experiments.own_model import evaluate
 from segcal_lite.report import (
     draw_figures,
     own_figures,
@@ -97,14 +99,68 @@ def test_a_single_case_is_the_pooled_diagram(tmp_path):
     assert own_reliability.of_worst(evaluation) is None
 
 
-def test_many_segments_share_one_line(tmp_path):
+def fitted_lines(evaluation):
+    """The fitted lines of the scatter of entropy and Dice, by what the legend calls them."""
+    axes = own_figures._entropy_against_dice(evaluation).axes[0]
+    told = [text.get_text() for text in axes.get_legend().get_texts()]
+    lines = {line.get_label(): line for line in axes.lines if ": r = " in line.get_label()}
+    assert set(lines) <= set(told)
+    return lines
+
+
+def test_lines_are_those_of_the_table_in_which_every_patient_has_one_weight(tmp_path):
+    given = write_study(tmp_path, n_cases=9, n_members=1)
+    rows = [f"case_{k:03},{min(k, 5)}" for k in range(9)]  # four scans of the last patient
+    (tmp_path / "patients.csv").write_text("\n".join(["case,patient", *rows]))
+    options = {"patients": tmp_path / "patients.csv", "report": lambda line: None}
+    evaluation = read_evaluation(evaluate(**given, out=tmp_path / "out", n_workers=1, **options))
+    lines = fitted_lines(evaluation)
+    assert len(lines) == 2
+    for fit in evaluation.entropy_fit.itertuples():
+        logit_dice, entropies = lines[f"{fit.segment}: r = {fit.r:.2f}"].get_data()
+        np.testing.assert_allclose(logit_dice, fit.intercept + fit.slope * entropies)
+        pairs = evaluation.entropy_dice[evaluation.entropy_dice.segment == fit.segment]
+        assert entropies.tolist() == [pairs.segment_entropy.min(), pairs.segment_entropy.max()]
+
+
+def test_few_patients_or_many_segments_have_no_lines(tmp_path):
     evaluation = read_evaluation(write_evaluation(tmp_path, n_new=0))
-    pairs = evaluation.entropy_dice
-    others = pairs.assign(segment="other " + pairs.segment)
-    fields = vars(evaluation) | {"entropy_dice": pd.concat([pairs, others])}
-    figure = own_figures._entropy_against_dice(type(evaluation)(**fields))
-    labels = [line.get_label() for line in figure.axes[0].lines]
-    assert [label.split(":")[0] for label in labels if ": r = " in label] == ["all"]
+    assert len(fitted_lines(evaluation)) == 3
+    pairs, fits, fields = evaluation.entropy_dice, evaluation.entropy_fit, vars(evaluation)
+    few = type(evaluation)(**fields | {"entropy_fit": fits.assign(slope=np.nan)})
+    assert fitted_lines(few) == {}
+    others = (table.assign(segment="other " + table.segment) for table in (pairs, fits))
+    both = [pd.concat(two) for two in zip((pairs, fits), others, strict=True)]
+    many = dict(zip(("entropy_dice", "entropy_fit"), both, strict=True))
+    assert fitted_lines(type(evaluation)(**fields | many)) == {}
+
+
+def test_one_member_alone_says_that_its_bars_are_of_each(tmp_path):
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_new=0))
+    first, second, *_ = titles(own_reliability.of_methods(evaluation))
+    ece = 100 * evaluation.level("ece", "baseline")["mean"]
+    assert first == f"one member alone\n(each of 3 counted)\nECE {ece:.2f} %"
+    assert second.startswith("ensemble of 3\nECE")
+
+
+def test_names_are_written_as_they_are(tmp_path):
+    names = {"RV": "$a$b_{", "LV": "_core"}
+    evaluation = read_evaluation(write_evaluation(tmp_path, n_cases=2, n_new=0))
+    tables = {
+        name: getattr(evaluation, name).replace({"segment": names, "case": {"case_001": "p$1_$2"}})
+        for name in ("scores", "entropy_dice", "entropy_fit", "reliability_cases")
+    }
+    evaluation = type(evaluation)(**vars(evaluation) | tables)
+    figure = own_figures._entropy_against_dice(evaluation)
+    figure.canvas.draw()  # where a formula is read
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {r"\$a\$b {", "  core"} < set(texts)  # legends have spaces for underscores
+    worst = own_reliability.of_worst(evaluation)
+    worst.canvas.draw()
+    assert r"p\$1_\$2" in {title.split("\n")[0] for title in titles(worst)}
+    picture = plot_review(None, np.eye(4, dtype=int), None, ["$1_$2"])
+    picture.canvas.draw()
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == [r"\$1_\$2"]
 
 
 # --- a doubtful case ------------------------------------------------------------------------------

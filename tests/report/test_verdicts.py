@@ -157,6 +157,12 @@ def test_verdicts_of_the_notebooks_are_read_in_order_and_as_text(tmp_path):
     ]
 
 
+def test_what_is_counted_can_be_patients():
+    assert doubts(n_test=9, unit="patient") == ["9 patients, at least 10 needed"]
+    found = verdict(-1, 1, n_test=1, unit="patient")
+    assert found == "no conclusion: 1 patient, at least 10 needed"
+
+
 def test_the_printed_rules_are_those_that_hold():
     for number in (verdicts.LEAST_TEST_CASES, verdicts.LEAST_VALIDATION_CASES, verdicts.POOR_DICE):
         assert f" {number}" in verdicts.RULES

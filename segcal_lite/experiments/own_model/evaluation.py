@@ -81,7 +81,7 @@ def evaluate(
         probabilities; nnU-Net averages logits over the folds of one prediction.
     regions : list of {"whole", "box", "band"}
         Where calibration is measured: in whole volumes, in boxes around the true foreground, in
-        bands around true boundaries.
+        bands around true boundaries; each once.
     n_bins : int
         Of ECE and MCE.
     box_mm, band_mm : float
@@ -116,7 +116,9 @@ def evaluate(
     check_scheduler(scheduler)
     settings = {
         "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
-        "regions": tuple(check_choice("regions", region, REGIONS) for region in regions),
+        "regions": tuple(
+            dict.fromkeys(check_choice("regions", region, REGIONS) for region in regions)
+        ),
         "n_bins": n_bins,
         "box_mm": check_number("box_mm", box_mm),
         "band_mm": check_number("band_mm", band_mm, least=1e-3),

@@ -75,11 +75,13 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
             )
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
-    image_paths = _images(_listed(images))
-    known = {*label_paths, *image_paths}
+    files = _image_files(_listed(images))
+    known = {*label_paths, *files, *map(_without_channel, files)}
     members = tuple(open_predictions(folder, names, known) for folder in folders)
     new_members = tuple(open_predictions(folder, names, known) for folder in new_folders)
     _check_forms(members, new_members)
+    predicted = [case for member in (*members, *new_members) for case in member.cases]
+    image_paths, no_case = _images(files, {*label_paths, *predicted})
     cases, left_out = _with_all(members, labels, label_paths, image_paths)
     new_cases, left_out_new = _with_all(new_members, None, None, image_paths)
     twice = {case.name for case in cases} & {case.name for case in new_cases}
@@ -102,7 +104,7 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
         new_cases=new_cases,
         patients=_patients(patients, labels, sum(by_kind, [])),
         left_out=(*left_out, *left_out_new),
-        notes=(*notes, *more_notes),
+        notes=(*notes, *no_case, *more_notes),
         signatures=signatures,
     )
 
@@ -159,15 +161,35 @@ def _check_forms(members, new_members):
         raise wrong_input(hard.path, "hard labels alone", expected)
 
 
-def _images(folders):
-    """Return the image paths of each case in these folders: ``case_0000.nii.gz``, or its name."""
+def _image_files(folders):
+    """Return the paths of the images in these folders, by their names without ending."""
     found = {}
     for folder in folders:
         for stem, path in find_volumes(_folder("images", folder)).items():
-            case, _, number = stem.rpartition("_")
-            case = case if case and number.isdecimal() and len(number) == 4 else stem
-            found.setdefault(case, []).append(path)
-    return {case: tuple(paths) for case, paths in found.items()}
+            found.setdefault(stem, []).append(path)
+    return found
+
+
+def _without_channel(stem):
+    """Return ``case`` of ``case_0000``, and any other name as it is."""
+    case, _, number = stem.rpartition("_")
+    return case if case and number.isdecimal() and len(number) == 4 else stem
+
+
+def _images(files, cases):
+    """Return the image paths of each case, and a note on images of none, in a list.
+
+    ``patient_0005`` is a case of that name if there is one, else a channel of ``patient``.
+    """
+    found, others = {}, []
+    for stem, paths in files.items():
+        case = stem if stem in cases else _without_channel(stem)
+        if case in cases:
+            found.setdefault(case, []).extend(paths)
+        else:
+            others.append(stem)
+    note = f"images that belong to no case: {named(others)}"
+    return {case: tuple(paths) for case, paths in found.items()}, [note] if others else []
 
 
 def _with_all(members, labels, label_paths, image_paths):

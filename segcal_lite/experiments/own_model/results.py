@@ -32,7 +32,7 @@ def write_results(judging, facts, patients, is_corrected, new_facts, far=None):
     scores = _scores_table(judging, facts, patients, is_corrected)
     if far is not None:
         scores = pd.concat([scores, _oodm_rows(judging, far, patients)], ignore_index=True)
-    tables = {"scores": scores} | own_tables(scores)
+    tables = {"scores": scores} | own_tables(scores, judging.seed)
     if judging.members[0].form != "labels":
         tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
@@ -141,15 +141,19 @@ def _oodm_rows(judging, far, patients):
 
 
 def _reliability_tables(judging, facts, is_corrected):
-    """Return the reliability diagrams of each method and region: of all cases together, of each."""
+    """Return the reliability diagrams of each method and region: of all cases together, of each.
+
+    The baseline's have the voxels of every member, as its ECE is the mean over members.
+    """
     methods = {"baseline": "scores", judging.uncorrected: "scores"}
     methods |= dict.fromkeys(CORRECTIONS if is_corrected else (), "corrected")
     together, of_cases = [], []
     for method, kind in methods.items():
+        n_members = len(judging.members) if method == "baseline" else 1
         for region in judging.regions:
             paths = {case.name: judging.path(kind, case, ".npz") for case in facts}
-            key = sums_key(method, 0, region)  # of the first member where there are several
-            vectors = {name: read_arrays(path, key)[key] for name, path in paths.items()}
+            keys = [sums_key(method, member, region) for member in range(n_members)]
+            vectors = {name: sum(read_arrays(p, *keys).values()) for name, p in paths.items()}
             together += _bins(judging, sum(vectors.values()), method, region)
             for name, vector in vectors.items():
                 of_cases += _bins(judging, vector, name, method, region)

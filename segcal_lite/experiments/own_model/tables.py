@@ -25,13 +25,15 @@ MOST_DRAWN = 4_000_000  # patients in all resamples together: 32 MB, and seconds
 OF_LINE = ["slope", "intercept", "n", "n_missing", "n_clipped", "error", "held", "n_patients"]
 
 
-def own_tables(scores):
+def own_tables(scores, seed=0):
     """Return all tables by name: the files below ``tables`` that are called so.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         As this module's docstring has it.
+    seed : int
+        Of resampling.
 
     Returns
     -------
@@ -41,12 +43,12 @@ def own_tables(scores):
     """
     pairs, doubts = entropy_and_dice(scores), risks_and_doubts(scores)
     return {
-        "summary": summary(scores),
-        "differences": differences(scores),
+        "summary": summary(scores, seed),
+        "differences": differences(scores, seed),
         "entropy_dice": pairs,
-        "entropy_fit": entropy_fit(pairs),
+        "entropy_fit": entropy_fit(pairs, seed),
         "risk_coverage": risk_coverage(doubts),
-        "aurc": aurc(doubts),
+        "aurc": aurc(doubts, seed),
     }
 
 
@@ -62,7 +64,7 @@ def resamples_for(n_patients):
     return min(most, max(least, MOST_DRAWN // max(n_patients, 1)))
 
 
-def summary(scores):
+def summary(scores, seed=0):
     """Return mean and both intervals over patients of each method, region, segment and metric.
 
     Columns as from `report.summaries.summarise`; ``n_cases`` and ``n_missing`` count patients. The
@@ -74,30 +76,34 @@ def summary(scores):
         _patient_means(scores).groupby([*by, "patient"], sort=False, as_index=False).value.mean()
     )
     n_resamples = resamples_for(means.patient.nunique())
-    return summarise(means, by, case="patient", n_resamples=n_resamples)
+    return summarise(means, by, case="patient", n_resamples=n_resamples, seed=seed)
 
 
-def differences(scores):
+def differences(scores, seed=0):
     """Return paired differences over patients, with intervals, p-values and verdicts.
 
-    The ensemble stands against the mean of its members, and what is corrected against what it
-    corrects; of a temperature, which leaves every arg max, calibration alone. A row has ``method,
-    against, region, segment, metric, difference, lo, hi, p, n_cases, verdict, why``; n_cases counts
-    the patients that both have a number for.
+    The ensemble stands against the mean of its members, what is corrected against what it
+    corrects, and vector scaling against the temperature; of a temperature, which leaves every arg
+    max, calibration alone. A row has ``method, against, region, segment, metric, difference, lo,
+    hi, p, n_cases, verdict, why``; n_cases counts the patients that both have a number for. Nothing
+    is concluded where the ensemble, or the one member, has a poor mean Dice in a segment.
     """
-    means = _patient_means(scores[scores.metric.isin([*CALIBRATION, *SEGMENTATION])])
+    means = _patient_means(scores)  # of all: the counts tell which segments are absent
+    means = means[means.metric.isin([*CALIBRATION, *SEGMENTATION])]
     wide = means.pivot_table("value", [*GROUP, "patient"], "method", sort=False)
     whole = "ensemble" if "ensemble" in wide else "baseline"
     compared = [("ensemble", "baseline")] if whole == "ensemble" else []
     compared += [(method, whole) for method in CORRECTIONS if method in wide]
-    rows = []
+    compared += [CORRECTIONS[::-1]] if {*CORRECTIONS} <= {*wide} else []
+    dice, rows = _mean_dice(means, whole), []
     for method, against in compared:
         both = wide[[method, against]].dropna()
         for group, values in both.groupby(GROUP, sort=False):
-            if method == "temperature" and group[-1] in SEGMENTATION:
+            if "temperature" in (method, against) and group[-1] in SEGMENTATION:
                 continue
             row = {"method": method, "against": against, **dict(zip(GROUP, group, strict=True))}
-            rows.append(row | _difference(values[method], values[against], row["metric"]))
+            found = _difference(values[method], values[against], row["metric"], dice, seed)
+            rows.append(row | found)
     return pd.DataFrame(rows, columns=["method", "against", *GROUP, *OF_DIFFERENCE])
 
 
@@ -115,7 +121,7 @@ def entropy_and_dice(scores):
     return pairs.rename_axis(columns=None)
 
 
-def entropy_fit(pairs):
+def entropy_fit(pairs, seed=0):
     """Return of each segment the line of logit Dice on entropy (`review.fit_dice`), and its r.
 
     Logit Dice is ``intercept + slope`` times the entropy; ``r, lo, hi`` are of both; ``error`` is
@@ -128,7 +134,7 @@ def entropy_fit(pairs):
         logit_dice, _ = statistics.logit(one.dice)
         n_resamples = resamples_for(one.patient.nunique())
         x_and_y = one.segment_entropy, logit_dice, one.patient
-        r = review.pearson_interval(*x_and_y, n_resamples=n_resamples)
+        r = review.pearson_interval(*x_and_y, n_resamples=n_resamples, seed=seed)
         rows.append({"segment": segment, **dict(zip(["r", "lo", "hi"], r, strict=True))})
         rows[-1] |= {name: getattr(line, name) for name in OF_LINE}
     return pd.DataFrame(rows, columns=["segment", "r", "lo", "hi", *OF_LINE])
@@ -170,15 +176,18 @@ def risk_coverage(doubts):
     return pd.concat(tables, ignore_index=True)
 
 
-def aurc(doubts):
-    """Return the AURC of each score beside random and oracle order, with interval and verdict."""
+def aurc(doubts, seed=0):
+    """Return the AURC of each score beside random and oracle order, with interval and verdict.
+
+    Also of a model that segments poorly: it is then that an order is of use.
+    """
     rows, n_patients = [], doubts.patient.nunique()
     n_resamples = resamples_for(n_patients)
     orders = dict(doubts.drop(columns=["patient", "risk"])) if n_patients else {}
     for name, score in orders.items():
-        found = review.order_of_review(doubts.risk, score, doubts.patient, n_resamples)
+        found = review.order_of_review(doubts.risk, score, doubts.patient, n_resamples, seed=seed)
         row = {"score": name, **found._asdict(), "n_cases": len(doubts)}
-        said = verdict(found.lo, found.hi, n_patients, words=("better", "worse"))
+        said = verdict(found.lo, found.hi, n_patients, words=("better", "worse"), unit="patient")
         rows.append(row | _verdict_columns(said))
     columns = ["score", *review.OrderOfReview._fields, "n_cases", "verdict", "why"]
     return pd.DataFrame(rows, columns=columns)
@@ -203,14 +212,21 @@ def _of_whole(scores):
     return rows.fillna({"segment": ""})
 
 
-def _difference(values, others, metric):
+def _mean_dice(means, whole):
+    """Mean Dice of what is judged, by segment, over the patients whose label holds the segment."""
+    rows = means[(means.method == whole) & (means.metric == "dice") & (means.segment != "")]
+    return rows.groupby("segment", sort=False).value.mean().dropna().to_dict()
+
+
+def _difference(values, others, metric, dice, seed):
     """The paired difference of two methods on the same patients, in columns."""
     words = ("worse", "better") if metric == "dice" else ("better", "worse")
     n_resamples = resamples_for(len(values))
-    difference, lo, hi = statistics.paired_interval(values, others, n_resamples)
-    p = statistics.paired_p_value(values, others, n_resamples)
+    difference, lo, hi = statistics.paired_interval(values, others, n_resamples, seed=seed)
+    p = statistics.paired_p_value(values, others, n_resamples, seed)
     row = {"difference": difference, "lo": lo, "hi": hi, "p": p, "n_cases": len(values)}
-    return row | _verdict_columns(verdict(lo, hi, len(values), words=words))
+    said = verdict(lo, hi, len(values), words=words, dice=dice, unit="patient")
+    return row | _verdict_columns(said)
 
 
 def _verdict_columns(said):

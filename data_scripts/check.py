@@ -72,6 +72,10 @@ def _check(folder, task, leave_out, workers):
     if absent:
         where = " and ".join(sorted(absent))
         print(f"no fit case in {where}: the notebooks cannot train on it")
+    validation = [extent for extent in extents if extent.case.split == "validation"]
+    blind = bool(validation) and not any(extent.boxes for extent in validation)
+    if blind:
+        print("no validation case holds foreground: no network can be chosen by it")
     unheld = unheld_segments(good, extents)
     if unheld:
         where = "no label for training or validation holds"
@@ -79,7 +83,7 @@ def _check(folder, task, leave_out, workers):
     print(f"{len(fit)} of {len(fit) + len(unfit)} cases are fit")
     if unfit and fit:
         print(way_on(folder, task, sorted({*unfit, *(leave_out or ())})))
-    return 1 if unfit or unheld else 0
+    return 1 if unfit or unheld or blind else 0
 
 
 def way_on(folder, task, unfit):

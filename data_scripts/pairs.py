@@ -2,7 +2,8 @@
 
 SOURCE is the CSV, in UTF-8, or a folder with a ``pairs.csv``. Its columns are ``case`` and
 ``label``, one ``image:NAME`` a channel, and if wanted ``patient``, ``domain`` and ``split`` (train,
-validation, test; also val and the like). Paths are relative to the CSV. A column ``spacing_mm``,
+validation, test; also val and the like), in small or capital letters; other columns are told, and
+say nothing. Paths are relative to the CSV. A column ``spacing_mm``,
 such as ``0.8x0.8x3``, states voxel sizes along the files' axes where their headers state none.
 ``--classes liver=1 tumour=2,3`` names the label values; what they do not name may not occur, and
 two names never share a value. Axes that are merely turned against each other are turned back; grids

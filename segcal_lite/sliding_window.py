@@ -281,7 +281,7 @@ def _at_work(network, device):
 def _window_of(network, image, window, overlap):
     """Return window and overlap, those that were not given filled in."""
     n_dims = _n_dims_of(network)
-    if isinstance(window, int):
+    if window is not None and np.ndim(window) == 0:
         raise wrong_input("window", window, f"{n_dims or image.ndim - 1} sides")
     if window is None:
         return image.shape[1:][: n_dims or 3], 0
@@ -390,7 +390,7 @@ def _checked(model, image, block_size, overlap, n_dims=3):
             expected = f"{first.in_channels}, as the model was trained with"
             raise wrong_input("image", f"{len(image)} channels", expected)
     check_finite("image", image)
-    if isinstance(block_size, int) or len(block_size) != n_dims:
+    if np.ndim(block_size) == 0 or len(block_size) != n_dims:
         raise wrong_input("block_size", block_size, f"{n_dims} sides")
     sides = tuple(check_count("block_size", side) for side in block_size)
     if check_count("overlap", overlap, minimum=0) >= min(sides):

@@ -9,15 +9,14 @@ from concurrent.futures import as_completed
 from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.data.splits import check_unique
+from segcal_lite.data.splits import check_not_all, check_unique
 from segcal_lite.runs.claims import claimed
-from segcal_lite.runs.folders import as_json_values, check_same_settings, write_json
+from segcal_lite.runs.folders import as_json_values, check_same_settings, read_json, write_json
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .one_case import (
     RECORDS,
     convert_case,
-    edited_file,
     is_unchanged,
     read_record,
     remove_case,
@@ -56,12 +55,13 @@ def convert(found, read, dest, workers=1, report=print):
     Raises
     ------
     ValueError
-        If `dest` holds a conversion with other settings, or something else, or two cases of the
-        source have one name.
+        If `dest` is a file, or holds a conversion with other settings, classes or channels, or
+        something else; if two cases of the source have one name, or names of which one ends like
+        a channel of the other, or if patients, or domains, differ in capitals only.
     OSError
         If the disk is full. `KeyboardInterrupt` and this one leave the complete cases.
     """
-    _check_names(f"{found.facts.title}, cases", [case.name for case in found.cases])
+    _check_names(f"{found.facts.title}, cases", found.cases)
     _check_dest(dest)
     with claimed(dest / RECORDS):
         meanings = {
@@ -71,8 +71,7 @@ def convert(found, read, dest, workers=1, report=print):
         }
         settings = as_json_values(found.settings | meanings | {"conversion": CONVERSION})
         if (dest / SETTINGS).exists():
-            later = {name: settings[name] for name in meanings}  # than the first versions
-            check_same_settings(dest / SETTINGS, settings, later)
+            check_same_settings(dest / SETTINGS, settings, _meanings_before(dest))
         write_json(dest / SETTINGS, settings)
         for name in ("imagesTr", "labelsTr"):
             (dest / name).mkdir(exist_ok=True)
@@ -83,7 +82,7 @@ def convert(found, read, dest, workers=1, report=print):
         problems = _known_problems(found, dest, records)
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
         n_complete = sum(case.name in records for case in found.cases)
-        for line in moves:
+        for line in (*moves, *_edits(records, dest)):
             report(line)
         report(
             f"{len(found.cases)} cases found: {n_complete} complete, {len(waiting)} to convert, "
@@ -103,9 +102,17 @@ def convert(found, read, dest, workers=1, report=print):
     return [records[name] for name in sorted(records)], problems
 
 
-def _check_names(what, names):
-    """Refuse names that two cases share, or that the files of two could have."""
+def _check_names(what, cases):
+    """Refuse names that two cases share, or that the files of two could have, and what no
+    ``cases.csv`` may hold.
+    """
+    names = [case.name for case in cases]
     check_unique(what, names)
+    for kind in ("patient", "domain"):
+        of_kind = list(dict.fromkeys(getattr(case, kind) for case in cases))
+        check_unique(f"{what}, {kind}", of_kind)
+    for domain in of_kind:
+        check_not_all(f"{what}, domain", domain)
     for name in names:
         other = CHANNEL_END.sub("", name)
         if other != name and other in names:
@@ -137,6 +144,27 @@ def with_kept_splits(found, records):
     return replace(found, split_of=found.split_of | kept)
 
 
+def _meanings_before(dest):
+    """Return what ``dataset.json`` says of the numbers, which older settings do not."""
+    if not (dest / "dataset.json").exists():
+        return {}
+    told = read_json(dest / "dataset.json", shape={"channel_names": dict, "labels": dict})
+    return {
+        "channels": list(told["channel_names"].values()),
+        "segments": [name for name in told["labels"] if name != "background"],
+        "labels_from": told.get("labels_from", {}),
+    }
+
+
+def _edits(records, dest):
+    """Yield a line for each volume that somebody has worked on: it stays as it is."""
+    for record in records.values():
+        for path, size in record["written"].items():
+            if (dest / path).stat().st_size != size:
+                again = f"remove it to convert {record['case']} anew"
+                yield f"note: {dest / path} is not as it was written, and stays so; {again}"
+
+
 def _stated(case, found):
     """What the source says of a case, beside its files; a drawn split is nobody's word."""
     stated = {"patient": case.patient, "domain": case.domain}
@@ -148,26 +176,26 @@ def _known_problems(found, dest, records):
     """Return what is wrong before any volume is read: files that are missing, or have changed."""
     problems = {case.name: case.problem for case in found.cases if case.problem}
     for case in found.cases:
-        volume = dest / "labelsTr" / f"{case.name}.nii.gz"
-        again = f"remove {volume} to convert it anew"
-        if case.problem:
-            continue
-        edited = edited_file(case.name, dest)
-        if edited:
-            expected = f"what was written there; move it away, or {again}"
-            problems[case.name] = str(wrong_input(edited, "another content", expected))
-        elif changed := case.name in records and _changed(case, records[case.name]):
-            expected = f"what it was when {case.name} was converted; {again}"
+        changed = case.name in records and _changed(case, records[case.name])
+        if changed and not case.problem:
+            volume = dest / "labelsTr" / f"{case.name}.nii.gz"
+            expected = (
+                f"what it was when {case.name} was converted; remove {volume} to convert it anew"
+            )
             problems[case.name] = str(wrong_input(*changed, expected))
     return problems
 
 
 def _changed(case, record):
     """Return what of a case is not what it was, and what was found; or nothing."""
-    before = record.get("stated", case.stated)  # the first versions did not keep it
-    for name in before.keys() | case.stated.keys():
-        if before.get(name) != case.stated.get(name):
-            return f"{name} of {case.name}", case.stated.get(name) or "none"
+    known = {name: record[name] for name in ("patient", "domain", "split")}
+    stated = record.get("stated")  # which the first versions did not keep
+    before = known | (stated or {})
+    now = known | case.stated
+    names = ("patient", "domain", "split", *(("spacing_mm",) if stated else ()))
+    for name in names:
+        if before.get(name) != now.get(name):
+            return f"{name} of {case.name}", now.get(name) or "none"
     if len(case.files) != len(record["sources"]):
         return f"the files of {case.name}", f"{len(case.files)} of them"
     pairs = zip(case.files, record["sources"], strict=True)
@@ -216,5 +244,4 @@ def _sweep(dest, names):
     left |= {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").glob("*.nii.gz")}
     begun = {path.stem for path in (dest / RECORDS).iterdir() if path.suffix in (".json", ".npz")}
     for name in (left & names | begun) - set(complete):
-        if not edited_file(name, dest):
-            remove_case(name, dest)
+        remove_case(name, dest)

@@ -64,6 +64,7 @@ def convert_case(read, case, found, dest):
         "doubts": [str(doubt.message) for doubt in doubts],
     }
     record |= describe_case(image, labels, len(found.segments), images[0])
+    (dest / RECORDS / f"{case.name}.json").unlink(missing_ok=True)  # of an earlier conversion
     try:
         record["written"] = write_case(case.name, image, labels, images[0].affine, dest)
         write_json(dest / RECORDS / f"{case.name}.json", record)
@@ -140,26 +141,22 @@ def read_record(name, dest):
     path = dest / RECORDS / f"{name}.json"
     try:
         record = read_json(path)
-        whole = all((dest / n).stat().st_size == size for n, size in record["written"].items())
+        whole = all(_is_whole(dest / path, size) for path, size in record["written"].items())
     except (OSError, ValueError, KeyError, TypeError):  # absent, damaged, or a volume is
         return None
     return record if whole else None
 
 
-def edited_file(name, dest):
-    """Return a file of a case that is whole and not as long as it was written, or nothing.
+def _is_whole(path, size):
+    """Whether a file is as long as it was written, or a volume that somebody has worked on.
 
-    Somebody has worked on it; what was cut short is not whole, and is converted again.
+    What was cut short is neither.
     """
-    try:
-        written = read_json(dest / RECORDS / f"{name}.json")["written"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    for path, size in ((dest / name, size) for name, size in written if name.endswith(".gz")):
-        with suppress(ValueError):  # of a damaged file
-            if path.exists() and path.stat().st_size != size and read_volume(path):
-                return path
-    return None
+    if path.stat().st_size == size:
+        return True
+    with suppress(ValueError):
+        return path.name.endswith(".nii.gz") and bool(read_volume(path))
+    return False
 
 
 def describe_case(image, labels, n_segments, volume):

@@ -248,7 +248,8 @@ def _make_case(folder, row, images, label_path, split, description):
     for path in (*images.values(), label_path):
         if not is_file(path):
             raise wrong_input(path, "no such file", f"a volume of {name}")
-    posterior_path = label_path.absolute().parent.with_name("posteriorsTr") / file_name
+    beside = label_path.parent if label_path.parent.name else folder / ".." / "labelsTr"
+    posterior_path = beside.with_name("posteriorsTr") / file_name
     return Case(
         name=name,
         image_paths=tuple(images[number] for number in sorted(images)),

@@ -173,7 +173,10 @@ def _check_tiff(path):
             entries = [struct.unpack(f"{order}HHIHH", file.read(12)) for _ in range(n_entries)]
     except (KeyError, struct.error):  # no TIFF, or a damaged one
         return 8
-    tags = {tag: value for tag, kind, _, value, _ in entries if kind == TIFF_SHORT}
+    tags = {  # several numbers, as the bits of red, green and blue, lie elsewhere
+        tag: value if (kind, count) == (TIFF_SHORT, 1) else None
+        for tag, kind, count, value, _ in entries
+    }
     if tags.get(PHOTOMETRIC) == PALETTE:
         raise wrong_input(path, "a picture with a palette", EXPECTED_COLOURS)
     return 1 if tags.get(BITS_PER_SAMPLE, 1) == 1 else 8  # one is what TIFF leaves unsaid

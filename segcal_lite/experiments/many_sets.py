@@ -110,7 +110,8 @@ class JointExperiment:
                 remove_checkpoint(self.folder(*key))
             else:
                 waiting[key] = wanted[key]
-        record_settings(self.out, "joint", asdict(self.profile))
+        if waiting:
+            record_settings(self.out, "joint", asdict(self.profile))
         if len(waiting) < len(wanted):
             report(f"{len(wanted) - len(waiting)} of {len(wanted)} models were trained before")
         if waiting:

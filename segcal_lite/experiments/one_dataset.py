@@ -25,7 +25,7 @@ from ..runs.executors import check_scheduler, count_places
 from ..runs.folders import enter_run, model_folder, name_in_run, record_settings, resolve_path
 from ..runs.schedules import run_in_order
 from ..runs.tables import check_columns, read_table
-from ..training.checkpoints import read_history
+from ..training.checkpoints import check_settings, read_history
 from ..training.members import Member, train_members
 from ..training.models import TrainingSettings
 from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, sums_key
@@ -77,9 +77,11 @@ class Experiment:
             for dropout in (False, True)
             for member in self.members(loss, dropout)
         ]
-        place = self.scheduler, self.device
-        train_members(members, self.prepared_folder, *place, report, self.out)
-        record_settings(self.out, "run", asdict(self.profile))
+        for member in members:
+            check_settings(member.folder, member.settings)
+        if not all(member.finished for member in members):
+            record_settings(self.out, "run", asdict(self.profile))
+        train_members(members, self.prepared_folder, self.scheduler, self.device, report, self.out)
         for loss in losses:
             for line in self.collapsed(loss):
                 report(f"collapsed, and in the ensemble all the same: {line}")
@@ -104,9 +106,7 @@ class Experiment:
 
     def split(self, split, domain=None):
         """The prepared cases of one split, of one domain or of all."""
-        return [
-            case for case in self.cases if case.split == split and domain in (None, case.domain)
-        ]
+        return [c for c in self.cases if c.split == split and domain in (None, c.domain)]
 
     @property
     def regions(self):

@@ -63,13 +63,16 @@ def score_path(out, name):
 
 
 def unscored(out, names, model_folder):
-    """Return those of `names` that the model as it is now has not scored: it may be made anew."""
+    """Return those of `names` that the model as it is now has not scored: it may be made anew.
+
+    Scores of earlier versions, which do not say whose they are, are taken for its own.
+    """
     model = trained_digest(model_folder)
     paths = {name: score_path(out, name) for name in names}
     return [
         name
         for name, path in paths.items()
-        if not path.exists() or read_json(path, shape=dict).get("model") != model
+        if not path.exists() or read_json(path, shape=dict).get("model", model) != model
     ]
 
 

@@ -229,7 +229,8 @@ def enter_run(out, name, identity, device, settings=None):
     """Enter a run folder: the first to come writes who it is, who comes later must be the same.
 
     The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
-    and the first one's `settings` go to ``provenance.json``. Fields that differ are a
+    and the first one's `settings` go to ``provenance.json``, where `record_settings` replaces them
+    once something is trained. Fields that differ are a
     ``ValueError`` that names them. What killed processes have left half written is removed.
     """
     with claimed(out):

@@ -9,7 +9,7 @@ import numpy as np
 from .._checks import wrong_input
 from ..runs.folders import text_digest
 
-LONGEST_NAME = 160  # bytes; file systems take 255
+LONGEST_NAME, MOST_BYTES = 160, 240  # of a folder; file systems take 255 bytes
 THEN = "-then-"  # in the name of a plan, between its stages
 AND = "+"  # between the sets of a stage
 
@@ -88,7 +88,7 @@ def short_plan_name(plan):
     """Return the name of a plan as folders have it; a long one ends in a digest of the whole."""
     name = plan_name(plan)
     letters = name.encode()
-    if len(letters) <= LONGEST_NAME:
+    if len(name) <= LONGEST_NAME and len(letters) <= MOST_BYTES:
         return name
     begin = letters[: LONGEST_NAME - 9].decode(errors="ignore")  # half a letter is none
     return f"{begin}-{text_digest(name, 8)}"

@@ -278,6 +278,28 @@ def test_tiff_with_a_palette_or_alpha_is_refused(tmp_path):
             read_volume(tmp_path / f"{name}.tif")
 
 
+def test_colours_of_a_big_endian_tiff_are_no_bits(tmp_path):
+    """The bits of three colours lie elsewhere, and where is no number of bits."""
+    image = pytest.importorskip("PIL.Image")
+    colours = np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)
+    entries = [(256, 3, 160), (257, 3, 160), (259, 3, 1), (262, 3, 2), (277, 3, 3), (278, 3, 160)]
+    n_bytes, start = colours.size, 8 + 2 + 12 * 9 + 4
+    entries += [(258, 3, start + n_bytes), (273, 4, start), (279, 4, n_bytes)]
+    packed = b"MM\0*" + struct.pack(">IH", 8, len(entries))
+    for tag, kind, value in sorted(entries):
+        count = 3 if tag == 258 else 1
+        number = (
+            struct.pack(">HH", value, 0) if (kind, count) == (3, 1) else struct.pack(">I", value)
+        )
+        packed += struct.pack(">HHI", tag, kind, count) + number
+    path = tmp_path / "a.tif"
+    path.write_bytes(packed + bytes(4) + colours.tobytes() + struct.pack(">3H", 8, 8, 8))
+    assert 65536 <= start + n_bytes < 131072
+    np.testing.assert_array_equal(np.asarray(image.open(path)), colours)
+    volume, _ = doubts_of(path)
+    np.testing.assert_array_equal(volume.data[..., 0], np.moveaxis(colours, -1, 0).swapaxes(1, 2))
+
+
 def test_tiff_of_one_bit_is_a_mask(tmp_path):
     image = pytest.importorskip("PIL.Image")
     mask = np.median(GREY) < GREY

@@ -1002,3 +1002,13 @@ def test_letters_that_a_terminal_lacks_are_escaped(tmp_path, monkeypatch, discs)
     assert check.main([str(folder), "--workers", "1"]) == 0
     written.flush()
     assert written.buffer.getvalue().startswith(rb"\u5fc3\u81df: 6 cases")
+
+
+def test_check_tells_that_no_validation_case_holds_foreground(discs, tmp_path, capsys):
+    """Training refuses it: silence would be the best network."""
+    folder = shutil.copytree(discs, tmp_path / "d")
+    for case in read_dataset(folder).cases:
+        if case.split == "validation":
+            replace_volume(case.label_path, lambda data, affine: (data * 0, affine))
+    assert check.main([str(folder), "--workers", "1"]) == 1
+    assert "no validation case holds foreground" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Pairs by CSV: what the table may say, and what a second conversion does with changes."""
 
 import gzip
+import json
 import os
 
 import nibabel as nib
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_scripts.convert import one_case
 from data_scripts.convert.face import run_script
 
 CLASSES = ("--classes", "liver=1", "tumour=2")
@@ -103,7 +105,7 @@ def test_what_the_table_says_otherwise_than_before_is_told(table, capsys, column
     assert table(header, *([value] for value in values)) == 0
     assert table(header, *([value] for value in values)) == 0  # nothing has changed
     if column == "patient":
-        values[1], change = "s", "s"
+        values[1] = "s"
     else:
         values[0] = change
     if column == "split":
@@ -118,20 +120,100 @@ def test_what_the_table_says_otherwise_than_before_is_told(table, capsys, column
 def test_what_people_put_beside_or_mended_stays(table, tmp_path, capsys):
     assert table() == 0
     out = tmp_path / "out"
+    before = (out / "cases.csv").read_bytes()
     (out / "imagesTr/extra_0000.nii.gz").write_bytes(b"mine")
     (out / "labelsTr/extra.nii.gz").write_bytes(b"mine")
     mended = np.zeros((8, 9, 4), np.uint8)
     mended[::2] = 2
     nib.save(nib.Nifti1Image(mended, np.eye(4)), out / "labelsTr/c1.nii.gz")
     capsys.readouterr()
-    assert table() == 1
-    printed = capsys.readouterr().out
-    assert "c1.nii.gz: found another content, expected what was written there" in printed
+    assert table() == 0
+    assert "c1.nii.gz is not as it was written, and stays so; rem" in capsys.readouterr().out
     assert (np.asarray(nib.load(out / "labelsTr/c1.nii.gz").dataobj) == mended).all()
     assert (out / "imagesTr/extra_0000.nii.gz").read_bytes() == b"mine"
     assert (out / "labelsTr/extra.nii.gz").read_bytes() == b"mine"
+    assert (out / "cases.csv").read_bytes() == before
     (out / "labelsTr/c1.nii.gz").unlink()
     assert table() == 0
+    assert not (np.asarray(nib.load(out / "labelsTr/c1.nii.gz").dataobj) == mended).all()
+
+
+def test_a_conversion_that_was_killed_while_it_made_a_case_anew_goes_on(
+    table, tmp_path, monkeypatch
+):
+    assert table() == 0
+    (tmp_path / "out/labelsTr/c1.nii.gz").unlink()
+    write, written = one_case.write_volume, []
+
+    def killed(path, *arguments):
+        if written:
+            os._exit(9)
+        written.append(write(path, np.zeros((8, 9, 4), np.float32), np.eye(4)))
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(one_case, "write_volume", killed)
+        table()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert table() == 0
+    assert np.asarray(nib.load(tmp_path / "out/imagesTr/c1_0000.nii.gz").dataobj).any()
+
+
+def of_an_earlier_version(out):
+    """Take away what the first versions did not keep."""
+    path = out / "conversion.json"
+    kept = json.loads(path.read_text())
+    for name in ("channels", "segments", "labels_from"):
+        del kept[name]
+    path.write_text(json.dumps(kept))
+    for path in (out / ".conversion").glob("*.json"):
+        record = json.loads(path.read_text())
+        record.pop("stated", None)
+        path.write_text(json.dumps(record))
+
+
+def test_conversions_of_earlier_versions_go_on_and_are_protected_alike(table, tmp_path, capsys):
+    assert table() == 0
+    of_an_earlier_version(tmp_path / "out")
+    assert table() == 0
+    of_an_earlier_version(tmp_path / "out")
+    assert table(classes=("--classes", "tumour=2", "liver=1")) == 1
+    assert "conversion.json: found other settings" in capsys.readouterr().err
+    assert table("case,image:T2,label") == 1
+    assert table("case,image:T1,label,domain", ["a"], ["a"], ["a"]) == 1
+    assert "domain of c0: found a, expected what it was" in capsys.readouterr().out
+    assert table() == 0
+
+
+def test_drawn_splits_may_be_written_into_the_table_and_taken_out(table, tmp_path):
+    assert table() == 0
+    splits = pd.read_csv(tmp_path / "out/cases.csv").split
+    assert table("case,image:T1,label,split", *([name] for name in splits)) == 0
+    assert table() == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"),
+    [
+        ("domain", ["all", "b", "b"], "domain: found 'all'"),
+        ("domain", ["s", "S", "s"], "domain: found 's' and 'S'"),
+        ("patient", ["p", "P", "q"], "patient: found 'p' and 'P'"),
+    ],
+)
+def test_names_that_no_reader_takes_are_refused(table, tmp_path, capsys, column, values, found):
+    assert table(f"case,image:T1,label,{column}", *([name] for name in values)) == 1
+    assert found in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_columns_that_are_twice_in_small_letters_are_refused(table, capsys):
+    assert table("case,image:T1,label,Split,split", *([["train"] * 2] * 3)) == 1
+    assert "pairs.csv: found columns case, image:T1, label, split, split" in capsys.readouterr().err
+
+
+def test_empty_columns_of_a_spreadsheet_are_not_told(table, capsys):
+    assert table("case,image:T1,label,,", *([["", ""]] * 3)) == 0
+    assert "say nothing here" not in capsys.readouterr().out
 
 
 def test_what_was_cut_short_is_converted_again(table, tmp_path):

@@ -192,6 +192,9 @@ def test_volumes_are_scored_again_by_a_model_that_was_made_anew(trained, tmp_pat
     write_json(tmp_path / f"{names[0]}.json", {"metrics": {}, "model": "another"}, sealed=True)
     folder = trained.folder(PLAN)
     assert unscored(tmp_path, names, folder) == names
+    write_json(tmp_path / f"{names[0]}.json", {"metrics": {}}, sealed=True)
+    assert names[0] not in unscored(tmp_path, names, folder)  # of an earlier version
+    write_json(tmp_path / f"{names[0]}.json", {"metrics": {}, "model": "another"}, sealed=True)
     prepared = trained.out / "sets" / "atrium" / "prepared"
     score_volumes(folder, prepared, names, tmp_path, trained.scoring())
     assert unscored(tmp_path, names, folder) == []

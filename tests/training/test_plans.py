@@ -77,8 +77,10 @@ def test_long_mixes_have_folders_that_file_systems_take_and_that_differ():
     assert plan_name(plan) == "+".join(names)
     assert short_plan_name(chain("a", "b")) == plan_name(chain("a", "b"))
     for offset in ("", "a"):  # two bytes a letter, cut between letters and within one
-        name = short_plan_name(joint(*(f"{offset}печень{number}" for number in range(12))))
+        name = short_plan_name(joint(*(f"{offset}печень{number}" for number in range(20))))
         assert 158 <= len(name.encode()) <= 160
+    name = plan_name(joint(*(f"печень{number}" for number in range(12))))
+    assert short_plan_name(joint(*name.split("+"))) == name  # as it always was
 
 
 def settings(plan, **changes):

@@ -195,7 +195,8 @@ def _derive_description(folder, files, file_ending, task, strict):
     for data in _voxels(read_label, paths, strict):
         values.update(np.unique(data).tolist())
     if values == {0}:
-        next(_voxels(read_label, paths, strict=True), None)  # tells why none could be read
+        for _ in _voxels(read_label, paths, strict=True):  # tells why one could not be read
+            pass
         raise wrong_input(folder / "labelsTr", "only 0", "values of at least one segment")
     values = tuple(sorted(values))
     channels = tuple(f"channel {number}" for number in range(len(numbers)))

@@ -271,6 +271,31 @@ def test_posteriors(folder):
     assert [case.posterior_path for case in cases] == expected
 
 
+def test_posteriors_are_found_and_told_alike_however_the_folder_is_written(folder, monkeypatch):
+    write(folder / "posteriorsTr" / "b.nii.gz", np.ones((4, 4, 2, 2), dtype=np.float32))
+    whole = read_dataset(folder)
+    for place, name in ((folder.parent, folder.name), (folder, ".")):
+        monkeypatch.chdir(place)
+        dataset = read_dataset(name)
+        assert dataset.fingerprint() == whole.fingerprint()
+        assert [case.posterior_path is not None for case in dataset.cases] == [
+            name == "b" for name in NAMES
+        ]
+
+
+def test_a_list_whose_files_lie_in_the_current_folder(tmp_path, monkeypatch):
+    for index in range(3):
+        shape = np.indices((6, 6, 3)).sum(axis=0)
+        write(tmp_path / f"i{index}.nii.gz", (shape + index).astype(np.float32))
+        write(tmp_path / f"l{index}.nii.gz", (shape > 5).astype(np.uint8))
+    files = {f"c{k}": {"images": [f"i{k}.nii.gz"], "label": f"l{k}.nii.gz"} for k in range(3)}
+    described = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "organ": 1}}
+    described |= {"numTraining": 3, "file_ending": ".nii.gz", "dataset": files}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    monkeypatch.chdir(tmp_path)
+    assert len(read_dataset(".").cases) == 3
+
+
 def test_label_values_with_gaps_are_renumbered(tmp_path):
     write_files(tmp_path, values=(5, 1, 5))
     write_json(tmp_path, labels={"background": 0, "far": 5, "near": 1})
@@ -458,6 +483,14 @@ def test_split_given_twice(folder):
 def test_labels_without_any_segment(tmp_path):
     write_files(tmp_path, values=(0,))
     assert message_of(tmp_path).startswith("/labelsTr: found only 0, expected values")
+
+
+def test_labels_that_cannot_be_read_say_why_where_no_description_names_segments(tmp_path):
+    write_files(tmp_path)
+    for path in (tmp_path / "labelsTr").iterdir():
+        write(path, np.full((4, 4, 2), 0.5, dtype=np.float32))
+    with pytest.raises(ValueError, match="labelsTr/a.nii.gz: found fractions"):
+        read_dataset(tmp_path, problems={})
 
 
 def test_endings_in_capitals_are_read(folder):

@@ -470,6 +470,12 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path, degrees):
         Volume(counting((4, 3, 2)), sheared(degrees), path)
 
 
+def test_voxels_of_metres_are_named_with_their_file(tmp_path):
+    path = save(tmp_path / "a.nii", counting((4, 3, 2)), np.diag([1500.0, 1500, 3000, 1]))
+    with pytest.raises(ValueError, match="a.nii, spacing_mm: found .1500.0"):
+        read_volume(path)
+
+
 @pytest.mark.parametrize("degrees", [0.0, 0.05, 1.0])
 def test_rounded_directions_pass_and_distances_are_within_one_percent(tmp_path, degrees):
     path = save(tmp_path / "a.nii", counting((4, 3, 2)), sheared(degrees))

@@ -7,7 +7,9 @@ import pytest
 from test_claims_of_a import GOOD, long_scores, with_failures
 from test_claims_of_b import detection_table, training_tables
 
+from segcal_lite.data.tasks import TASKS
 from segcal_lite.experiments.claims import printed
+from segcal_lite.experiments.claims.deviations import deviations_of, deviations_of_volumes
 from segcal_lite.experiments.claims.ledger import ALL, ledger_of, read_evidence, write_ledger
 from segcal_lite.experiments.claims.printed import printed_a, printed_b, supports
 from segcal_lite.experiments.claims.rules import Part, without_interval
@@ -133,6 +135,15 @@ def test_numbers_without_a_printed_counterpart_are_missing_numbers(run):
     _, parts = ledger_of([evidence._replace(printed={})])
     assert parts.printed.dtype == float and parts.printed.isna().all()
     assert (parts.printed.abs() > 0.005).sum() == 0
+
+
+def test_a_run_at_a_papers_settings_departs_in_nothing():
+    assert deviations_of({"profile": "paper", "n_members": 100}, TASKS["brain"], 100) == ""
+    assert deviations_of_volumes({"profile": "paper", "settings": {}}) == ""
+    told = deviations_of({"profile": "paper", "settings": {"dropout": 0.1}}, TASKS["heart"], 100)
+    assert told == "dropout 0.1 (0.5)"
+    told = deviations_of_volumes({"profile": "paper", "settings": {"foreground_share": 0.5}})
+    assert told == "blocks centred on foreground 0.5 (0.0)"
 
 
 def test_whole_volumes_have_deviations_of_their_own(run):

@@ -173,6 +173,11 @@ def test_other_settings_in_one_folder_are_refused(volumes):
     sets = volumes.out / "phantoms"
     with pytest.raises(ValueError, match=r"joint.json: found other settings: .*seed = 0"):
         open_joint_experiment(volumes.out, sets, seed=1, **SILENT, **TINY_VOLUMES)
+    for crop_size in (0, (32, 32)):
+        with pytest.raises(ValueError, match="crop_size: found .*, expected a list of 3 or more"):
+            open_joint_experiment(
+                volumes.out, sets, seed=0, crop_size=crop_size, **SILENT, **TINY_VOLUMES
+            )
     with pytest.raises(ValueError, match="set: found 'kidney', expected one of 'atrium'"):
         open_joint_experiment(volumes.out, sets, ("kidney",), **SILENT, **TINY_VOLUMES)
     with pytest.raises(ValueError, match="set: found 'spleen', expected one of"):

@@ -236,6 +236,15 @@ def test_a_long_table_is_compressed_to_the_same_bytes(run, monkeypatch, tmp_path
     assert read_table(table).columns.tolist()[:3] == ["loss", "method", "NLL, box"]
 
 
+def test_pages_and_tables_name_later_devices(run):
+    record = json.loads((run / "provenance.json").read_text()) | {"later_devices": ["an H200"]}
+    write_json(run / "provenance.json", record)
+    assert re.search(r"Gone on with.{0,40}an H200", write_index(run), re.DOTALL)
+    made = {"seed": 0, "profile": "laptop", "commit": "a", "date": "d", "device": "cpu"}
+    write_json(run / "provenance.json", made | {"processor": "X", "later_devices": ["an H200"]})
+    assert published.source_of(run).endswith(", d, X, then an H200.")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../precious", "a/b", ".git", "papers"])
 def test_only_what_was_published_is_replaced(run, monkeypatch, tmp_path, name):
     monkeypatch.setattr(published, "project_root", lambda: tmp_path)

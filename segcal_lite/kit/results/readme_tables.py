@@ -8,7 +8,7 @@ from .claims_tables import ledger_table, parts_table, summary_table
 from .heart_tables import heart_table, heart_whole_table, scores_of, sweep_table
 from .published import fill_readme, listed, markdown_table, spread
 from .run_tables import runs_table
-from .story_tables import floor_table, story_table, verdicts_table
+from .story_tables import floor_of_sets_table, floor_table, story_table, verdicts_table
 from .volume_tables import organs_table, unseen_table, volumes_table
 
 
@@ -83,6 +83,7 @@ TABLES = {
         "story": story_table,
         "floor": floor_table,
         "verdicts": verdicts_table,
+        "floor_of_sets": floor_of_sets_table,
         "volumes": volumes_table,
         "heart": heart_table,
         "heart_gpu": partial(heart_table, "acdc_gpu"),

@@ -9,18 +9,12 @@ from concurrent.futures import as_completed
 from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.data.splits import check_not_all, check_unique
+from segcal_lite.data.splits import check_groups, check_unique
 from segcal_lite.runs.claims import claimed
 from segcal_lite.runs.folders import as_json_values, check_same_settings, read_json, write_json
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
-from .one_case import (
-    RECORDS,
-    convert_case,
-    is_unchanged,
-    read_record,
-    remove_case,
-)
+from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
 from .report import write_tables
 from .splits import together
 
@@ -103,16 +97,10 @@ def convert(found, read, dest, workers=1, report=print):
 
 
 def _check_names(what, cases):
-    """Refuse names that two cases share, or that the files of two could have, and what no
-    ``cases.csv`` may hold.
-    """
+    """Refuse names that two cases share, or the files of two could have, or no reader takes."""
     names = [case.name for case in cases]
     check_unique(what, names)
-    for kind in ("patient", "domain"):
-        of_kind = list(dict.fromkeys(getattr(case, kind) for case in cases))
-        check_unique(f"{what}, {kind}", of_kind)
-    for domain in of_kind:
-        check_not_all(f"{what}, domain", domain)
+    check_groups(what, [case.patient for case in cases], [case.domain for case in cases])
     for name in names:
         other = CHANNEL_END.sub("", name)
         if other != name and other in names:
@@ -192,8 +180,7 @@ def _changed(case, record):
     stated = record.get("stated")  # which the first versions did not keep
     before = known | (stated or {})
     now = known | case.stated
-    names = ("patient", "domain", "split", *(("spacing_mm",) if stated else ()))
-    for name in names:
+    for name in (*known, *(("spacing_mm",) if stated else ())):
         if before.get(name) != now.get(name):
             return f"{name} of {case.name}", now.get(name) or "none"
     if len(case.files) != len(record["sources"]):

@@ -164,6 +164,17 @@ def check_unique(what, names):
             raise wrong_input(what, f"{same!r} and {name!r}", expected)
 
 
+def check_groups(what, patients, domains):
+    """Refuse patients, or domains, of cases that differ in capitals only, and a domain called all.
+
+    `what` lists the cases, each of which has one of both.
+    """
+    for kind, names in (("patient", patients), ("domain", domains)):
+        check_unique(f"{what}, {kind}", list(dict.fromkeys(names)))
+    for name in domains:
+        check_not_all(f"{what}, domain", name)
+
+
 def read_cells(path, separator=","):
     """Return number and cells of each line of a table; lines of empty cells are no rows."""
     try:
@@ -208,8 +219,7 @@ def read_case_table(path):
         raise wrong_input(path, "no case", "at least one row below the column names")
     rows = [_check_row(f"{path}, line {number}", columns, cells) for number, cells in lines[1:]]
     check_unique(path, [row["case"] for row in rows])
-    for column in ("patient", "domain"):
-        check_unique(f"{path}, {column}", list(dict.fromkeys(row.get(column, "") for row in rows)))
+    check_groups(path, *([row.get(name, "") for row in rows] for name in ("patient", "domain")))
     return rows
 
 
@@ -225,7 +235,6 @@ def _check_row(what, columns, cells):
     for column in ("domain", "patient"):
         if row.get(column) == "":
             raise wrong_input(f"{what}, {column}", "an empty cell", f"a {column}")
-    check_not_all(f"{what}, domain", row.get("domain", ""))
     return row
 
 

@@ -25,8 +25,8 @@ from ..runs.executors import check_scheduler, count_places
 from ..runs.folders import enter_run, model_folder, name_in_run, record_settings, resolve_path
 from ..runs.schedules import run_in_order
 from ..runs.tables import check_columns, read_table
-from ..training.checkpoints import check_settings, read_history
-from ..training.members import Member, train_members
+from ..training.checkpoints import read_history
+from ..training.members import Member, train_members, unfinished
 from ..training.models import TrainingSettings
 from .case_scores import ScoredCase, Scoring, fit_member_scalings, score_cases, sums_key
 from .profiles import PROFILES, Profile, given_settings
@@ -77,9 +77,7 @@ class Experiment:
             for dropout in (False, True)
             for member in self.members(loss, dropout)
         ]
-        for member in members:
-            check_settings(member.folder, member.settings)
-        if not all(member.finished for member in members):
+        if unfinished(members):
             record_settings(self.out, "run", asdict(self.profile))
         train_members(members, self.prepared_folder, self.scheduler, self.device, report, self.out)
         for loss in losses:

@@ -40,6 +40,13 @@ class Member:
         return f"{self.settings.loss}{dropout}, seed {self.settings.seed}"
 
 
+def unfinished(members):
+    """Return those that are not finished; a folder with a model of other settings is refused."""
+    for member in members:
+        check_settings(member.folder, member.settings)
+    return [member for member in members if not member.finished]
+
+
 def train_members(
     members, prepared_folder, scheduler="processes", device="auto", report=print, folder=None
 ):
@@ -69,9 +76,8 @@ def train_members(
     ValueError
         If a member's folder holds a model of other settings.
     """
-    waiting = [member for member in members if not member.finished]
+    waiting = unfinished(members)
     for member in members:
-        check_settings(member.folder, member.settings)
         if member.finished:
             remove_checkpoint(member.folder)
     if len(waiting) < len(members):

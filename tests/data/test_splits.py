@@ -233,7 +233,7 @@ def test_the_names_of_a_split():
         ("case\n../../a\n", "cases.csv, line 2, case: found '../../a', expected a plain name"),
         ("case,patient\na,P1\nb,p1\n", "cases.csv, patient: found 'P1' and 'p1', expected names"),
         ("case,domain\na,s\nb,S\n", "cases.csv, domain: found 's' and 'S', expected names"),
-        ("case,domain\na,All\n", "cases.csv, line 2, domain: found 'All', expected another"),
+        ("case,domain\na,All\n", "cases.csv, domain: found 'All', expected another"),
         ("case\na\nb\na\n", "cases.csv: found a 2 times, expected each case once"),
         ('case\n"a\n', "cases.csv: found unreadable text"),
         (b"case\n\xff\n", "cases.csv: found unreadable text"),

@@ -30,8 +30,9 @@ def _claims_of_a(folder):
     pearson_r = methods.set_index(["loss", "method"]).pearson_r["dice", "ensemble"]
     parts = read_table(folder / "claims_parts.csv").set_index(["claim", "run", "part"])
     of_more = parts.value["A8", "results/acdc_gpu", "r, dice"]
+    n_members = read_table(folder / "acdc_gpu" / "scores.csv.gz").n_members.max()
     title = "A: segment entropy and logit Dice, r"
-    real = f"{pearson_r:.2f}; of 16 members, one collapsed: {of_more:.2f}"
+    real = f"{pearson_r:.2f}; of {n_members} members: {of_more:.2f}"
     yield title, listed(story.entropy_pearson_r), real
 
 

@@ -4,11 +4,11 @@ What is complete is never converted again; a case that fails is named and the ot
 """
 
 import errno
-import re
 from concurrent.futures import as_completed
 from dataclasses import replace
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.data.layouts import case_and_channel
 from segcal_lite.data.splits import check_groups, check_unique
 from segcal_lite.runs.claims import claimed
 from segcal_lite.runs.folders import as_json_values, check_same_settings, read_json, write_json
@@ -21,7 +21,6 @@ from .splits import together
 CONVERSION = 1  # raised when the same source would give other volumes
 SETTINGS = "conversion.json"
 REPORT_EVERY = 20
-CHANNEL_END = re.compile(r"_\d{4}$")
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -102,8 +101,8 @@ def _check_names(what, cases):
     check_unique(what, names)
     check_groups(what, [case.patient for case in cases], [case.domain for case in cases])
     for name in names:
-        other = CHANNEL_END.sub("", name)
-        if other != name and other in names:
+        other, channel = case_and_channel(name)
+        if channel is not None and other in names:
             expected = "one of the two called otherwise: such an end tells a channel"
             raise wrong_input(what, f"{name} beside {other}", expected)
 

@@ -167,6 +167,18 @@ def find_volumes(folder):
     return _stems(folder, find_file_ending(folder))
 
 
+def case_and_channel(stem):
+    """Return the case and the channel that an image is called by; None for no channel.
+
+    Examples
+    --------
+    >>> case_and_channel("case_0001"), case_and_channel("case")
+    (('case', 1), ('case', None))
+    """
+    match = re.fullmatch(r"(.+)_([0-9]{4})", stem)
+    return (match[1], int(match[2])) if match else (stem, None)
+
+
 def find_files(folder, file_ending):
     """Return images, a dict by channel number for each case, and labels, found by their names.
 
@@ -176,8 +188,7 @@ def find_files(folder, file_ending):
     labels = _stems(Path(folder) / "labelsTr", file_ending)
     images = {}
     for stem, path in _stems(Path(folder) / "imagesTr", file_ending).items():
-        match = None if stem in labels else re.fullmatch(r"(.+)_([0-9]{4})", stem)
-        case, channel = (match[1], int(match[2])) if match else (stem, None)
+        case, channel = (stem, None) if stem in labels else case_and_channel(stem)
         images.setdefault(case, {})[channel] = path
     return images, labels
 

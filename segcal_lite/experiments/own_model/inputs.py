@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._checks import is_file, named, wrong_input
 from ...data.labels import LabelNames, read_label_names
-from ...data.layouts import find_volumes
+from ...data.layouts import case_and_channel, find_volumes
 from ...data.predictions import open_predictions
 from ...data.splits import read_case_table
 from ...data.volumes import read_label
@@ -76,7 +76,7 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
     files = _image_files(_listed(images))
-    known = {*label_paths, *files, *map(_without_channel, files)}
+    known = {*label_paths, *files, *(case_and_channel(stem)[0] for stem in files)}
     members = tuple(open_predictions(folder, names, known) for folder in folders)
     new_members = tuple(open_predictions(folder, names, known) for folder in new_folders)
     _check_forms(members, new_members)
@@ -170,12 +170,6 @@ def _image_files(folders):
     return found
 
 
-def _without_channel(stem):
-    """Return ``case`` of ``case_0000``, and any other name as it is."""
-    case, _, number = stem.rpartition("_")
-    return case if case and number.isdecimal() and len(number) == 4 else stem
-
-
 def _images(files, cases):
     """Return the image paths of each case, and a note on images of none, in a list.
 
@@ -183,7 +177,7 @@ def _images(files, cases):
     """
     found, others = {}, []
     for stem, paths in files.items():
-        case = stem if stem in cases else _without_channel(stem)
+        case = stem if stem in cases else case_and_channel(stem)[0]
         if case in cases:
             found.setdefault(case, []).extend(paths)
         else:

@@ -16,7 +16,7 @@ from .._checks import (
 )
 from ..runs.folders import file_digest, text_digest
 from .labels import LabelNames
-from .layouts import read_layout, unread_files
+from .layouts import passed_over, read_layout, unread_files
 from .other_formats import companion_files
 from .splits import read_case_table
 from .volumes import LABEL_SHIFT, LARGEST_LABEL, check_same_grid, read_label, read_volume
@@ -221,6 +221,7 @@ def select_cases(folder, description, images, labels, leave_out=None):
         notes.append(f"{source} does not name, so left out: {named(unnamed)}")
     if unread:
         notes.append(f"files that belong to no case, not read: {named(unread)}")
+    notes += passed_over(folder, images)
     rows, left_out = _leave_out(folder, rows, check_leave_out(leave_out))
     return sorted(rows, key=lambda row: row["case"]), notes + left_out
 

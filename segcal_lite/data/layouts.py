@@ -214,6 +214,22 @@ def unread_files(folder, images, labels):
     ]
 
 
+def passed_over(folder, images):
+    """Return notes on what nnU-Net may keep beside the cases, unless ``dataset`` lists it."""
+    folder, notes = Path(folder), []
+    tests, answers = (folder / below for below in ("imagesTs", "labelsTs"))
+    read = {path.parent for files in images.values() for path in files.values()}
+    if tests.is_dir() and _names(tests) and tests not in read:
+        if answers.is_dir() and _names(answers):
+            way = "to imagesTr and labelsTr, and name every case's split in cases.csv"
+            notes.append(f"imagesTs and labelsTs are not read: to test on them, move them {way}")
+        else:
+            notes.append("imagesTs is not read: cases without labels are no part of a dataset")
+    if is_file(folder / "splits_final.json"):
+        notes.append("splits_final.json is not read: name splits of your own in cases.csv")
+    return notes
+
+
 def _ends(name, ending):
     """Tell whether a file's name has one of the endings, in small or capital letters."""
     return name.lower().endswith(ending)

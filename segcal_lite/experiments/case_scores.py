@@ -98,11 +98,21 @@ def sums_key(method, member, region):
 
 
 def fit_member_scalings(folder, prepared_folder, device):
-    """Fit a member's scalings on the validation cases, once: the first unit of work."""
-    for name in each_claimed(folder, ["scaling.json"], lambda name: (folder / name).exists()):
+    """Fit a member's scalings on the validation cases, once: the first unit of work.
+
+    A member that was made anew is fitted anew; fits of earlier versions do not say whose they are.
+    """
+    trained = trained_digest(folder)
+
+    def is_fitted(name):
+        path = folder / name
+        return path.exists() and read_json(path, shape=dict).get("model", trained) == trained
+
+    for name in each_claimed(folder, ["scaling.json"], is_fitted):
         validation = of_split(read_prepared(prepared_folder), "validation")
         model, settings = load_model(folder, device)
-        write_json(folder / name, fit_scalings(model, settings.loss, validation))
+        scaling = fit_scalings(model, settings.loss, validation)
+        write_json(folder / name, scaling | {"model": trained})
 
 
 def read_scaling(folder, n_classes):

@@ -8,6 +8,7 @@ from segcal_lite.data.layouts import (
     Description,
     find_file_ending,
     find_files,
+    passed_over,
     read_description,
     read_layout,
     unread_files,
@@ -230,6 +231,21 @@ def test_files_that_belong_to_no_case_are_named(tmp_path):
         "labelsTr/notes.txt",
         "labelsTr/old",
     ]
+
+
+def test_what_nnunet_keeps_beside_the_cases_is_told(tmp_path):
+    touch(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    images, _ = find_files(tmp_path, ".nii.gz")
+    (tmp_path / "imagesTs").mkdir()
+    assert passed_over(tmp_path, images) == []
+    touch(tmp_path, "imagesTs/b_0000.nii.gz", "splits_final.json")
+    without_labels, folds = passed_over(tmp_path, images)
+    assert without_labels.startswith("imagesTs is not read: cases without labels")
+    assert folds.startswith("splits_final.json is not read: name splits")
+    touch(tmp_path, "labelsTs/b.nii.gz")
+    assert "to test on them, move them to imagesTr" in passed_over(tmp_path, images)[0]
+    listed = {"b": {0: tmp_path / "imagesTs" / "b_0000.nii.gz"}}
+    assert passed_over(tmp_path, listed) == [folds]
 
 
 def test_listed_files_may_lie_anywhere(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from segcal_lite.runs.folders import model_folder, read_json, write_json
 from segcal_lite.runs.tables import read_table
 from segcal_lite.scaling import fit_temperature
 from segcal_lite.segmentation_metrics import dice_coefficient, hausdorff95, surface_metrics
+from segcal_lite.training.checkpoints import trained_digest
 from segcal_lite.training.models import TrainingSettings, load_model
 from segcal_lite.training.on_slices import train_model
 
@@ -188,6 +189,21 @@ def test_masks_of_a_temperature_are_the_baselines_even_where_rounding_makes_ties
     baseline = of_masks(table, "baseline")
     assert baseline[baseline.metric == "dice"].value.max() > 0  # flat probabilities find nothing
     pd.testing.assert_frame_equal(of_masks(found, "temperature"), baseline, check_exact=True)
+
+
+def test_scalings_are_fitted_again_where_a_member_was_made_anew(scored, prepared, tmp_path):
+    member = tmp_path / "member"
+    shutil.copytree(scored[0].members[0], member)
+    fitted = read_json(member / "scaling.json")
+    assert fitted["model"] == trained_digest(member)
+    known, older = fitted | {"temperature": 7.0}, {"temperature": 7.0, "scale": [], "shift": []}
+    for kept in (known, older):  # earlier versions did not say whose a fit is
+        write_json(member / "scaling.json", kept)
+        fit_member_scalings(member, prepared[2], "cpu")
+        assert read_json(member / "scaling.json") == kept
+    write_json(member / "scaling.json", known | {"model": "of other epochs"})
+    fit_member_scalings(member, prepared[2], "cpu")
+    assert read_json(member / "scaling.json") == fitted
 
 
 def test_the_sweep_of_the_whole_pool_is_the_ensemble(scored):

@@ -16,7 +16,7 @@ from .._checks import (
 )
 from ..runs.folders import file_digest, text_digest
 from .labels import LabelNames
-from .layouts import passed_over, read_layout, unread_files
+from .layouts import is_for_tests, passed_over, read_layout, unread_files
 from .other_formats import companion_files
 from .splits import read_case_table
 from .volumes import LABEL_SHIFT, LARGEST_LABEL, check_same_grid, read_label, read_volume
@@ -214,7 +214,8 @@ def select_cases(folder, description, images, labels, leave_out=None):
         raise wrong_input(folder, "no volume in imagesTr and labelsTr", "at least one case")
     unread = unread_files(folder, images, labels)
     if description and description.n_announced is not None:
-        n_found = len(listed or on_disk)
+        of_training = [name for name in on_disk if not is_for_tests(labels.get(name))]
+        n_found = len(listed or of_training)
         notes += _compare_counts(folder, description.n_announced, n_found, is_listed, unread)
     unnamed = on_disk - {row["case"] for row in rows}
     if unnamed:

@@ -6,6 +6,7 @@ The layout is nnU-Net's raw one; a dataset in it runs without conversion::
     imagesTr/<case>_0000.nii.gz   one file a channel (or MSD's <case>.nii.gz with all of them)
     labelsTr/<case>.nii.gz
     cases.csv                     optional: case, domain, split, patient; it decides which cases
+    imagesTs, labelsTs            optional: further cases, where cases.csv names them
     posteriorsTr/<case>.nii.gz    phantoms only: true class probabilities, classes along axis 4
 
 ``dataset`` in ``dataset.json`` may list the files of each case, as in nnU-Net. Without a column
@@ -25,7 +26,7 @@ from .._checks import check_choice, is_file, wrong_input
 from .cases import Case, Dataset, check_case, load_case, select_cases
 from .grids import median_spacing
 from .labels import LabelNames, survey
-from .layouts import Description, read_layout
+from .layouts import FOLDERS, TEST_FOLDERS, Description, is_for_tests, read_layout
 from .other_formats import PICTURES
 from .splits import (
     DEFAULT_COUNTS,
@@ -238,7 +239,8 @@ def _make_case(folder, row, images, label_path, split, description):
     """Return a `Case` after checking that its files are there."""
     name, n_channels = row["case"], len(description.channels)
     file_name = name + description.file_ending
-    where = folder / ("dataset.json" if description.files else "imagesTr")
+    below = (TEST_FOLDERS if is_for_tests(label_path) else FOLDERS)[0]
+    where = folder / ("dataset.json" if description.files else below)
     if label_path is None:
         raise wrong_input(folder / "labelsTr" / file_name, "no such file", f"the label of {name}")
     is_picture = description.file_ending in PICTURES  # its colours are channels of one file

@@ -24,10 +24,11 @@ from .._checks import (
 )
 from . import other_formats
 from .labels import LabelNames, read_label_names
-from .splits import check_name, check_unique
+from .splits import check_name, check_unique, read_case_table
 
 FILE_ENDINGS = (".nii.gz", ".nii", *other_formats.ENDINGS)
 FOLDERS = ("imagesTr", "labelsTr")
+TEST_FOLDERS = ("imagesTs", "labelsTs")  # of cases that nnU-Net never trains with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +144,23 @@ def _listed_files(path, listed):
 def read_layout(folder):
     """Return what ``dataset.json`` says or ``None``, the file ending, and the files of all cases.
 
-    Images and labels are those in ``dataset``, else as `find_files` returns them.
+    Images and labels are those in ``dataset``, else as `find_files` returns them, and those of
+    cases in `TEST_FOLDERS` that ``cases.csv`` names.
     """
-    given = read_description(folder)
-    file_ending = given.file_ending if given else find_file_ending(Path(folder) / "labelsTr")
-    files = given.files if given and given.files else find_files(folder, file_ending)
-    return given, file_ending, *files
+    given, folder = read_description(folder), Path(folder)
+    file_ending = given.file_ending if given else find_file_ending(folder / "labelsTr")
+    images, labels = given.files if given and given.files else find_files(folder, file_ending)
+    wanted = {row["case"] for row in read_case_table(folder / "cases.csv") or ()} - labels.keys()
+    if wanted and all((folder / below).is_dir() for below in TEST_FOLDERS):
+        test_images, test_labels = find_files(folder, file_ending, TEST_FOLDERS)
+        for name in wanted & test_labels.keys():
+            images[name], labels[name] = test_images.get(name, {}), test_labels[name]
+    return given, file_ending, images, labels
+
+
+def is_for_tests(label_path):
+    """Tell whether a label, if there is one, is of a case that ``numTraining`` does not count."""
+    return label_path is not None and label_path.parent.name == TEST_FOLDERS[1]
 
 
 def find_file_ending(folder):
@@ -179,15 +191,15 @@ def case_and_channel(stem):
     return (match[1], int(match[2])) if match else (stem, None)
 
 
-def find_files(folder, file_ending):
+def find_files(folder, file_ending, below=FOLDERS):
     """Return images, a dict by channel number for each case, and labels, found by their names.
 
-    A file of ``imagesTr`` whose name is also a label's holds all channels (MSD), and its number is
-    ``None``; otherwise a last part such as ``_0001`` is its channel (nnU-Net).
+    `below` are the folders of both. An image whose name is also a label's holds all channels (MSD),
+    and its number is ``None``; otherwise a last part such as ``_0001`` is its channel (nnU-Net).
     """
-    labels = _stems(Path(folder) / "labelsTr", file_ending)
+    files, labels = (_stems(Path(folder) / name, file_ending) for name in below)
     images = {}
-    for stem, path in _stems(Path(folder) / "imagesTr", file_ending).items():
+    for stem, path in files.items():
         case, channel = (stem, None) if stem in labels else case_and_channel(stem)
         images.setdefault(case, {})[channel] = path
     return images, labels
@@ -215,14 +227,14 @@ def unread_files(folder, images, labels):
 
 
 def passed_over(folder, images):
-    """Return notes on what nnU-Net may keep beside the cases, unless ``dataset`` lists it."""
+    """Return notes on what nnU-Net may keep beside the cases, and is not read."""
     folder, notes = Path(folder), []
-    tests, answers = (folder / below for below in ("imagesTs", "labelsTs"))
+    tests, answers = (folder / below for below in TEST_FOLDERS)
     read = {path.parent for files in images.values() for path in files.values()}
     if tests.is_dir() and _names(tests) and tests not in read:
         if answers.is_dir() and _names(answers):
-            way = "to imagesTr and labelsTr, and name every case's split in cases.csv"
-            notes.append(f"imagesTs and labelsTs are not read: to test on them, move them {way}")
+            expected = "to test on them, name all cases and their splits in cases.csv"
+            notes.append(f"imagesTs and labelsTs are not read: {expected}")
         else:
             notes.append("imagesTs is not read: cases without labels are no part of a dataset")
     if is_file(folder / "splits_final.json"):

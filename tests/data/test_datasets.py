@@ -158,6 +158,37 @@ def test_case_table(folder):
     assert dataset.notes == ("cases.csv does not name, so left out: b, d",)
 
 
+def test_a_case_table_may_name_cases_that_nnunet_keeps_for_tests(folder):
+    for below in ("imagesTr", "labelsTr"):
+        (folder / f"{below[:-1]}s").mkdir()
+        for name in "aef":  # one name is in both folders
+            of = f"{name}_0000" if below == "imagesTr" else name
+            shutil.copy(folder / below / f"{of}.nii.gz", folder / f"{below[:-1]}s")
+            if name != "a":
+                (folder / below / f"{of}.nii.gz").unlink()
+    write_json(folder, numTraining=4)
+    way = "imagesTs and labelsTs are not read: to test on them, name all cases and their splits"
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == list("abcd")
+    assert dataset.notes[0] == f"{way} in cases.csv"
+    rows = ["a,train", "b,train", "c,val", "d,val", "e,test"]
+    write_table(folder, "case,split", *rows)
+    dataset = read_dataset(folder)
+    assert {case.name: case.split for case in dataset.cases}["e"] == "test"
+    assert dataset.notes == ()
+    paths = {case.name: (*case.image_paths, case.label_path) for case in dataset.cases}
+    assert paths["a"][1] == folder / "labelsTr" / "a.nii.gz"
+    assert paths["e"] == (
+        folder / "imagesTs" / "e_0000.nii.gz",
+        folder / "labelsTs" / "e.nii.gz",
+    )
+    assert case_names(folder) == list("abcde")
+    assert load_case(dataset, dataset.cases[-1])[0].max() == 4
+    (folder / "imagesTs" / "e_0000.nii.gz").unlink()
+    with pytest.raises(ValueError, match="imagesTs, e: found channels none"):
+        read_dataset(folder)
+
+
 def test_case_table_without_split_is_drawn(folder, caplog):
     write_table(folder, "case,domain", *[f"{name},{name > 'c'}" for name in NAMES])
     with caplog.at_level(logging.INFO, logger="segcal_lite"):

@@ -243,7 +243,7 @@ def test_what_nnunet_keeps_beside_the_cases_is_told(tmp_path):
     assert without_labels.startswith("imagesTs is not read: cases without labels")
     assert folds.startswith("splits_final.json is not read: name splits")
     touch(tmp_path, "labelsTs/b.nii.gz")
-    assert "to test on them, move them to imagesTr" in passed_over(tmp_path, images)[0]
+    assert "to test on them, name all cases and their splits" in passed_over(tmp_path, images)[0]
     listed = {"b": {0: tmp_path / "imagesTs" / "b_0000.nii.gz"}}
     assert passed_over(tmp_path, listed) == [folds]
 

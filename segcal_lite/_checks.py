@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+import unicodedata
 from contextlib import contextmanager
 
 import numpy as np
@@ -78,6 +79,17 @@ def check_letters(name, text):
         found = repr(text[max(0, half.start() - 20) : half.end()])
         raise wrong_input(name, found, "whole letters, as UTF-8 has them")
     return text
+
+
+def composed(name):
+    """Return a name with its accents as one letter each: some systems write files with two.
+
+    Examples
+    --------
+    >>> len("u\u0308"), len(composed("u\u0308"))
+    (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def check_count(name, value, minimum=1):

@@ -9,6 +9,7 @@ import numpy as np
 from .._checks import (
     IGNORED,
     check_finite,
+    composed,
     named,
     shown,
     told_if_unreadable,
@@ -266,4 +267,4 @@ def check_leave_out(leave_out):
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
         expected = "a list of names, each as text: ['a', '002']"
         raise wrong_input("leave_out", repr(leave_out), expected)
-    return sorted(set(names))
+    return sorted(set(map(composed, names)))

@@ -17,6 +17,7 @@ from .._checks import (
     check_choice,
     check_count,
     check_letters,
+    composed,
     is_file,
     shown,
     told_if_unreadable,
@@ -128,8 +129,9 @@ def _listed_files(path, listed):
     expected = 'cases such as "a": {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}'
     if not isinstance(listed, dict) or not listed:
         raise wrong_input(what, shown(listed), expected)
-    for case, files in listed.items():
-        check_name(what, case)
+    check_unique(what, list(listed))
+    for name, files in listed.items():
+        case = check_name(what, name)
         given = files if isinstance(files, dict) else {}
         channels = given.get("images")
         named = [given.get("label"), *(channels if isinstance(channels, list) else [None])]
@@ -252,7 +254,7 @@ def _stems(folder, file_ending):
     others = [e for e in FILE_ENDINGS if e != file_ending and e not in other_formats.PICTURES]
     stems = {}
     for name in _names(folder):
-        path, stem = folder / name, name[: -len(file_ending)]
+        path, stem = folder / name, composed(name[: -len(file_ending)])
         if not _ends(name, file_ending):
             if _ends(name, tuple(others)):
                 raise wrong_input(path, "this ending", file_ending)

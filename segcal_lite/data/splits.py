@@ -7,13 +7,12 @@ one.
 
 import csv
 import re
-import unicodedata
 from collections import Counter
 from contextlib import suppress
 
 import numpy as np
 
-from .._checks import check_count, is_file, wrong_input
+from .._checks import check_count, composed, is_file, wrong_input
 from ..runs.folders import file_digest
 
 SPLITS = ("train", "validation", "test")
@@ -105,7 +104,8 @@ def check_splits(splits, patients):
 def check_name(what, name):
     """Return `name` if it can only name a file in one folder: no separator, no "..", not hidden.
 
-    What Windows would rename or take for a device is refused on every system.
+    What Windows would rename or take for a device is refused on every system. It is returned as
+    `_checks.composed` writes it: what looks the same is the same case.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def check_name(what, name):
     if len(name.encode()) > LONGEST_NAME:
         found = f"{name[:20]!r}... of {len(name.encode())} bytes"
         raise wrong_input(what, found, f"at most {LONGEST_NAME}")
-    return name
+    return composed(name)
 
 
 def check_not_all(what, name):
@@ -158,7 +158,7 @@ def check_unique(what, names):
         raise wrong_input(what, f"{twice[0]} {n_times[twice[0]]} times", "each case once")
     first = {}
     for name in names:
-        same = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        same = first.setdefault(composed(name).casefold(), name)
         if same != name:
             expected = "names that differ by more than upper and lower case"
             raise wrong_input(what, f"{same!r} and {name!r}", expected)
@@ -229,12 +229,14 @@ def _check_row(what, columns, cells):
     if len(cells) < len(columns):
         raise wrong_input(what, f"{len(cells)} cells", f"{len(columns)}: {', '.join(columns)}")
     row = dict(zip(columns, cells, strict=True))
-    check_name(f"{what}, case", row["case"])
+    row["case"] = check_name(f"{what}, case", row["case"])
     if "split" in row:
         row["split"] = split_named(f"{what}, split", row["split"])
     for column in ("domain", "patient"):
         if row.get(column) == "":
             raise wrong_input(f"{what}, {column}", "an empty cell", f"a {column}")
+        if column in row:
+            row[column] = composed(row[column])
     return row
 
 

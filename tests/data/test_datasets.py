@@ -189,6 +189,29 @@ def test_a_case_table_may_name_cases_that_nnunet_keeps_for_tests(folder):
         read_dataset(folder)
 
 
+def test_names_are_the_same_however_their_accents_are_written(folder):
+    two_letters, one_letter = "mu\u0308ller", "m\u00fcller"
+    write_files(folder, names=(*NAMES, two_letters))
+    paths = [folder / "imagesTr" / f"{two_letters}_0000.nii.gz"]
+    assert paths[0].exists()
+    for written in (two_letters, one_letter):
+        rows = [f"{name},p{n}" for n, name in enumerate(["a", "b", "c", written])]
+        write_table(folder, "case,patient", *rows)
+        case = read_dataset(folder).cases[-1]
+        assert (case.name, list(case.image_paths)) == (one_letter, paths)
+        assert [c.name for c in read_dataset(folder, leave_out=[written]).cases] == list("abc")
+    (folder / "cases.csv").unlink()
+    listed = {
+        name: {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"}
+        for name in ("a", "b", two_letters)
+    }
+    write_json(folder, dataset=listed)
+    assert read_dataset(folder).cases[-1].name == one_letter
+    write_json(folder, dataset=listed | {one_letter: listed["a"]})
+    with pytest.raises(ValueError, match="expected names that differ by more than"):
+        read_dataset(folder)
+
+
 def test_case_table_without_split_is_drawn(folder, caplog):
     write_table(folder, "case,domain", *[f"{name},{name > 'c'}" for name in NAMES])
     with caplog.at_level(logging.INFO, logger="segcal_lite"):

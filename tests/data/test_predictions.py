@@ -110,6 +110,14 @@ def test_nnunet(tmp_path):
     assert grid_of_prediction(folder, "c1").grid_shape == SHAPE
 
 
+def test_a_name_is_the_same_however_its_accents_are_written(tmp_path):
+    probs, two_letters, one_letter = random_probs(), "mu\u0308ller", "m\u00fcller"
+    folder = open_predictions(write_nnunet(tmp_path, probs, case=two_letters), NAMES)
+    assert folder.cases == (one_letter,)
+    np.testing.assert_array_equal(read_prediction(folder, one_letter, grid()).probs, probs)
+    assert len(folder.files_of(one_letter)) == 2
+
+
 def test_nnunet_of_regions(tmp_path):
     inside = random_regions()
     write_nnunet(tmp_path, inside, segmentation=painted(inside))

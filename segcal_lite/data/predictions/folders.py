@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 
-from ..._checks import is_file, named, told_if_unreadable, wrong_input
+from ..._checks import composed, is_file, named, told_if_unreadable, wrong_input
 from ...runs.folders import read_json
 from .. import other_formats
 from ..labels import LabelNames, read_label_names
@@ -204,7 +204,7 @@ def _by_stem(files, ending):
     found = {}
     for file in files:
         if file.name.lower().endswith(ending):
-            stem = file.name[: -len(ending)]
+            stem = composed(file.name[: -len(ending)])
             if stem in found:
                 second = f"a second {stem} beside {found[stem].name}"
                 raise wrong_input(file, second, "one of each name")

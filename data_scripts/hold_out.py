@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from segcal_lite._checks import named, wrong_input
+from segcal_lite._checks import composed, named, wrong_input
 from segcal_lite.data.datasets import read_dataset
-from segcal_lite.data.layouts import read_fields, read_layout
+from segcal_lite.data.layouts import is_for_tests, read_fields, read_layout
 from segcal_lite.data.other_formats import PICTURES
 from segcal_lite.data.splits import (
     DEFAULT_COUNTS,
@@ -61,7 +61,8 @@ def _write(source, dest, domains, counts, seed):
     if rows is None or "domain" not in rows[0]:
         raise wrong_input(source / "cases.csv", "no column domain", "the domain of each case")
     same = same_images({case.name: case.image_paths for case in dataset.cases})
-    rows, notes = hold_out(rows, same, domains, counts, seed)
+    tests = {case.name for case in dataset.cases if is_for_tests(case.label_path)}
+    rows, notes = hold_out(rows, same, list(map(composed, domains)), counts, seed, tests)
     with written_aside(dest) as partial:
         write_json(partial / "dataset.json", description(dataset))
         write_table(partial / "cases.csv", pd.DataFrame(rows))
@@ -80,7 +81,7 @@ def _write(source, dest, domains, counts, seed):
     return 0
 
 
-def hold_out(rows, same, domains, counts, seed):
+def hold_out(rows, same, domains, counts, seed, tests=()):
     """Give each row of ``cases.csv`` a split: test where a patient has a case of `domains`.
 
     Parameters
@@ -94,6 +95,8 @@ def hold_out(rows, same, domains, counts, seed):
         Patients, or proportions, of the others in training, validation and test.
     seed : int
         Of their split.
+    tests : collection of str
+        Further cases to test on: those of ``imagesTs`` and ``labelsTs``.
 
     Returns
     -------
@@ -124,13 +127,14 @@ def hold_out(rows, same, domains, counts, seed):
     undrawn, same_notes = keep_together(undrawn, same)
     held, others = set(), set()
     for row in undrawn:
-        (held if row["domain"] in domains else others).add(row.get("patient", row["case"]))
+        is_held = row["domain"] in domains or row["case"] in tests
+        (held if is_held else others).add(row.get("patient", row["case"]))
     both, others = held & others, others - held
     if len(others) < len(SPLITS):
         found = f"all but {len(others)} patients in {named(set(domains))}"
         raise wrong_input("--domains", found, "3 others or more, to train, validate and test on")
     if both:
-        notes.append(f"patients who have cases in other domains too, all for test: {named(both)}")
+        notes.append(f"patients who have cases in both parts, all for test: {named(both)}")
     split_of = split_by_patient(others, counts, seed) | dict.fromkeys(held, "test")
     rows = [row | {"split": split_of[row.get("patient", row["case"])]} for row in undrawn]
     return rows, [*notes, *same_notes]

@@ -90,6 +90,7 @@ class Dataset(LabelNames):
             for path in filter(None, (*case.image_paths, case.label_path, case.posterior_path)):
                 is_inside = path.is_relative_to(self.folder)
                 name = path.relative_to(self.folder).as_posix() if is_inside else path.name
+                name = composed(name)
                 for file in (path, *companion_files(path)):
                     with told_if_unreadable(file):
                         facts.append([name, file.stat().st_size, file_digest(file)])
@@ -223,7 +224,7 @@ def select_cases(folder, description, images, labels, leave_out=None):
         notes.append(f"{source} does not name, so left out: {named(unnamed)}")
     if unread:
         notes.append(f"files that belong to no case, not read: {named(unread)}")
-    notes += passed_over(folder, images)
+    notes += passed_over(folder, labels)
     rows, left_out = _leave_out(folder, rows, check_leave_out(leave_out))
     return sorted(rows, key=lambda row: row["case"]), notes + left_out
 

@@ -252,7 +252,7 @@ def _make_case(folder, row, images, label_path, split, description):
         if not is_file(path):
             raise wrong_input(path, "no such file", f"a volume of {name}")
     beside = label_path.parent if label_path.parent.name else folder / ".." / "labelsTr"
-    posterior_path = beside.with_name("posteriorsTr") / file_name
+    posterior_path = beside.with_name("posteriorsTr") / label_path.name
     return Case(
         name=name,
         image_paths=tuple(images[number] for number in sorted(images)),

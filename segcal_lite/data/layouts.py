@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,7 @@ from .._checks import (
     check_letters,
     composed,
     is_file,
+    named,
     shown,
     told_if_unreadable,
     wrong_input,
@@ -152,11 +154,16 @@ def read_layout(folder):
     given, folder = read_description(folder), Path(folder)
     file_ending = given.file_ending if given else find_file_ending(folder / "labelsTr")
     images, labels = given.files if given and given.files else find_files(folder, file_ending)
-    wanted = {row["case"] for row in read_case_table(folder / "cases.csv") or ()} - labels.keys()
+    rows = read_case_table(folder / "cases.csv") or []
+    wanted = {row["case"] for row in rows} - labels.keys()
     if wanted and all((folder / below).is_dir() for below in TEST_FOLDERS):
         test_images, test_labels = find_files(folder, file_ending, TEST_FOLDERS)
-        for name in wanted & test_labels.keys():
-            images[name], labels[name] = test_images.get(name, {}), test_labels[name]
+        tests = wanted & test_labels.keys()
+        if tests and "split" not in rows[0]:
+            expected = f"one, for it names cases of labelsTs: {named(tests)}"
+            raise wrong_input(folder / "cases.csv", "no column split", expected)
+        images |= {name: test_images.get(name, {}) for name in tests}
+        labels |= {name: test_labels[name] for name in tests}
     return given, file_ending, images, labels
 
 
@@ -228,20 +235,26 @@ def unread_files(folder, images, labels):
     ]
 
 
-def passed_over(folder, images):
+def passed_over(folder, labels):
     """Return notes on what nnU-Net may keep beside the cases, and is not read."""
-    folder, notes = Path(folder), []
-    tests, answers = (folder / below for below in TEST_FOLDERS)
-    read = {path.parent for files in images.values() for path in files.values()}
-    if tests.is_dir() and _names(tests) and tests not in read:
-        if answers.is_dir() and _names(answers):
-            expected = "to test on them, name all cases and their splits in cases.csv"
-            notes.append(f"imagesTs and labelsTs are not read: {expected}")
-        else:
-            notes.append("imagesTs is not read: cases without labels are no part of a dataset")
-    if is_file(folder / "splits_final.json"):
+    images, answers = (_glimpse(Path(folder) / below) for below in TEST_FOLDERS)
+    unread = answers - {path.name for path in labels.values() if is_for_tests(path)}
+    notes = []
+    if images and unread:
+        way = "give every case a split in cases.csv, and these names that labelsTr has not"
+        notes.append(f"not read of labelsTs: {named(unread)}; to test on them, {way}")
+    elif images and not answers:
+        notes.append("imagesTs is not read: cases without labels are no part of a dataset")
+    if (Path(folder) / "splits_final.json").exists():
         notes.append("splits_final.json is not read: name splits of your own in cases.csv")
     return notes
+
+
+def _glimpse(folder):
+    """Return the names of the visible files of a folder that need not be there, nor readable."""
+    with suppress(OSError):
+        return {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    return set()
 
 
 def _ends(name, ending):

@@ -27,6 +27,7 @@ from .._checks import (
     check_count,
     check_spacing,
     check_text,
+    composed,
     is_file,
     named,
     shown,
@@ -126,10 +127,11 @@ def _read_entries(path, leave_out=()):
         if "+" in check_text(f"{path}, set", name) or "-then-" in name:
             raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
         check_name(f"{path}, set", name)
+    check_unique(f"{path}, sets", list(entries))
+    entries = {composed(name): entry for name, entry in entries.items()}
     entries = {name: entry for name, entry in entries.items() if name not in leave_out}
     if not entries:
         raise wrong_input(path, "no set", "at least one dataset")
-    check_unique(f"{path}, sets", list(entries))
     return entries
 
 
@@ -219,9 +221,9 @@ def _read_set(path, name, entry, seed, leave_out):
 
 def _of_domains(dataset, entry, where, seed):
     """Narrow a dataset to the domains asked for; split it as B where ``cases.csv`` does not."""
-    for domain in entry.get("domains", ()):
+    asked = [composed(name) for name in entry.get("domains", dataset.domains)]
+    for domain in asked:
         check_choice(f"{where}, domains", domain, dataset.domains)
-    asked = entry.get("domains", dataset.domains)
     cases = [case for case in dataset.cases if case.domain in asked]
     rows = read_case_table(dataset.folder / "cases.csv") or [{}]
     if "split" in rows[0]:

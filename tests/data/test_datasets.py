@@ -167,15 +167,20 @@ def test_a_case_table_may_name_cases_that_nnunet_keeps_for_tests(folder):
             if name != "a":
                 (folder / below / f"{of}.nii.gz").unlink()
     write_json(folder, numTraining=4)
-    way = "imagesTs and labelsTs are not read: to test on them, name all cases and their splits"
     dataset = read_dataset(folder)
     assert [case.name for case in dataset.cases] == list("abcd")
-    assert dataset.notes[0] == f"{way} in cases.csv"
+    assert dataset.notes[0].startswith(
+        "not read of labelsTs: a.nii.gz, e.nii.gz, f.nii.gz; to test"
+    )
+    write_table(folder, "case", *"abcde")
+    with pytest.raises(ValueError, match="no column split, expected one, for it names .* e"):
+        read_dataset(folder)
     rows = ["a,train", "b,train", "c,val", "d,val", "e,test"]
     write_table(folder, "case,split", *rows)
     dataset = read_dataset(folder)
     assert {case.name: case.split for case in dataset.cases}["e"] == "test"
-    assert dataset.notes == ()
+    (note,) = dataset.notes
+    assert note.startswith("not read of labelsTs: a.nii.gz, f.nii.gz; to test")
     paths = {case.name: (*case.image_paths, case.label_path) for case in dataset.cases}
     assert paths["a"][1] == folder / "labelsTr" / "a.nii.gz"
     assert paths["e"] == (
@@ -193,12 +198,15 @@ def test_names_are_the_same_however_their_accents_are_written(folder):
     two_letters, one_letter = "mu\u0308ller", "m\u00fcller"
     write_files(folder, names=(*NAMES, two_letters))
     paths = [folder / "imagesTr" / f"{two_letters}_0000.nii.gz"]
-    assert paths[0].exists()
+    posterior = folder / "posteriorsTr" / f"{two_letters}.nii.gz"
+    write(posterior, np.ones((4, 4, 2, 2), dtype=np.float32))
+    before = read_dataset(folder).fingerprint()
     for written in (two_letters, one_letter):
         rows = [f"{name},p{n}" for n, name in enumerate(["a", "b", "c", written])]
         write_table(folder, "case,patient", *rows)
         case = read_dataset(folder).cases[-1]
         assert (case.name, list(case.image_paths)) == (one_letter, paths)
+        assert case.posterior_path == posterior
         assert [c.name for c in read_dataset(folder, leave_out=[written]).cases] == list("abc")
     (folder / "cases.csv").unlink()
     listed = {
@@ -210,6 +218,11 @@ def test_names_are_the_same_however_their_accents_are_written(folder):
     write_json(folder, dataset=listed | {one_letter: listed["a"]})
     with pytest.raises(ValueError, match="expected names that differ by more than"):
         read_dataset(folder)
+    write_json(folder)
+    for below in ("imagesTr", "labelsTr", "posteriorsTr"):
+        for path in (folder / below).glob(f"{two_letters}*"):
+            path.rename(path.with_name(path.name.replace(two_letters, one_letter)))
+    assert read_dataset(folder).fingerprint() == before  # a copy of another system
 
 
 def test_case_table_without_split_is_drawn(folder, caplog):

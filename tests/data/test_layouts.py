@@ -235,17 +235,22 @@ def test_files_that_belong_to_no_case_are_named(tmp_path):
 
 def test_what_nnunet_keeps_beside_the_cases_is_told(tmp_path):
     touch(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
-    images, _ = find_files(tmp_path, ".nii.gz")
+    _, labels = find_files(tmp_path, ".nii.gz")
     (tmp_path / "imagesTs").mkdir()
-    assert passed_over(tmp_path, images) == []
-    touch(tmp_path, "imagesTs/b_0000.nii.gz", "splits_final.json")
-    without_labels, folds = passed_over(tmp_path, images)
+    (tmp_path / "splits_final.json").symlink_to(tmp_path / "nowhere")
+    assert passed_over(tmp_path, labels) == []
+    (tmp_path / "splits_final.json").unlink()
+    touch(tmp_path, "imagesTs/b_0000.nii.gz", "imagesTs/c_0000.nii.gz", "splits_final.json")
+    without_labels, folds = passed_over(tmp_path, labels)
     assert without_labels.startswith("imagesTs is not read: cases without labels")
     assert folds.startswith("splits_final.json is not read: name splits")
-    touch(tmp_path, "labelsTs/b.nii.gz")
-    assert "to test on them, name all cases and their splits" in passed_over(tmp_path, images)[0]
-    listed = {"b": {0: tmp_path / "imagesTs" / "b_0000.nii.gz"}}
-    assert passed_over(tmp_path, listed) == [folds]
+    touch(tmp_path, "labelsTs/b.nii.gz", "labelsTs/c.nii.gz", "labelsTs/.hidden")
+    told, _ = passed_over(tmp_path, labels)
+    assert told.startswith("not read of labelsTs: b.nii.gz, c.nii.gz; to test on them, give every")
+    labels |= {"b": tmp_path / "labelsTs" / "b.nii.gz"}
+    assert passed_over(tmp_path, labels)[0].startswith("not read of labelsTs: c.nii.gz; to")
+    labels |= {"c": tmp_path / "labelsTs" / "c.nii.gz"}
+    assert passed_over(tmp_path, labels) == [folds]
 
 
 def test_listed_files_may_lie_anywhere(tmp_path, monkeypatch):

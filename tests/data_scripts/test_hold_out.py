@@ -84,8 +84,15 @@ def test_a_patient_with_images_in_both_is_for_testing(source, tmp_path, capsys):
     assert (splits.pop("c2"), splits.pop("c3")) == ("test", "test")
     drawn = split_by_patient([f"p{n}" for n in (0, 1, 4, 6, 7, 9, 10)], (60, 10, 30), seed=2020)
     assert {f"p{name[1:]}": s for name, s in splits.items() if f"p{name[1:]}" in drawn} == drawn
-    expected = "note: patients who have cases in other domains too, all for test: p2\n"
+    expected = "note: patients who have cases in both parts, all for test: p2\n"
     assert expected in capsys.readouterr().out
+
+
+def test_a_domain_is_the_same_however_its_accents_are_written(source, tmp_path):
+    path = source / "cases.csv"
+    path.write_text(path.read_text().replace(",c,", ",Z\u00fcrich,"), encoding="utf-8")
+    assert run(source, tmp_path / "dest", "--domains", "Zu\u0308rich") == 0
+    assert splits_of(tmp_path / "dest")["c2"] == "test"
 
 
 def test_cases_of_one_image_count_as_one_patient_also_across_domains(source, tmp_path, capsys):
@@ -94,8 +101,24 @@ def test_cases_of_one_image_count_as_one_patient_also_across_domains(source, tmp
     assert run(source, tmp_path / "dest", "--domains", "c") == 0
     assert splits_of(tmp_path / "dest")["c6"] == "test"
     printed = capsys.readouterr().out
-    assert "note: patients who have cases in other domains too, all for test: c2\n" in printed
+    assert "note: patients who have cases in both parts, all for test: c2\n" in printed
     assert "note: c2 and c6 hold the same image, which stays in one split\n" in printed
+
+
+def test_cases_that_nnunet_keeps_for_tests_stay_for_tests(source, tmp_path):
+    for below, ending in (("images", "_0000"), ("images", "_0001"), ("labels", "")):
+        (source / f"{below}Ts").mkdir(exist_ok=True)
+        for name in ("c0", "c1", "c3"):
+            file = f"{name}{ending}.nii.gz"
+            (source / f"{below}Tr" / file).rename(source / f"{below}Ts" / file)
+    with_column(source, "split", ["train", "val", "test"] * 4)
+    assert run(source, tmp_path / "first", "--domains", "c") == 0
+    assert run(tmp_path / "first", tmp_path / "second", "--domains", "c") == 0
+    for name in ("first", "second"):
+        splits = splits_of(tmp_path / name)
+        held = [f"c{number}" for number in (0, 1, 3, 2, 5, 8, 11)]
+        assert {splits.pop(case) for case in held} == {"test"}
+        assert set(splits.values()) == {"train", "validation", "test"}
 
 
 def test_given_splits_are_replaced_and_that_is_said(source, tmp_path, capsys):

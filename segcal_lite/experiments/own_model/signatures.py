@@ -8,7 +8,15 @@ are what an evaluation takes.
 import numpy as np
 import pandas as pd
 
-from ..._checks import check_count, check_text, check_vectors, is_file, named, wrong_input
+from ..._checks import (
+    check_count,
+    check_text,
+    check_vectors,
+    composed,
+    is_file,
+    named,
+    wrong_input,
+)
 from ...runs.folders import resolve_path
 from ...runs.tables import read_table, write_table
 from ...spectral import leave_one_out_oodm, ood_threshold, oodm
@@ -66,6 +74,8 @@ def _read(path):
     if path.suffix.lower() != ".csv" or not is_file(path):
         raise wrong_input("signatures", f"no such table {path}", MADE_BY)
     table = read_table(path)
+    if "case" in table:
+        table["case"] = table.case.map(composed, na_action="ignore")
     numbers = table.drop(columns=["case", *ORIGIN], errors="ignore")
     if "case" not in table or table.case.isna().any() or numbers.empty:
         raise wrong_input(path, f"columns {', '.join(table.columns[:5])}", MADE_BY)

@@ -6,7 +6,8 @@ Paper B's tables mix the two conventions, so :func:`detection_counts` gives the 
 First the numbers: AUC, its interval, that of a difference, confusion counts, rank correlation.
 Then whole tables: many detectors, fitted to the same training cases and asked about the same
 others. *Described* cases are a dict of arrays, one row a case: by name in `DETECTORS` what each
-detector looks at, beside it ``set``, ``dice`` and whatever else is known of them.
+detector looks at, beside it ``set``, ``dice``, ``patient`` and whatever else is known of them.
+Without ``patient`` each is of another one.
 """
 
 from typing import NamedTuple
@@ -38,8 +39,9 @@ DETECTORS = {  # what each looks at: see `segcal_lite.experiments.trials.describ
     "voxel_count": VoxelCountDetector,
     "intensities": IntensityDetector,
 }
-COLUMNS = ["detector", "n_in", "n_out", "n_empty_in", "n_empty_out", "auc", "lo", "hi", "accuracy"]
-COLUMNS += ["sensitivity", "specificity", "tp", "fn", "tn", "fp", "threshold"]
+COLUMNS = ["detector", "n_in", "n_out", "n_patients_in", "n_patients_out", "n_empty_in"]
+COLUMNS += ["n_empty_out", "auc", "lo", "hi", "accuracy", "sensitivity", "specificity"]
+COLUMNS += ["tp", "fn", "tn", "fp", "threshold"]
 
 
 def auc(scores_in, scores_out):
@@ -120,12 +122,12 @@ def auc_interval(scores_in, scores_out, level=0.95, patients=None):
     return _score_interval(_pair_wins(scores_in, scores_out), level, patients)
 
 
-def auc_difference(scores_a, scores_b, level=0.95):
+def auc_difference(scores_a, scores_b, level=0.95, patients=None):
     """Return the AUC of one detector minus that of another on the same images, with its interval.
 
-    `interval_of_difference` of the two intervals, with DeLong's correlation of the two AUC: what
-    makes an image hard for both cancels. Where either detector separates the sets, there is no
-    correlation to see, and it counts as 0.
+    `interval_of_difference` of the two intervals, with DeLong's correlation of the two AUC (of
+    several images a patient: Obuchowski's): what makes an image hard for both cancels. Where either
+    detector separates the sets, there is no correlation to see, and it counts as 0.
 
     The interval of 95 % holds the difference in 96 to 100 % of simulated studies (5 and 5 to 50
     and 50 images); near an AUC of 1 it is wider than it need be.
@@ -134,18 +136,18 @@ def auc_difference(scores_a, scores_b, level=0.95):
     ----------
     scores_a, scores_b : pair of array_like of float, (n_in,) and (n_out,)
         Scores of in-distribution and of OOD images, in the same order for both.
-    level : float
-        Coverage of the interval, in (0, 1).
+    level, patients
+        As for `auc_interval`.
 
     Returns
     -------
     difference, lo, hi : float
-        In [-1, 1]; `lo` and `hi` are NaN if a set has fewer than 5 images.
+        In [-1, 1]; `lo` and `hi` are NaN if a set has fewer than 5 images, or 5 patients.
 
     Raises
     ------
     ValueError
-        If the two look at different numbers of images, a set is empty or holds NaN.
+        If the two look at different numbers of images, or as `auc_interval`.
 
     Examples
     --------
@@ -155,9 +157,10 @@ def auc_difference(scores_a, scores_b, level=0.95):
     wins_a, wins_b = _pair_wins(*scores_a), _pair_wins(*scores_b)
     if wins_a.shape != wins_b.shape:
         raise wrong_input("scores_b", f"{wins_b.shape} images", f"{wins_a.shape} as in scores_a")
-    intervals = [_score_interval(wins, level) for wins in (wins_a, wins_b)]
-    together = _delong_covariance(wins_a, wins_b)
-    alone = _delong_covariance(wins_a, wins_a) * _delong_covariance(wins_b, wins_b)
+    intervals = [_score_interval(wins, level, patients) for wins in (wins_a, wins_b)]
+    of = _numbered(patients, wins_a.shape)
+    together = _clustered_covariance(wins_a, wins_b, *of)
+    alone = np.prod([_clustered_covariance(wins, wins, *of) for wins in (wins_a, wins_b)])
     return interval_of_difference(*intervals, together / np.sqrt(alone) if alone > 0 else 0.0)
 
 
@@ -317,9 +320,10 @@ def detection_table(fitted, inside, outside=None):
     Returns
     -------
     pandas.DataFrame
-        Columns detector, n_in, n_out, n_empty_in, n_empty_out, auc, lo, hi, accuracy, sensitivity,
-        specificity, tp, fn, tn, fp, threshold; OOD is positive. *Empty* are cases without a
-        predicted foreground: they have no uncertainty, and count as the most suspicious.
+        Columns detector, n_in, n_out, n_patients_in, n_patients_out, n_empty_in, n_empty_out, auc,
+        lo, hi (over patients), accuracy, sensitivity, specificity, tp, fn, tn, fp, threshold; OOD
+        is positive. *Empty* are cases without a predicted foreground: they have no uncertainty, and
+        count as the most suspicious.
 
     Examples
     --------
@@ -329,11 +333,14 @@ def detection_table(fitted, inside, outside=None):
     [[1.0, 2.0, 0.0, 1.0]]
     """
     parts, rows = [inside] if outside is None else [inside, outside], []
+    patients = patients_of(*parts)
     for name, detector in fitted.items():
         scores = scores_of(fitted, name, *parts)
-        row = {"detector": name, "n_out": 0, "n_empty_out": 0, "threshold": detector.threshold}
-        for side, values in zip(("in", "out"), scores, strict=False):
+        row = {"detector": name, "n_out": 0, "n_patients_out": 0, "n_empty_out": 0}
+        row["threshold"] = detector.threshold
+        for side, values, of in zip(("in", "out"), scores, patients, strict=False):
             row |= {f"n_{side}": len(values), f"n_empty_{side}": int(np.isinf(values).sum())}
+            row[f"n_patients_{side}"] = np.unique(of).size
         if outside is None:
             if not row["n_in"]:
                 raise wrong_input("inside", "no case", "at least one")
@@ -341,7 +348,7 @@ def detection_table(fitted, inside, outside=None):
             tn = row["n_in"] - fp
             row |= {"specificity": tn / row["n_in"], "tn": tn, "fp": fp}
         else:
-            row |= dict(zip(("auc", "lo", "hi"), auc_interval(*scores), strict=True))
+            row["auc"], row["lo"], row["hi"] = auc_interval(*scores, patients=patients)
             row |= detection_counts(*scores, detector.threshold)._asdict()
         rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -372,12 +379,13 @@ def compare_detectors(fitted, inside, outside, dice):
     [0.0]
     """
     rows, own = [], scores_of(fitted, "spectral", inside, outside)
+    patients = patients_of(inside, outside)
+    words = {"span": (-1, 1), "words": ("worse", "better"), "dice": dice}
     for name in fitted:
         if name != "spectral":
-            difference, lo, hi = auc_difference(own, scores_of(fitted, name, inside, outside))
-            found = verdict(
-                lo, hi, min(map(len, own)), span=(-1, 1), words=("worse", "better"), dice=dice
-            )
+            rival = scores_of(fitted, name, inside, outside)
+            difference, lo, hi = auc_difference(own, rival, patients=patients)
+            found = verdict(lo, hi, min(np.unique(of).size for of in patients), **words)
             rows.append((name, difference, lo, hi, found))
     return pd.DataFrame(rows, columns=["rival", "difference", "lo", "hi", "verdict"])
 
@@ -401,8 +409,50 @@ def spectral_verdict(is_seen, table, comparison, dice):
     own = table.set_index("detector").loc["spectral"]
     lowest = comparison.set_index("rival").lo
     controls = {name: lowest[name] for name in CONTROLS}
-    counts = int(own.n_in), int(own.n_out)
+    counts = int(own.n_patients_in), int(own.n_patients_out)
     return detector_verdict(is_seen, (own.lo, own.hi), *counts, dice, controls)
+
+
+def patients_of(*parts):
+    """Return whose each described case is, an array a part; without ``patient`` all differ.
+
+    Examples
+    --------
+    >>> one, two = {"dice": [0.9, 0.8]}, {"dice": [0.7]}
+    >>> [of.tolist() for of in patients_of(one, two)]
+    [[0, 1], [2]]
+    >>> patients_of({"dice": [0.9, 0.8], "patient": np.array(["a", "a"])})[0].tolist()
+    ['a', 'a']
+    """
+    if all("patient" in part for part in parts):
+        return [np.asarray(part["patient"]) for part in parts]
+    sizes = [len(next(iter(part.values()))) for part in parts]
+    return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+
+def patient_means(described, values):
+    """Return the mean over the cases of each patient of (n,) values, a patient a number.
+
+    Examples
+    --------
+    >>> patient_means({"patient": np.array(["a", "b", "a"])}, [0.9, 0.8, 0.7]).tolist()
+    [0.8, 0.8]
+    """
+    (of,) = patients_of(described)
+    _, numbers = np.unique(of, return_inverse=True)
+    return np.bincount(numbers, values) / np.bincount(numbers)
+
+
+def flagged_patients(is_flagged, patients):
+    """Return how many patients have most of their images flagged, and how many there are.
+
+    Examples
+    --------
+    >>> flagged_patients([True, False, True, True], ["a", "a", "b", "c"])
+    (2, 3)
+    """
+    shares = patient_means({"patient": np.asarray(patients)}, np.asarray(is_flagged, float))
+    return int((shares > 0.5).sum()), shares.size
 
 
 def of_sets(described, names):
@@ -453,7 +503,7 @@ def _score_interval(wins, level, patients=None):
         return area, np.nan, np.nan
     n_patients = np.union1d(of_in, of_out).size
     usual, quantile = _hanley_variance(area, *sizes), stats.t.ppf((1 + level) / 2, n_patients - 2)
-    found = _clustered_variance(wins, of_in, of_out)
+    found = max(_clustered_covariance(wins, wins, of_in, of_out), 0.0)
     inflation = max(1.0, found / usual) if usual else 1.0
 
     def excess(candidate):
@@ -483,26 +533,18 @@ def _hanley_variance(area, n_in, n_out):
     return area * (1 - area) * (1 + shared) / (n_in * n_out)
 
 
-def _delong_covariance(wins_a, wins_b):
-    """Return the covariance of two AUC on the same images by DeLong et al. (1988)."""
-    total = 0.0
-    for axis in (0, 1):
-        a, b = (wins.mean(axis=axis) - wins.mean() for wins in (wins_a, wins_b))
-        total += (a * b).sum() / max(a.size - 1, 1) / a.size
-    return total
-
-
-def _clustered_variance(wins, of_in, of_out):
-    """Return Obuchowski's variance of an AUC; DeLong's where every image is a patient."""
+def _clustered_covariance(wins_a, wins_b, of_in, of_out):
+    """Return Obuchowski's covariance of two AUC; DeLong's where every image is a patient."""
     n_patients = max(of_in.max(), of_out.max()) + 1
     sums, counts = [], []
     for axis, of in ((1, of_in), (0, of_out)):
-        residuals = (wins.mean(axis=axis) - wins.mean()) / of.size
-        sums.append(np.bincount(of, residuals, n_patients))
+        for wins in (wins_a, wins_b):
+            residuals = (wins.mean(axis=axis) - wins.mean()) / of.size
+            sums.append(np.bincount(of, residuals, n_patients))
         counts.append(np.unique(of).size)
-    (own_in, own_out), (n_in, n_out) = sums, counts
-    variance = own_in @ own_in * n_in / (n_in - 1) + own_out @ own_out * n_out / (n_out - 1)
-    return max(variance + 2 * (own_in @ own_out) * n_patients / (n_patients - 1), 0.0)
+    in_a, in_b, out_a, out_b = sums
+    n_in, n_out, n = (number / max(number - 1, 1) for number in (*counts, n_patients))
+    return in_a @ in_b * n_in + out_a @ out_b * n_out + (in_a @ out_b + out_a @ in_b) * n
 
 
 def _check_scores(name, scores):

@@ -408,6 +408,27 @@ def test_rivals_are_compared_on_the_same_cases(fitted):
     assert poor.verdict.str.startswith("no conclusion: mean Dice 0.30 (atrium)").all()
 
 
+def test_several_images_of_a_patient_say_no_more_than_one():
+    rng = np.random.default_rng(0)
+    kinds = ("uncertainty", "voxel_count", "segment_entropy")
+    train, inside, outside = (
+        {kind: rng.normal(moved, 1, n) for kind in kinds} | {"patient": np.arange(n) + first}
+        for n, moved, first in ((30, 5, 0), (20, 5, 30), (20, 6, 40))  # ten have images of both
+    )
+    fitted = fit_detectors(train)
+    thrice = [{key: np.repeat(of[key], 3) for key in of} for of in (inside, outside)]
+    table, repeated = (detection_table(fitted, *of) for of in ((inside, outside), thrice))
+    assert repeated.n_patients_in.tolist() == [20] * 3 and repeated.n_in.tolist() == [60] * 3
+    columns = ["auc", "lo", "hi", "n_patients_out", "accuracy"]
+    np.testing.assert_allclose(repeated[columns], table[columns], rtol=1e-9)
+    scores = [[of[kind] for of in (inside, outside)] for kind in kinds[:2]]
+    patients = [of["patient"] for of in (inside, outside)]
+    again = [[np.repeat(of, 3) for of in pair] for pair in (*scores, patients)]
+    expected = auc_difference(*scores, patients=patients)
+    np.testing.assert_allclose(auc_difference(*again[:2], patients=again[2]), expected, rtol=1e-9)
+    assert np.ptp(auc_difference(*again[:2])[1:]) < 0.8 * np.ptp(expected[1:])  # as many people
+
+
 def test_a_perfect_auc_that_a_control_reaches_too_is_no_merit(fitted):
     def judged(inside, outside, dice):
         comparison = compare_detectors(fitted, inside, outside, dice)

@@ -34,6 +34,8 @@ from .preprocessing import (
 from .volumes import doubt_lines, foreground_box, read_volume
 
 REPORT_EVERY = 10
+FIELDS = ("name", "domain", "split", "patient")  # of a case that ``cases.csv`` has
+COLUMNS = ["case", *FIELDS[1:]]
 LAYOUT = 2  # of a prepared folder; changes when older ones cannot be read as they are
 
 
@@ -47,6 +49,8 @@ class PreparedCase:
     folder : path
     box_dilation : tuple of float and int
         Millimetres in plane and slices out of plane.
+    patient : str
+        Of whom there may be other cases: the unit that is resampled.
     overlapping : tuple of tuple of int
         The regions of a `segcal_lite.data.tasks.Task`, where segments may overlap.
     """
@@ -56,6 +60,7 @@ class PreparedCase:
     split: str
     folder: Path
     box_dilation: tuple
+    patient: str
     overlapping: tuple = ()
 
     @property
@@ -210,15 +215,15 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             if number % REPORT_EVERY == 0 or number == len(waiting):
                 report(f"prepared {number} of {len(waiting)} cases")
         if waiting or not (folder / "cases.csv").exists():
-            rows = [(case.name, case.domain, case.split) for case in dataset.cases]
+            rows = [[getattr(case, name) for name in FIELDS] for case in dataset.cases]
             cases = _cases(folder, rows)
             found = _notes(dataset, cases, grid.cut, list(segment_values(dataset, selection)))
             for note in (note for note in found if note not in grid.notes):
                 report(note)
             write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *found)))))
-            table = pd.DataFrame(rows, columns=["case", "domain", "split"])
-            write_table(folder / "cases.csv", table, sealed=True)
-    return read_prepared(folder)
+            write_table(folder / "cases.csv", pd.DataFrame(rows, columns=COLUMNS), sealed=True)
+    patient_of = {case.name: case.patient for case in dataset.cases}  # older tables have none
+    return [replace(case, patient=patient_of[case.name]) for case in read_prepared(folder)]
 
 
 def _notes(dataset, cases, cut, segments):
@@ -267,9 +272,11 @@ def read_prepared(folder):
     folder = Path(folder)
     if not (folder / "cases.csv").exists():
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
-    table, columns = read_table(folder / "cases.csv", sealed=True), ["case", "domain", "split"]
-    check_columns(folder / "cases.csv", table, texts=columns)
-    return _cases(folder, table[columns].itertuples(index=False))
+    table = read_table(folder / "cases.csv", sealed=True)
+    check_columns(folder / "cases.csv", table, texts=COLUMNS[:-1])
+    if "patient" not in table:  # of earlier versions
+        table["patient"] = table.case
+    return _cases(folder, table[COLUMNS].itertuples(index=False))
 
 
 def of_split(cases, split, what="cases"):
@@ -281,11 +288,11 @@ def of_split(cases, split, what="cases"):
 
 
 def _cases(folder, rows):
-    """Return the `PreparedCase` of each name, domain and split."""
+    """Return the `PreparedCase` of each row of `FIELDS`."""
     task = read_json(folder / "settings.json", shape={"task": dict})["task"]
     dilation = (task["box_dilation_mm"], task["box_dilation_slices"])
     overlapping = tuple(map(tuple, task.get("regions", ())))
     return [
-        PreparedCase(name, domain, split, folder / name, dilation, overlapping)
-        for name, domain, split in rows
+        PreparedCase(name, domain, split, folder / name, dilation, patient, overlapping)
+        for name, domain, split, patient in rows
     ]

@@ -38,7 +38,7 @@ from .cases import Dataset, Selection, case_names, check_leave_out
 from .datasets import read_dataset
 from .grids import median_spacing, read_grid, settle_grid
 from .labels import survey
-from .prepared import prepare_dataset
+from .prepared import prepare_dataset, read_prepared
 from .splits import check_name, check_unique, read_case_table, split_by_patient
 from .tasks import MODALITIES, SPLIT, Task, organ_task
 
@@ -262,6 +262,20 @@ def prepare_set(folder, source):
     write_json(folder / "notes.json", notes)
     facts = json.dumps(read_json(folder / "prepared" / "settings.json"), sort_keys=True)
     write_json(folder / "fingerprint.json", text_digest(facts, 16))
+
+
+def read_sets_prepared(folders, sources):
+    """Return the prepared cases of sets by name; a patient is one in all sets of one folder.
+
+    `folders` and `sources` have the folder and the `SetSource` of each.
+    """
+    first, cases = {}, {}
+    for name, source in sources.items():
+        of_folder = first.setdefault(source.dataset.folder, name)
+        patient_of = {case.name: f"{of_folder}/{case.patient}" for case in source.dataset.cases}
+        read = read_prepared(folders[name] / "prepared")
+        cases[name] = [replace(case, patient=patient_of[case.name]) for case in read]
+    return cases
 
 
 def _untold(line):

@@ -11,8 +11,8 @@ import pandas as pd
 
 from .._checks import check_choice, check_seed, named
 from ..data.cases import check_leave_out
-from ..data.prepared import of_split, read_prepared
-from ..data.sets import prepare_set, read_sets
+from ..data.prepared import of_split
+from ..data.sets import prepare_set, read_sets, read_sets_prepared
 from ..data.splits import SPLITS
 from ..runs.devices import choose_device
 from ..runs.executors import check_scheduler, count_places
@@ -41,6 +41,7 @@ from .volume_scores import (
 )
 
 NETWORK = "resunet3d"
+COLUMNS = ["data", "training", "set", "case", "patient", "metric", "value"]  # of `metrics`
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class JointExperiment:
         Returns
         -------
         pandas.DataFrame
-            Columns data, training, set, case, metric, value.
+            Columns data, training, set, case, patient, metric, value.
         """
         scoring = self.scoring()
         pairs = [
@@ -223,14 +224,13 @@ class JointExperiment:
             for name in (sets or dict.fromkeys(name for stage in plan for name in stage))
         ]
         requests = [ScoreRequest(plan, False, name, split, scoring) for plan, name in pairs]
-        found = self.score(requests, report)
         rows = [
-            (self.data, plan_name(plan), name, case.name, metric, value)
-            for (plan, name), scores in zip(pairs, found, strict=True)
+            (self.data, plan_name(plan), name, case.name, case.patient, metric, value)
+            for (plan, name), scores in zip(pairs, self.score(requests, report), strict=True)
             for case, score in zip(self.cases(name, split), scores, strict=True)
             for metric, value in score["metrics"].items()
         ]
-        return pd.DataFrame(rows, columns=["data", "training", "set", "case", "metric", "value"])
+        return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _progress(plan, dropout, folder):
@@ -312,6 +312,6 @@ def open_joint_experiment(
     for name, folder in folders.items():
         for note in read_json(folder / "notes.json", shape=list):
             report(f"{name}: {note}")
-    cases = {name: read_prepared(folder / "prepared") for name, folder in folders.items()}
+    cases = read_sets_prepared(folders, sources)
     fingerprints = {n: read_json(f / "fingerprint.json", shape=str) for n, f in folders.items()}
     return JointExperiment(out, data_name, settled, seed, device, cases, fingerprints, scheduler)

@@ -136,7 +136,8 @@ class Experiment:
         -------
         pandas.DataFrame
             Columns task, data, loss, domain, case, method, member, n_members, region, segment,
-            metric, value, and known: whether training cases are from the case's domain.
+            metric, value; patient, who may have several cases; and known: whether training cases
+            are from the case's domain.
         """
         names = [case.name for case in of_split(self.cases, "test", self.prepared_folder)]
         self.train(losses, report)
@@ -153,6 +154,7 @@ class Experiment:
         table = pd.concat(tables, ignore_index=True)
         table.insert(0, "data", self.data)
         table.insert(0, "task", self.task.name)
+        table["patient"] = table.case.map({case.name: case.patient for case in self.cases})
         table["known"] = table.domain.isin(self.known_domains)
         for claim, found in self.verdicts(table).items():
             if found.startswith(("no conclusion", "collapsed")):

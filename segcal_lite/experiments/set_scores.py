@@ -5,6 +5,7 @@ import pandas as pd
 
 from .._checks import wrong_input
 from ..training import plans
+from .many_sets import COLUMNS
 from .volume_scores import probability_metrics
 
 
@@ -53,10 +54,10 @@ def oracle_scores(experiment, names):
     if without:
         raise wrong_input(f"set {without[0]}", "cases without a posterior", "phantoms")
     rows = [
-        (experiment.data, "oracle", name, case.name, metric, value)
+        (experiment.data, "oracle", name, case.name, case.patient, metric, value)
         for name, case in cases
         for metric, value in probability_metrics(
             case, np.asarray(case.posterior), experiment.scoring()
         ).items()
     ]
-    return pd.DataFrame(rows, columns=["data", "training", "set", "case", "metric", "value"])
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -7,6 +7,7 @@ domains take the place of sets.
 """
 
 import warnings
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,7 @@ def describe_trials(experiment, trials, layers=(LAST,), report=print):
     Returns
     -------
     dict of (training, inside, outside)
-        By title; each a dict of ndarray with a row a case: ``set`` and ``case``, what
+        By title; each a dict of ndarray with a row a case: ``set``, ``case``, ``patient``, what
         `describe_scores` returns, and the rows of the other `segcal_lite.detection.DETECTORS`;
         without rivals none for ``uncertainty`` and ``spectral_shuffled``.
     """
@@ -157,10 +158,11 @@ def _describe(experiment, names, split, found, layers):
         [score for scores in found[k : k + len(names)] for score in scores]
         for k in range(0, len(found), len(names))
     )
-    cases = [(name, case.name) for name in names for case in experiment.cases(name, split)]
+    cases = [(name, case) for name in names for case in experiment.cases(name, split)]
     described = {
         "set": np.array([name for name, _ in cases]),
-        "case": np.array([case for _, case in cases]),
+        "case": np.array([case.name for _, case in cases]),
+        "patient": np.array([case.patient for _, case in cases]),
         **describe_scores(plain),
     }
     for layer in layers:
@@ -186,18 +188,18 @@ def detection_scores(fitted, described):
     Returns
     -------
     pandas.DataFrame
-        Columns trial, set, case, known, dice, detector, score, threshold.
+        Columns trial, set, case, patient, known, dice, detector, score, threshold.
     """
     tables = []
     for title, (_, inside, outside) in described.items():
         for is_known, part in ((True, inside), (False, outside)):
-            of_cases = {name: part[name] for name in ("set", "case", "dice")}
+            of_cases = {name: part[name] for name in ("set", "case", "patient", "dice")}
             for name, detector in fitted[title].items():
                 own = {"detector": name, "score": scores_of(fitted[title], name, part)[0]}
                 own |= {"threshold": detector.threshold, "trial": title, "known": is_known}
                 tables.append(pd.DataFrame(of_cases | own))
-    columns = ["trial", "set", "case", "known", "dice", "detector", "score", "threshold"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    columns = ["trial", "set", "case", "patient", "known", "dice", "detector", "score"]
+    return pd.concat(tables, ignore_index=True)[[*columns, "threshold"]]
 
 
 def describe_scores(scores):
@@ -305,4 +307,5 @@ def _other_cases(experiment, ood_data, cut_foreground, report):
     folder = experiment.out / f"ood-{other.fingerprint()[:8]}" / "prepared"
     grid = settle_grid(other, task, crop_size) if cut_foreground else None
     cases = prepare_dataset(other, task, crop_size, folder, report, grid=grid)
+    cases = [replace(case, patient=f"{other.name}/{case.patient}") for case in cases]
     return cases, (other.segments, other.regions) == (task.segments, task.regions)

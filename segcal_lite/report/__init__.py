@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_reliability_of_cases",
         ],
         "style": ["use_log_scale", "use_style"],
-        "summaries": ["mark_best", "summarise"],
+        "summaries": ["mark_best", "patient_means", "summarise"],
         "verdicts": [
             "LEAST_TEST_CASES",
             "dice_of_present",

@@ -78,6 +78,48 @@ def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=N_RESAMPLE
     return BestMethod(best, bool((p_values < alpha).all()), p_values)
 
 
+def with_patients(table):
+    """Return a long table of which each row has a ``patient``: its case, where no column says.
+
+    Cases of one name in two sets are of two patients.
+
+    Examples
+    --------
+    >>> with_patients(pd.DataFrame({"case": ["a", "b"], "value": [1, 2]})).patient.tolist()
+    ['a', 'b']
+    """
+    if "patient" in table:
+        return table
+    return table.assign(patient=table["set"] + "/" + table.case if "set" in table else table.case)
+
+
+def patient_means(table, by):
+    """Return a long table with the cases of each patient averaged, who is the unit of intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Long: columns `by`, ``case``, ``value`` (NaN: missing) and, if patients have several cases,
+        ``patient``.
+    by : list of str
+        Columns that make a group; NaN in them is a group of its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `by`, ``patient``, ``value``: NaN where all are missing.
+
+    Examples
+    --------
+    >>> scans = pd.DataFrame({"case": ["a1", "a2", "b1"], "patient": ["a", "a", "b"]})
+    >>> scans = scans.assign(metric="dice", value=[0.5, 0.7, 0.9])
+    >>> patient_means(scans, ["metric"]).value.tolist()
+    [0.6, 0.9]
+    """
+    groups = with_patients(table).groupby([*by, "patient"], sort=False, dropna=False)
+    return groups.value.mean().reset_index()
+
+
 def summarise(
     table, by, value="value", case="case", member=None, n_resamples=N_RESAMPLES, level=0.95, seed=0
 ):

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 from .._checks import wrong_input
 from ..runs.tables import read_table, write_table
+from .summaries import with_patients
 
 LEAST_VALIDATION_CASES = 5  # what is fitted to or chosen on fewer follows single patients
 LEAST_TEST_CASES = 10  # the fewest for which the coverage of our intervals was measured
@@ -216,11 +217,15 @@ def verdicts_of_scores(scores, known_domains, n_validation):
     """Return texts on the cases, collapsed members and mean Dice of an `Experiment.scores`."""
     few = no_conclusion(doubts(n_validation=n_validation))
     found = {"scalings and best epochs, by validation cases": few or f"{n_validation} cases"}
-    for domain, n_test in scores.groupby("domain", sort=False).case.nunique().items():
+    of_domains = with_patients(scores).groupby("domain", sort=False)[["case", "patient"]]
+    for domain, (n_cases, n_test) in of_domains.nunique().iterrows():
         known = domain in known_domains
         seen = "a domain of the training cases" if known else "an unseen domain"
-        few = no_conclusion(doubts(n_test=n_test))
-        found[f"test cases of {domain}, {seen}"] = few or f"{n_test} cases"
+        unit, of_patients = "test case", ""
+        if n_test < n_cases:
+            unit, of_patients = "patient", f" of {n_test} patients"
+        few = no_conclusion(doubts(n_test=n_test, unit=unit))
+        found[f"test cases of {domain}, {seen}"] = few or f"{n_cases} cases{of_patients}"
     dice = dice_of_present(scores[scores.domain.isin(known_domains)])
     for (loss, segment), rows in dice[dice.method == "baseline"].groupby(["loss", "segment"]):
         fallen = collapsed_members(rows.groupby("member").value.mean().to_dict())
@@ -246,12 +251,12 @@ def collapsed_members(dice):
 
 
 def false_alarms(n_flagged, n_known):
-    """Say how many known images a threshold flags, with the exact 95 % interval of the share.
+    """Say how many known patients a threshold flags, with the exact 95 % interval of the share.
 
     Parameters
     ----------
     n_flagged, n_known : int
-        At least one known image.
+        Patients, at least one known: see `segcal_lite.detection.flagged_patients`.
 
     Returns
     -------
@@ -261,23 +266,23 @@ def false_alarms(n_flagged, n_known):
     Raises
     ------
     ValueError
-        If there is no known image, or more are flagged than there are.
+        If there is no known patient, or more are flagged than there are.
 
     Examples
     --------
     >>> false_alarms(4, 4)
-    '4 of 4 known images flagged (95 % interval 40 to 100 %): the threshold does not work here'
+    '4 of 4 known patients flagged (95 % interval 40 to 100 %): the threshold does not work here'
     >>> false_alarms(1, 16)
-    '1 of 16 known images flagged (95 % interval 0 to 30 %)'
+    '1 of 16 known patients flagged (95 % interval 0 to 30 %)'
     """
     if n_known < 1 or not 0 <= n_flagged <= n_known:
-        raise wrong_input("n_flagged", f"{n_flagged} of {n_known}", "some of at least 1 image")
+        raise wrong_input("n_flagged", f"{n_flagged} of {n_known}", "some of at least 1 patient")
     lo, hi = binomtest(int(n_flagged), int(n_known)).proportion_ci()
     interval = f"95 % interval {100 * lo:.0f} to {100 * hi:.0f} %"
-    counted = f"{n_flagged} of {n_known} known images flagged ({interval})"
+    counted = f"{n_flagged} of {n_known} known patients flagged ({interval})"
     if n_flagged > MOST_FALSE_ALARMS * n_known:
         return f"{counted}: the threshold does not work here"
-    reasons = _too_few(n_known, "known case", LEAST_TEST_CASES)
+    reasons = _too_few(n_known, "known patient", LEAST_TEST_CASES)
     return f"{counted}: {no_conclusion(reasons)}" if reasons else counted
 
 

@@ -13,6 +13,7 @@ from segcal_lite.data import prepared as module
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.grids import read_grid
 from segcal_lite.data.prepared import prepare_dataset, read_prepared
+from segcal_lite.runs.tables import read_table, write_table
 from segcal_lite.training.slices import load_slices
 
 
@@ -63,6 +64,24 @@ def test_prepared_cases_are_kept_and_an_interrupted_one_is_made_again(prepared, 
     assert (tmp_path / "disc0" / "image.npy").stat().st_mtime_ns == kept
     assert (tmp_path / "disc1" / "record.json").exists()
     assert not list(tmp_path.glob(".partial*"))
+
+
+def patients_of(dataset, task, profile, folder):
+    """Prepare a dataset, or find it done; return the patient of each case."""
+    return [c.patient for c in prepare_dataset(dataset, task, profile.crop_size, folder, silent)]
+
+
+def test_patients_have_names_also_where_an_older_table_has_none(prepared, discs, tmp_path):
+    task, profile, _, _ = prepared
+    folder, dataset = tmp_path / "prepared", read_dataset(discs)
+    cases = tuple(replace(case, patient=f"p{k // 2}") for k, case in enumerate(dataset.cases))
+    dataset, expected = replace(dataset, cases=cases), [case.patient for case in cases]
+    assert patients_of(dataset, task, profile, folder) == expected
+    assert [case.patient for case in read_prepared(folder)] == expected
+    table = read_table(folder / "cases.csv", sealed=True)
+    write_table(folder / "cases.csv", table.drop(columns="patient"), sealed=True)
+    assert patients_of(dataset, task, profile, folder) == expected
+    assert [case.patient for case in read_prepared(folder)] == [case.name for case in cases]
 
 
 def test_a_folder_of_other_settings_is_refused(prepared, discs, tmp_path):

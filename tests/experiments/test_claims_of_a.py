@@ -89,6 +89,12 @@ def verdicts(scores, **others):
     }
 
 
+def told(parts):
+    """Value, interval and number of patients of each part of each claim."""
+    found = ((*part.interval(level=0.95), part.n_cases) for of in parts.values() for part in of)
+    return np.array(list(found), float)
+
+
 @pytest.fixture(scope="module")
 def good():
     return with_failures(long_scores(GOOD, 0.01), entropy=0.9)
@@ -125,6 +131,16 @@ def test_on_prostate_dropout_has_to_help_ce_models_too(good):
     scores = long_scores(helped, 0.01)
     assert verdicts(scores, task="prostate")["A11"] == "holds"
     assert verdicts(scores, task="heart")["A11"] == "contradicted"
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_three_scans_of_a_patient_say_no_more_than_one(good, n_dims):
+    once = with_failures(good, entropy=0.69)
+    scans = [once.assign(case=once.case + scan, patient=once.case) for scan in ("", " b", " c")]
+    thrice = pd.concat(scans, ignore_index=True)
+    expected, found = (parts_of_a(of, {"known"}, n_dims=n_dims) for of in (once, thrice))
+    assert list(found) == list(expected) and len(found) == (12 if n_dims == 2 else 1)
+    np.testing.assert_allclose(told(found), told(expected), rtol=1e-9)
 
 
 def test_what_a_run_lacks_was_not_run(good):

@@ -62,6 +62,12 @@ def verdicts(*tables):
     return {name: judge(claim, parts.get(name, []))[0] for name, claim in BY_NAME.items()}
 
 
+def told(parts):
+    """Value, interval and number of patients of each part of each claim."""
+    found = ((*part.interval(level=0.95), part.n_cases) for of in parts.values() for part in of)
+    return np.array(list(found), float)
+
+
 GOOD, BAD = (0.85, 0.05, 0.10), (0.84, 0.15, 0.30)
 
 
@@ -74,6 +80,19 @@ def test_where_all_is_the_other_way_all_are_contradicted():
     tables = training_tables((0.60, 0.30, 0.50), (0.85, 0.05, 0.10))
     found = verdicts(*tables, detection_table(0, 5, far=-2.0, passing=0.1))
     assert found == dict.fromkeys(BY_NAME, "contradicted")
+
+
+def test_three_scans_of_a_patient_say_no_more_than_one():
+    once = [*training_tables(GOOD, BAD), detection_table(2, 1)]
+    of_patients = [table.assign(patient=table["set"] + table.case) for table in once]
+    scans = ("", " b", " c")
+    thrice = [
+        pd.concat([table.assign(case=table.case + scan) for scan in scans], ignore_index=True)
+        for table in of_patients
+    ]
+    expected, found = parts_of_b(*once), parts_of_b(*thrice)
+    assert set(expected) == set(BY_NAME)
+    np.testing.assert_allclose(told(found), told(expected), rtol=1e-9)
 
 
 def test_in_noise_nothing_is_told():

@@ -206,6 +206,22 @@ def test_sets_of_ones_own(tmp_path):
         other.train([dedicated("mine")])
 
 
+def test_a_patient_is_one_in_all_sets_of_a_folder_and_another_in_other_folders(tmp_path):
+    for name in ("two", "other"):
+        write_dataset(tmp_path / name)
+    path = tmp_path / "sets.yaml"
+    entries = {
+        name: {"data": str(tmp_path / folder), "channel": "T1", "spacing_mm": [1, 1, 1]}
+        for name, folder in (("first", "two"), ("second", "two"), ("third", "other"))
+    }
+    path.write_text(json.dumps(entries))  # is YAML
+    run = open_joint_experiment(tmp_path / "out", path, **SILENT, **TINY_VOLUMES)
+    first, second, third = ([c.patient for c in cases] for cases in run.sets.values())
+    assert first == second and first[0] == "first/c0" and third[0] == "third/c0"
+    table = run.metrics([dedicated("third")], report=lambda line: None)
+    assert set(table.patient) == {c.patient for c in run.cases("third", "test")}
+
+
 def test_the_others_go_on_where_a_set_is_left_out(tmp_path):
     entries, lines, out = {}, [], tmp_path / "out"
     for name, channels in (("two", ("T1", "T2")), ("one", ("T1",)), ("other", ("T1",))):

@@ -36,7 +36,7 @@ def test_every_detector_gets_a_row_a_case(volumes, described):
     n_in, n_out = len(volumes.cases("atrium", "test")), 2 * len(volumes.cases("liver_ct"))
     assert outside["set"].tolist() == ["liver_ct"] * (n_out // 2) + ["cp_younger"] * (n_out // 2)
     for part, n in ((inside, n_in), (outside, n_out)):
-        assert set(part) == {"set", "case", "dice", "spectra", *DETECTORS}
+        assert set(part) == {"set", "case", "patient", "dice", "spectra", *DETECTORS}
         assert {len(values) for values in part.values()} == {n}
     for part in described:
         for name in ("spectral", "spectral_sqrt_voxels", "spectral_shuffled"):

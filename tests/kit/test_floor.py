@@ -6,7 +6,7 @@ import pytest
 
 from segcal_lite.data.prepared import PreparedCase
 from segcal_lite.experiments.claims.paper_a import parts_of_a
-from segcal_lite.experiments.claims.paper_b import by_case, parts_of_b
+from segcal_lite.experiments.claims.paper_b import by_patient, parts_of_b
 from segcal_lite.experiments.set_scores import oracle_scores
 from segcal_lite.experiments.trials import Trial
 from segcal_lite.kit.results import story_tables
@@ -69,7 +69,7 @@ def test_trainings_on_sets_stand_beside_the_posterior_case_by_case(volumes):
     expected = dict.fromkeys(above, 0.0) | {("atrium", "dedicated"): 0.25}
     assert len(above) == 4 and above == pytest.approx(expected, abs=1e-12)
     case = volumes.cases("atrium", "test")[0]
-    own = by_case(oracle, "oracle", "atrium", "nll_box")[case.name]
+    own = by_patient(oracle, "oracle", "atrium", "nll_box")[case.patient]
     probs, box = np.asarray(case.posterior), case.regions["box"]
     true = np.take_along_axis(probs, np.asarray(case.labels)[None], 0)[0]
     assert own == pytest.approx(-np.log(true[box]).mean(), rel=1e-5)

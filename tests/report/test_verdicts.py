@@ -137,7 +137,7 @@ def test_false_alarms_have_the_interval_of_clopper_and_pearson(n_flagged, n_know
 
 
 def test_few_known_images_say_nothing_good_of_a_threshold_but_something_bad():
-    assert false_alarms(0, 9).endswith("no conclusion: 9 known cases, at least 10 needed")
+    assert false_alarms(0, 9).endswith("no conclusion: 9 known patients, at least 10 needed")
     assert false_alarms(4, 4).endswith("the threshold does not work here")
     assert "conclusion" not in false_alarms(0, 10)
     for wrong in ((0, 0), (3, 2), (-1, 2)):

@@ -10,6 +10,7 @@ the same variance.
 
 Two rules were mended after their tables had been seen. A6 drew patients alone, and held on the
 heart; now its networks are drawn, too. A13 took the segments of a patient for so many patients.
+Several cases of one patient are averaged; no run whose tables are published had any.
 """
 
 from functools import partial
@@ -19,6 +20,7 @@ import numpy as np
 from ...detection import auc_interval
 from ...ensembles import selection_matrix
 from ...report.review import pearson_interval
+from ...report.summaries import with_patients
 from ...report.verdicts import is_absent
 from ...statistics import interval_of_difference, logit, mean_interval
 from .rules import Part, without_interval
@@ -74,13 +76,13 @@ def parts_of_a(scores, known_domains, task="", n_dims=2, seed=0):
 
 
 def cells(scores, loss, method, metric, n_members=None):
-    """Return a table of members by cases: the mean over segments of one metric."""
+    """Return a table of members by patients: the mean over segments of one metric."""
     is_asked = (scores.loss == loss) & (scores.method == method) & (scores.metric == metric)
     is_asked &= scores.region == ("box" if metric in CALIBRATION else "whole")
     if n_members is not None:
         is_asked &= scores.n_members == n_members
-    rows = scores[is_asked]
-    return rows.pivot_table(index="member", columns="case", values="value", aggfunc="mean")
+    rows = with_patients(scores[is_asked])
+    return rows.pivot_table(index="member", columns="patient", values="value", aggfunc="mean")
 
 
 def lowest_dice(scores, *pools):
@@ -91,12 +93,12 @@ def lowest_dice(scores, *pools):
 
 
 def difference(name, first, second, sign=1, dice=None):
-    """Return the part of a difference between two tables of members by cases, as a list.
+    """Return the part of a difference between two tables of members by patients, as a list.
 
-    One that lacks a case has no value there, such as a distance to nothing: the case is left out.
+    One that lacks a patient has no value there, such as a distance to nothing: he is left out.
     """
-    cases = first.columns.intersection(second.columns)
-    first, second = (_members(table[cases]) for table in (first, second))
+    patients = first.columns.intersection(second.columns)
+    first, second = (_members(table[patients]) for table in (first, second))
     if not first.size or not second.size:
         return []
     n_members = min(len(first), len(second))
@@ -187,7 +189,8 @@ def segments_of(scores, loss):
     """Return entropy and Dice of each segment of each case, as the ensemble of a loss has them."""
     is_asked = (scores.loss == loss) & (scores.method == "ensemble") & scores.segment.notna()
     rows = scores[is_asked & scores.metric.isin(("segment_entropy", "dice"))]
-    table = rows.pivot_table(index=["case", "segment"], columns="metric", values="value")
+    keys = ["patient", "case", "segment"]
+    table = with_patients(rows).pivot_table(index=keys, columns="metric", values="value")
     return table.reindex(columns=["segment_entropy", "dice"]).dropna(subset="dice").reset_index()
 
 
@@ -198,10 +201,10 @@ def _correlations(scores):
         table = segments_of(scores, loss).dropna()
         if len(table):
             logits, _ = logit(table.dice)
-            pairs = table.segment_entropy.to_numpy(), logits, table.case.to_numpy()
+            pairs = table.segment_entropy.to_numpy(), logits, table.patient.to_numpy()
             interval = partial(pearson_interval, *pairs)
             dice = lowest_dice(scores, (loss, "ensemble"))
-            parts.append(Part(f"r, {loss}", interval, table.case.nunique(), dice))
+            parts.append(Part(f"r, {loss}", interval, table.patient.nunique(), dice))
     return parts
 
 
@@ -257,8 +260,8 @@ def _failures(scores):
     groups = [table[~is_failed], table[is_failed]]
     if not all(map(len, groups)):
         return []
-    columns = ("segment_entropy", "case")
+    columns = ("segment_entropy", "patient")
     entropies, patients = ([group[name].to_numpy() for group in groups] for name in columns)
     interval = partial(auc_interval, *entropies, patients=patients)
     name = f"AUC, {n_unseen} failed segments of {n_unseen + is_failed.sum()} not predicted"
-    return [Part(name, interval, table.case.nunique())]
+    return [Part(name, interval, table.patient.nunique())]

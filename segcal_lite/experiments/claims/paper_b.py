@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from ...detection import auc_difference, auc_interval
+from ...detection import auc_difference, auc_interval, flagged_patients
+from ...report.summaries import with_patients
 from ...report.verdicts import POOR_DICE
 from ...statistics import bootstrap_statistic, mean_interval
 from ...training.plans import AND, THEN
@@ -56,19 +57,20 @@ def parts_of_b(joint=None, transfer=None, detection=None):
     if transfer is not None:
         found["B3"] = _against_chains(transfer)
     if detection is not None:
+        detection = with_patients(detection)
         found |= {"B4": _separates(detection), "B5": _passes(detection), "B6": _farther(detection)}
     return {name: parts for name, parts in found.items() if parts}
 
 
-def by_case(table, training, name, metric):
-    """Return a metric of one training on one set, a series by case."""
+def by_patient(table, training, name, metric):
+    """Return a metric of one training on one set, a series by patient."""
     is_asked = (table.training == training) & (table["set"] == name) & (table.metric == metric)
-    return table[is_asked].groupby("case").value.mean()
+    return with_patients(table[is_asked]).groupby("patient").value.mean()
 
 
 def lower_dice(name, *trainings):
     """Return the lower mean Dice on a set of some trainings, each a (table, training)."""
-    return float(min(by_case(*training, name, "dice").mean() for training in trainings))
+    return float(min(by_patient(*training, name, "dice").mean() for training in trainings))
 
 
 def relative(name, first, second, dice, claimed=None, sign=1):
@@ -93,7 +95,7 @@ def _as_well(joint):
     for name in dict.fromkeys(joint["set"]):
         pair = [(joint, training) for training in TRAININGS]
         dice = lower_dice(name, *pair)
-        parts += relative(name, *(by_case(*of, name, "dice") for of in pair), dice)
+        parts += relative(name, *(by_patient(*of, name, "dice") for of in pair), dice)
     return parts
 
 
@@ -103,7 +105,7 @@ def _calibrated(joint):
     for metric in ERRORS:
         for name in dict.fromkeys(joint["set"]):
             pair = [(joint, training) for training in TRAININGS]
-            own, rival = (by_case(*of, name, metric) for of in pair)
+            own, rival = (by_patient(*of, name, metric) for of in pair)
             values = (own - rival).dropna().to_numpy()
             if len(values):
                 interval, dice = partial(mean_interval, values), lower_dice(name, *pair)
@@ -121,7 +123,7 @@ def _against_chains(transfer):
         name, pair = chain.split(THEN)[-1], [(transfer, joint), (transfer, chain)]
         dice = lower_dice(name, *pair)
         for metric, sign, claimed in (("dice", 1, (-MARGIN, np.inf)), ("ece_box", -1, ABOVE)):
-            values = (by_case(*of, name, metric) for of in pair)
+            values = (by_patient(*of, name, metric) for of in pair)
             parts += relative(f"{metric}, {chain}", *values, dice, claimed, sign)
     return parts
 
@@ -137,8 +139,9 @@ def _separates(detection):
     parts, rivals = [], dict(_of_trials(detection, "uncertainty"))
     for title, rows in _of_trials(detection, "spectral"):
         if title in rivals:
-            scores = [_in_and_out(of) for of in (rows, rivals[title])]
-            interval = partial(auc_difference, *scores)
+            scores = [_in_and_out(of, "score") for of in (rows, rivals[title])]
+            patients = _in_and_out(rows, "patient")
+            interval = partial(auc_difference, *scores, patients=patients)
             parts.append(Part(title, interval, _fewest(rows), _poorest(rows)))
     return parts
 
@@ -154,9 +157,9 @@ def _passes(detection):
         known = rows[rows.known].dice.mean()
         for name, of_set in rows[~rows.known].groupby("set", sort=False):
             if of_set.dice.mean() >= max(POOR_DICE, (1 - MARGIN) * known):
-                n_flagged = int((of_set.score > of_set.threshold).sum())
-                interval = partial(_share, n_flagged, len(of_set))
-                parts.append(Part(f"{name}, {title}", interval, len(of_set), _poorest(rows)))
+                counts = flagged_patients(of_set.score > of_set.threshold, of_set.patient)
+                interval = partial(_share, *counts)
+                parts.append(Part(f"{name}, {title}", interval, counts[1], _poorest(rows)))
     return parts
 
 
@@ -171,16 +174,18 @@ def _farther(detection):
     for trials in by_known.values():
         rows = pd.concat(trials).drop_duplicates(["set", "case"])
         for near, far in FARTHER:
-            scores = [rows[(rows["set"] == name) & ~rows.known].score for name in (near, far)]
-            if all(map(len, scores)):
-                n, interval = min(map(len, scores)), partial(_beyond_half, scores)
+            pair = [rows[(rows["set"] == name) & ~rows.known] for name in (near, far)]
+            if all(map(len, pair)):
+                scores, patients = ([of[name] for of in pair] for name in ("score", "patient"))
+                n = min(of.nunique() for of in patients)
+                interval = partial(_beyond_half, scores, patients)
                 parts.append(Part(f"{far} beyond {near}", interval, n, _poorest(rows)))
     return parts
 
 
-def _in_and_out(rows):
-    """Scores of known and of unseen images."""
-    return [rows[rows.known == is_known].score.to_numpy() for is_known in (True, False)]
+def _in_and_out(rows, column):
+    """What known and what unseen images have in a column."""
+    return [rows[column][rows.known == is_known].to_numpy() for is_known in (True, False)]
 
 
 def _poorest(rows):
@@ -189,12 +194,12 @@ def _poorest(rows):
 
 
 def _fewest(rows):
-    """The number of known images or of unseen ones, whichever is smaller."""
-    return int(min(rows.known.sum(), (~rows.known).sum()))
+    """The number of patients of known or of unseen images, whichever is smaller."""
+    return int(rows.groupby("known").patient.nunique().min())
 
 
-def _beyond_half(scores, level):
-    return tuple(bound - 0.5 for bound in auc_interval(*scores, level=level))
+def _beyond_half(scores, patients, level):
+    return tuple(bound - 0.5 for bound in auc_interval(*scores, level, patients))
 
 
 def _share(n_flagged, n, level):

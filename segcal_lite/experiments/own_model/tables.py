@@ -13,7 +13,7 @@ import pandas as pd
 
 from ... import statistics
 from ...report import review
-from ...report.summaries import summarise
+from ...report.summaries import patient_means, summarise
 from ...report.verdicts import dice_of_present, is_absent, verdict
 from .correction import METHODS as CORRECTIONS
 
@@ -201,8 +201,7 @@ def _patient_means(scores):
     is_missing = is_absent(scores) & scores.metric.isin(SEGMENTATION)
     scores = scores.assign(value=scores.value.mask(is_missing))
     scores = scores[~scores.metric.str.startswith("n_")].fillna({"segment": ""})
-    keys = ["method", *GROUP, "member", "patient"]
-    return scores.groupby(keys, sort=False, as_index=False).value.mean()
+    return patient_means(scores, ["method", *GROUP, "member"])
 
 
 def _of_whole(scores):

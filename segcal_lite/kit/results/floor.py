@@ -6,7 +6,7 @@ floor, not 0. ECE has none in theory, but that of the posterior shows what so fe
 
 from ...data.tasks import EIGHT_SETS
 from ...experiments.claims.paper_a import CALIBRATION, LOSSES, cells
-from ...experiments.claims.paper_b import TRAININGS, by_case
+from ...experiments.claims.paper_b import TRAININGS, by_patient
 from ...experiments.set_scores import joint_scores, oracle_scores
 from ...statistics import mean_interval
 from .phantom_runs import rows_of_hearts, rows_of_sets
@@ -38,9 +38,9 @@ def floor_rows_of_sets(scores, oracle):
     rows = []
     for name in dict.fromkeys(scores["set"]):
         asked = {metric: (name, f"{metric}_box") for metric in CALIBRATION}
-        floor = {metric: by_case(oracle, "oracle", *of) for metric, of in asked.items()}
+        floor = {metric: by_patient(oracle, "oracle", *of) for metric, of in asked.items()}
         for training in TRAININGS:
-            values = {m: by_case(scores, training, *of).to_frame().T for m, of in asked.items()}
+            values = {m: by_patient(scores, training, *of).to_frame().T for m, of in asked.items()}
             rows.append({"set": name, "training": training} | _above(values, floor))
     return rows
 

@@ -153,19 +153,18 @@ def test_a_dataset_of_ones_own(discs, tmp_path):
 
 def test_the_patient_of_each_case_stands_in_the_scores_and_counts(discs, tmp_path):
     folder, lines = shutil.copytree(discs, tmp_path / "discs"), []
-    rows = [row.split(",") for row in (folder / "cases.csv").read_text().splitlines()[1:]]
-    rows = [(case, "ana" if case in ("disc4", "disc5") else case) for case, *_ in rows]
-    splits = dict(
-        zip((f"disc{k}" for k in range(6)), ["train", "train", "val", "val"] + ["test"] * 2)
-    )
-    table = [f"{case},{splits[case]},{patient}" for case, patient in rows]
-    (folder / "cases.csv").write_text("\n".join(["case,split,patient", *table]))
+    patients = ("train,one", "train,two", "val,three", "val,four", "test,ana", "test,ana")
+    rows = [f"disc{k},{patient}" for k, patient in enumerate(patients)]
+    (folder / "cases.csv").write_text("\n".join(["case,split,patient", *rows]))
     tiny = {"n_epochs": 1, "n_members": 1, "n_passes": 2, "widths": (4, 8)}
     own = open_experiment(
         tmp_path / "run", folder, crop_size=(32, 32), device="cpu", report=lines.append, **tiny
     )
     scores = own.scores(("ce",), report=lines.append)
-    assert set(zip(scores.case, scores.patient)) == {("disc4", "ana"), ("disc5", "ana")}
+    assert set(zip(scores.case, scores.patient, strict=True)) == {
+        ("disc4", "ana"),
+        ("disc5", "ana"),
+    }
     said = own.verdicts(scores)["test cases of source, a domain of the training cases"]
     assert said == "no conclusion: 1 patient, at least 10 needed"
 

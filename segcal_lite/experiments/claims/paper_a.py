@@ -10,7 +10,7 @@ the same variance.
 
 Two rules were mended after their tables had been seen. A6 drew patients alone, and held on the
 heart; now its networks are drawn, too. A13 took the segments of a patient for so many patients.
-Several cases of one patient are averaged; no run whose tables are published had any.
+Several cases of one patient are averaged; no dataset whose tables are published names any.
 """
 
 from functools import partial

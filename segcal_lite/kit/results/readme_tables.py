@@ -85,6 +85,7 @@ TABLES = {
         "floor": floor_table,
         "verdicts": verdicts_table,
         "floor_of_sets": floor_of_sets_table,
+        "verdicts_of_sets": partial(verdicts_table, "story_claims_volumes"),
         "volumes": volumes_table,
         "heart": heart_table,
         "heart_gpu": partial(heart_table, "acdc_gpu"),

@@ -32,15 +32,26 @@ def project_root():
 
 
 def resolve_path(path):
-    """Return `path` as it is if absolute, else below the project root.
+    """Return `path` as it is if absolute, else below the project root; without ``..``.
 
     Examples
     --------
     >>> resolve_path("runs/demo").relative_to(project_root()).as_posix()
     'runs/demo'
+    >>> resolve_path("notebooks/../runs/demo").relative_to(project_root().resolve()).as_posix()
+    'runs/demo'
     """
-    path = Path(path).expanduser()
-    return path if path.is_absolute() else project_root() / path
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError as error:
+        raise wrong_input(path, "a user without a home", "a path that there can be") from error
+    return without_dots(project_root() / path)
+
+
+def without_dots(path):
+    """Return `path`, where ``..`` is in it by the one name of that place; links keep theirs."""
+    path = Path(path)
+    return path.resolve() if ".." in path.parts else path
 
 
 def model_folder(out, network, loss, seed, dropout=0.0):
@@ -214,6 +225,7 @@ def check_same_settings(path, settings, later_fields=()):
     `later_fields`, a dict, says what older files, which lack some field, mean.
     """
     stored, wanted = dict(later_fields) | read_json(path, shape=dict), as_json_values(settings)
+    stored = {key: _named_now(value, Path(path).parent) for key, value in stored.items()}
     absent = "nothing"
     different = [
         f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
@@ -256,7 +268,19 @@ def name_in_run(data, out=None):
     """
     path, out = resolve_path(data), out and resolve_path(out)
     known = [folder for folder in (out, checkout()) if folder and path.is_relative_to(folder)]
-    return path.relative_to(known[0]).as_posix() if known else str(data)
+    if known:
+        return path.relative_to(known[0]).as_posix()
+    return str(path if ".." in Path(data).parts else data)
+
+
+def _named_now(value, out):
+    """A name of data, or several, as `name_in_run` gives it: earlier versions left ``..`` in it."""
+    if isinstance(value, list):
+        return [_named_now(each, out) for each in value]
+    if not isinstance(value, str) or ".." not in Path(value).parts:
+        return value
+    places = [without_dots(folder / value) for folder in (out, project_root())]
+    return next((name_in_run(place, out) for place in places if place.exists()), value)
 
 
 def record_provenance(path, device, settings=None):

@@ -365,6 +365,33 @@ def test_relative_paths_start_at_the_project_root_wherever_the_kernel_does(tmp_p
     assert runs.resolve_path(tmp_path / "x") == tmp_path / "x"
 
 
+def test_a_path_without_dots_keeps_its_links(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
+    assert runs.resolve_path(tmp_path / "link") == tmp_path / "link"
+    assert runs.resolve_path(tmp_path / "link" / ".." / "x") == (tmp_path / "x").resolve()
+    with pytest.raises(ValueError, match=r"^~nobody-here/x: found a user without a home"):
+        runs.resolve_path("~nobody-here/x")
+
+
+def test_a_run_whose_data_were_named_with_dots_goes_on(tmp_path):
+    """Earlier versions left them in, also below the run folder or the project."""
+    place, out, root = tmp_path / "DS", tmp_path / "run", runs.project_root()
+    place.mkdir()
+    for stored, data in (
+        (str(out / ".." / "DS"), out / ".." / "DS"),
+        ("../DS", place),
+        ("notebooks/../results", root / "results"),
+    ):
+        runs.write_json(out / "run.json", {"data": stored, "of": [stored], "leave_out": ["a"]})
+        name = runs.name_in_run(data, out)
+        assert ".." not in name
+        identity = {"data": name, "of": [name], "leave_out": ["a"]}
+        runs.check_same_settings(out / "run.json", identity)
+        with pytest.raises(ValueError, match="other settings: data = "):
+            runs.check_same_settings(out / "run.json", identity | {"data": "elsewhere"})
+
+
 def test_model_folders_differ_by_network_loss_dropout_and_seed(tmp_path):
     folders = {
         runs.model_folder(tmp_path, network, loss, seed, dropout)

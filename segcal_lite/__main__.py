@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from .kit.arguments import PHANTOMS, path_from_here, seed, source, source_or_phantoms
@@ -53,13 +54,21 @@ def said_in_one_sentence(action):
         print(f"\n{STOPPED}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="segcal_lite-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            traceback.print_exc(file=file)
-        print(str(error) or repr(error), file=sys.stderr)
-        print(f"(traceback: {file.name})", file=sys.stderr)
+        print(_sentence(error), file=sys.stderr)
+        kept = {"prefix": "segcal_lite-", "suffix": ".txt", "delete": False, "encoding": "utf-8"}
+        # On a full disk the sentence has to do.
+        with suppress(OSError), tempfile.NamedTemporaryFile("w", **kept) as file:
+            file.write(traceback.format_exc())
+            file.flush()
+            print(f"(traceback: {file.name})", file=sys.stderr)
         return 1
+
+
+def _sentence(error):
+    """What went wrong; of what the system says the file first, and no number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or repr(error)
 
 
 def _parser():

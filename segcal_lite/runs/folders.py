@@ -71,7 +71,8 @@ def written_aside(path):
 
     The block makes a file or a folder. It is on the disk before it has its name: after a power
     failure, too, what has its name is whole. The temporary name keeps the suffix, which some
-    writers read the format from. Whatever ends the block early leaves neither.
+    writers read the format from. Whatever ends the block early leaves neither; what the system
+    says of the disk, an ``OSError``, names `path`.
 
     Examples
     --------
@@ -94,6 +95,11 @@ def written_aside(path):
         partial.replace(path)
         if not is_nested:
             _flush(path.parent)
+    except OSError as error:
+        if error.errno is None:  # as NumPy says that a disk is full
+            raise OSError(f"{path}: {error}") from error
+        where = str(error.filename or path).replace(str(partial), str(path))
+        raise OSError(error.errno, error.strerror, where) from error
     finally:
         _remove(partial)
 
@@ -219,13 +225,15 @@ def as_tuples(value):
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def check_same_settings(path, settings, later_fields=()):
+def check_same_settings(path, settings, later_fields=(), are_all=True):
     """Refuse to go on with a result of other settings than its JSON file, naming what differs.
 
-    `later_fields`, a dict, says what older files, which lack some field, mean.
+    `later_fields`, a dict, says what older files, which lack some field, mean. Where these settings
+    are not all, the file's others count for nothing.
     """
     stored, wanted = dict(later_fields) | read_json(path, shape=dict), as_json_values(settings)
-    stored = {key: _named_now(value, Path(path).parent) for key, value in stored.items()}
+    keys = stored.keys() if are_all else stored.keys() & wanted.keys()
+    stored = {key: _named_now(stored[key], Path(path).parent) for key in keys}
     absent = "nothing"
     different = [
         f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
@@ -249,6 +257,9 @@ def enter_run(out, name, identity, device, settings=None):
         remove_left_over(out)
         if (out / name).exists():
             check_same_settings(out / name, identity)
+        elif not os.access(out, os.W_OK):
+            expected = "a place where you may write: name another folder"
+            raise wrong_input(out, "a folder that you may not write in", expected)
         else:
             write_json(out / name, identity)
         record_provenance(

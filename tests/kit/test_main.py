@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_what_goes_wrong_is_a_sentence_and_its_traceback_a_file(capsys):
     file = Path(where.removeprefix("(traceback: ").removesuffix(")"))
     assert "in action" in file.read_text()
     file.unlink()
+
+
+def test_what_the_disk_does_not_take_is_a_sentence_also_where_the_traceback_goes(
+    capsys, monkeypatch
+):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device", "run.json")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+    assert __main__.said_in_one_sentence(fail) == 1
+    assert capsys.readouterr().err == "run.json: No space left on device\n"
 
 
 def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch):

@@ -221,6 +221,28 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_what_the_disk_does_not_take_is_named(tmp_path, monkeypatch, number):
+    def fail(handle):
+        raise OSError(number, os.strerror(number))  # as of a write, without a name
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        runs.write_json(tmp_path / "a.json", {})
+    assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / "a.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_folder_that_the_disk_does_not_take_the_final_name_is_told(tmp_path):
+    case = tmp_path / "case"
+    with pytest.raises(OSError) as raised, runs.written_aside(case) as folder:
+        (folder / "image.npy").touch()
+    assert raised.value.filename == str(case / "image.npy")
+    told = f"^{case}: 9 requested and 3 written"
+    with pytest.raises(OSError, match=told), runs.written_aside(case):
+        raise OSError("9 requested and 3 written")  # as NumPy tells it
+
+
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), runs.written_aside(tmp_path / "case") as folder:
         folder.mkdir()
@@ -328,6 +350,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     for use in (claimed, lambda out: runs.written_aside(out / "a.csv")):
         with pytest.raises(ValueError, match=f"^{tmp_path / 'out'}: {told}"), use(tmp_path / "out"):
             pass
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "n" * 300])
+def test_what_is_or_can_be_no_folder_is_named(tmp_path, name):
+    (tmp_path / "file").touch()
+    told = f"^{tmp_path / name}: found no folder, and none can be made \\(.*\\), expected a place"
+    with pytest.raises(ValueError, match=told):
+        runs.enter_run(tmp_path / name, "run.json", {}, "cpu")
+    with pytest.raises(ValueError, match=told):
+        runs.write_text(tmp_path / name / "claims.csv", "")
+
+
+def test_a_new_run_in_a_folder_of_another_user_is_refused(of_another):
+    told = f"^{of_another}: found a folder that you may not write in, expected a place where you"
+    with pytest.raises(ValueError, match=told):
+        runs.enter_run(of_another, "evaluation.json", {"seed": 0}, "cpu")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import argparse
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
+from .kit.arguments import PHANTOMS, path_from_here, seed, source, source_or_phantoms
 from .kit.environment import (
     check_python,
     ensure_environment,
@@ -22,7 +24,6 @@ EXTRAS = {  # packages that a command needs beside the usual ones
     "hippocampus": ("data",),
 }
 PROFILES = ("smoke", "laptop", "paper")
-PHANTOMS = "phantoms"
 STOPPED = (
     "stopped: nothing runs on in the background (a cluster ends the jobs that it has begun), what "
     "is finished is kept, and the same command goes on from there"
@@ -53,13 +54,21 @@ def said_in_one_sentence(action):
         print(f"\n{STOPPED}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="segcal_lite-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            traceback.print_exc(file=file)
-        print(str(error) or repr(error), file=sys.stderr)
-        print(f"(traceback: {file.name})", file=sys.stderr)
+        print(_sentence(error), file=sys.stderr)
+        kept = {"prefix": "segcal_lite-", "suffix": ".txt", "delete": False, "encoding": "utf-8"}
+        # On a full disk the sentence has to do.
+        with suppress(OSError), tempfile.NamedTemporaryFile("w", **kept) as file:
+            file.write(traceback.format_exc())
+            file.flush()
+            print(f"(traceback: {file.name})", file=sys.stderr)
         return 1
+
+
+def _sentence(error):
+    """What went wrong; of what the system says the file first, and no number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or repr(error)
 
 
 def _parser():
@@ -74,7 +83,7 @@ def _parser():
     _add_evaluate(commands.add_parser("evaluate", help=judge))
     judged = "judge the papers' claims by the tables of runs, or of folders in results/"
     claims = commands.add_parser("claims", help=judged)
-    claims.add_argument("runs", type=_source, nargs="+", metavar="RUN")
+    claims.add_argument("runs", type=source, nargs="+", metavar="RUN")
     _add_out(claims, "runs/claims")
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
@@ -86,14 +95,14 @@ def _parser():
     commands.add_parser("test-nnunet", help="a real nnU-Net, trained and judged")
     commands.add_parser("bench", help="time the scores beside other libraries, as a table")
     publish = commands.add_parser("publish", help="copy a run's tables and figures to results/NAME")
-    publish.add_argument("run", type=_source)
+    publish.add_argument("run", type=source)
     publish.add_argument("name")
     stored = commands.add_parser("store-outputs", help="take the checked outputs from a run folder")
     _add_out(stored, "runs/demo")
     copies = commands.add_parser("copies", help="notebooks for students and for instructors")
     _add_out(copies, "runs/copies")
     seeds = commands.add_parser("story", help="claims on several seeds of phantoms, as tables")
-    seeds.add_argument("--seeds", type=_seed, nargs="+", required=True)
+    seeds.add_argument("--seeds", type=seed, nargs="+", required=True)
     stories = ("story", "story_volumes", "story_floor", "story_claims")
     stories += ("story_floor_volumes", "story_claims_volumes")
     seeds.add_argument("--tables", nargs="+", choices=stories, default=stories[:2])
@@ -104,11 +113,13 @@ def _parser():
 def _add_demo(demo):
     """Options of the notebooks' run on any data."""
     data = "a dataset's folder (default: phantoms)"
-    demo.add_argument("--data", type=_source, default=PHANTOMS, help=data)
+    demo.add_argument("--data", type=source_or_phantoms, default=PHANTOMS, help=data)
     demo.add_argument("--task", help="such as heart (default: as the data say; of phantoms heart)")
     sets = "a file of sets, or a folder of datasets (notebooks 07, 08)"
-    demo.add_argument("--sets", type=_source, help=sets)
-    demo.add_argument("--volumes", type=_source, help="a dataset with one organ (notebook 06)")
+    demo.add_argument("--sets", type=source_or_phantoms, help=sets)
+    demo.add_argument(
+        "--volumes", type=source_or_phantoms, help="a dataset with one organ (notebook 06)"
+    )
     leave_out = "cases, and sets, to go on without"
     demo.add_argument("--leave-out", nargs="+", metavar="NAME", help=leave_out)
     crop = "two multiples of 16: pixels that the 2D networks see (default: as the profile says)"
@@ -134,22 +145,22 @@ def _add_evaluate(own):
         default = None if required else []
         own.add_argument(
             name,
-            type=_source,
+            type=source,
             nargs=n_folders,
             metavar="DIR",
             required=required,
             default=default,
             help=what[name],
         )
-    own.add_argument("--dataset", type=_source, help="dataset.json (default: beside the labels)")
+    own.add_argument("--dataset", type=source, help="dataset.json (default: beside the labels)")
     patients = "a table with columns case, patient, if patients have several scans"
-    own.add_argument("--patients", type=_source, metavar="FILE.csv", help=patients)
+    own.add_argument("--patients", type=source, metavar="FILE.csv", help=patients)
     classes = "names of the label values 1, 2, ... where no dataset.json has them"
     own.add_argument("--classes", nargs="+", default=[], metavar="NAME", help=classes)
     signatures = "spectral signatures that your network left: of its training cases, of the cases"
     own.add_argument(
         "--signatures",
-        type=_source,
+        type=source,
         nargs=2,
         metavar=("TRAINING.csv", "CASES.csv"),
         default=[],
@@ -176,7 +187,7 @@ def _add_evaluate(own):
     methods["choices"] = ("temperature", "vector_scaling", "both")
     own.add_argument("--write-corrected", **methods)
     own.add_argument("--workers", type=int, help="processes (default: as cores and memory allow)")
-    own.add_argument("--seed", type=_seed, default=0)
+    own.add_argument("--seed", type=seed, default=0)
     _add_scheduler(own)
     _add_out(own, "runs/mine")
 
@@ -188,7 +199,9 @@ def _add_hippocampus(real):
         "--data": ("data/Hippocampus", "cases"),
     }
     for name, (default, what) in folders.items():
-        real.add_argument(name, type=_path, default=Path(default), help=f"folder for {what}")
+        real.add_argument(
+            name, type=path_from_here, default=Path(default), help=f"folder for {what}"
+        )
     _add_run(real, "runs/hippocampus", PROFILES[:2])
     real.add_argument("--mirror", help="another address of the archive")
     real.add_argument("--checksum", help="of the mirror's archive, if it was packed anew")
@@ -198,7 +211,7 @@ def _add_run(parser, out, profiles):
     """What every run of the notebooks is asked for."""
     parser.add_argument("--profile", default="smoke", choices=profiles)
     _add_out(parser, out)
-    parser.add_argument("--seed", type=_seed, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     _add_scheduler(parser)
 
@@ -212,28 +225,7 @@ def _add_scheduler(parser):
 def _add_out(parser, default):
     """Where a command writes, or finds what notebooks wrote."""
     of_the_run = f"folder of the run (default: {default} of the project)"
-    parser.add_argument("--out", type=_path, default=Path(default), help=of_the_run)
-
-
-def _path(text):
-    """A path of the command line, which starts from the current folder: absolute."""
-    if not text:
-        raise argparse.ArgumentTypeError("found nothing, expected a path")
-    return str(Path(text).expanduser().absolute())
-
-
-def _source(text):
-    """A path that is there, or the word for the built-in data."""
-    if text != PHANTOMS and not Path(_path(text)).exists():
-        raise argparse.ArgumentTypeError(f"found no file or folder {_path(text)}")
-    return text if text == PHANTOMS else _path(text)
-
-
-def _seed(text):
-    """A seed of the command line."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer of at least 0")
-    return int(text)
+    parser.add_argument("--out", type=path_from_here, default=Path(default), help=of_the_run)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ patient. What was decided so is logged and kept in `Dataset.notes`.
 import logging
 import warnings
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 
 from .._checks import check_choice, is_file, wrong_input
+from ..runs.folders import without_dots
 from .cases import Case, Dataset, check_case, load_case, select_cases
 from .grids import median_spacing
 from .labels import LabelNames, survey
@@ -86,6 +86,7 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from segcal_lite.data.volumes import write_volume
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for value, name in enumerate(("a", "b", "c"), start=1):
@@ -97,7 +98,7 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     >>> len(dataset.cases), dataset.segments, dataset.notes[0]
     (3, ('prostate',), 'no dataset.json: channels T2 and segments prostate come from task prostate')
     """
-    folder = Path(folder)
+    folder = without_dots(folder)  # as the paths that dataset.json lists
     if not folder.is_dir():
         raise wrong_input(folder, "no such folder", "a dataset with imagesTr and labelsTr")
     task = None if task is None else _get_task(task)

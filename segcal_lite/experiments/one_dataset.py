@@ -22,7 +22,14 @@ from ..report.verdicts import collapsed_members, verdicts_of_scores
 from ..runs.arrays import read_arrays
 from ..runs.devices import choose_device
 from ..runs.executors import check_scheduler, count_places
-from ..runs.folders import enter_run, model_folder, name_in_run, record_settings, resolve_path
+from ..runs.folders import (
+    check_same_settings,
+    enter_run,
+    model_folder,
+    name_in_run,
+    record_settings,
+    resolve_path,
+)
 from ..runs.schedules import run_in_order
 from ..runs.tables import check_columns, read_table
 from ..training.checkpoints import read_history
@@ -269,22 +276,18 @@ def open_experiment(
     check_choice("cut_foreground", cut_foreground, (True, False))
     check_scheduler(scheduler)
     dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
+    name, fingerprint = name_in_run(data, out), dataset.fingerprint()
+    identity = {"data": name, "fingerprint": fingerprint, "profile": profile, "seed": seed}
+    identity["leave_out"] = check_leave_out(leave_out)
+    if (out / "run.json").exists():  # before another dataset's survey.json replaces that of the run
+        check_same_settings(out / "run.json", identity, are_all=False)
     extents = stored_survey(out / "survey.json", dataset)
     known, settled, grid = settle(dataset, task, profile, extents, cut_foreground, **scale)
     if not cut_foreground:
         check_cut(grid, f"{dataset.name}, crop_size {settled.crop_size}")
     for note in dataset.notes:
         report(note)
-    name, fingerprint = name_in_run(data, out), dataset.fingerprint()
-    identity = {
-        "data": name,
-        "fingerprint": fingerprint,
-        "task": asdict(known),
-        "profile": profile,
-        "crop_size": settled.crop_size,
-        "seed": seed,
-        "leave_out": check_leave_out(leave_out),
-    }
+    identity |= {"task": asdict(known), "crop_size": settled.crop_size}
     enter_run(out, "run.json", identity, device, asdict(settled))
     cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
     grid = read_grid(out / "prepared")

@@ -63,6 +63,9 @@ def demo(
     folder = resolve_path(out)
     default = "phantoms" if str(data) == "phantoms" else None
     sources = {"data": str(data), "sets": sets or default, "volumes": volumes or default}
+    if volumes_crop_size and not sources["volumes"]:
+        expected = "--volumes beside it, whose networks see such crops"
+        raise wrong_input("--volumes-crop-size", volumes_crop_size, expected)
     absent = left_out_of(sources, leave_out)
     common = {"profile": profile, "out": str(folder), "seed": seed, "device": device}
     common |= {"scheduler": scheduler, "cut_foreground": cut_foreground}
@@ -192,7 +195,7 @@ def lab(port=None, allow_root=False, no_browser=False):
     """Open JupyterLab on the notebooks; README, data and runs are beside them in its browser."""
     options = ["--LabApp.default_url=/lab/tree/notebooks"]
     options += [f"--ServerApp.root_dir={project_root()}"]
-    options += [f"--ServerApp.port={port}"] if port else []
+    options += [] if port is None else [f"--ServerApp.port={port}"]
     options += ["--allow-root"] if allow_root else []
     options += ["--no-browser"] if no_browser else []
     with TemporaryDirectory() as folder:
@@ -217,9 +220,13 @@ def story(seeds, tables, out):
 
 def store_outputs(out):
     """Store what the checked cells put out in the run folder `out`, and strip all other cells."""
-    for name in NOTEBOOKS:
-        executed = resolve_path(out) / "notebooks" / f"{name}.ipynb"
-        notebook_sources.store_outputs(project_root() / "notebooks" / f"{name}.ipynb", executed)
+    folder = resolve_path(out) / "notebooks"
+    executed = [folder / f"{name}.ipynb" for name in NOTEBOOKS]
+    absent = [path.name for path in executed if not path.is_file()]
+    if absent:
+        raise wrong_input(folder, f"no {named(absent)}", "what a run of the demo leaves there")
+    for path in executed:
+        notebook_sources.store_outputs(project_root() / "notebooks" / path.name, path)
     return 0
 
 

@@ -12,6 +12,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
+from ..runs.claims import make_folder
 from ..runs.folders import project_root, write_text
 from ..runs.schedules import run_in_order
 from .environment import KERNEL
@@ -117,12 +118,11 @@ def execute_notebook(source, target, parameters, kernel, printed=None):
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tells of the cell that Ctrl-C ended
-    target.parent.mkdir(parents=True, exist_ok=True)
-    failed = target.with_name(f"failed-{target.name}")
+    failed = make_folder(target.parent) / f"failed-{target.name}"
     try:
         papermill.execute_notebook(
-            source,
-            failed,
+            _escaped(source),
+            _escaped(failed),
             parameters=parameters,
             kernel_name=kernel,
             progress_bar=False,
@@ -141,6 +141,11 @@ def execute_notebook(source, target, parameters, kernel, printed=None):
         found = "the kernel died, perhaps for lack of memory"
         raise RuntimeError(f"{source.name}: {found}\n(as far as it came: {failed})") from error
     failed.replace(target)
+
+
+def _escaped(path):
+    """A path as papermill takes it, which puts parameters where a path has names in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def write_page(path, names):

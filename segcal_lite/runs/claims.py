@@ -31,6 +31,7 @@ SECONDS_BETWEEN_BEATS = 5
 SECONDS_OF_SILENCE = 60  # more than any computation here keeps the holder's other threads waiting
 SECONDS_BETWEEN_LOOKS = 0.05
 NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)  # by its name or place
 
 
 @cache
@@ -74,7 +75,7 @@ def make_folder(path):
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno not in NO_WRITING:
+        if error.errno not in (*NO_WRITING, *NO_FOLDER):
             raise
         expected = "a place where you may write: name another folder"
         raise wrong_input(
@@ -151,9 +152,13 @@ class Claim:
     def _take(self):
         """Rename a folder with one's own file to the claim's name; return whether it is there."""
         made = partial_path(self.place.with_name(f"{self.token.name[-8:]}{self.place.name}"))
-        made.mkdir()
-        with suppress(FileNotFoundError):  # who took it a moment before may have swept this away
-            (made / self.token.name).write_bytes(b"0")
+        try:
+            made.mkdir()
+            with suppress(FileNotFoundError):  # who took it a moment ago may have swept this away
+                (made / self.token.name).write_bytes(b"0")
+        except OSError as error:  # a full disk
+            shutil.rmtree(made, ignore_errors=True)
+            raise OSError(error.errno, error.strerror, str(self.place)) from error
         with suppress(OSError):  # of one who went silent; a folder that is not empty stays
             self.place.rmdir()
         with suppress(OSError):

@@ -32,15 +32,26 @@ def project_root():
 
 
 def resolve_path(path):
-    """Return `path` as it is if absolute, else below the project root.
+    """Return `path` as it is if absolute, else below the project root; without ``..``.
 
     Examples
     --------
     >>> resolve_path("runs/demo").relative_to(project_root()).as_posix()
     'runs/demo'
+    >>> resolve_path("notebooks/../runs/demo").relative_to(project_root().resolve()).as_posix()
+    'runs/demo'
     """
-    path = Path(path).expanduser()
-    return path if path.is_absolute() else project_root() / path
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError as error:
+        raise wrong_input(path, "a user without a home", "a path that there can be") from error
+    return without_dots(project_root() / path)
+
+
+def without_dots(path):
+    """Return `path`, where ``..`` is in it by the one name of that place; links keep theirs."""
+    path = Path(path)
+    return path.resolve() if ".." in path.parts else path
 
 
 def model_folder(out, network, loss, seed, dropout=0.0):
@@ -60,7 +71,8 @@ def written_aside(path):
 
     The block makes a file or a folder. It is on the disk before it has its name: after a power
     failure, too, what has its name is whole. The temporary name keeps the suffix, which some
-    writers read the format from. Whatever ends the block early leaves neither.
+    writers read the format from. Whatever ends the block early leaves neither; what the system
+    says of the disk, an ``OSError``, names `path`.
 
     Examples
     --------
@@ -83,6 +95,11 @@ def written_aside(path):
         partial.replace(path)
         if not is_nested:
             _flush(path.parent)
+    except OSError as error:
+        if error.errno is None:  # as NumPy says that a disk is full
+            raise OSError(f"{path}: {error}") from error
+        where = str(error.filename or path).replace(str(partial), str(path))
+        raise OSError(error.errno, error.strerror, where) from error
     finally:
         _remove(partial)
 
@@ -208,12 +225,15 @@ def as_tuples(value):
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def check_same_settings(path, settings, later_fields=()):
+def check_same_settings(path, settings, later_fields=(), are_all=True):
     """Refuse to go on with a result of other settings than its JSON file, naming what differs.
 
-    `later_fields`, a dict, says what older files, which lack some field, mean.
+    `later_fields`, a dict, says what older files, which lack some field, mean. Where these settings
+    are not all, the file's others count for nothing.
     """
     stored, wanted = dict(later_fields) | read_json(path, shape=dict), as_json_values(settings)
+    keys = stored.keys() if are_all else stored.keys() & wanted.keys()
+    stored = {key: _named_now(stored[key], Path(path).parent) for key in keys}
     absent = "nothing"
     different = [
         f"{key} = {stored.get(key, absent)!r} (now {wanted.get(key, absent)!r})"
@@ -237,6 +257,9 @@ def enter_run(out, name, identity, device, settings=None):
         remove_left_over(out)
         if (out / name).exists():
             check_same_settings(out / name, identity)
+        elif not os.access(out, os.W_OK):
+            expected = "a place where you may write: name another folder"
+            raise wrong_input(out, "a folder that you may not write in", expected)
         else:
             write_json(out / name, identity)
         record_provenance(
@@ -256,7 +279,19 @@ def name_in_run(data, out=None):
     """
     path, out = resolve_path(data), out and resolve_path(out)
     known = [folder for folder in (out, checkout()) if folder and path.is_relative_to(folder)]
-    return path.relative_to(known[0]).as_posix() if known else str(data)
+    if known:
+        return path.relative_to(known[0]).as_posix()
+    return str(path if ".." in Path(data).parts else data)
+
+
+def _named_now(value, out):
+    """A name of data, or several, as `name_in_run` gives it: earlier versions left ``..`` in it."""
+    if isinstance(value, list):
+        return [_named_now(each, out) for each in value]
+    if not isinstance(value, str) or ".." not in Path(value).parts:
+        return value
+    places = [without_dots(folder / value) for folder in (out, project_root())]
+    return next((name_in_run(place, out) for place in places if place.exists()), value)
 
 
 def record_provenance(path, device, settings=None):

@@ -645,6 +645,15 @@ def test_listed_files_elsewhere(folder, tmp_path):
     assert read_dataset(moved).fingerprint() != fingerprint
 
 
+def test_listed_files_belong_to_their_cases_by_whichever_way_the_folder_is_named(folder):
+    write_json(folder, dataset=listed_files(NAMES))
+    named, beside = read_dataset(folder), folder.parent / "beside"
+    beside.mkdir(exist_ok=True)
+    dotted = read_dataset(beside / ".." / folder.name)
+    assert dotted.notes == named.notes
+    assert dotted.fingerprint() == named.fingerprint()
+
+
 def test_listed_files_that_are_not_there_or_too_few(folder):
     (folder / "labelsTr" / "b.nii.gz").unlink()
     write_json(folder, dataset=listed_files(NAMES))

@@ -182,6 +182,17 @@ def test_cases_left_out_are_part_of_the_run(discs, tmp_path):
         open_experiment(tmp_path / "run", folder, leave_out=["disc2", "disc1"], **tiny)
 
 
+def test_a_refused_dataset_leaves_the_survey_of_the_run(discs, tmp_path):
+    tiny = {"crop_size": (32, 32), "device": "cpu", "report": silent}
+    open_experiment(tmp_path / "run", discs, **tiny)
+    before = (tmp_path / "run" / "survey.json").read_text()
+    other = shutil.copytree(discs, tmp_path / "other")
+    for options in ({"data": other}, {"data": discs, "leave_out": ["disc1"]}):
+        with pytest.raises(ValueError, match="run.json: found other settings"):
+            open_experiment(tmp_path / "run", **options, **tiny)
+        assert (tmp_path / "run" / "survey.json").read_text() == before
+
+
 def test_regions_and_ignored_voxels_reach_the_task_and_the_prepared_cases(discs, tmp_path):
     folder = shutil.copytree(discs, tmp_path / "discs")
     description = json.loads((folder / "dataset.json").read_text())

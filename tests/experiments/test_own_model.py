@@ -186,6 +186,20 @@ def test_cases_that_cannot_be_judged_are_left_out_each_with_its_reason(tmp_path)
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_004", "case_005"}
 
 
+def test_a_name_that_no_file_of_the_run_could_have_leaves_its_case_out(tmp_path):
+    given, longest = write_study(tmp_path, n_cases=2, n_members=1, n_new=2), "a" + "\u00fc" * 100
+    for name, new_name in (("case_001", longest), ("case_003", f"{longest}b")):
+        for path in sorted(tmp_path.rglob(f"{name}*")):
+            path.rename(path.with_name(path.name.replace(name, new_name)))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    left_out = read_table(out / "tables" / "left_out.csv")
+    assert left_out.values.tolist() == [
+        [longest, str(given["labels"]), "a name of 201 bytes, where 200 are the most"],
+        [f"{longest}b", str(given["new"][0]), "a name of 202 bytes, where 200 are the most"],
+    ]
+    assert set(read_table(out / "tables" / "scores.csv").case) == {"case_000"}
+
+
 def test_the_folder_at_fault_is_that_of_the_new_case(tmp_path):
     given = write_study(tmp_path, n_cases=1, n_members=2, n_new=2)
     (given["new"][1] / "case_001.npz").unlink()
@@ -316,6 +330,9 @@ def test_hard_labels_give_what_masks_give(tmp_path):
     for folder in given["predictions"]:
         for path in folder.glob("*.npz"):
             path.unlink()
+    with pytest.raises(ValueError, match="write_corrected: found 'both', expected none for hard"):
+        evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    assert not (tmp_path / "out").exists()
     out = evaluate(**given, out=tmp_path / "out", **QUIET)
     scores = read_table(out / "tables" / "scores.csv")
     assert "dice" in set(scores.metric) and "nll" not in set(scores.metric)
@@ -331,6 +348,15 @@ def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):
     assert fitted["case_000"] == fitted["case_001"] != fitted["case_002"] == fitted["case_003"]
     summary = read_table(out / "tables" / "summary.csv")
     assert summary.n_cases.max() == 2
+
+
+def test_that_a_single_patient_gets_no_correction_is_said(tmp_path):
+    given, lines = write_study(tmp_path, n_cases=1, n_members=1, n_new=1), []
+    options = QUIET | {"report": lines.append, "write_corrected": "both"}
+    out = evaluate(**given, out=tmp_path / "out", **options)
+    written = {path.name for path in (out / "probabilities").rglob("*.nii.gz")}
+    assert written == {"case_001.nii.gz"}  # the new one
+    assert any(line.startswith("corrections are fitted: labelled cases get none") for line in lines)
 
 
 def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):

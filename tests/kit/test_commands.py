@@ -203,6 +203,23 @@ def test_a_wrong_parameter_ends_the_demo_before_anything_is_made(arguments, said
     assert not list(tmp_path.iterdir())
 
 
+def test_a_crop_of_volumes_that_are_not_there_is_refused(handed, tmp_path):
+    write_dataset(tmp_path / "a")
+    told = r"^--volumes-crop-size: found \[32, 32, 16\], expected --volumes beside it"
+    with pytest.raises(ValueError, match=told):
+        handed("--data", tmp_path / "a", "--volumes-crop-size", 32, 32, 16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_are_stored_of_all_notebooks_or_of_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(commands.notebook_sources, "store_outputs", pytest.fail)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_preprocessing.ipynb").touch()
+    told = rf"^{tmp_path / 'notebooks'}: found no 02_training.ipynb, 03_.*, expected what a run of"
+    with pytest.raises(ValueError, match=told):
+        commands.store_outputs(tmp_path)
+
+
 def test_lab_serves_the_project_and_opens_the_notebooks_without_news(monkeypatch):
     started = []
 
@@ -223,3 +240,5 @@ def test_lab_serves_the_project_and_opens_the_notebooks_without_news(monkeypatch
     assert not {"--allow-root", "--no-browser"} & set(command)
     commands.lab(port=9000, allow_root=True, no_browser=True)
     assert started[0][0][-3:] == ["--ServerApp.port=9000", "--allow-root", "--no-browser"]
+    commands.lab(port=0)  # any that is free
+    assert started[1][0][-1] == "--ServerApp.port=0"

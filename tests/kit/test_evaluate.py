@@ -51,6 +51,17 @@ def test_an_output_of_another_evaluation_is_refused_in_one_sentence(tmp_path):
         run([*arguments(given, tmp_path / "out"), "--box-mm", "5"])
 
 
+def test_the_same_evaluation_goes_on_from_another_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    given = write_study(tmp_path, n_cases=1, n_members=1)
+    assert run(arguments(given, tmp_path / "out")) == 0
+    before = (tmp_path / "out" / "evaluation.json").read_text()
+    monkeypatch.chdir(tmp_path / "sub")
+    line = arguments(given, tmp_path / "out")
+    assert run([word.replace(str(tmp_path), "..") for word in line]) == 0
+    assert (tmp_path / "out" / "evaluation.json").read_text() == before
+
+
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ from segcal_lite.kit import commands, environment
 from segcal_lite.runs.folders import project_root
 
 ROOT = project_root()
-BEFORE_INSTALLATION = ("__init__", "__main__", "kit/__init__", "kit/environment")
+BEFORE_INSTALLATION = ("__init__", "__main__", "kit/__init__", "kit/arguments", "kit/environment")
 
 
 @pytest.fixture
 def called(monkeypatch, tmp_path):
     """Run a command line from a folder of its own; return the options that a command gets."""
     options = {}
-    for name in ("demo", "hippocampus", "publish", "copies", "story", "store_outputs", "lab"):
+    names = ("demo", "hippocampus", "publish", "copies", "story", "store_outputs", "lab")
+    for name in (*names, "evaluate", "claims"):
         monkeypatch.setattr(commands, name, lambda **given: options.update(given) or 0)
     monkeypatch.setattr(__main__, "ensure_environment", lambda extras: sys.executable)
     monkeypatch.chdir(tmp_path)
@@ -57,6 +59,28 @@ def test_defaults_start_from_the_project_root_and_phantoms_are_no_folder(called,
     assert Path(called("demo", "--data", "./phantoms")["data"]) == tmp_path / "phantoms"
 
 
+def test_a_folder_called_phantoms_is_one_for_all_but_the_demo(called, tmp_path):
+    (tmp_path / "phantoms").mkdir()
+    folder = str(tmp_path / "phantoms")
+    words = "labels", "predictions", "images", "new", "dataset", "patients"
+    options = called("evaluate", *(w for word in words for w in (f"--{word}", "phantoms")))
+    assert [options[w] for w in words] == [folder, [folder], [folder], [folder], folder, folder]
+    assert called("claims", "phantoms")["runs"] == [folder]
+    assert called("publish", "phantoms", "name")["run"] == folder
+
+
+def test_a_place_has_one_name_from_wherever_it_is_given(called, monkeypatch, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "data").mkdir()
+    there = called("demo", "--data", "data", "--out", "out")
+    expected = {name: there[name] for name in ("data", "out")}
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    assert called("demo", "--data", "link")["data"] == str(tmp_path / "link")
+    monkeypatch.chdir(tmp_path / "sub")
+    given = called("demo", "--data", "../data", "--out", "../out")
+    assert {name: given[name] for name in ("data", "out")} == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,6 +92,8 @@ def test_defaults_start_from_the_project_root_and_phantoms_are_no_folder(called,
         (["demo", "--seed", "-1"], "argument --seed: found '-1', expected an integer of at least"),
         (["demo", "--seed", "1.5"], "argument --seed: found '1.5', expected an integer"),
         (["story", "--seeds", "1", "x"], "argument --seeds: found 'x', expected an integer"),
+        (["demo", "--out", "~nobody-here/x"], "argument --out: found '~nobody-here/x', expected a"),
+        (["claims", "phantoms"], "argument RUN: found no file or folder "),
         (["publish", "nowhere", "name"], "argument run: found no file or folder "),
         (["lab", "--port", "x"], "argument --port: "),
     ],
@@ -94,6 +120,17 @@ def test_what_goes_wrong_is_a_sentence_and_its_traceback_a_file(capsys):
     file = Path(where.removeprefix("(traceback: ").removesuffix(")"))
     assert "in action" in file.read_text()
     file.unlink()
+
+
+def test_what_the_disk_does_not_take_is_a_sentence_also_where_the_traceback_goes(
+    capsys, monkeypatch
+):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device", "run.json")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+    assert __main__.said_in_one_sentence(fail) == 1
+    assert capsys.readouterr().err == "run.json: No space left on device\n"
 
 
 def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch):

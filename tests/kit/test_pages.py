@@ -87,6 +87,22 @@ def test_a_failed_execution_is_left_to_be_looked_at_under_another_name(tmp_path)
     assert "----> 2 1 / 0" in traceback
 
 
+@pytest.mark.parametrize("name", ["{mine}", "{seed}", "{}"])
+def test_braces_in_the_names_of_folders_stay(tmp_path, name):
+    source, out = tmp_path / name / "a.ipynb", tmp_path / f"out {name}"
+    source.parent.mkdir()
+    write_notebook(source, "seed")
+    pages.execute_notebook(source, out / "a.ipynb", {"seed": 3}, "python3")
+    assert [path.name for path in out.iterdir()] == ["a.ipynb"]
+
+
+def test_a_notebook_that_has_no_place_is_one_sentence(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "seed")
+    target = tmp_path / "a.ipynb" / "notebooks" / "a.ipynb"
+    with pytest.raises(ValueError, match="found no folder, and none can be made"):
+        pages.execute_notebook(tmp_path / "a.ipynb", target, {}, "python3")
+
+
 def test_a_page_shows_formulas_without_a_script_and_leads_to_the_others(run):
     path = run / "notebooks" / "03_calibration.ipynb"
     pages.write_page(path, NAMES)

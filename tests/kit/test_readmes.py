@@ -163,7 +163,8 @@ def run_command(monkeypatch):
         signature = inspect.signature(getattr(room, name))
         with monkeypatch.context() as patch:
             patch.setattr(room, name, lambda **options: signature.bind(**options))
-            patch.setattr(__main__, "_source", str)  # the reader's own data are not here
+            for kind in ("source", "source_or_phantoms"):
+                patch.setattr(__main__, kind, str)  # the reader's own data are not here
             return __main__.main(words)
 
     return run

@@ -203,6 +203,18 @@ def test_an_error_in_the_block_frees_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
+    def fail(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left on device") as raised, claimed(tmp_path):
+        pass
+    assert raised.value.filename == str(tmp_path / ".claim")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_those_that_others_hold_come_last(tmp_path):
     elsewhere, done = Claim(tmp_path, ".claim-b"), []
     assert elsewhere.acquire(0)

@@ -221,6 +221,28 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_what_the_disk_does_not_take_is_named(tmp_path, monkeypatch, number):
+    def fail(handle):
+        raise OSError(number, os.strerror(number))  # as of a write, without a name
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        runs.write_json(tmp_path / "a.json", {})
+    assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / "a.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_folder_that_the_disk_does_not_take_the_final_name_is_told(tmp_path):
+    case = tmp_path / "case"
+    with pytest.raises(OSError) as raised, runs.written_aside(case) as folder:
+        (folder / "image.npy").touch()
+    assert raised.value.filename == str(case / "image.npy")
+    told = f"^{case}: 9 requested and 3 written"
+    with pytest.raises(OSError, match=told), runs.written_aside(case):
+        raise OSError("9 requested and 3 written")  # as NumPy tells it
+
+
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), runs.written_aside(tmp_path / "case") as folder:
         folder.mkdir()
@@ -330,6 +352,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("name", ["file", "file/below", "n" * 300])
+def test_what_is_or_can_be_no_folder_is_named(tmp_path, name):
+    (tmp_path / "file").touch()
+    told = f"^{tmp_path / name}: found no folder, and none can be made \\(.*\\), expected a place"
+    with pytest.raises(ValueError, match=told):
+        runs.enter_run(tmp_path / name, "run.json", {}, "cpu")
+    with pytest.raises(ValueError, match=told):
+        runs.write_text(tmp_path / name / "claims.csv", "")
+
+
+def test_a_new_run_in_a_folder_of_another_user_is_refused(of_another):
+    told = f"^{of_another}: found a folder that you may not write in, expected a place where you"
+    with pytest.raises(ValueError, match=told):
+        runs.enter_run(of_another, "evaluation.json", {"seed": 0}, "cpu")
+
+
 @pytest.mark.parametrize(
     ("content", "shape", "found"),
     [
@@ -363,6 +401,33 @@ def test_relative_paths_start_at_the_project_root_wherever_the_kernel_does(tmp_p
     monkeypatch.chdir(tmp_path)
     assert runs.resolve_path("runs/demo") == before
     assert runs.resolve_path(tmp_path / "x") == tmp_path / "x"
+
+
+def test_a_path_without_dots_keeps_its_links(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there", target_is_directory=True)
+    assert runs.resolve_path(tmp_path / "link") == tmp_path / "link"
+    assert runs.resolve_path(tmp_path / "link" / ".." / "x") == (tmp_path / "x").resolve()
+    with pytest.raises(ValueError, match=r"^~nobody-here/x: found a user without a home"):
+        runs.resolve_path("~nobody-here/x")
+
+
+def test_a_run_whose_data_were_named_with_dots_goes_on(tmp_path):
+    """Earlier versions left them in, also below the run folder or the project."""
+    place, out, root = tmp_path / "DS", tmp_path / "run", runs.project_root()
+    place.mkdir()
+    for stored, data in (
+        (str(out / ".." / "DS"), out / ".." / "DS"),
+        ("../DS", place),
+        ("notebooks/../results", root / "results"),
+    ):
+        runs.write_json(out / "run.json", {"data": stored, "of": [stored], "leave_out": ["a"]})
+        name = runs.name_in_run(data, out)
+        assert ".." not in name
+        identity = {"data": name, "of": [name], "leave_out": ["a"]}
+        runs.check_same_settings(out / "run.json", identity)
+        with pytest.raises(ValueError, match="other settings: data = "):
+            runs.check_same_settings(out / "run.json", identity | {"data": "elsewhere"})
 
 
 def test_model_folders_differ_by_network_loss_dropout_and_seed(tmp_path):

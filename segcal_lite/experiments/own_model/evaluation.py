@@ -25,6 +25,7 @@ from .results import write_notes, write_results
 from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
+ONE_PATIENT = ": labelled cases get none, for it would be fitted without the only patient there is"
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
 
 
@@ -127,6 +128,9 @@ def evaluate(
     out = resolve_path(out)
     given = labels, predictions, images, dataset, new, patients, classes, signatures
     inputs = gather_inputs(*given)
+    if write and not inputs.has_probabilities:
+        expected = "none for hard labels, which have no probabilities to correct"
+        raise wrong_input("write_corrected", repr(write_corrected), expected)
     identity = {
         "labels": name_in_run(labels, out),
         "predictions": [name_in_run(member.path, out) for member in inputs.members],
@@ -154,7 +158,7 @@ def evaluate(
     of_cases, of_all = {}, None
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
-        report("corrections are fitted")
+        report("corrections are fitted" + ("" if of_cases else ONE_PATIENT))
         jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
         if failed:  # it could be scored a moment ago

@@ -4,6 +4,7 @@ A folder of predictions is a member; several are folds or seeds of one model. Ca
 their names. What cannot be judged is left out with its reason, and the others go on.
 """
 
+import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..._checks import is_file, named, wrong_input
 from ...data.labels import LabelNames, read_label_names
 from ...data.layouts import case_and_channel, find_volumes
 from ...data.predictions import open_predictions
-from ...data.splits import read_case_table
+from ...data.splits import LONGEST_NAME, read_case_table
 from ...data.volumes import read_label
 from ...runs.folders import read_json, resolve_path
 from .signatures import gather_signatures
@@ -193,7 +194,11 @@ def _with_all(members, labels, label_paths, image_paths):
     cases, left_out = [], []
     for name in in_any:
         lacking = [member for member in members if name not in member.cases]
-        if lacking:
+        n_bytes = len(os.fsencode(name))
+        if n_bytes > LONGEST_NAME:  # no system could write what a run names after it
+            why = f"a name of {n_bytes} bytes, where {LONGEST_NAME} are the most"
+            left_out.append((name, str(labels or members[0].path), why))
+        elif lacking:
             left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
         elif label_paths is not None and name not in label_paths:
             left_out.append((name, str(labels), "a prediction, but no label"))

@@ -44,11 +44,11 @@ def compiled(loop):
 
 @compiled
 def _predict(probs, predicted, classes):
-    """Write the arg max of probs (K, n) and return whether they are probabilities.
+    """Write the arg max of probs (K, n); return whether they are probabilities, and any above 1.
 
     The length of `classes` tells the compiler how many there are, which halves the time.
     """
-    n_wrong = 0
+    n_wrong, n_above = 0, 0
     for i in range(predicted.size):
         largest, total, best, fits = probs[0, i], 0.0, 0, True
         for k in range(len(classes)):
@@ -59,8 +59,9 @@ def _predict(probs, predicted, classes):
             best = k if is_larger else best
             largest = p if is_larger else largest
         n_wrong += not (fits & (largest <= TOO_LARGE) & (abs(total - 1) <= UNLIKE_1))
+        n_above += largest > 1
         predicted[i] = best
-    return n_wrong == 0
+    return n_wrong == 0, n_above > 0
 
 
 @compiled
@@ -217,7 +218,7 @@ def predicted_classes(probs):
     fits = probs.ndim > 0 and len(probs) > 1 and probs.dtype.kind == "f"
     predicted = np.empty(probs.shape[1:], class_type(max(2, len(probs) if fits else 0)))
     classes = tuple(range(len(probs))) if fits else ()
-    if not fits or not all(_predict(*block, classes) for block in _in_blocks(probs, predicted)):
+    if not fits or not all(_predict(*block, classes)[0] for block in _in_blocks(probs, predicted)):
         check_labels_and_probs(np.broadcast_to(0, probs.shape[1:]), probs)
     return predicted
 
@@ -248,7 +249,8 @@ def sums_of_parts(labels, probs, parts, n_parts, n_bins, eps):
     for block, best, label, part in _in_blocks(probs, predicted, labels, parts):
         label, part = label.astype(np.int64), part.astype(np.int64)
         likelihood, logs = np.empty((2, label.size))
-        fits = _predict(block, best, classes)
+        fits, is_above = _predict(block, best, classes)
+        block = np.minimum(block, 1) if is_above else block  # as entropies: no NLL is negative
         if not fits or not _log_likelihood(label, block, part, eps, likelihood, logs, totals[:, 2]):
             return None
         found = np.zeros((n_parts, 3)), np.zeros(bins.shape)  # of few voxels: no rounding adds up

@@ -8,7 +8,7 @@ below wrap it. Source: Mehrtash et al., IEEE TMI 2020 (doi 10.1109/TMI.2020.3006
 - Brier score (Eq. 4): the mean of ``sum_k (p(k) - [k = y])^2``; the equation also divides it by K.
 - Confidence: the largest class probability; on a tie the lowest class is predicted. (The text above
   Eq. 5 prints the true class's probability there, which would give no reliability diagram.)
-- Bin m of M is ``((m - 1)/M, m/M]``; the first also takes 0, the last what rounding put above 1.
+- Bin m of M is ``((m - 1)/M, m/M]``; the first also takes 0. What rounding put above 1 counts as 1.
   Values meet the edges in float64: float32 0.1 is 0.100000001..., in the second of ten bins.
 - ECE (Eq. 5): gaps of accuracy and confidence weighted by the voxels of a bin. MCE: the largest.
 
@@ -120,7 +120,7 @@ class CalibrationSums:
         totals, bins = found[0][0, :N_IGNORED], found[1][0]
         if log_probs is not None:
             log_likelihood = _log_likelihood(labels, probs, log_probs)
-            totals[0] = -np.maximum(log_likelihood, np.log(self.eps)).sum()
+            totals[0] = -np.clip(log_likelihood, np.log(self.eps), 0).sum()
             totals[2] = np.count_nonzero(log_likelihood < np.log(self.eps))
         self._totals += totals
         self._bins += bins
@@ -178,6 +178,8 @@ class CalibrationSums:
 def _sums_of_parts(labels, probs, parts, n_parts, n_bins, eps):
     """`_loops.sums_of_parts`, and ``None`` also for arrays that are not what the loops take."""
     fits = labels.dtype.kind in "iu" and probs.dtype in (np.float32, np.float64)
+    if labels.dtype == np.uint64 and labels.size:  # the loops take int64: 2^64 - 1 would be ignored
+        fits &= labels.max() <= np.iinfo(np.int64).max
     if not fits or probs.shape[1:] != labels.shape or probs.ndim == 0 or len(probs) < 2:
         return None
     return sums_of_parts(labels, probs, parts, n_parts, n_bins, eps)
@@ -223,6 +225,7 @@ def sums_by_region(labels, probs, regions, n_bins=10, eps=1e-12):
     >>> sums["right"].result().n_voxels, n_ignored, predicted.ravel().tolist()
     (1, {'first': 0, 'right': 1}, [0, 0, 1])
     """
+    CalibrationSums(2, n_bins, eps)  # refuses other settings, before a loop writes by them
     labels, probs = np.asarray(labels), np.asarray(probs)
     parts = _parts(labels.shape, regions)
     n_parts = 2 ** len(regions)
@@ -231,7 +234,7 @@ def sums_by_region(labels, probs, regions, n_bins=10, eps=1e-12):
         if labels.shape == probs.shape[1:]:
             known = labels != IGNORED
             check_labels_and_probs(labels[known], probs[:, known])
-            check_labels_and_probs(np.zeros(labels.shape, int), probs)
+            labels = np.zeros(labels.shape, int)  # they are right: what is wrong are probabilities
         raise _wrong(labels, probs, len(probs))
     totals, bins, predicted = found
     sums, n_ignored = {}, {}

@@ -259,7 +259,8 @@ def spearman_interval(x_values, y_values, level=0.95):
     limit = 1 - 6 / (n**3 - n)
     z, error = np.arctanh(np.clip(rho, -limit, limit)), np.sqrt((1 + rho**2 / 2) / (n - 3))
     arm = error * stats.norm.ppf((1 + level) / 2)
-    return rho, float(np.tanh(z - arm)), float(np.tanh(z + arm))
+    lo, hi = float(np.tanh(z - arm)), float(np.tanh(z + arm))
+    return rho, min(lo, rho), max(hi, rho)  # a rho of 1 lies beyond the limit
 
 
 def fit_detectors(training, c=2.5):
@@ -275,9 +276,14 @@ def fit_detectors(training, c=2.5):
     Returns
     -------
     dict of Detector
-        By name. One that cannot be fitted is absent: a rival that was not asked, uncertainty
-        where a model segments nothing of its training images, the Mahalanobis distance where the
-        training images are hardly more than their sets.
+        By name. A rival that says nothing is absent: that was not asked, uncertainty where a model
+        segments nothing of its training images, the Mahalanobis distance where the training images
+        are hardly more than their sets, or alike within them.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two training cases, to which no distance can be fitted.
 
     Examples
     --------

@@ -125,11 +125,13 @@ class IntensityDetector(NearestReferenceDetector):
     def fit(self, moments):
         """Learn centre and spread of each moment, then keep the reference; return self."""
         moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
-        if moments.ndim != 2 or moments.shape[0] < 2:
+        if moments.ndim != 2 or moments.shape[0] < 2 or moments.shape[1] % 2:
             raise wrong_input("moments", f"shape {moments.shape}", "(R, 2 C) with R >= 2 images")
         spread = moments.std(axis=0)
-        # Rounding noise where images were divided by that moment, which is then centred only.
-        varies = spread > 1e-6 * np.abs(moments).max(initial=0)
+        # Rounding noise where images were made alike in that moment, which is then centred only:
+        # beside the channel's mean and deviation, as a mean of 0 is itself noise.
+        largest = np.abs(moments).max(axis=0).reshape(2, -1).max(axis=0)
+        varies = spread > 1e-6 * np.tile(largest, 2)
         self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
         return super().fit(moments)
 
@@ -201,9 +203,10 @@ class MahalanobisDetector(Detector):
     covariance. It is estimated with Ledoit and Wolf's shrinkage, since images are few. The training
     scores are leave-one-out, as B's: each case is scored by what the others give.
 
-    `fit` takes the mean of each feature over the voxels of each training image, shape (R, d) with
-    R >= 3, and optionally the group (such as the set) of each, (R,): so many that some group has
-    two images whichever image is left out. `score` takes (d,) or (n, d).
+    `fit` takes the mean of each feature over the voxels of each training image, shape (R, d), and
+    optionally the group (such as the set) of each, (R,): three images more than groups, or more.
+    With two more, a case that is left out leaves differences of one direction alone, and any new
+    case lies far off it. `score` takes (d,) or (n, d).
 
     Examples
     --------
@@ -217,24 +220,27 @@ class MahalanobisDetector(Detector):
     @staticmethod
     def has_enough(values, groups=None):
         """Whether a covariance is left when any one image is left out."""
-        n_groups = 1 if groups is None else len(np.unique(groups))
-        return len(values) - n_groups >= 2  # so many images beyond the first of each group
+        values = np.asarray(values, dtype=np.float64)
+        groups = np.zeros(len(values)) if groups is None else np.asarray(groups)
+        return _are_many(groups) and all(
+            _has_spread(values[others], _means_and_residuals(values[others], groups[others])[1])
+            for others in _leaving_one_out(len(values))
+        )
 
     def fit(self, features, groups=None):
         """Estimate means and covariance; return self."""
         features = check_finite("features", np.asarray(features, dtype=np.float64))
-        if features.ndim != 2 or len(features) < 3:
-            raise wrong_input("features", f"shape {features.shape}", "(R, d) with R >= 3 images")
+        if features.ndim != 2 or len(features) < 4:
+            raise wrong_input("features", f"shape {features.shape}", "(R, d) with R >= 4 images")
         groups = np.zeros(len(features)) if groups is None else np.asarray(groups)
         if groups.shape != features.shape[:1]:
             raise wrong_input("groups", f"shape {groups.shape}", f"({len(features)},)")
-        if not self.has_enough(features, groups):
+        if not _are_many(groups):
             found = f"{len(features)} images in {len(np.unique(groups))} groups"
-            raise wrong_input("groups", found, "two images more than groups, or more")
+            raise wrong_input("groups", found, "three images more than groups, or more")
         self._means, self._precision = _group_gaussians(features, groups)
         scores = []
-        for left_out in range(len(features)):
-            others = np.arange(len(features)) != left_out
+        for left_out, others in enumerate(_leaving_one_out(len(features))):
             gaussians = _group_gaussians(features[others], groups[others])
             scores.append(_nearest_mean(features[left_out], *gaussians))
         self.training_scores = np.array(scores)
@@ -248,12 +254,32 @@ class MahalanobisDetector(Detector):
         return float(scores) if features.ndim == 1 else scores
 
 
-def _group_gaussians(features, groups):
-    """Return the mean of each group (G, d) and the inverse of their common covariance."""
+def _are_many(groups):
+    """Whether there are so many images beyond the first of each group that one may be left out."""
+    return len(groups) - len(np.unique(groups)) >= 3
+
+
+def _leaving_one_out(n_images):
+    """Return a row an image: which of them are the others."""
+    return ~np.eye(n_images, dtype=bool)
+
+
+def _means_and_residuals(features, groups):
+    """Return the mean of each group (G, d), and features (R, d) less that of their group."""
     names, index = np.unique(groups, return_inverse=True)
     means = np.stack([features[index == g].mean(axis=0) for g in range(len(names))])
-    residuals = features - means[index]
-    if not residuals.any():  # no distance could be told from 0
+    return means, features - means[index]
+
+
+def _has_spread(features, residuals):
+    """Whether residuals are more than rounding, or NaN: else no distance could be told from 0."""
+    return not np.abs(residuals).max(initial=0) <= 1e-12 * np.abs(features).max(initial=0)
+
+
+def _group_gaussians(features, groups):
+    """Return the mean of each group (G, d) and the inverse of their common covariance."""
+    means, residuals = _means_and_residuals(features, groups)
+    if not _has_spread(features, residuals):
         expected = "groups in which some images differ"
         raise wrong_input("features", "no spread within groups", expected)
     return means, LedoitWolf(assume_centered=True).fit(residuals).precision_

@@ -79,15 +79,20 @@ def selection_matrix(n_pool, n_members, n_resamples, seed=0):
     Raises
     ------
     ValueError
-        If M exceeds the pool, or the seed is no integer of at least 0.
+        If M exceeds the pool, or one of them is no such number.
 
     Examples
     --------
     >>> selection_matrix(4, 2, 3).sum(axis=1).tolist()
     [1.0, 1.0, 1.0]
     """
-    check_count("n_members", n_members)
-    check_count("seed", seed, 0)
+    for name, value, least in (
+        ("n_pool", n_pool, 1),
+        ("n_members", n_members, 1),
+        ("n_resamples", n_resamples, 0),
+        ("seed", seed, 0),
+    ):
+        check_count(name, value, least)
     if n_members > n_pool:
         raise wrong_input("n_members", n_members, f"at most the pool's {n_pool}")
     rng = np.random.default_rng([seed, n_members])
@@ -100,11 +105,12 @@ def selection_matrix(n_pool, n_members, n_resamples, seed=0):
 class SweepSums:
     """NLL, Brier score and Dice of many ensembles drawn from one pool, as sums over one volume.
 
-    Equal to scoring each ensemble alone, but for the rounding of float32: NLL and Brier score to
-    1e-6 of their value. Where all members of the pool predict the same class, so does every
-    ensemble; only the other voxels are averaged anew for the Dice. NLL takes the probability of
-    the true class alone. An ensemble's error is the mean of its members', e = D' s with a column a
-    member in D and weights s, so the Brier scores of all ensembles follow from one matrix D D'.
+    Equal to scoring each ensemble alone, but for the rounding of float32: the Brier score to 1e-6
+    of its value, NLL to 1e-6 nats, and to 1e-8 in a mean over many voxels. Where all members of the
+    pool predict the same class, so does every ensemble; only the other voxels are averaged anew for
+    the Dice. NLL takes the probability of the true class alone. An ensemble's error is the mean of
+    its members', e = D' s with a column a member in D and weights s, so the Brier scores of all
+    ensembles follow from one matrix D D'.
     The same lines compute with arrays of NumPy and with tensors.
 
     Parameters
@@ -134,6 +140,8 @@ class SweepSums:
         self.xp = xp = _library_of(selection)
         self.selection, self.eps = xp.asarray(selection, dtype=xp.float32), eps
         self.n_together = N_TOGETHER if xp is np else N_TOGETHER_ON_GPU
+        # 1 where a member takes part: of 1/M in float32 all likelihoods would err to one side.
+        self.parts = self.selection / xp.amax(self.selection, 1)[:, None]
         n_ensembles, n_pool = self.selection.shape
         zeros = partial(xp.zeros, dtype=xp.float64, device=self.selection.device)
         self.n_voxels = 0
@@ -147,12 +155,18 @@ class SweepSums:
     def update(self, labels, member_probs):
         """Add a block: labels of shape (N,), member_probs float32 of shape (n_pool, K, N).
 
-        ValueError if values are no probabilities, or labels none of the classes.
+        ValueError if shapes do not fit, values are no probabilities, or labels none of the classes.
         """
         xp, device = self.xp, self.selection.device
         labels = xp.asarray(labels, dtype=xp.int64, device=device)
         member_probs = xp.asarray(member_probs, device=device)
-        check_label_range(labels, self.total.shape[1] + 1)
+        n_classes = self.total.shape[1] + 1
+        expected = self.selection.shape[1], n_classes, *labels.shape
+        if labels.ndim != 1 or tuple(member_probs.shape) != expected:
+            found = f"{tuple(member_probs.shape)}, labels of {tuple(labels.shape)}"
+            needed = f"({expected[0]}, {n_classes}, N), labels of (N,)"
+            raise wrong_input("shape of member_probs", found, needed)
+        check_label_range(labels, n_classes)
         self.n_voxels += len(labels)
         for start in range(0, len(labels), self.n_together):
             voxels = slice(start, start + self.n_together)
@@ -169,8 +183,10 @@ class SweepSums:
         self._add_masks(labels[~is_agreed], _predicted(self.selection @ by_class[..., ~is_agreed]))
 
         classes, voxels = (xp.arange(n, device=labels.device) for n in member_probs.shape[1:])
-        likelihood = (self.selection @ member_probs[:, labels, voxels]).clip(min=self.eps)
-        self.nll_sum -= xp.log(likelihood).sum(axis=1, dtype=xp.float64)
+        likelihood = self.parts @ member_probs[:, labels, voxels]
+        likelihood /= self.parts.sum(axis=1)[:, None]
+        xp.clip(likelihood, self.eps, 1, out=likelihood)
+        self.nll_sum -= xp.log(likelihood, out=likelihood).sum(axis=1, dtype=xp.float64)
 
         is_class = xp.asarray(labels == classes[:, None], dtype=xp.float32)
         errors = member_probs.clip(min=TINY)

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ._checks import check_count, wrong_input
+from ._checks import check_count, check_finite, wrong_input
 from .losses import class_logits
 from .runs.devices import memory_layout
 from .spectral import SpectrumSums
+from .unet import ResidualUNet, UNet
 
 PIXELS_AT_ONCE = {"cpu": 400_000}  # of slices in a mini-batch: of more, features leave the cache
 PIXELS_ELSEWHERE = 1_600_000
@@ -38,7 +39,8 @@ def predict_logits(model, image, loss, n_classes=None):
     ----------
     model : torch.nn.Module
         Maps (B, C, X, Y) to (B, n_outputs, X, Y), or the same with Z if its ``n_dims`` is 3.
-        With an ``n_regions`` above 0 its outputs are sigmoids of overlapping regions.
+        With an ``n_regions`` above 0 its outputs are sigmoids of overlapping regions. In
+        evaluation mode.
     image : array, shape (C, X, Y, Z)
     loss : {"ce", "dice", "ce_dice"}
         What `model` was trained with: it decides what the outputs mean.
@@ -55,7 +57,8 @@ def predict_logits(model, image, loss, n_classes=None):
     Raises
     ------
     ValueError
-        If the outputs are not as many as `loss` and K ask for.
+        If `image` has not four dimensions, no voxel, other channels than one of our networks takes,
+        or a NaN or infinity, or the outputs are not as many as `loss` and K ask for.
     """
     batches = _batches(model, image)
     return _volume(model, (class_logits_of(model, batch, loss, n_classes) for batch in batches))
@@ -63,12 +66,28 @@ def predict_logits(model, image, loss, n_classes=None):
 
 def _batches(model, image):
     """Yield the mini-batches (B, C, *S) that a volume (C, X, Y, Z) goes through a network in."""
-    device, n_dims = next(model.parameters()).device, getattr(model, "n_dims", 2)
+    image, n_dims = checked_image(model, image), getattr(model, "n_dims", 2)
+    parameter = next(model.parameters())
     samples = image[np.newaxis] if n_dims == 3 else np.moveaxis(image, -1, 0)
-    n_pixels = PIXELS_AT_ONCE.get(device.type, PIXELS_ELSEWHERE)
+    n_pixels = PIXELS_AT_ONCE.get(parameter.device.type, PIXELS_ELSEWHERE)
     n_at_once = max(1, n_pixels // int(np.prod(samples.shape[2:])))
-    for batch in torch.from_numpy(np.array(samples, dtype=np.float32)).split(n_at_once):
-        yield batch.to(device).contiguous(memory_format=memory_layout(n_dims))
+    for batch in torch.from_numpy(np.array(samples)).split(n_at_once):
+        batch = batch.to(parameter)  # its device and its precision
+        yield batch.contiguous(memory_format=memory_layout(n_dims))
+
+
+def checked_image(model, image):
+    """Return an image (C, X, Y, Z) as float32, if `model` can take it."""
+    image = np.asarray(image, dtype=np.float32)
+    if image.ndim != 4 or not image.size:
+        raise wrong_input("image", f"shape {image.shape}", "(C, X, Y, Z) with voxels")
+    if isinstance(model, (ResidualUNet, UNet)):  # of other networks the first module may be any
+        convolutions = torch.nn.Conv2d, torch.nn.Conv3d
+        first = next(m for m in model.modules() if isinstance(m, convolutions))
+        if len(image) != first.in_channels:
+            expected = f"{first.in_channels}, as the model was trained with"
+            raise wrong_input("image", f"{len(image)} channels", expected)
+    return check_finite("image", image)
 
 
 def _volume(model, outputs):
@@ -106,7 +125,8 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
     ----------
     model, image, loss, n_classes
         As in `predict_logits`; `model` has dropout layers, of any of PyTorch's kinds. Dropout that
-        it calls as a function (``torch.nn.functional.dropout``) cannot be switched on.
+        it calls as a function (``torch.nn.functional.dropout``) cannot be switched on. During a
+        pass the rest of it is in evaluation mode; between passes all is as it was.
     n_passes : int
     seed : int
         Of the dropout masks.
@@ -124,7 +144,7 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
     batches = list(_batches(model, image))
     known = [{} for _ in batches]
     if hasattr(model, "features_before_dropout"):  # of our own networks: the same in every pass
-        with torch.no_grad():
+        with torch.no_grad(), in_evaluation(model):
             known = [{"before_dropout": model.features_before_dropout(b)} for b in batches]
 
     @torch.no_grad()
@@ -137,36 +157,55 @@ def mc_dropout_passes(model, image, loss, n_passes=50, seed=0, n_classes=None):
 
 
 def stochastic_passes(model, predict, n_passes, seed):
-    """Yield `n_passes` times what ``predict()`` returns with the dropout of `model` switched on."""
+    """Yield `n_passes` times what ``predict()`` returns with the dropout of `model` switched on.
+
+    The passes draw from random numbers of their own, one after another; between them those of
+    everyone else, and the modes of `model`, are as they were.
+    """
     check_count("n_passes", n_passes)
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        with dropout_switched_on(model):
-            first = None
-            for number in range(n_passes):
-                probs = predict()
-                if number == 1 and np.array_equal(probs, first):
-                    told = "found two passes with dropout that are equal in every voxel"
-                    warnings.warn(f"model: {told}; the mean of all is one pass.", stacklevel=2)
-                first = probs if number == 0 else None
-                yield probs
+    gpus = [device] if device.type == "cuda" else []
+    first = states = None
+    for number in range(n_passes):
+        with torch.random.fork_rng(devices=gpus), dropout_switched_on(model):
+            if states is None:
+                torch.manual_seed(seed)
+            else:  # go on where the last pass stopped
+                torch.set_rng_state(states[0])
+                for gpu, state in zip(gpus, states[1:], strict=True):
+                    torch.cuda.set_rng_state(state, gpu)
+            probs = predict()
+            states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
+        if number == 1 and np.array_equal(probs, first):
+            told = "found two passes with dropout that are equal in every voxel"
+            warnings.warn(f"model: {told}; the mean of all is one pass.", stacklevel=2)
+        first = probs if number == 0 else None
+        yield probs
+
+
+@contextmanager
+def in_evaluation(model):
+    """Have a network in evaluation mode; afterwards each of its modules is as it was."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager
 def dropout_switched_on(model):
-    """Let only the dropout layers of `model` act as in training; batch normalisation does not."""
+    """Let only the dropout layers of `model` act as in training; afterwards all is as it was."""
     layers = [m for m in model.modules() if isinstance(m, DROPOUT_LAYERS) and m.p > 0]
     if not layers:
         found = "no dropout layer with p above 0 (dropout called as a function cannot be seen)"
         raise wrong_input("model", found, "a model trained with dropout layers")
-    try:
+    with in_evaluation(model):
         for layer in layers:
             layer.train()
         yield
-    finally:
-        for layer in layers:
-            layer.eval()
 
 
 def case_signatures(model, cases, loss):

@@ -161,6 +161,8 @@ def cross_entropy_loss(logits, labels, class_weights=None, check_values=True):
     if check_values:
         _check_values("logits", logits, labels, 2 if by_region else n_maps)
     logits, labels, known = _at_least_float32(logits), labels.long(), labels != IGNORED
+    if class_weights is not None:
+        class_weights = class_weights.to(logits.dtype)
     if by_region:
         weights = known.to(logits.dtype)
         if class_weights is not None:
@@ -236,6 +238,7 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
     total = (foreground_probs + indicator).sum(over_pixels)
     if class_weights is None:
         class_weights = torch.ones(n_segments, device=overlap.device)
+    class_weights = class_weights.to(overlap.dtype)
     class_weights = class_weights / class_weights.sum()
     return -2 * (class_weights * overlap / (total + epsilon)).sum()
 
@@ -302,6 +305,8 @@ def _check_shapes(name, maps, labels):
         raise wrong_input("labels", f"shape {tuple(labels.shape)}", expected)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise wrong_input("labels", f"dtype {labels.dtype}", "integers")
+    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch cannot compare them
+        raise wrong_input("labels", f"dtype {labels.dtype}", "integers with a sign, or uint8")
     return labels.ndim == maps.ndim
 
 
@@ -326,4 +331,5 @@ def _check_weights(class_weights, shape, check_values):
     if check_values:
         _check_finite("class_weights", class_weights)
         if (class_weights < 0).any() or not class_weights.any():
-            raise wrong_input("class_weights", class_weights.tolist(), "positive numbers")
+            expected = "numbers of at least 0, one above it"
+            raise wrong_input("class_weights", class_weights.tolist(), expected)

@@ -73,7 +73,8 @@ def log_probabilities(probs, floor=SMALLEST_PROB):
     log_probs, is_floored = np.empty(probs.shape, np.float32), np.zeros(probs.shape[1:], bool)
     for k, of_class in enumerate(np.broadcast_to(floor, probs.shape[:1])):
         is_floored |= probs[k] < of_class
-        np.log(np.maximum(probs[k], of_class), out=log_probs[k], casting="same_kind")
+        log_of_class = log_probs[k, ...]  # a view, also where it is one number
+        np.log(np.maximum(probs[k], of_class), out=log_of_class, casting="same_kind")
     return log_probs, int(np.count_nonzero(is_floored))
 
 

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._checks import check_count, check_finite, shown, wrong_input
-from .inference import class_logits_of, recorded_features
+from ._checks import check_count, shown, wrong_input
+from .inference import checked_image, class_logits_of, in_evaluation, recorded_features
 from .runs.devices import choose_device
 from .spectral import SpectrumSums
-from .unet import ResidualUNet, UNet
 
 BLOCK_SIZE = (96, 96, 96)
 OVERLAP = 24  # voxels
@@ -54,8 +53,9 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP, n
     Raises
     ------
     ValueError
-        If `image` has not four dimensions, `overlap` reaches the block's size, the outputs are not
-        as many as `loss` and K ask for, or are overlapping regions.
+        If `image` is none that `predict_logits` takes, `overlap` reaches the block's size, the
+        network sees slices, or its outputs are not as many as `loss` and K ask for, or are
+        overlapping regions.
     """
     return predict_with_features(model, {}, image, loss, None, block_size, overlap, n_classes)
 
@@ -88,6 +88,8 @@ def predict_with_features(
     """
     if getattr(model, "n_regions", 0):
         raise wrong_input("model", "overlapping regions", "classes that exclude each other")
+    if _n_dims_of(model) == 2:
+        raise wrong_input("model", "a network of slices", "one of volumes: predict_case takes both")
     image, block_size, overlaps = _checked(model, image, block_size, overlap)
     places, before = _places(image.shape[1:], block_size, overlaps)
     arriving = iter(places)
@@ -98,7 +100,8 @@ def predict_with_features(
                 name: stack.enter_context(recorded_features(layer))
                 for name, layer in layers.items()
             }
-            probs = class_logits_of(model, blocks, loss, n_classes).softmax(dim=1)
+            blocks = blocks.to(_a_parameter(model))  # its precision
+            probs = class_logits_of(model, blocks, loss, n_classes).float().softmax(dim=1)
         for index, along in zip(range(len(blocks)), arriving, strict=False):
             for name, calls in recorded.items():
                 receive(name, *_owned(_only(calls)[index], along, before, block_size))
@@ -264,18 +267,15 @@ def spectrum_of_volume(network, image, layer, window=None, overlap=None, device=
 @contextmanager
 def _at_work(network, device):
     """Have a network in evaluation mode, and on `device` if given; afterwards it is as it was."""
-    modes = {module: module.training for module in network.modules()}
     home = None if device is None else _a_parameter(network).device
-    try:
-        network.eval()
-        if home is not None:
-            network.to(choose_device(device))
-        yield
-    finally:
-        if home is not None:
-            network.to(home)
-        for module, mode in modes.items():
-            module.training = mode
+    with in_evaluation(network):
+        try:
+            if home is not None:
+                network.to(choose_device(device))
+            yield
+        finally:
+            if home is not None:
+                network.to(home)
 
 
 def _window_of(network, image, window, overlap):
@@ -381,15 +381,7 @@ def owned_ranges(side, block, overlap):
 
 def _checked(model, image, block_size, overlap, n_dims=3):
     """Return the image as float32, and block size and overlap along its three axes."""
-    image = np.ascontiguousarray(image, dtype=np.float32)
-    if image.ndim != 4 or not image.size:
-        raise wrong_input("image", f"shape {image.shape}", "(C, X, Y, Z) with voxels")
-    if isinstance(model, (ResidualUNet, UNet)):  # of other networks the first module may be any
-        first = next(m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)))
-        if len(image) != first.in_channels:
-            expected = f"{first.in_channels}, as the model was trained with"
-            raise wrong_input("image", f"{len(image)} channels", expected)
-    check_finite("image", image)
+    image = np.ascontiguousarray(checked_image(model, image))
     if np.ndim(block_size) == 0 or len(block_size) != n_dims:
         raise wrong_input("block_size", block_size, f"{n_dims} sides")
     sides = tuple(check_count("block_size", side) for side in block_size)

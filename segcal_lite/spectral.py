@@ -248,8 +248,9 @@ def _root(features):
     largest = float(max(features.max(), -features.min())) if features.size else 0.0
     if largest == 0:
         return np.zeros((len(features), len(features)))
-    if not 1e-6 < largest < 1e6:  # squares might overflow or vanish
-        return largest * _root(features / largest)
+    if not 1e-6 < largest < 1e6:  # squares might overflow or vanish; a power of two rounds nothing
+        exponent = np.frexp(largest)[1]
+        return np.ldexp(_root(np.ldexp(features, -exponent)), exponent)
     unturned = np.eye(len(features), dtype=features.dtype)
     values, vectors = np.linalg.eigh(_products(features, unturned))
     lengths = np.sqrt(np.maximum(values, np.finfo(features.dtype).eps * values[-1]))
@@ -299,9 +300,10 @@ def signature_of_spectrum(singular_values, n_voxels=1, relative_epsilon=RELATIVE
     [0.8, 0.6]
     """
     singular_values = check_finite("singular_values", np.asarray(singular_values, np.float64))
-    if singular_values.ndim != 1 or not singular_values.size or singular_values.min() < 0:
-        found = f"shape {singular_values.shape}"
-        raise wrong_input("singular_values", found, "(r,) values of at least 0")
+    if singular_values.ndim != 1 or not singular_values.size:
+        raise wrong_input("singular_values", f"shape {singular_values.shape}", "(r,) values")
+    if singular_values.min() < 0:
+        raise wrong_input("singular_values", f"{singular_values.min():g}", "values of at least 0")
     if not 0 < relative_epsilon < 1:
         raise wrong_input("relative_epsilon", relative_epsilon, "a number in (0, 1)")
     floor = relative_epsilon * singular_values.max()

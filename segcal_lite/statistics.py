@@ -97,7 +97,8 @@ def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UN
     -------
     mean, lo, hi : float
         In the unit of `values`. Equal values give a point, ``lo = hi = mean``: they show no spread
-        that an interval could be made of. With fewer than 5 patients `lo` and `hi` are NaN.
+        that an interval could be made of. `lo` and `hi` are NaN with fewer than 5 patients, and
+        where values vary but neither the means of patients nor those of members do.
 
     Raises
     ------
@@ -194,10 +195,10 @@ def bootstrap_statistic(
     vectors = _check_values("vectors", vectors, (2, 3))
     vectors = vectors[None] if vectors.ndim == 2 else vectors
     n_cases, totals = vectors.shape[1], vectors.sum(axis=1)
-    of_members = np.array([statistic(total) for total in totals], dtype=np.float64)
+    of_members = np.array([_value_of(statistic, total) for total in totals], dtype=np.float64)
     value = float(of_members.mean())
     left_out = totals[:, None] - vectors  # (n_members, n_cases, d)
-    without = np.array([[statistic(total) for total in member] for member in left_out])
+    without = np.array([[_value_of(statistic, total) for total in one] for one in left_out])
     slopes = -(n_cases - 1) * without
     pseudo_values = slopes - slopes.mean(axis=1, keepdims=True) + of_members[:, None]
     if not np.isfinite(pseudo_values).all():
@@ -205,6 +206,14 @@ def bootstrap_statistic(
     _check_bounds("statistic", of_members, bounds)
     _, lo, hi = _bounded_interval(pseudo_values, n_resamples, level, seed, bounds)
     return value, float(min(lo, value)), float(max(hi, value))
+
+
+def _value_of(statistic, total):
+    """Return a metric of sums, NaN where it divides Python's floats by 0: NumPy's do not raise."""
+    try:
+        return statistic(total)
+    except ZeroDivisionError:
+        return np.nan
 
 
 def paired_interval(values_a, values_b, n_resamples=N_RESAMPLES, level=0.95, seed=0):
@@ -314,22 +323,29 @@ def _studentised(values, n_resamples, seed):
     """Return mean, standard error, degrees of freedom and the true means by each resample, sorted.
 
     The values (n_members, n_cases) are drawn by members and by cases; one member: by cases alone.
+    Equal values have an error of 0. It is NaN where others show none in the means of either.
     """
     n_members, n_cases = values.shape
     mean = values.mean()
     deviations = values - mean
     deviations[np.abs(deviations) <= ROUNDING * np.abs(values).max()] = 0.0
+    # By a power of two, which is exact: squares of 1e-170 or 1e170 would leave float64.
+    exponent = np.frexp(np.abs(deviations).max())[1]
+    deviations = np.ldexp(deviations, -exponent)
     _, *observed = _resampled(deviations, np.ones((1, n_cases)), np.ones((1, n_members)))
     means, *variances = _resampled(deviations, *_crossed_counts(values.shape, n_resamples, seed))
     of_cases, of_members = (float(variance[0]) for variance in observed)
     error = np.sqrt(of_cases + of_members)
-    if error == 0:
+    if not deviations.any():
         return values.flat[0], 0.0, n_cases - 1, np.full(n_resamples, values.flat[0])
+    if error <= ROUNDING:  # of deviations up to 1
+        return mean, np.nan, np.nan, np.full(n_resamples, np.nan)
     errors = np.maximum(np.sqrt(sum(variances)), SMALLEST_SPREAD * error)
+    shares = of_cases**2 / (n_cases - 1) + of_members**2 / max(n_members - 1, 1)
+    freedom, error = error**4 / shares, np.ldexp(error, exponent)
     true_means = np.sort(mean - means / errors * error)
     true_means[np.abs(true_means) <= ROUNDING * np.abs(mean)] = 0.0  # zero but for rounding
-    shares = of_cases**2 / (n_cases - 1) + of_members**2 / max(n_members - 1, 1)
-    return mean, error, error**4 / shares, true_means
+    return mean, error, freedom, true_means
 
 
 def _resampled(deviations, case_counts, member_counts):
@@ -353,6 +369,8 @@ def _bounded_interval(values, n_resamples, level, seed, bounds):
     if values.shape[1] < MIN_CASES:
         return float(values.mean()), np.nan, np.nan
     mean, error, freedom, true_means = _studentised(values, n_resamples, seed)
+    if np.isnan(error):
+        return float(mean), np.nan, np.nan
     student = error * stats.t.ppf((1 + level) / 2, freedom)
     lo = min(true_means[n_beyond - 1], mean - student)
     hi = max(true_means[-n_beyond], mean + student)

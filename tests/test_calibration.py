@@ -47,7 +47,7 @@ def slow_bins(confidence, correct, n_bins):
 def textbook_vector(labels, probs, n_bins, eps=1e-12):
     """`CalibrationSums.as_vector` by NumPy, a step at a time, each in float64 and over all."""
     n_classes, labels = len(probs), np.ravel(labels)
-    probs = probs.reshape(n_classes, -1).astype(np.float64)
+    probs = np.minimum(probs.reshape(n_classes, -1), 1, dtype=np.float64)
     likelihood = np.take_along_axis(probs, labels[np.newaxis].astype(int), axis=0)[0]
     is_class = labels == np.arange(n_classes)[:, np.newaxis]
     brier = np.square(probs - is_class).sum()
@@ -343,8 +343,18 @@ def test_saturated_and_slightly_too_large_probabilities(dtype):
     bins = reliability_bins(np.array([1, 0, 0]), probs, class_index=0)
     assert bins.count.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
     assert bins.confidence[0] == 0
-    assert bins.confidence[9] == pytest.approx(1 + 2.5e-5, rel=1e-6)  # not clipped
+    assert bins.confidence[9] == 1
     assert reliability_bins(np.array([1, 0, 0]), probs).count.tolist() == [0] * 9 + [3]
+
+
+@pytest.mark.parametrize("n_voxels", [1, 70])  # one by one, and groups that are alike
+def test_no_score_of_what_rounding_put_above_1_leaves_its_range(n_voxels):
+    labels, probs = np.zeros(n_voxels, int), np.tile([[1 + 9e-5], [0.0]], n_voxels)
+    for log_probs in (None, np.log(np.maximum(probs, 1e-12))):
+        scores = CalibrationSums(2).update(labels, probs, log_probs).result()
+        assert (scores.nll, scores.brier, scores.ece, scores.bins.confidence[9]) == (0, 0, 0, 1)
+    assert brier_score(1 - labels, probs) == 2
+    assert probs.max() > 1  # the caller's array is as it was
 
 
 def test_edges_tile_the_unit_interval():
@@ -585,6 +595,11 @@ def test_the_bound_is_reached_and_needs_normalised_probabilities():
 def test_wrong_settings_are_refused(arguments, name):
     with pytest.raises(ValueError, match=f"^{name}: found"):
         CalibrationSums(**arguments)
+    if name != "n_classes":
+        labels, probs = np.zeros((40, 1, 1), int), np.full((2, 40, 1, 1), 0.5)
+        settings = {key: value for key, value in arguments.items() if key != "n_classes"}
+        with pytest.raises(ValueError, match=f"^{name}: found"):
+            sums_by_region(labels, probs, {"whole": (slice(None),) * 3}, **settings)
 
 
 @pytest.mark.parametrize(
@@ -646,6 +661,21 @@ def test_wrong_probabilities_of_ignored_voxels_are_refused_too():
     labels[1, 2], probs[0, 1, 2] = -1, np.nan
     with pytest.raises(ValueError, match="^probs: found 1 NaN"):
         sums_by_region(labels, probs, {"whole": (slice(None),) * 2})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", ">f8"])
+def test_ignored_labels_are_not_blamed_for_the_type_of_probabilities(dtype):
+    labels, probs = np.array([0, -1, 1]), np.full((2, 3), 0.5, dtype)
+    with pytest.raises(ValueError, match="^probs: found dtype .*, expected float32 or float64"):
+        sums_by_region(labels, probs, {"whole": (slice(None),)})
+
+
+def test_labels_beyond_int64_are_not_ignored():
+    labels, probs = np.array([0, 2**64 - 1], np.uint64), np.full((2, 2), 0.5)
+    with pytest.raises(ValueError, match="^labels: found values from .* to 18446744073709551615"):
+        sums_by_region(labels, probs, {"whole": (slice(None),)})
+    with pytest.raises(ValueError, match="^labels: found"):
+        nll(labels, probs)
 
 
 def test_sums_that_rounding_moved_are_taken():

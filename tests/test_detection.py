@@ -267,6 +267,7 @@ def test_spearman_interval_of_full_agreement_has_a_width():
         rho, lo, hi = spearman_interval(np.arange(8), sign * np.arange(8))
         assert rho == pytest.approx(sign)
         assert -1 <= lo < hi <= 1
+        assert lo <= rho <= hi
         assert min(abs(lo), abs(hi)) < 0.95
 
 
@@ -447,10 +448,16 @@ def test_a_perfect_auc_that_a_control_reaches_too_is_no_merit(fitted):
 
 
 def test_a_detector_with_too_few_training_images_is_absent():
-    pooled = np.random.default_rng(0).normal(size=(3, 4))
-    described = {"mahalanobis": pooled, "voxel_count": [900, 1000, 1100], "set": ["a", "a", "b"]}
+    pooled = np.random.default_rng(0).normal(size=(4, 4))
+    described = {"mahalanobis": pooled, "voxel_count": [900, 1000, 1100, 950], "set": list("aaab")}
     assert list(fit_detectors(described)) == ["voxel_count"]
-    assert set(fit_detectors(described | {"set": ["a"] * 3})) == {"voxel_count", "mahalanobis"}
+    one_set = described | {"set": ["a"] * 4}
+    assert set(fit_detectors(one_set)) == {"voxel_count", "mahalanobis"}
+    assert list(fit_detectors(one_set | {"mahalanobis": np.ones((4, 4))})) == ["voxel_count"]
+    with pytest.raises(ValueError, match=r"expected \(R, r\) with R >= 2"):
+        fit_detectors({"voxel_count": [900]})
+    with pytest.raises(ValueError, match="features: found 16 NaN"):
+        fit_detectors(one_set | {"mahalanobis": np.full((4, 4), np.nan)})
 
 
 def test_a_table_of_no_known_case_is_refused():

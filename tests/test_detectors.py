@@ -187,6 +187,19 @@ def test_a_moment_that_never_varies_in_training_is_not_blown_up():
     np.testing.assert_allclose(scores, [nearest, np.hypot(nearest, 2)], rtol=1e-3)
 
 
+def test_a_channel_of_large_intensities_leaves_another_its_spread():
+    train = np.array([[1.0e6, 0.1, 9.0, 1.0], [1.1e6, 0.9, 9.0, 1.0], [1.2e6, 0.5, 9.0, 1.0]])
+    beside = train + [0, 0.2, 0, 0]  # of both neighbours 0.4 away
+    expected = 0.2 / train[:, 1].std()
+    assert IntensityDetector().fit(train).score(beside) == pytest.approx([expected] * 3)
+
+
+def test_means_of_standardised_images_are_noise_beside_their_deviation():
+    noise = 1e-8 * np.random.default_rng(0).normal(size=(10, 2))
+    detector = IntensityDetector().fit(np.array([0.0, 1.0]) + noise)
+    assert detector.score([5e-8, 1.0]) < 1e-6
+
+
 # One number a case
 
 
@@ -244,11 +257,12 @@ def test_no_score_and_no_threshold_before_fit(detector):
         (lambda: VoxelCountDetector().fit([10, np.nan]), "voxel_counts: found"),
         (lambda: VoxelCountDetector().fit([[10, 20]]), "voxel_counts: found shape"),
         (lambda: IntensityDetector().fit([[1.0, 2.0]]), "moments: found shape"),
+        (lambda: IntensityDetector().fit(np.ones((3, 3))), "moments: found shape .* 2 C"),
         (lambda: IntensityDetector().fit([[1.0], [np.inf]]), "moments: found 1 NaN"),
         (lambda: IntensityDetector().fit(np.zeros((3, 0))), "reference: found shape"),
         (lambda: SpectralDetector().fit(np.eye(3)).score([1, 0, np.nan]), "features: found 1 NaN"),
         (
-            lambda: IntensityDetector().fit([[1.0], [2.0]]).score([np.nan]),
+            lambda: IntensityDetector().fit([[1.0, 1.0], [2.0, 1.0]]).score([np.nan, 1.0]),
             "moments: found 1 NaN",
         ),
         (lambda: IntensityDetector().score([1.0, 2.0]), "IntensityDetector: found no training"),
@@ -321,15 +335,39 @@ def test_mahalanobis_refuses_groups_without_spread():
         MahalanobisDetector().fit(np.ones((4, 2)))
 
 
-@pytest.mark.parametrize("groups", ["abc", "aab", "abcdde", "aabb", "aabcc", "aaa"])
+@pytest.mark.parametrize("alike", [0.0, 0.1])  # the mean of 0.1 is another number
+def test_mahalanobis_refuses_images_that_differ_by_rounding(alike):
+    features, groups = np.full((6, 2), alike), list("aaaabb")
+    with pytest.raises(ValueError, match="features: found no spread within groups"):
+        MahalanobisDetector().fit(features, groups)
+    assert not MahalanobisDetector.has_enough(features, groups)
+    features[5, 0] = 1  # without this image there is none
+    assert not MahalanobisDetector.has_enough(features, groups)
+    features[0, 0] = 1
+    assert MahalanobisDetector.has_enough(features, groups)
+    assert np.isfinite(MahalanobisDetector().fit(features, groups).training_scores).all()
+    assert MahalanobisDetector.has_enough(features * np.nan, groups)  # which `fit` tells
+
+
+def test_mahalanobis_of_few_images_flags_few_like_them():
+    rng = np.random.default_rng(0)
+    flagged = [
+        MahalanobisDetector().fit(rng.normal(size=(4, 14))).is_ood(rng.normal(size=(20, 14)))
+        for _ in range(20)
+    ]
+    assert np.mean(flagged) < 0.1  # of 3 images it would be all
+
+
+@pytest.mark.parametrize("groups", ["abcd", "aab", "abcdde", "aabb", "aabcc", "aaabbc", "aaaa"])
 def test_mahalanobis_needs_a_spread_whichever_image_is_left_out(groups):
     features = np.random.default_rng(0).normal(size=(len(groups), 2))
-    is_enough = len(groups) - len(set(groups)) >= 2
+    is_enough = len(groups) - len(set(groups)) >= 3
     assert MahalanobisDetector.has_enough(features, list(groups)) == is_enough
     if is_enough:
         assert np.isfinite(MahalanobisDetector().fit(features, list(groups)).training_scores).all()
     else:
-        expected = f"groups: found {len(groups)} images in {len(set(groups))} groups, expected two"
+        counts = f"{len(groups)} images in {len(set(groups))} groups"
+        expected = "R >= 4" if len(groups) < 4 else f"groups: found {counts}, expected three"
         with pytest.raises(ValueError, match=expected):
             MahalanobisDetector().fit(features, list(groups))
 

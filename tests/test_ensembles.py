@@ -63,6 +63,20 @@ def test_an_ensemble_larger_than_the_pool_is_refused():
         selection_matrix(4, 2, 1, seed=0.5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((4.0, 2, 2), "n_pool"),
+        ((4, 0, 2), "n_members"),
+        ((4, 2, -1), "n_resamples"),
+        ((4, 2, 2.5), "n_resamples"),
+    ],
+)
+def test_a_selection_of_what_is_no_number_is_refused(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name}: found .*, expected an integer of at least"):
+        selection_matrix(*arguments)
+
+
 def scored_alone(labels, mean):
     """NLL, mean Dice and Brier score of one ensemble's probabilities."""
     predicted, classes = mean.argmax(axis=0), range(1, len(mean))
@@ -105,6 +119,35 @@ def test_the_sweep_equals_each_ensemble_scored_alone_in_any_blocks(
         assert found_nll == pytest.approx(expected[0], rel=1e-6)
         assert found_dice == pytest.approx(expected[1], rel=1e-12)
         assert found_brier == pytest.approx(expected[2], rel=1e-6)
+
+
+@pytest.mark.parametrize("n_members", [3, 7, 10])  # 1 / M is no number of float32
+def test_the_nll_of_nearly_perfect_members_keeps_its_digits(n_members, kept):
+    rng = np.random.default_rng(0)
+    wrong = 1 / (1 + np.exp(rng.normal(9, 2, (10, 4000)))).astype(np.float32)
+    probs, labels = np.stack([1 - wrong, wrong], axis=1), np.zeros(4000, dtype=int)
+    selection = selection_matrix(10, n_members, 2)
+    found, _ = SweepSums(kept(selection), 2).update(labels, probs).result()
+    expected = [nll(labels, mean_probability(probs[row > 0])) for row in selection]
+    assert max(expected) < 2e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("largest", [1, 1 + 9e-5])
+def test_no_nll_of_a_sweep_is_negative(largest, kept):
+    probs = np.tile(np.float32([[largest], [0]]), (10, 1, 5))
+    for n_members in range(1, 11):
+        sums = SweepSums(kept(selection_matrix(10, n_members, 1)), 2)
+        assert sums.update(np.zeros(5, dtype=int), probs).result()[0] == [0]
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5), (4, 3, 5), (4, 2, 6), (4, 2)])
+def test_a_pool_of_another_shape_is_refused(shape, kept):
+    sums = SweepSums(kept(selection_matrix(4, 2, 3)), 2)
+    with pytest.raises(ValueError, match=r"^shape of member_probs: found .* \(4, 2, N\), labels"):
+        sums.update(np.zeros(5, dtype=int), np.full(shape, 1 / shape[1], dtype=np.float32))
+    with pytest.raises(ValueError, match="^shape of member_probs: found .*, labels of .5, 1."):
+        sums.update(np.zeros((5, 1), dtype=int), np.full((4, 2, 5, 1), 0.5, dtype=np.float32))
 
 
 def test_the_brier_score_of_nearly_perfect_members_keeps_its_digits():

@@ -88,6 +88,48 @@ def test_passes_differ_repeat_by_seed_and_leave_the_model_alone(dropout_model, i
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_passes_are_of_a_network_in_evaluation_mode_which_is_then_as_it_was(dropout_model, image):
+    expected = list(mc_dropout_passes(dropout_model, image, "dice", n_passes=2, seed=3))
+    before = {name: tensor.clone() for name, tensor in dropout_model.state_dict().items()}
+    dropout_model.train()
+    next(m for m in dropout_model.modules() if isinstance(m, torch.nn.BatchNorm2d)).eval()
+    modes = [module.training for module in dropout_model.modules()]
+    passes = mc_dropout_passes(dropout_model, image, "dice", n_passes=2, seed=3)
+    assert np.array_equal(next(passes), expected[0])
+    assert [module.training for module in dropout_model.modules()] == modes  # nor is it closed
+    assert np.array_equal(next(passes), expected[1])
+    assert [module.training for module in dropout_model.modules()] == modes
+    after = dropout_model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_passes_draw_one_stream_of_random_numbers(dropout_model, image):
+    with torch.random.fork_rng(), dropout_switched_on(dropout_model):
+        torch.manual_seed(3)
+        expected = [predict_case(dropout_model, image, "dice") for _ in range(3)]
+    found = list(mc_dropout_passes(dropout_model, image, "dice", n_passes=3, seed=3))
+    assert np.array_equal(found, expected)
+
+
+def test_what_is_done_between_passes_changes_none_and_is_not_changed(dropout_model, image):
+    expected = list(mc_dropout_passes(dropout_model, image, "dice", n_passes=3, seed=3))
+    usual = predict_case(dropout_model, image, "dice")
+    others = mc_dropout_passes(dropout_model, image, "dice", n_passes=3, seed=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        drawn = torch.rand(3)
+        torch.manual_seed(8)
+        passes, found, drawn_between = [], [], []
+        for probs in mc_dropout_passes(dropout_model, image, "dice", n_passes=3, seed=3):
+            passes.append(probs)
+            next(others)
+            found.append(predict_case(dropout_model, image, "dice"))
+            drawn_between.append(torch.rand(1))
+    assert np.array_equal(passes, expected)
+    assert all(np.array_equal(probs, usual) for probs in found)
+    assert torch.equal(torch.cat(drawn_between), drawn)
+
+
 class TwoDropouts(torch.nn.Module):
     """A convolution between two dropout layers; `scale` weighs what the first lets through."""
 
@@ -205,6 +247,38 @@ def test_regions_are_binary_problems_side_by_side(loss, settings, image):
     assert np.allclose(probs.sum(axis=0), 1, atol=1e-6)
     with pytest.raises(ValueError, match="model: found overlapping regions"):
         predict_volume(model, image, loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda image: image[0], r"found shape \(32, 32, 5\), expected \(C, X, Y, Z\)"),
+        (lambda image: image[..., :0], "found shape .* expected .* with voxels"),
+        (lambda image: image.repeat(2, axis=0), "found 2 channels, expected 1, as the model was"),
+        (lambda image: image * np.float32(np.nan), "found 5120 NaN or infinite values"),
+    ],
+)
+def test_an_image_that_no_network_takes_is_told(change, told, dropout_model, image):
+    for predict in (predict_case, lambda *of: next(mc_dropout_passes(*of))):
+        with pytest.raises(ValueError, match=f"^image: {told}"):
+            predict(dropout_model, change(image), "dice")
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
+def test_images_come_in_the_precision_of_the_network(precision, image):
+    slices, volumes = UNet(1, 2, widths=(4, 8)).eval(), torch.nn.Conv3d(1, 2, 3, padding=1)
+    blocks = {"block_size": (16, 16, 5), "overlap": 2}
+    expected = predict_case(slices, image, "ce"), predict_volume(volumes, image, "ce", **blocks)
+    slices, volumes = slices.to(precision), volumes.to(precision)
+    found = predict_case(slices, image, "ce"), predict_volume(volumes, image, "ce", **blocks)
+    for probs, exact in zip(found, expected, strict=True):
+        assert probs.dtype == np.float32
+        assert np.allclose(probs, exact, atol=0.05)
+
+
+def test_a_network_of_slices_sees_no_blocks(dropout_model, image):
+    with pytest.raises(ValueError, match="^model: found a network of slices, expected one of vol"):
+        predict_volume(dropout_model, image, "dice")
 
 
 def test_mc_dropout_needs_dropout(settings, image):

@@ -214,6 +214,21 @@ def test_any_integers_are_labels():
             assert torch.equal(training_loss(logits, labels.to(dtype), loss), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_weights_of_any_type_weigh_alike(dtype):
+    logits, labels = random_batch(9, 3, n_classes=3)
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    for function, of_classes in ((cross_entropy_loss, weights), (soft_dice_loss, weights[1:])):
+        maps = logits if len(of_classes) == 3 else logits.sigmoid()[:, 1:]
+        expected = function(maps, labels, of_classes)
+        assert torch.equal(function(maps, labels, of_classes.to(dtype)), expected)
+        in_double = function(maps.double(), labels, of_classes)
+        assert in_double.dtype == torch.float64
+        assert float(in_double) == pytest.approx(float(expected), rel=1e-5)
+    counts = inverse_frequency_weights([75, 20, 5])
+    assert training_loss(logits.double(), labels, "ce_dice", counts).dtype == torch.float64
+
+
 def test_wrong_names_are_refused():
     with pytest.raises(ValueError, match="loss: found 'focal', expected one of 'ce', 'dice'"):
         n_outputs("focal", 2)
@@ -238,6 +253,7 @@ LOGITS, LABELS = torch.zeros(1, 2, 4), torch.tensor([[0, 1, 1, 0]])
         (LOGITS.long(), LABELS, "logits: found torch.int64"),
         (LOGITS, LABELS.float(), "labels: found dtype torch.float32, expected integers"),
         (LOGITS, LABELS > 0, "labels: found dtype torch.bool, expected integers"),
+        (LOGITS, LABELS.to(torch.uint16), "labels: found dtype torch.uint16, expected integers wi"),
     ],
 )
 def test_wrong_input_is_one_sentence_for_every_loss(logits, labels, message):
@@ -254,8 +270,8 @@ def test_wrong_weights_and_probabilities_are_refused():
     for weights, found in (
         (torch.ones(3), r"shape \(3,\), expected shape \(2,\)"),
         (torch.tensor([1.0, torch.nan]), "1 NaN"),
-        (torch.tensor([1.0, -1.0]), r"\[1.0, -1.0\]"),
-        (torch.zeros(2), r"\[0.0, 0.0\]"),
+        (torch.tensor([1.0, -1.0]), r"\[1.0, -1.0\], expected numbers of at least 0"),
+        (torch.zeros(2), r"\[0.0, 0.0\], expected numbers of at least 0, one above it"),
     ):
         for function in (cross_entropy_loss, soft_dice_loss):
             with pytest.raises(ValueError, match=f"class_weights: found {found}"):

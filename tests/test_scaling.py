@@ -196,6 +196,9 @@ def test_zeros_are_floored_and_voxels_counted():
     assert n_floored == 3
     assert log_probs[1] == pytest.approx(np.log([1e-6, 1e-6, 0.5]))
     assert log_probs[0] == pytest.approx(np.log([1, 1, 0.6]))
+    of_voxel, n_floored = log_probabilities(probs[:, 1])
+    assert n_floored == 0 and of_voxel.tolist() == log_probabilities(probs)[0][:, 1].tolist()
+    assert log_probabilities(probs[:, 0])[1] == 1
     assert log_probabilities(probs[:, :2].astype(np.float16), 2**-24)[0].dtype == np.float32
 
 

@@ -287,6 +287,14 @@ def test_features_of_any_size_have_a_spectrum(features):
     np.testing.assert_allclose(found / scale, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [-40, 40])
+def test_a_power_of_two_changes_no_digit(exponent):
+    features = random_map().astype(np.float32)
+    once = SpectrumSums(5).update(features).singular_values()
+    found = SpectrumSums(5).update(np.ldexp(features, exponent)).singular_values()
+    np.testing.assert_allclose(np.ldexp(found, -exponent), once, rtol=1e-12)
+
+
 def test_one_update_keeps_no_more_than_a_square():
     assert SpectrumSums(5).update(random_map())._root.shape == (5, 5)
 
@@ -430,7 +438,9 @@ def test_a_spectrum_at_hand_gives_the_signature_of_its_map():
     np.testing.assert_allclose(signature_of_spectrum(s), spectral_signature(feature_map))
     divided = spectral_signature(feature_map, divide_by_sqrt_voxels=True)
     np.testing.assert_allclose(signature_of_spectrum(s, n_voxels=30), divided)
-    for wrong in ([], [[1.0]], [1.0, -1.0]):
+    with pytest.raises(ValueError, match="singular_values: found -1, expected values of at least"):
+        signature_of_spectrum([1.0, -1.0])
+    for wrong in ([], [[1.0]]):
         with pytest.raises(ValueError, match="singular_values: found shape"):
             signature_of_spectrum(wrong)
     with pytest.raises(ValueError, match="singular_values: found 1 NaN"):

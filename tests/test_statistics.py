@@ -177,6 +177,27 @@ def test_equal_values_give_a_point(value):
     assert mean_interval(np.full((3, 7), value)) == (value, value, value)
 
 
+@pytest.mark.parametrize("values", [(1.0, 0.0), (0.9, 0.8)])  # exact, and with rounding
+def test_members_that_cancel_in_every_patient_give_no_point(values):
+    crossed = np.array([values * 3, values[::-1] * 3])  # equal means of all patients and members
+    mean, lo, hi = mean_interval(crossed, bounds=(0, 1))
+    assert mean == pytest.approx(np.mean(values))
+    assert np.isnan([lo, hi]).all()
+    with_ones = np.stack([crossed, np.ones(crossed.shape)], axis=-1)
+    value, lo, hi = bootstrap_statistic(with_ones, _ratio)
+    assert value == pytest.approx(np.mean(values))
+    assert np.isnan([lo, hi]).all()
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-170, 1e170, 1e300])
+def test_squares_do_not_leave_float64(factor):
+    values = np.arange(1.0, 7.0)
+    expected = np.array(mean_interval(values)) * factor
+    assert mean_interval(values * factor) == pytest.approx(expected, rel=1e-12)
+    p_value = paired_p_value(values * factor, np.zeros(6))
+    assert p_value == pytest.approx(paired_p_value(values, np.zeros(6)), rel=1e-12)
+
+
 @pytest.mark.parametrize("n_cases", [1, 2, 3, 4])
 def test_fewer_than_five_cases_have_no_interval(n_cases):
     for values in (VALUES[:n_cases], np.tile(VALUES[:n_cases], (6, 1)) + np.eye(6, n_cases)):
@@ -330,6 +351,12 @@ def test_bootstrap_statistic_does_not_hide_what_is_undefined():
         value, lo, hi = bootstrap_statistic([[0, 0]] * 5 + [[1, 2]], _ratio)
     assert value == 0.5
     assert np.isnan([lo, hi]).all()
+    value, lo, hi = bootstrap_statistic(
+        [[0, 0]] * 5 + [[1, 2]], lambda total: float(total[0]) / float(total[1])
+    )
+    assert value == 0.5
+    assert np.isnan([lo, hi]).all()
+    assert np.isnan(bootstrap_statistic([[0, 0]] * 6, lambda total: 1 / int(total[1]))).all()
 
 
 def test_bootstrap_statistic_of_few_cases_has_no_interval():

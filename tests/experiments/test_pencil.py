@@ -130,6 +130,24 @@ def test_what_rounds_to_the_bound_keeps_it():
     assert broken(pd.DataFrame([row | {"nll": 0.101}]), ["of"]) != []  # three digits say more
 
 
+@pytest.mark.parametrize("row", [(100, 90, 80), (100.0, 90.0, 80.0)])
+def test_digits_are_those_of_the_printed_per_cent(row):
+    names = ["accuracy_percent", "sensitivity_percent", "specificity_percent"]
+    table = pd.DataFrame([row], columns=names)
+    bound = "accuracy between sensitivity and specificity"
+    assert broken(table.assign(of="one"), ["of"]) == [["one", bound]]
+    table = pd.DataFrame({"of": ["one"], "ece_percent": [20], "mce_percent": [10]})
+    assert broken(table, ["of"]) == [["one", "ECE <= MCE"]]
+    assert broken(table.assign(mce_percent=19), ["of"]) == []  # 19.5 and 19.5
+
+
+@pytest.mark.parametrize("again", [{"dsc": 0.5}, {"dice_percent": 50.0}, {"dsc_percent": 50.0}])
+def test_two_columns_of_one_score_are_refused(again):
+    table = pd.DataFrame([{"of": "one", "dice": 1.5} | again])
+    with pytest.raises(ValueError, match=f"table: found a second column of dice, {[*again][0]}, "):
+        check_table(table, ["of"])
+
+
 def test_an_empty_cell_is_no_number():
     table = pd.DataFrame({"of": ["a", "b"], "nll": [np.nan, 0.2], "brier": [0.9, 0.1]})
     found = check_table(table, ["of"])

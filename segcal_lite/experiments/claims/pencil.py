@@ -40,8 +40,8 @@ def check_table(table, labels):
     table : pandas.DataFrame
         A row a method, a column a score: nll, brier (the sum over classes), ece, mce, dice (or
         dsc), iou, accuracy, sensitivity, specificity, auc; those of ``_percent`` are divided by
-        100. Others are passed over. Numbers as they are printed: the digits of a column say how
-        far they are rounded.
+        100. Others are passed over. Numbers as they are printed: the digits of a column, before
+        the division, say how far they are rounded.
     labels : list of str
         Columns that say which row it is.
 
@@ -54,7 +54,7 @@ def check_table(table, labels):
     Raises
     ------
     ValueError
-        If a label is no column, or no column is a score.
+        If a label is no column, no column is a score, or two are the same one.
 
     Examples
     --------
@@ -66,11 +66,10 @@ def check_table(table, labels):
     absent = [name for name in labels if name not in table]
     if absent:
         raise wrong_input("labels", ", ".join(absent), f"columns: {', '.join(table)}")
-    scores = _scores(table)
+    scores, half = _scores(table)
     if scores.empty:
         raise wrong_input("table", f"columns {', '.join(table)}", f"one of {', '.join(RANGES)}")
     rows = table[labels].astype(str).agg(", ".join, axis=1)
-    half = pd.Series({name: 0.5 * 10.0 ** -_digits(scores[name]) for name in scores})
     least, most = scores - half, scores + half
     found = []
     for bound, (names, margin) in BOUNDS.items():
@@ -105,16 +104,20 @@ def repeated_rows(table, labels, least=3):
 
 
 def _scores(table):
-    """The columns that are scores, by our names, as shares of 1."""
-    found = {}
+    """The columns that are scores, by our names, as shares of 1, and half of their last digits."""
+    found, half = {}, {}
     for column in table:
         name = column.removesuffix(PER_CENT)
         name = NAMES.get(name, name)
         if name in RANGES:
             if not pd.api.types.is_numeric_dtype(table[column]):
                 raise wrong_input(f"table, column {column}", "text", "numbers, or empty cells")
-            found[name] = table[column] / (100 if column.endswith(PER_CENT) else 1)
-    return pd.DataFrame(found).astype(float)
+            if name in found:
+                raise wrong_input("table", f"a second column of {name}, {column}", "one a score")
+            divisor = 100 if column.endswith(PER_CENT) else 1
+            found[name] = table[column].astype(float) / divisor
+            half[name] = 0.5 * 10.0 ** -_digits(table[column].astype(float)) / divisor
+    return pd.DataFrame(found), pd.Series(half)
 
 
 def _digits(values):

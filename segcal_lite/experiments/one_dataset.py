@@ -276,9 +276,8 @@ def open_experiment(
     check_choice("cut_foreground", cut_foreground, (True, False))
     check_scheduler(scheduler)
     dataset = read_dataset(folder, task=TASKS.get(task), seed=seed, leave_out=leave_out)
-    name, fingerprint = name_in_run(data, out), dataset.fingerprint()
-    identity = {"data": name, "fingerprint": fingerprint, "profile": profile, "seed": seed}
-    identity["leave_out"] = check_leave_out(leave_out)
+    identity = {"data": name_in_run(data, out), "fingerprint": dataset.fingerprint()}
+    identity |= {"profile": profile, "seed": seed, "leave_out": check_leave_out(leave_out)}
     if (out / "run.json").exists():  # before another dataset's survey.json replaces that of the run
         check_same_settings(out / "run.json", identity, are_all=False)
     extents = stored_survey(out / "survey.json", dataset)
@@ -291,5 +290,5 @@ def open_experiment(
     enter_run(out, "run.json", identity, device, asdict(settled))
     cases = prepare_dataset(dataset, known, settled.crop_size, out / "prepared", report, grid=grid)
     grid = read_grid(out / "prepared")
-    what = name, known, settled, seed, device, cases, fingerprint, dataset.notes, grid
-    return Experiment(out, *what, scheduler)
+    made = device, cases, identity["fingerprint"], dataset.notes, grid
+    return Experiment(out, identity["data"], known, settled, seed, *made, scheduler)

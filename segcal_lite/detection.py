@@ -493,6 +493,12 @@ def mean_dice(described):
     return float(dice.mean()) if dice.size else np.nan
 
 
+def patient_dice(described):
+    """Return the mean Dice of each patient over the cases `with_dice`, a patient a number."""
+    told = with_dice(described)
+    return patient_means(told, told["dice"])
+
+
 def _pair_wins(scores_in, scores_out):
     """Return (n_in, n_out): 1 where the OOD image scores higher, 1/2 for a tie, else 0."""
     scores_in = _check_scores("scores_in", scores_in)[:, None]

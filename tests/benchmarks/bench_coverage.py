@@ -137,11 +137,16 @@ def fisher_z(total):
         return np.arctanh(r)
 
 
+def delong_variance(wins):
+    """DeLong's variance of an AUC: every image is of another patient."""
+    return detection._clustered_covariance(wins, wins, *detection._numbered(None, wins.shape))
+
+
 def of_auc(pair, truth, seed):
     """Intervals of an AUC."""
     area, *package = detection.auc_interval(*pair)
     wins = detection._pair_wins(*pair)
-    variance, n = detection._delong_covariance(wins, wins), min(wins.shape)
+    variance, n = delong_variance(wins), min(wins.shape)
     found = {"package": package, "percentile, n = 2000": _percentile_of_pairs(wins, seed)}
     if variance > 0:
         quantile = stats.t.ppf(0.975, sum(wins.shape) - 2)
@@ -175,7 +180,7 @@ def of_auc_difference(pairs, truth, seed):
     """Intervals of the difference of two AUC on the same images."""
     difference, *package = detection.auc_difference(*pairs)
     wins = detection._pair_wins(*pairs[0]) - detection._pair_wins(*pairs[1])
-    error = np.sqrt(detection._delong_covariance(wins, wins))
+    error = np.sqrt(delong_variance(wins))
     arm = error * stats.t.ppf(0.975, sum(wins.shape) - 2)
     return {
         "package": package,

@@ -102,7 +102,7 @@ def test_a_correlation_is_a_finding_only_with_patients_and_an_interval(
     n_patients, bounds, expected
 ):
     entropies = np.linspace(0.1, 0.5, n_patients)
-    pairs = pd.DataFrame({"case": range(n_patients), "segment": "LV", "domain": "source"})
+    pairs = pd.DataFrame({"patient": range(n_patients), "segment": "LV", "domain": "source"})
     pairs = pairs.assign(segment_entropy=entropies, dice=1 - entropies, logit_dice=-entropies)
     pairs = pd.concat([pairs, pairs.assign(segment="MYO")])  # more pairs, no more patients
     interval = {"pearson_interval": lambda pairs, seed: bounds}
@@ -117,6 +117,7 @@ def box_scores(n_cases, dice):
         for method, shift in shifts.items():
             for number in range(n_cases):
                 shown = {"loss": loss, "method": method, "case": number, "region": "box"}
+                shown["patient"] = number
                 value = 0.5 + shift * (1 + 0.1 * number) + (loss == "ce") + 0.01 * number
                 for metric in ("nll", "brier", "ece"):
                     rows.append(shown | {"metric": metric, "value": value, "segment": np.nan})
@@ -148,12 +149,15 @@ def test_stars_and_verdicts_need_enough_cases_of_networks_that_segment(n_cases, 
 @pytest.fixture
 def volumes():
     """What judges of notebook 08 look at: a perfect detector on twelve known cases."""
-    table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0, "n_in": 12, "n_out": 14}
+    table = {"detector": ["spectral"], "auc": 1.0, "lo": 1.0, "hi": 1.0}
+    table |= {"n_patients_in": 12, "n_patients_out": 14}
     lowest = {"uncertainty": 0.2, "spectral_shuffled": 0.1, "voxel_count": 0.4, "intensities": 0.3}
     rows = [{"rival": r, "lo": lo, "hi": 1.0} for r, lo in lowest.items()]
     unseen = {"set": np.repeat("spleen", 14), "dice": np.full(14, 0.8)}
+    unseen |= {"patient": np.arange(14), "spectral": np.arange(14) == 0}  # one is flagged
     return {
-        "tables": {"one": pd.DataFrame(table | {"fn": 13, "tp": 1})},
+        "tables": {"one": pd.DataFrame(table)},
+        "fitted": {"one": {"spectral": SimpleNamespace(is_ood=np.asarray)}},
         "comparisons": {"one": pd.DataFrame(rows)},
         "known_dice": {"one": {"liver": 0.9, "prostate": 0.6}},
         "described": {"one": (None, None, unseen)},
@@ -175,16 +179,20 @@ def test_b4_is_seen_only_where_no_control_does_as_well_and_the_sets_are_known(vo
     found = judge("one")
     assert "mean Dice 0.31 (liver)" in found
     assert "mean Dice 0.02 (prostate)" in found
-    volumes["tables"]["one"]["n_in"] = 4
+    volumes["tables"]["one"]["n_patients_in"] = 4
     assert judge("one").startswith("no conclusion: 4 in-distribution cases")
 
 
 def test_b5_takes_more_than_half_by_chance_into_account(volumes):
     names = execute("08_ood_volumes", "def judge_b5", **volumes)
     assert names["judge_b5"]("one") == "seen"
-    volumes["tables"]["one"][["fn", "tp"]] = 8, 6  # most, by one case
+    unseen = volumes["described"]["one"][2]
+    unseen["spectral"] = np.arange(14) < 6  # most pass, by one patient
     assert names["judge_b5"]("one") == "undecided"
-    volumes["described"]["one"][2]["dice"][:] = 0.2  # not segmented well: not what B5 is about
+    unseen["spectral"], unseen["patient"] = np.arange(14) == 0, np.arange(14) // 2
+    assert names["judge_b5"]("one").startswith("no conclusion: 7 test cases")
+    unseen["patient"] = np.arange(14)
+    unseen["dice"][:] = 0.2  # not segmented well: not what B5 is about
     assert names["judge_b5"]("one").startswith("no conclusion: mean Dice 0.20 (unseen)")
 
 
@@ -201,7 +209,7 @@ def test_joint_training_is_judged_where_one_of_both_networks_works(metric, sign,
     rows = []
     for number in range(12):
         for training, mean in dice.items():
-            shown = {"set": "liver", "case": number, "training": training}
+            shown = {"set": "liver", "patient": number, "training": training}
             rows.append(shown | {"metric": "dice", "value": mean})
             change = sign * (0.1 + 0.001 * number) * (training == "joint")
             rows.append(shown | {"metric": "ece_box", "value": 0.3 + change})

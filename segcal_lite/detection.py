@@ -296,9 +296,10 @@ def fit_detectors(training, c=2.5):
         values = training.get(name)
         if values is None:
             continue
-        extra = (training["set"],) if kind is MahalanobisDetector else ()
-        if kind.has_enough(values, *extra):
-            fitted[name] = kind(c).fit(values, *extra)
+        more = {} if kind is ScalarDetector else {"patients": training.get("patient")}
+        more |= {"groups": training["set"]} if kind is MahalanobisDetector else {}
+        if kind.has_enough(values, **more):
+            fitted[name] = kind(c).fit(values, **more)
     return fitted
 
 
@@ -413,8 +414,7 @@ def spectral_verdict(is_seen, table, comparison, dice):
     str
     """
     own = table.set_index("detector").loc["spectral"]
-    lowest = comparison.set_index("rival").lo
-    controls = {name: lowest[name] for name in CONTROLS}
+    controls = dict(comparison.set_index("rival").lo[list(CONTROLS)])
     counts = int(own.n_patients_in), int(own.n_patients_out)
     return detector_verdict(is_seen, (own.lo, own.hi), *counts, dice, controls)
 
@@ -437,28 +437,27 @@ def patients_of(*parts):
 
 
 def patient_means(described, values):
-    """Return the mean over the cases of each patient of (n,) values, a patient a number.
+    """Return the mean over the cases of each patient of (n,) values, in order of appearance.
 
     Examples
     --------
     >>> patient_means({"patient": np.array(["a", "b", "a"])}, [0.9, 0.8, 0.7]).tolist()
     [0.8, 0.8]
     """
-    (of,) = patients_of(described)
-    _, numbers = np.unique(of, return_inverse=True)
+    numbers, _ = pd.factorize(patients_of(described)[0])
     return np.bincount(numbers, values) / np.bincount(numbers)
 
 
 def flagged_patients(is_flagged, patients):
-    """Return how many patients have most of their images flagged, and how many there are.
+    """Return how many patients are flagged, each by the share of their images, and of how many.
 
     Examples
     --------
     >>> flagged_patients([True, False, True, True], ["a", "a", "b", "c"])
-    (2, 3)
+    (2.5, 3)
     """
     shares = patient_means({"patient": np.asarray(patients)}, np.asarray(is_flagged, float))
-    return int((shares > 0.5).sum()), shares.size
+    return float(shares.sum()), shares.size
 
 
 def of_sets(described, names):

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 
 from ._checks import check_finite, check_vectors, wrong_input
-from .spectral import leave_one_out_oodm, oodm, threshold_of_scores
+from .spectral import leave_one_out_oodm, of_other_patients, oodm, threshold_of_scores
 
 
 class Detector:
@@ -33,7 +33,7 @@ class Detector:
         self.training_scores = None
 
     @staticmethod
-    def has_enough(values, groups=None):
+    def has_enough(values, groups=None, patients=None):
         """Whether what `fit` would take says enough to be fitted to."""
         return True
 
@@ -73,10 +73,13 @@ class NearestReferenceDetector(Detector):
     ([0.5, 7.0], [False, True])
     """
 
-    def fit(self, features):
-        """Keep the training features, shape (R, d) with R >= 2, as reference; return self."""
+    def fit(self, features, patients=None):
+        """Keep the training features, shape (R, d) with R >= 2, as reference; return self.
+
+        `patients`, (R,), say whose image each is, as for `leave_one_out_oodm`.
+        """
         self.reference = self._compared(features)
-        self.training_scores = leave_one_out_oodm(self.reference)
+        self.training_scores = leave_one_out_oodm(self.reference, patients)
         return self
 
     def score(self, features):
@@ -122,7 +125,7 @@ class VoxelCountDetector(NearestReferenceDetector):
 class IntensityDetector(NearestReferenceDetector):
     """Score: distance in standardised `intensity_moments`, (R, 2 C), to the nearest. A control."""
 
-    def fit(self, moments):
+    def fit(self, moments, patients=None):
         """Learn centre and spread of each moment, then keep the reference; return self."""
         moments = check_finite("moments", np.asarray(moments, dtype=np.float64))
         if moments.ndim != 2 or moments.shape[0] < 2 or moments.shape[1] % 2:
@@ -133,7 +136,7 @@ class IntensityDetector(NearestReferenceDetector):
         largest = np.abs(moments).max(axis=0).reshape(2, -1).max(axis=0)
         varies = spread > 1e-6 * np.tile(largest, 2)
         self._centre, self._spread = moments.mean(axis=0), np.where(varies, spread, 1.0)
-        return super().fit(moments)
+        return super().fit(moments, patients)
 
     def _compared(self, moments):
         """Return the standardised moments."""
@@ -168,7 +171,7 @@ class ScalarDetector(Detector):
     """
 
     @staticmethod
-    def has_enough(values, groups=None):
+    def has_enough(values, groups=None, patients=None):
         """Whether at least two values are not NaN."""
         return np.count_nonzero(np.isfinite(values)) >= 2
 
@@ -201,12 +204,12 @@ class MahalanobisDetector(Detector):
 
     Lee et al. (NeurIPS 2018), whom B names: each group has a mean of its own, all share one
     covariance. It is estimated with Ledoit and Wolf's shrinkage, since images are few. The training
-    scores are leave-one-out, as B's: each case is scored by what the others give.
+    scores are leave-one-out, as B's: each case is scored by what those of other patients give.
 
     `fit` takes the mean of each feature over the voxels of each training image, shape (R, d), and
-    optionally the group (such as the set) of each, (R,): three images more than groups, or more.
-    With two more, a case that is left out leaves differences of one direction alone, and any new
-    case lies far off it. `score` takes (d,) or (n, d).
+    optionally the group (such as the set) and the patient of each, (R,). Whichever patient is left
+    out, two images more than groups have to be there, or more: with one more, they differ in one
+    direction alone, and any new case lies far off it. `score` takes (d,) or (n, d).
 
     Examples
     --------
@@ -218,16 +221,17 @@ class MahalanobisDetector(Detector):
     """
 
     @staticmethod
-    def has_enough(values, groups=None):
-        """Whether a covariance is left when any one image is left out."""
+    def has_enough(values, groups=None, patients=None):
+        """Whether a covariance is left when any one patient is left out."""
         values = np.asarray(values, dtype=np.float64)
         groups = np.zeros(len(values)) if groups is None else np.asarray(groups)
-        return _are_many(groups) and all(
+        left = of_other_patients(len(values), patients)
+        return _are_many(groups, left) and all(
             _has_spread(values[others], _means_and_residuals(values[others], groups[others])[1])
-            for others in _leaving_one_out(len(values))
+            for others in left
         )
 
-    def fit(self, features, groups=None):
+    def fit(self, features, groups=None, patients=None):
         """Estimate means and covariance; return self."""
         features = check_finite("features", np.asarray(features, dtype=np.float64))
         if features.ndim != 2 or len(features) < 4:
@@ -235,12 +239,14 @@ class MahalanobisDetector(Detector):
         groups = np.zeros(len(features)) if groups is None else np.asarray(groups)
         if groups.shape != features.shape[:1]:
             raise wrong_input("groups", f"shape {groups.shape}", f"({len(features)},)")
-        if not _are_many(groups):
+        left = of_other_patients(len(features), patients)
+        if not _are_many(groups, left):
             found = f"{len(features)} images in {len(np.unique(groups))} groups"
-            raise wrong_input("groups", found, "three images more than groups, or more")
+            expected = "two images more than groups without any one patient, or more"
+            raise wrong_input("groups", found, expected)
         self._means, self._precision = _group_gaussians(features, groups)
         scores = []
-        for left_out, others in enumerate(_leaving_one_out(len(features))):
+        for left_out, others in enumerate(left):
             gaussians = _group_gaussians(features[others], groups[others])
             scores.append(_nearest_mean(features[left_out], *gaussians))
         self.training_scores = np.array(scores)
@@ -254,14 +260,9 @@ class MahalanobisDetector(Detector):
         return float(scores) if features.ndim == 1 else scores
 
 
-def _are_many(groups):
-    """Whether there are so many images beyond the first of each group that one may be left out."""
-    return len(groups) - len(np.unique(groups)) >= 3
-
-
-def _leaving_one_out(n_images):
-    """Return a row an image: which of them are the others."""
-    return ~np.eye(n_images, dtype=bool)
+def _are_many(groups, left):
+    """Whether two images beyond the first of each group are left in each row of `left` (n, R)."""
+    return all(others.sum() - len(np.unique(groups[others])) >= 2 for others in left)
 
 
 def _means_and_residuals(features, groups):

@@ -165,36 +165,54 @@ def oodm(signature, reference):
     return float(nearest[0]) if signature.ndim == 1 else nearest
 
 
-def leave_one_out_oodm(reference):
-    """Return the OODM of every training signature with respect to all the others.
+def leave_one_out_oodm(reference, patients=None):
+    """Return the OODM of every training signature with respect to those of all other patients.
 
     Parameters
     ----------
     reference : array_like, shape (R, r)
         Training signatures, R >= 2: a single one has no others.
+    patients : sequence, shape (R,), optional
+        Whose image each is; by default each is of another patient. Scans of one are alike, so the
+        distance between them says nothing about a new patient.
 
     Returns
     -------
     ndarray, shape (R,), float64
-        Two equal signatures are each other's neighbours at distance 0.
+        Two equal signatures of two patients are each other's neighbours at distance 0.
 
     Raises
     ------
     ValueError
-        For fewer than two signatures, another number of axes, NaN or infinite values.
+        For fewer than two signatures or patients, another number of axes, NaN or infinite values.
 
     Examples
     --------
     >>> leave_one_out_oodm([[0.0], [1.0], [3.0]]).tolist()
     [1.0, 1.0, 2.0]
+    >>> leave_one_out_oodm([[0.0], [1.0], [3.0]], patients=["a", "a", "b"]).tolist()
+    [3.0, 2.0, 2.0]
     """
     reference = _reference(reference, minimum=2)
-    distances = cdist(reference, reference)
-    np.fill_diagonal(distances, np.inf)
-    return distances.min(axis=1)
+    others = of_other_patients(len(reference), patients)
+    return np.where(others, cdist(reference, reference), np.inf).min(axis=1)
 
 
-def ood_threshold(reference, c=2.5):
+def of_other_patients(n_images, patients=None):
+    """Return (n, n): which images are of another patient than the one of the row.
+
+    One patient alone, or other than one patient for each image, are a ``ValueError``.
+    """
+    of = np.arange(n_images) if patients is None else np.asarray(patients)
+    if of.shape != (n_images,):
+        raise wrong_input("patients", f"shape {of.shape}", f"one for each of {n_images} images")
+    others = of[:, None] != of
+    if not others.any():
+        raise wrong_input("patients", "one alone", "at least 2: each is held against the others")
+    return others
+
+
+def ood_threshold(reference, c=2.5, patients=None):
     """Return the threshold tau of Eq. 2: mean + c std of the leave-one-out OODM.
 
     Parameters
@@ -203,6 +221,8 @@ def ood_threshold(reference, c=2.5):
         Training signatures, R >= 2.
     c : float
         The paper's C and its value.
+    patients
+        As for `leave_one_out_oodm`.
 
     Returns
     -------
@@ -214,7 +234,7 @@ def ood_threshold(reference, c=2.5):
     >>> round(ood_threshold([[0.0], [1.0], [3.0]], c=0), 4)
     1.3333
     """
-    return threshold_of_scores(leave_one_out_oodm(reference), c)
+    return threshold_of_scores(leave_one_out_oodm(reference, patients), c)
 
 
 def threshold_of_scores(training_scores, c=2.5):

@@ -367,9 +367,40 @@ def test_mahalanobis_needs_a_spread_whichever_image_is_left_out(groups):
         assert np.isfinite(MahalanobisDetector().fit(features, list(groups)).training_scores).all()
     else:
         counts = f"{len(groups)} images in {len(set(groups))} groups"
-        expected = "R >= 4" if len(groups) < 4 else f"groups: found {counts}, expected three"
+        expected = "R >= 4" if len(groups) < 4 else f"groups: found {counts}, expected two"
         with pytest.raises(ValueError, match=expected):
             MahalanobisDetector().fit(features, list(groups))
+
+
+def scans(rng, n_patients, n_scans, ratio=0.1):
+    """Signatures of several scans of each patient, which differ little, and whose each is."""
+    people = np.repeat(rng.normal(size=(n_patients, 6)), n_scans, axis=0)
+    vectors = np.exp(people + ratio * rng.normal(size=people.shape))
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths, np.repeat(np.arange(n_patients), n_scans)
+
+
+@pytest.mark.parametrize("kind", [SpectralDetector, IntensityDetector, MahalanobisDetector])
+def test_several_scans_of_a_training_patient_leave_the_threshold_where_it_is(kind):
+    rng, flagged = np.random.default_rng(0), []
+    for _ in range(10):
+        train, patients = scans(rng, 20, 2)
+        new, _ = scans(rng, 20, 1)
+        detector = kind().fit(train, patients=patients)
+        flagged.append([detector.is_ood(new).mean(), kind().fit(train).is_ood(new).mean()])
+        copies = kind().fit(np.repeat(new, 2, axis=0), patients=np.repeat(np.arange(20), 2))
+        if kind is not MahalanobisDetector:  # whose shrinkage counts images
+            np.testing.assert_allclose(copies.threshold, kind().fit(new).threshold)
+    as_patients, as_images = np.mean(flagged, axis=0)
+    assert as_patients < 0.15 and as_images > (0.3 if kind is SpectralDetector else as_patients)
+
+
+def test_one_training_patient_is_too_few():
+    train, _ = scans(np.random.default_rng(0), 3, 2)
+    with pytest.raises(ValueError, match="patients: found one alone, expected at least 2"):
+        SpectralDetector().fit(train, patients=["a"] * 6)
+    with pytest.raises(ValueError, match=r"patients: found shape \(2,\), expected one for each"):
+        SpectralDetector().fit(train, patients=["a", "b"])
 
 
 def test_mahalanobis_refuses_by_name():

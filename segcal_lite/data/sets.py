@@ -240,7 +240,7 @@ def _check_patients(path, sets):
     seen = {}
     for name, source in sets.items():
         for case in source.dataset.cases:
-            key = source.dataset.folder, case.patient
+            key = source.dataset.folder.resolve(), case.patient
             first, split = seen.setdefault(key, (f"{case.name} in set {name}", case.split))
             if split != case.split:
                 found = f"{split} for {first}, {case.split} for {case.name} in set {name}"
@@ -271,7 +271,7 @@ def read_sets_prepared(folders, sources):
     """
     first, cases = {}, {}
     for name, source in sources.items():
-        of_folder = first.setdefault(source.dataset.folder, name)
+        of_folder = first.setdefault(source.dataset.folder.resolve(), name)
         patient_of = {case.name: f"{of_folder}/{case.patient}" for case in source.dataset.cases}
         read = read_prepared(folders[name] / "prepared")
         cases[name] = [replace(case, patient=patient_of[case.name]) for case in read]

@@ -173,7 +173,7 @@ class Experiment:
 
         Counts of cases, collapsed members by segment, and mean Dice where training cases come from.
         """
-        n_validation = len(self.split("validation"))
+        n_validation = len({case.patient for case in self.split("validation")})
         return verdicts_of_scores(scores, self.known_domains, n_validation)
 
     @property

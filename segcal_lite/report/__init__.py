@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "doubts",
             "false_alarms",
             "no_conclusion",
+            "share_interval",
             "verdict",
             "write_verdicts",
         ],

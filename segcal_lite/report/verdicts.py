@@ -250,13 +250,29 @@ def collapsed_members(dice):
     ]
 
 
+def share_interval(n_flagged, n_patients, level=0.95):
+    """Return the exact interval (Clopper and Pearson) of a share of patients.
+
+    `n_flagged` may be broken, where a patient counts by the share of his images: then it is of the
+    whole numbers below and above, and so no narrower than it need be.
+
+    Examples
+    --------
+    >>> [round(float(bound), 3) for bound in share_interval(1, 16)]
+    [0.002, 0.302]
+    """
+    bounds = (int(np.floor(n_flagged + 1e-9)), int(np.ceil(n_flagged - 1e-9)))
+    found = [binomtest(k, int(n_patients)).proportion_ci(level) for k in bounds]
+    return found[0].low, found[1].high
+
+
 def false_alarms(n_flagged, n_known):
     """Say how many known patients a threshold flags, with the exact 95 % interval of the share.
 
     Parameters
     ----------
-    n_flagged, n_known : int
-        Patients, at least one known: see `segcal_lite.detection.flagged_patients`.
+    n_flagged, n_known : float and int
+        Patients, at least one known, as `segcal_lite.detection.flagged_patients` gives them.
 
     Returns
     -------
@@ -277,9 +293,9 @@ def false_alarms(n_flagged, n_known):
     """
     if n_known < 1 or not 0 <= n_flagged <= n_known:
         raise wrong_input("n_flagged", f"{n_flagged} of {n_known}", "some of at least 1 patient")
-    lo, hi = binomtest(int(n_flagged), int(n_known)).proportion_ci()
+    lo, hi = share_interval(n_flagged, n_known)
     interval = f"95 % interval {100 * lo:.0f} to {100 * hi:.0f} %"
-    counted = f"{n_flagged} of {n_known} known patients flagged ({interval})"
+    counted = f"{n_flagged:.3g} of {n_known} known patients flagged ({interval})"
     if n_flagged > MOST_FALSE_ALARMS * n_known:
         return f"{counted}: the threshold does not work here"
     reasons = _too_few(n_known, "known patient", LEAST_TEST_CASES)

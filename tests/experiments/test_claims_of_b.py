@@ -95,6 +95,18 @@ def test_three_scans_of_a_patient_say_no_more_than_one():
     np.testing.assert_allclose(told(found), told(expected), rtol=1e-9)
 
 
+def test_a_patient_half_of_whose_scans_are_flagged_counts_half():
+    table = detection_table(5, 0)
+    spir = (table.trial == "sequences") & (table["set"] == "dual_out")
+    numbers = table.case[spir].str[1:].astype(int)
+    table["patient"] = table["set"] + table.case
+    table.loc[spir, "patient"] = "p" + (numbers // 2).astype(str)
+    table.loc[spir, "score"] = np.where(numbers % 2, 1.0, 4.0)
+    (part,) = [part for part in parts_of_b(detection=table)["B5"] if "dual_out" in part.name]
+    value, lo, hi = part.interval(level=0.95)
+    assert (value, part.n_cases) == (0, 20) and lo < -0.2 and hi > 0.2
+
+
 def test_in_noise_nothing_is_told():
     tables = training_tables(GOOD, GOOD, noise=0.5, n_cases=12)
     found = verdicts(*tables, detection_table(1, 1, far=0, passing=0.5, n=12))

@@ -1,6 +1,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -167,6 +168,8 @@ def test_the_patient_of_each_case_stands_in_the_scores_and_counts(discs, tmp_pat
     }
     said = own.verdicts(scores)["test cases of source, a domain of the training cases"]
     assert said == "no conclusion: 1 patient, at least 10 needed"
+    alike = replace(own, cases=[replace(case, patient=case.split) for case in own.cases])
+    assert "1 validation case, at least 5" in str(alike.verdicts(scores))
 
 
 def test_cases_left_out_are_part_of_the_run(discs, tmp_path):

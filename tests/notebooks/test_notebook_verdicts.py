@@ -240,7 +240,7 @@ def test_the_page_of_a_run_gets_the_sum_of_all_sets(tmp_path):
 def test_training_names_collapsed_members_and_few_validation_cases(tmp_path):
     experiment = SimpleNamespace(
         out=tmp_path,
-        split=lambda which: [None] * 4,
+        split=lambda which: [SimpleNamespace(patient=name) for name in "abcdd"],
         collapsed=lambda loss: ["dice, seed 1: Dice 0.03, median 0.80"] if loss == "dice" else [],
     )
     plain = [("ce", pd.Series([0.8, 0.9])), ("dice", pd.Series([0.8, 0.03]))]

@@ -10,6 +10,7 @@ from segcal_lite.report.verdicts import (
     false_alarms,
     no_conclusion,
     read_verdicts,
+    share_interval,
     verdict,
     write_verdicts,
 )
@@ -140,6 +141,11 @@ def test_few_known_images_say_nothing_good_of_a_threshold_but_something_bad():
     assert false_alarms(0, 9).endswith("no conclusion: 9 known patients, at least 10 needed")
     assert false_alarms(4, 4).endswith("the threshold does not work here")
     assert "conclusion" not in false_alarms(0, 10)
+    assert false_alarms(2.5, 12).startswith(
+        "2.5 of 12 known patients flagged (95 % interval 2 to 57"
+    )
+    wide = share_interval(2, 12)[0], share_interval(3, 12)[1]
+    assert share_interval(2.5, 12) == wide
     for wrong in ((0, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="n_flagged: found"):
             false_alarms(*wrong)

@@ -221,7 +221,7 @@ def _shift(known, shifted):
 
 
 def _of_two_groups(values, level):
-    """Difference of two means over different patients, with its interval."""
+    """Difference of two means, with its interval: who was scanned in both counts as two people."""
     return interval_of_difference(*(mean_interval(group, level=level) for group in values))
 
 

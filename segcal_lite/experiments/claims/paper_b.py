@@ -11,11 +11,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from ...detection import auc_difference, auc_interval, flagged_patients
 from ...report.summaries import with_patients
-from ...report.verdicts import POOR_DICE
+from ...report.verdicts import POOR_DICE, share_interval
 from ...statistics import bootstrap_statistic, mean_interval
 from ...training.plans import AND, THEN
 from .rules import Part
@@ -203,5 +202,4 @@ def _beyond_half(scores, patients, level):
 
 
 def _share(n_flagged, n, level):
-    interval = binomtest(n_flagged, n).proportion_ci(level)
-    return n_flagged / n - 0.5, interval.low - 0.5, interval.high - 0.5
+    return n_flagged / n - 0.5, *(bound - 0.5 for bound in share_interval(n_flagged, n, level))

@@ -26,7 +26,7 @@ ORIGIN = ("layer", "window")  # what two tables have to agree in
 MADE_BY = "a table that segcal_lite.experiments.own_model.write_signatures made"
 
 
-def write_signatures(path, signatures, layer, window=None):
+def write_signatures(path, signatures, layer, window=None, patients=None):
     """Write the spectral signatures of cases as a table, for ``evaluate``, and what they are of.
 
     Parameters
@@ -37,6 +37,8 @@ def write_signatures(path, signatures, layer, window=None):
         By the name of the case, as from `segcal_lite.sliding_window.signature_of_volume`.
     layer, window
         What it was called with, the same for all cases.
+    patients : dict of str, optional
+        The patient of each case, where one has several; by default each has one.
 
     Raises
     ------
@@ -58,7 +60,13 @@ def write_signatures(path, signatures, layer, window=None):
     rows = [check_vectors(case, signature, length) for case, signature in signatures.items()]
     sides = "whole" if window is None else "x".join(str(check_count("window", n)) for n in window)
     origin = {"layer": check_text("layer", layer), "window": sides}
-    cases = pd.DataFrame({"case": list(signatures), **origin})
+    cases = pd.DataFrame({"case": list(signatures)})
+    if patients is not None:
+        absent = [case for case in signatures if case not in patients]
+        if absent:
+            raise wrong_input("patients", f"none of {named(absent)}", "one of each case")
+        cases["patient"] = [patients[case] for case in signatures]
+    cases = cases.assign(**origin)
     numbers = pd.DataFrame(rows, columns=[str(i) for i in range(1, length + 1)])
     write_table(resolve_path(path), pd.concat([cases, numbers], axis=1))
 
@@ -69,14 +77,14 @@ def read_signatures(path):
 
 
 def _read(path):
-    """Return a table of signatures by case, and its layer and window where it names them."""
+    """Return signatures by case, the patient of each, and layer and window where they are named."""
     path = resolve_path(path)
     if path.suffix.lower() != ".csv" or not is_file(path):
         raise wrong_input("signatures", f"no such table {path}", MADE_BY)
     table = read_table(path)
     if "case" in table:
         table["case"] = table.case.map(composed, na_action="ignore")
-    numbers = table.drop(columns=["case", *ORIGIN], errors="ignore")
+    numbers = table.drop(columns=["case", "patient", *ORIGIN], errors="ignore")
     if "case" not in table or table.case.isna().any() or numbers.empty:
         raise wrong_input(path, f"columns {', '.join(table.columns[:5])}", MADE_BY)
     if table.case.duplicated().any():
@@ -93,7 +101,10 @@ def _read(path):
         worst = np.abs(lengths - 1).argmax()
         found = f"length {lengths[worst]:.4g} of {table.case[worst]}"
         raise wrong_input(path, found, "1: spectral signatures, a row a case")
-    return numbers.set_index(table.case).astype(np.float64), origin
+    patients = table.patient if "patient" in table else table.case
+    if patients.isna().any():
+        raise wrong_input(path, "an empty cell in patient", "the patient of each, or no column")
+    return numbers.set_index(table.case).astype(np.float64), patients.to_numpy(), origin
 
 
 def _compare_origins(paths, origins):
@@ -118,10 +129,10 @@ def gather_signatures(paths, cases, new_cases):
         return None, []
     if isinstance(paths, str) or len(paths) != 2:
         raise wrong_input("signatures", paths, "two tables: of training cases, of the cases here")
-    (training, here), origins = zip(*map(_read, paths), strict=True)
+    (training, here), (patients, _), origins = zip(*map(_read, paths), strict=True)
     notes = _compare_origins(paths, origins)
-    if len(training) < 2:
-        raise wrong_input(paths[0], f"{len(training)} training case", "at least 2")
+    if len(set(patients)) < 2:
+        raise wrong_input(paths[0], f"{len(set(patients))} training patient", "at least 2")
     if training.shape[1] != here.shape[1]:
         expected = f"{training.shape[1]}, as {paths[0]} has them: of the same layer"
         raise wrong_input(paths[1], f"signatures of {here.shape[1]} numbers", expected)
@@ -134,20 +145,21 @@ def gather_signatures(paths, cases, new_cases):
         raise wrong_input(paths[1], f"only others: {named(others)}", "cases that are evaluated")
     if others:
         notes.append(f"{paths[1]}: rows of cases that are not evaluated: {named(others)}")
-    return (training, here), notes
+    return (training, here, patients), notes
 
 
 def distances(signatures, cases, new_cases):
     """Return ``case, group, oodm, threshold, is_ood``: a row a case that has a signature.
 
-    The groups are ``training`` (each against the others), ``labelled`` and ``new``; the threshold
-    is B's Eq. 2.
+    The groups are ``training`` (each against those of other patients), ``labelled`` and ``new``;
+    the threshold is B's Eq. 2.
     """
-    training, here = signatures
-    threshold, tables = ood_threshold(training), []
+    training, here, patients = signatures
+    threshold, tables = ood_threshold(training, patients=patients), []
     for group, names in (("training", training.index), ("labelled", cases), ("new", new_cases)):
         of_group = training if group == "training" else here[here.index.isin(names)]
-        found = leave_one_out_oodm(training) if group == "training" else oodm(of_group, training)
+        is_own = group == "training"
+        found = leave_one_out_oodm(training, patients) if is_own else oodm(of_group, training)
         tables.append(pd.DataFrame({"case": of_group.index, "group": group, "oodm": found}))
     table = pd.concat(tables, ignore_index=True)
     return table.assign(threshold=threshold, is_ood=table.oodm > threshold)

@@ -93,7 +93,6 @@ def _entropy_claim(scores):
     fit = linear_regression(wide.segment_entropy, logit(wide.dice)[0])
     return {
         "entropy_pearson_r": fit.pearson_r,
-        "entropy_pearson_p": fit.pearson_p,
         "entropy_n": fit.n,
         "entropy_n_missing": fit.n_missing,
     }

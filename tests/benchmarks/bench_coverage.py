@@ -189,6 +189,15 @@ def of_auc_difference(pairs, truth, seed):
     }
 
 
+def of_auc_difference_by_patient(given, truth, seed):
+    """Intervals of that difference over several images of each patient."""
+    pairs, patients = given
+    return {
+        "package": detection.auc_difference(*pairs, patients=patients)[1:],
+        "images as patients": detection.auc_difference(*pairs)[1:],
+    }
+
+
 def of_spearman(pair, truth, seed):
     """The interval of Spearman's rho."""
     return {"package": detection.spearman_interval(*pair)[1:]}
@@ -239,6 +248,24 @@ def two_detectors(areas, correlation=0.8):
         inside = rng.multivariate_normal([0, 0], spread, size=sizes[0]).T
         outside = rng.multivariate_normal(shifts, spread, size=sizes[1]).T
         return tuple(zip(inside, outside, strict=True)), areas[0] - areas[1]
+
+    return draw
+
+
+def two_detectors_of_scans(areas, correlation, n_scans=3):
+    """Return a generator of the same for three scans a patient, all known or all OOD."""
+    spread, shifts = [[1, 0.8], [0.8, 1]], stats.norm.ppf(areas) * np.sqrt(2)
+
+    def draw(rng, sizes):
+        n_patients = sum(sizes)
+        shared = rng.multivariate_normal([0, 0], spread, size=(n_patients, 1))
+        own = rng.multivariate_normal([0, 0], spread, size=(n_patients, n_scans))
+        scores = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+        scores[sizes[0] :] += shifts
+        inside, outside = np.split(scores, [sizes[0]])
+        pairs = [(inside[..., k].ravel(), outside[..., k].ravel()) for k in (0, 1)]
+        whose = np.split(np.repeat(np.arange(n_patients), n_scans), [pairs[0][0].size])
+        return (pairs, whose), areas[0] - areas[1]
 
     return draw
 
@@ -320,6 +347,10 @@ def settings():
     for sizes, area, correlation in product(SIZES, (0.7, 0.9, 0.98), (0.0, 0.5, 0.9)):
         draw, data = scores_of_segments(area, correlation), f"{area}, correlation {correlation}"
         yield "AUC by patient", data, sizes, draw, of_auc_by_patient
+    for sizes, areas, correlation in product(SIZES, ((0.7, 0.7), (0.9, 0.7)), (0.5, 0.9)):
+        data = f"{areas[0]} and {areas[1]}, correlation {correlation}"
+        draw = two_detectors_of_scans(areas, correlation)
+        yield "AUC difference by patient", data, sizes, draw, of_auc_difference_by_patient
 
 
 def measure(statistic, data, size, draw, methods, n_repetitions):

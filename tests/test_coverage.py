@@ -69,6 +69,8 @@ def test_docstrings_of_detection_quote_what_was_measured(coverage):
     assert f"holds it in {found} of studies" in _text(detection_statistics.auc_interval)
     found = _range(coverage, "AUC difference")
     assert f"{found} of simulated studies" in _text(detection_statistics.auc_difference)
+    found = _range(coverage, "AUC difference by patient")
+    assert f"holds it in {found} of studies" in _text(detection_statistics.auc_difference)
     for data, words in (("r = 0.0", "independent"), ("r = 0.9", "correlation 0.9")):
         found = _quoted(coverage, "Spearman", data)
         assert f"{words} {found}" in _text(detection_statistics.spearman_interval)
@@ -96,7 +98,7 @@ def test_the_targets_are_met(coverage):
         assert package.loc[("ratio of sums", "voxels", n), "coverage_percent"] >= 92
         assert package.loc[("mean", "normal", n), "p_below_0.01_percent"] <= 1.5
     assert package.loc[["AURC - random", "expected Dice"]].coverage_percent.min() >= 93
-    detection = package.loc[["AUC", "AUC difference", "Spearman"]]
+    detection = package.loc[["AUC", "AUC difference", "AUC difference by patient", "Spearman"]]
     assert detection.coverage_percent.min() >= 92
     assert (package.n_repetitions >= 1000).all()
 

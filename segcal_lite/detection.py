@@ -130,8 +130,8 @@ def auc_difference(scores_a, scores_b, level=0.95, patients=None):
     detector separates the sets, there is no correlation to see, and it counts as 0.
 
     The interval of 95 % holds the difference in 96 to 100 % of simulated studies (5 and 5 to 50
-    and 50 images); near an AUC of 1 it is wider than it need be. Of three scans a patient it holds it
-    in 96 to 100 % of studies; without `patients` in as few as 76 %.
+    and 50 images); near an AUC of 1 it is wider than it need be. Of three scans a patient it
+    holds it in 96 to 100 % of studies; without `patients` in as few as 76 %.
 
     Parameters
     ----------

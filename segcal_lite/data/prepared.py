@@ -223,7 +223,8 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
             write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *found)))))
             write_table(folder / "cases.csv", pd.DataFrame(rows, columns=COLUMNS), sealed=True)
     patient_of = {case.name: case.patient for case in dataset.cases}  # older tables have none
-    return [replace(case, patient=patient_of[case.name]) for case in read_prepared(folder)]
+    cases = read_prepared(folder)
+    return [replace(case, patient=patient_of.get(case.name, case.patient)) for case in cases]
 
 
 def _notes(dataset, cases, cut, segments):

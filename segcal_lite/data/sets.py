@@ -272,9 +272,11 @@ def read_sets_prepared(folders, sources):
     first, cases = {}, {}
     for name, source in sources.items():
         of_folder = first.setdefault(source.dataset.folder.resolve(), name)
-        patient_of = {case.name: f"{of_folder}/{case.patient}" for case in source.dataset.cases}
-        read = read_prepared(folders[name] / "prepared")
-        cases[name] = [replace(case, patient=patient_of[case.name]) for case in read]
+        patient_of = {case.name: case.patient for case in source.dataset.cases}
+        cases[name] = [
+            replace(case, patient=f"{of_folder}/{patient_of.get(case.name, case.patient)}")
+            for case in read_prepared(folders[name] / "prepared")
+        ]
     return cases
 
 

@@ -284,7 +284,7 @@ def fit_detectors(training, c=2.5):
     Raises
     ------
     ValueError
-        For fewer than two training cases, to which no distance can be fitted.
+        For fewer than two training patients, to whom no distance can be fitted.
 
     Examples
     --------

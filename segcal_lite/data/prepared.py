@@ -222,9 +222,7 @@ def prepare_dataset(dataset, task, crop_size, folder, report=print, selection=No
                 report(note)
             write_grid(folder, replace(grid, notes=tuple(dict.fromkeys((*grid.notes, *found)))))
             write_table(folder / "cases.csv", pd.DataFrame(rows, columns=COLUMNS), sealed=True)
-    patient_of = {case.name: case.patient for case in dataset.cases}  # older tables have none
-    cases = read_prepared(folder)
-    return [replace(case, patient=patient_of.get(case.name, case.patient)) for case in cases]
+    return read_prepared(folder, dataset)
 
 
 def _notes(dataset, cases, cut, segments):
@@ -268,15 +266,19 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
         write_json(partial / "doubts.json", [str(doubt.message) for doubt in doubts])
 
 
-def read_prepared(folder):
-    """Return the cases that `prepare_dataset` left in `folder`, as a list of `PreparedCase`."""
+def read_prepared(folder, dataset=None):
+    """Return the cases that `prepare_dataset` left in `folder`, as a list of `PreparedCase`.
+
+    Tables of earlier versions have no patients: those of `dataset`, if given, else a case is one.
+    """
     folder = Path(folder)
     if not (folder / "cases.csv").exists():
         raise wrong_input(folder, "no cases.csv", "a folder written by prepare_dataset")
     table = read_table(folder / "cases.csv", sealed=True)
     check_columns(folder / "cases.csv", table, texts=COLUMNS[:-1])
-    if "patient" not in table:  # of earlier versions
-        table["patient"] = table.case
+    if "patient" not in table:
+        patient_of = {case.name: case.patient for case in dataset.cases} if dataset else {}
+        table["patient"] = [patient_of.get(name, name) for name in table.case]
     return _cases(folder, table[COLUMNS].itertuples(index=False))
 
 

@@ -272,11 +272,8 @@ def read_sets_prepared(folders, sources):
     first, cases = {}, {}
     for name, source in sources.items():
         of_folder = first.setdefault(source.dataset.folder.resolve(), name)
-        patient_of = {case.name: case.patient for case in source.dataset.cases}
-        cases[name] = [
-            replace(case, patient=f"{of_folder}/{patient_of.get(case.name, case.patient)}")
-            for case in read_prepared(folders[name] / "prepared")
-        ]
+        read = read_prepared(folders[name] / "prepared", source.dataset)
+        cases[name] = [replace(case, patient=f"{of_folder}/{case.patient}") for case in read]
     return cases
 
 

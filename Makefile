@@ -34,6 +34,6 @@ claims:
 
 story:
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story
-	$(PYTHON) -m segcal_lite story --seeds 301 302 303 401 402 403 --tables story_volumes
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story_floor story_claims
 	$(PYTHON) -m segcal_lite story --seeds 301 302 303 --tables story_floor_volumes story_claims_volumes
+	$(PYTHON) -m segcal_lite story --seeds 301 302 303 401 402 403 --tables story_volumes

@@ -109,7 +109,7 @@ TASKS = {
         spacing_mm=(1.0, 1.0, 1.0),
         dice_weights=(1.0,),
         split=(16, 4, 20),
-        batch_size=2,  # of volumes; A prints none
+        batch_size=2,  # of volumes; A keeps that of its slices, 16, which takes a large GPU
         box_dilation_slices=8,
     ),
     "left_atrium": _one_organ("left_atrium", "MR", "left atrium", 1.25, (12, 2, 6)),

@@ -106,7 +106,7 @@ OF_THE_BRAIN = {"n_resamples": 10}  # in the paper
 WHOLE_VOLUMES = {  # what differs where a sample is a volume: fewer in an epoch, two a mini-batch
     "smoke": {"n_epochs": 12, "n_members": 3, "batch_size": 2},
     "laptop": {"n_epochs": 60, "n_members": 3, "batch_size": 2},
-    "paper": {"n_epochs": 1000, "n_members": 10, "batch_size": 2},  # A: ten models a loss
+    "paper": {"n_epochs": 1000, "n_members": 10, "batch_size": 2},  # A: ten a loss, batches of 16
 }
 
 

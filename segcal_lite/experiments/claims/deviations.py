@@ -103,7 +103,7 @@ def deviations_of(made, task, n_members=None):
     >>> deviations_of(made, TASKS["heart"], n_members=16)
     'crop 128 x 128 (224 x 224), networks a loss 16 (100)'
     >>> deviations_of({"profile": "paper", "crop_size": [48, 64, 48]}, TASKS["heart"])
-    'crop 48 x 64 x 48 (112 x 112 x 112)'
+    'crop 48 x 64 x 48 (112 x 112 x 112), mini-batch 2 (16)'
     """
     if made.get("profile") not in PROFILES:
         return ""
@@ -113,6 +113,8 @@ def deviations_of(made, task, n_members=None):
     ours = vars(get_profile(made["profile"], task, crop_size=crop))
     is_of_volumes = crop is not None and len(crop) == 3
     papers = vars(get_profile("paper", TASKS["prostate_3d"] if is_of_volumes else task))
+    if is_of_volumes:  # "training parameters were kept the same" (A, appendix F)
+        papers = papers | {"batch_size": TASKS["prostate"].batch_size}
     return _in_words(OF_A, ours | given, papers)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from ...experiments.claims.ledger import ALL
@@ -27,9 +28,11 @@ def ledger_table():
     by_paper = ledger.groupby(ledger.claim.str[0], sort=False)
     notes = []
     for paper, claims in by_paper:
-        own = claims[claims.deviations.notna() & (claims.claim != "A10")].drop_duplicates("run")
+        told = claims[claims.deviations.notna()]
+        told = told.assign(of=np.where(told.claim == "A10", f"{paper} in 3D", paper))
         notes += [
-            f"- {_linked(row.run)}, paper {paper}: {row.deviations}" for row in own.itertuples()
+            f"- {_linked(row.run)}, paper {row.of}: {row.deviations}"
+            for row in told.drop_duplicates(["run", "of"]).itertuples()
         ]
     own_tables = [_of_paper(claims) for _, claims in by_paper]
     return "\n".join(

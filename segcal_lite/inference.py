@@ -8,6 +8,7 @@ pass go block by block through `segcal_lite.sliding_window`.
 
 import warnings
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -67,13 +68,19 @@ def predict_logits(model, image, loss, n_classes=None):
 def _batches(model, image):
     """Yield the mini-batches (B, C, *S) that a volume (C, X, Y, Z) goes through a network in."""
     image, n_dims = checked_image(model, image), getattr(model, "n_dims", 2)
-    parameter = next(model.parameters())
+    parameter = a_parameter(model)
     samples = image[np.newaxis] if n_dims == 3 else np.moveaxis(image, -1, 0)
     n_pixels = PIXELS_AT_ONCE.get(parameter.device.type, PIXELS_ELSEWHERE)
     n_at_once = max(1, n_pixels // int(np.prod(samples.shape[2:])))
     for batch in torch.from_numpy(np.array(samples)).split(n_at_once):
         batch = batch.to(parameter)  # its device and its precision
         yield batch.contiguous(memory_format=memory_layout(n_dims))
+
+
+def a_parameter(model):
+    """Return a network's first parameter or buffer of floats, or a number where it has neither."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next(filter(torch.is_floating_point, tensors), torch.zeros(()))
 
 
 def checked_image(model, image):
@@ -163,13 +170,13 @@ def stochastic_passes(model, predict, n_passes, seed):
     everyone else, and the modes of `model`, are as they were.
     """
     check_count("n_passes", n_passes)
-    device = next(model.parameters()).device
+    device = a_parameter(model).device
     gpus = [device] if device.type == "cuda" else []
     first = states = None
     for number in range(n_passes):
         with torch.random.fork_rng(devices=gpus), dropout_switched_on(model):
             if states is None:
-                torch.manual_seed(seed)
+                _seed(seed, device)
             else:  # go on where the last pass stopped
                 torch.set_rng_state(states[0])
                 for gpu, state in zip(gpus, states[1:], strict=True):
@@ -181,6 +188,16 @@ def stochastic_passes(model, predict, n_passes, seed):
             warnings.warn(f"model: {told}; the mean of all is one pass.", stacklevel=2)
         first = probs if number == 0 else None
         yield probs
+
+
+def _seed(seed, device):
+    """Seed the random numbers of a network on `device`; those of other devices stay."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager

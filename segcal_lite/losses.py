@@ -160,7 +160,8 @@ def cross_entropy_loss(logits, labels, class_weights=None, check_values=True):
     _check_weights(class_weights, (n_maps, 2) if by_region else (n_maps,), check_values)
     if check_values:
         _check_values("logits", logits, labels, 2 if by_region else n_maps)
-    logits, labels, known = _at_least_float32(logits), labels.long(), labels != IGNORED
+    logits, labels = _at_least_float32(logits), labels.long()
+    known = labels != IGNORED
     if class_weights is not None:
         class_weights = class_weights.to(logits.dtype)
     if by_region:
@@ -224,7 +225,8 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
         n_classes = 2 if by_region else n_segments + 1
         _check_values("foreground_probs", foreground_probs, labels, n_classes)
         check_prob_range("foreground_probs", foreground_probs.detach())
-    foreground_probs, known = _at_least_float32(foreground_probs), labels != IGNORED
+    foreground_probs, labels = _at_least_float32(foreground_probs), labels.long()
+    known = labels != IGNORED  # of signed numbers: as a byte, 255 would equal -1
     if by_region:
         indicator = labels == 1
     else:

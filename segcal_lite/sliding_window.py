@@ -14,7 +14,13 @@ import torch
 from torch import nn
 
 from ._checks import check_count, shown, wrong_input
-from .inference import checked_image, class_logits_of, in_evaluation, recorded_features
+from .inference import (
+    a_parameter,
+    checked_image,
+    class_logits_of,
+    in_evaluation,
+    recorded_features,
+)
 from .runs.devices import choose_device
 from .spectral import SpectrumSums
 
@@ -72,7 +78,7 @@ def _blended(predictor, model, image, block_size, overlap):
         # A little less: MONAI rounds the step between blocks down.
         overlap=[max(0, overlap - 1e-3) / side for side in block_size],
         mode="gaussian",
-        sw_device=next(model.parameters()).device,
+        sw_device=a_parameter(model).device,
         device="cpu",
     )
     return probs[0].div_(probs[0].sum(dim=0)).numpy()
@@ -100,7 +106,7 @@ def predict_with_features(
                 name: stack.enter_context(recorded_features(layer))
                 for name, layer in layers.items()
             }
-            blocks = blocks.to(_a_parameter(model))  # its precision
+            blocks = blocks.to(a_parameter(model))  # its precision
             probs = class_logits_of(model, blocks, loss, n_classes).float().softmax(dim=1)
         for index, along in zip(range(len(blocks)), arriving, strict=False):
             for name, calls in recorded.items():
@@ -164,16 +170,11 @@ def stream_features(model, layer, image, block_size=BLOCK_SIZE, overlap=OVERLAP)
 
 def _features_of(model, layer, blocks, sees_slices):
     """Return a layer's features (B, C', *S) of blocks (B, C, *block_size); a slice has Z = 1."""
-    blocks = torch.from_numpy(blocks).to(_a_parameter(model))  # its device and its precision
+    blocks = torch.from_numpy(blocks).to(a_parameter(model))  # its device and its precision
     with recorded_features(layer) as calls:
         model(blocks[..., 0] if sees_slices else blocks)
     maps = _only(calls)
     return maps[..., np.newaxis] if sees_slices else maps
-
-
-def _a_parameter(model):
-    """Return the first parameter of a network, or a number where it has none."""
-    return next(model.parameters(), torch.zeros(()))
 
 
 def _only(calls):
@@ -261,13 +262,16 @@ def spectrum_of_volume(network, image, layer, window=None, overlap=None, device=
     except RuntimeError as error:  # PyTorch's, of channels or sides that do not fit, or of memory
         found = f"{str(error).splitlines()[0]} (image {image.shape}, window {tuple(window)})"
         raise wrong_input("network", found, "one that takes such windows") from error
+    if not sums.n_voxels:
+        expected = "one of finer resolution, or a window that the volume fills"
+        raise wrong_input("layer", f"no voxel with its centre in {image.shape[1:]}", expected)
     return sums
 
 
 @contextmanager
 def _at_work(network, device):
     """Have a network in evaluation mode, and on `device` if given; afterwards it is as it was."""
-    home = None if device is None else _a_parameter(network).device
+    home = None if device is None else a_parameter(network).device
     with in_evaluation(network):
         try:
             if home is not None:

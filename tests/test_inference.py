@@ -316,3 +316,19 @@ def test_a_loaded_model_predicts_as_the_trained_one(prepared, settings, tmp_path
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no weights.safetensors"):
         load_model(tmp_path)
+
+
+def test_passes_seed_no_device_but_the_networks_own(dropout_model, image, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    assert len(list(mc_dropout_passes(dropout_model, image, "dice", n_passes=2, seed=3))) == 2
+    assert not seeded
+    torch.manual_seed(3)
+    assert seeded == [3]  # which is how it would be seen
+
+
+def test_a_frozen_network_has_no_parameter_and_predicts_all_the_same(image):
+    network = torch.nn.Conv2d(len(image), 2, 1).eval()
+    frozen = torch.jit.freeze(torch.jit.script(network))
+    assert not list(frozen.parameters())
+    assert np.allclose(predict_case(frozen, image, "ce"), predict_case(network, image, "ce"))

@@ -303,3 +303,14 @@ def test_outputs_that_do_not_fit_their_loss_are_refused(n_maps, loss, known, mes
         class_logits(torch.zeros(1, n_maps, 4), loss, **known)
     with pytest.raises(ValueError, match=r"logits: found shape \(4,\)"):
         class_logits(torch.zeros(4), loss)
+
+
+def test_a_byte_of_255_is_a_class_and_not_a_voxel_that_nobody_annotated():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 256, 8, generator=generator)
+    labels = torch.tensor([[255, 255, 0, 1, 2, 255, 3, 4]])
+    expected = functional.cross_entropy(logits, labels)
+    for dtype in (torch.uint8, torch.int64):
+        assert cross_entropy_loss(logits, labels.to(dtype)).item() == pytest.approx(expected.item())
+    probs = logits.softmax(dim=1)[:, 1:]
+    assert torch.equal(soft_dice_loss(probs, labels.to(torch.uint8)), soft_dice_loss(probs, labels))

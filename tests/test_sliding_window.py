@@ -386,3 +386,22 @@ def test_a_block_or_window_that_is_one_number_is_named():
         predict_volume(model, image, "ce", block_size=8)
     with pytest.raises(ValueError, match="^window: found 8, expected 3 sides"):
         signature_of_volume(model, image, "last_features", window=8)
+
+
+def test_a_layer_that_owns_no_cell_of_a_thin_volume_is_named():
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.MaxPool3d(16), nn.Conv3d(4, 3, 1))
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 20)).astype(np.float32)
+    window = (32, 32, 32)
+    assert spectrum_of_volume(network, image, "2", window).n_voxels == 8
+    with pytest.raises(ValueError, match=r"^layer: found no voxel with its centre in \(32, 32, 12"):
+        signature_of_volume(network, image[..., :12], "2", window)
+
+
+def test_a_network_without_parameters_goes_block_by_block():
+    """As a frozen one has none: they are constants of its code."""
+    network = nn.Conv3d(1, 2, 3, padding=1).eval()
+    frozen = torch.jit.freeze(torch.jit.script(network))
+    assert not list(frozen.parameters())
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 8)).astype(np.float32)
+    predicted = [predict_volume(each, image, "ce", (8, 8, 8), 2) for each in (network, frozen)]
+    assert np.allclose(*predicted)

@@ -257,7 +257,10 @@ def _prepare_case(dataset, case, task, crop_size, folder, selection, slice_axis)
         grid = f"voxels of {record.spacing_mm} mm"
         raise wrong_input(case.label_path, f"no foreground left on {grid}", "some of every organ")
     if case.posterior_path is not None:
-        arrays["posterior"] = prepare_probs(read_volume(case.posterior_path).data, record)
+        posterior = read_volume(case.posterior_path).data
+        if selection is not None:
+            posterior = region_probs(posterior, (selection.classes,))[:, 0]
+        arrays["posterior"] = prepare_probs(posterior, record)
     with written_aside(folder / case.name) as partial:
         partial.mkdir()
         for name, array in arrays.items():

@@ -23,7 +23,14 @@ def joint_scores(experiment, names, report=print):
     -------
     pandas.DataFrame
         As of `JointExperiment.metrics`; ``training`` is ``joint`` or ``dedicated``.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two sets: there is nothing to join.
     """
+    if len(names) < 2:
+        raise wrong_input("names", list(names), "at least two sets, to be joined")
     joint = plans.joint(*names)
     scores = experiment.metrics([joint, *map(plans.dedicated, names)], report=report)
     is_joint = scores.training == plans.plan_name(joint)
@@ -57,7 +64,7 @@ def oracle_scores(experiment, names):
         (experiment.data, "oracle", name, case.name, case.patient, metric, value)
         for name, case in cases
         for metric, value in probability_metrics(
-            case, np.asarray(case.posterior), experiment.scoring()
+            case, np.asarray(case.posterior)[:, *case.whole], experiment.scoring()
         ).items()
     ]
     return pd.DataFrame(rows, columns=COLUMNS)

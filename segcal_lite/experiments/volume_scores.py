@@ -129,12 +129,13 @@ def score_volume(model, settings, case, scoring):
         totals[layer] = totals.get(layer, 0.0) + total
 
     probs = predict_with_features(model, layers, image, settings.loss, receive, **window)
-    pooled = {layer: (totals[layer] / sums.n_voxels).tolist() for layer, sums in spectra.items()}
+    with np.errstate(invalid="ignore"):  # a thin volume may own no voxel of a coarse layer: NaN
+        means = {layer: totals[layer] / sums.n_voxels for layer, sums in spectra.items()}
     return {
         "metrics": probability_metrics(case, probs, scoring),
         "spectra": {layer: sums.singular_values().tolist() for layer, sums in spectra.items()},
         "n_voxels": {layer: sums.n_voxels for layer, sums in spectra.items()},
-        "pooled": pooled,
+        "pooled": {layer: mean.tolist() for layer, mean in means.items()},
         "moments": intensity_moments(image).tolist(),
     }
 

@@ -129,7 +129,8 @@ def _sign(folder):
     if folder is None:
         yield None
         return
-    for left in make_folder(folder).glob(f"{SIGN}*"):
+    folder = make_folder(folder)
+    for left in folder.glob(f"{SIGN}*"):
         if is_gone(left.name.removeprefix(SIGN)):
             left.unlink(missing_ok=True)
     sign = folder / f"{SIGN}{machine()}-{os.getpid()}-{uuid4().hex}"

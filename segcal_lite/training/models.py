@@ -58,7 +58,7 @@ def build_model(settings):
     """
     n_regions = len(settings.regions)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # the initialisation is on the CPU
         model = settings.network(n_outputs(settings.loss, settings.n_classes, n_regions))
     model.n_label_classes, model.n_regions = settings.n_classes, n_regions
     return model

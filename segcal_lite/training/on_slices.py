@@ -240,7 +240,8 @@ def mean_dice(counts, of_present=False):
 def augment_slices(images, labels, noise=0.02):
     """Flip, turn and add Gaussian noise to images (B, C, X, Y), and labels (B, X, Y), all alike.
 
-    Turned by 180 degrees only where X and Y differ. B prints no standard deviation of the `noise`.
+    Volumes are flipped and turned in plane. Turned by 180 degrees only where X and Y differ. B
+    prints no standard deviation of the `noise`.
 
     Examples
     --------
@@ -248,10 +249,11 @@ def augment_slices(images, labels, noise=0.02):
     >>> images.shape, labels.shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 8, 8]))
     """
-    flips = [axis for axis in (-2, -1) if torch.rand(()) < 0.5]
-    step = 1 if images.shape[-1] == images.shape[-2] else 2
+    in_plane = 2 - images.ndim, 3 - images.ndim  # X and Y, counted from the end
+    flips = [axis for axis in in_plane if torch.rand(()) < 0.5]
+    step = 1 if images.shape[2] == images.shape[3] else 2
     n_quarters = step * int(torch.randint(0, 4 // step, ()))
     images, labels = (
-        torch.rot90(tensor.flip(flips), n_quarters, dims=(-2, -1)) for tensor in (images, labels)
+        torch.rot90(tensor.flip(flips), n_quarters, dims=in_plane) for tensor in (images, labels)
     )
     return images + noise * torch.randn_like(images), labels

@@ -88,7 +88,8 @@ def test_a_worker_that_does_not_see_the_run_refuses_and_nothing_stays(tmp_path):
     others = [tmp_path / "out" / f".driver-{m}-999999999-0" for m in (machine(), "elsewhere")]
     for sign in others:
         sign.touch()
-    with ThreadPoolExecutor(1) as executor, open_executor(executor, 1, tmp_path / "out") as submit:
+    folder = str(tmp_path / "out")  # as text, too
+    with ThreadPoolExecutor(1) as executor, open_executor(executor, 1, folder) as submit:
         assert submit(pow, 2, 3).result() == 8
         remove_left_over(tmp_path)
         (mine,) = set((tmp_path / "out").iterdir()) - {others[1]}

@@ -20,6 +20,7 @@ from segcal_lite.training.checkpoints import read_history
 from segcal_lite.training.models import TrainingSettings, build_model, load_model
 from segcal_lite.training.on_slices import (
     SliceTraining,
+    augment_slices,
     mean_dice,
     train_model,
     validation_counts,
@@ -355,3 +356,15 @@ def test_validation_dice_of_regions_is_that_of_each(altered, settings):
     model = Half()
     model.start = 0
     assert validation_dice(model, validation, region_settings(settings, "ce")) == 0.75
+
+
+def test_volumes_are_flipped_and_turned_in_plane_and_their_labels_alike():
+    volume = torch.arange(4 * 4 * 4.0).reshape(1, 1, 4, 4, 4)
+    poses = set()
+    for _ in range(100):
+        images, labels = augment_slices(volume, volume[:, 0], noise=0.0)
+        assert torch.equal(images[:, 0], labels)
+        below = labels[0, ..., 0].flatten()
+        assert torch.equal(labels[0].reshape(16, 4), below[:, None] + torch.arange(4))
+        poses.add(tuple(below.tolist()))
+    assert len(poses) == 8  # of a square

@@ -211,11 +211,11 @@ def copies(out):
     return 0
 
 
-def story(seeds, tables, out):
+def story(seeds, tables, claims, out):
     """Test claims on several seeds of phantoms; write ``results/story*.csv``."""
     from .results.story import write_stories  # it loads MONAI
 
-    return 0 if write_stories(tables, resolve_path(out), seeds) else 1
+    return 0 if write_stories(tables, resolve_path(out), seeds, claims) else 1
 
 
 def store_outputs(out):

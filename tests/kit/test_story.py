@@ -8,7 +8,7 @@ from segcal_lite.kit.results.story import (
     _calibration_claims,
     _entropy_claim,
     detection_rows,
-    with_other_seeds,
+    with_other_rows,
 )
 from segcal_lite.training.plans import dedicated
 
@@ -86,7 +86,17 @@ def test_a_set_that_was_never_seen_gets_a_row(volumes):
 def test_a_seed_told_again_replaces_its_rows_and_no_others(tmp_path):
     path = tmp_path / "story.csv"
     first = pd.DataFrame({"seed": [302, 302, 301], "auc": [0.1, 0.2, 0.3]})
-    assert with_other_seeds(path, first) is first
+    assert with_other_rows(path, first) is first
     first.to_csv(path, index=False)
-    both = with_other_seeds(path, pd.DataFrame({"seed": [401, 302], "auc": [0.5, 0.6]}))
+    both = with_other_rows(path, pd.DataFrame({"seed": [401, 302], "auc": [0.5, 0.6]}))
     assert both.to_numpy().tolist() == [[301, 0.3], [302, 0.6], [401, 0.5]]
+
+
+def test_claims_of_a_seed_are_told_in_rounds(tmp_path):
+    path = tmp_path / "claims.csv"
+    columns = ["seed", "claim", "value"]
+    pd.DataFrame([(1, "A2", 1), (1, "A10", 2), (2, "A2", 3)], columns=columns).to_csv(path)
+    told = pd.DataFrame([(1, "A9", 4), (1, "A2", 5), (1, "A2", 6), (2, "A1", 7)], columns=columns)
+    rows = with_other_rows(path, told)[columns].to_numpy().tolist()
+    of_first = [[1, "A2", 5], [1, "A2", 6], [1, "A9", 4], [1, "A10", 2]]
+    assert rows == [*of_first, [2, "A1", 7], [2, "A2", 3]]

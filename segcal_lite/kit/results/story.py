@@ -1,5 +1,7 @@
 """What the smoke run must show, as numbers with intervals: the claims a reader can see at once."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,7 @@ from ...detection import (
     spectral_verdict,
 )
 from ...detectors import SpectralDetector
+from ...experiments.claims.statements import CLAIMS
 from ...experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ...inference import case_signatures
 from ...report.verdicts import doubts, no_conclusion
@@ -21,7 +24,7 @@ from ...runs.tables import read_table, write_table
 from ...statistics import linear_regression, logit, paired_interval
 from ...training.models import load_model
 from .floor import tell_floor, tell_floor_of_sets
-from .phantom_claims import tell_claims, tell_claims_of_sets
+from .phantom_claims import CLAIMS_OF_B, tell_claims, tell_claims_of_sets
 from .phantom_runs import runs_on_hearts, runs_on_sets
 
 REGION = "box"
@@ -164,13 +167,24 @@ def tell_detection_story(out, seeds, report=print):
     return pd.DataFrame(rows)
 
 
-def with_other_seeds(path, table):
-    """Add the rows that a table on disk has of other seeds; rows are in order of seed."""
+def with_other_rows(path, table):
+    """Add the rows that a table on disk has of other seeds, or of other claims of a seed.
+
+    They are in order of seeds, and of claims.
+    """
     if not path.exists():
         return table
+    keys = [key for key in ("seed", "claim") if key in table]
     before = read_table(path)
-    rows = pd.concat([before[~before.seed.isin(table.seed)], table])
-    return rows.sort_values("seed", kind="stable", ignore_index=True)
+    is_told_again = before.set_index(keys).index.isin(table.set_index(keys).index)
+    rows = pd.concat([before[~is_told_again], table])
+    return rows.sort_values(keys, kind="stable", key=_in_order, ignore_index=True)
+
+
+def _in_order(column):
+    """What to sort a column by: A10 comes after A9."""
+    numbers = {claim.name: number for number, claim in enumerate(CLAIMS)}
+    return column.map(numbers) if column.name == "claim" else column
 
 
 def tell_story(out, seeds, report=print):
@@ -192,23 +206,23 @@ STORIES = {
 }
 
 
-def write_stories(names, out, seeds):
+def write_stories(names, out, seeds, claims=CLAIMS_OF_B):
     """Tell some of `STORIES` into ``results/NAME.csv``; return whether every claim holds.
 
-    Rows of other seeds stay as they are: each row carries the commit that made it. A table of
-    verdicts claims nothing itself.
+    Rows of other seeds stay as they are, and in a table of paper B's claims those of other than
+    `claims`: each row carries the commit that made it. A table of verdicts claims nothing itself.
     """
     made = provenance("cpu")  # before the first table changes the folder that it speaks of
-    hold = [_write_story(name, out, seeds, made) for name in names]
+    stories = STORIES | {"story_claims_volumes": partial(tell_claims_of_sets, claims=claims)}
+    hold = [_write_story(name, stories[name](out, seeds), made) for name in names]
     return all(hold)
 
 
-def _write_story(name, out, seeds, made):
-    """Tell one story, and return whether each of its rows holds."""
-    table = STORIES[name](out, seeds)
+def _write_story(name, table, made):
+    """Write what one story tells, and return whether each of its rows holds."""
     for position, key in enumerate(("commit", "date", "torch", "processor")):
         table.insert(position, key, made[key])
     path = project_root() / "results" / f"{name}.csv"
-    write_table(path, with_other_seeds(path, table))
+    write_table(path, with_other_rows(path, table))
     print(table.T.to_string())
     return bool(table.get("holds", pd.Series(True)).all())

@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own_predictions import AFFINE, draw_labels, draw_probs, write_nnunet, write_study, write_volume
+from own_predictions import (
+    AFFINE,
+    SHAPE,
+    draw_labels,
+    draw_probs,
+    write_nnunet,
+    write_study,
+    write_volume,
+)
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate, evaluation, members
+from segcal_lite.experiments.own_model.tables import risks_and_doubts
 from segcal_lite.runs.arrays import read_arrays
 from segcal_lite.runs.tables import read_table
 
@@ -337,6 +346,28 @@ def test_hard_labels_give_what_masks_give(tmp_path):
     scores = read_table(out / "tables" / "scores.csv")
     assert "dice" in set(scores.metric) and "nll" not in set(scores.metric)
     assert "pairwise_dice" in set(scores.metric) and not (out / "correction.json").exists()
+
+
+def without_finding(folders, case):
+    """Let no member find anything in a case, in hard labels."""
+    for folder in folders:
+        write_volume(folder / f"{case}.nii.gz", np.zeros(SHAPE, np.uint8))
+
+
+def test_a_case_in_which_no_member_finds_anything_is_the_most_doubtful(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=2, n_new=3)
+    for path in tmp_path.rglob("*.npz"):
+        path.unlink()
+    without_finding(given["predictions"], "case_001")
+    without_finding(given["new"], "case_004")
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    review = read_table(out / "tables" / "review.csv")
+    assert review.case[0] == "case_004" and np.isnan(review.score[0])
+    assert (review.score[1:] > 0).all()
+    doubts = risks_and_doubts(read_table(out / "tables" / "scores.csv"))
+    assert doubts.risk["case_001"] == 1 and np.isnan(doubts.disagreement["case_001"])
+    curve = read_table(out / "tables" / "risk_coverage.csv").set_index("score").risk
+    assert curve["disagreement"].iloc[0] < 1  # the first to be kept is another one
 
 
 def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):

@@ -29,7 +29,7 @@ from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_correc
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
-LAYOUT = 2  # of what a case leaves; where it changes, cases are scored again
+LAYOUT = 3  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 

@@ -52,13 +52,17 @@ def combine(judging, case, grid, receive=None):
 
 
 def pairwise_agreement(judging, masks):
-    """Return, by segment, how much the members' masks overlap with each other, if several."""
+    """Return, by segment, how much the members' masks overlap with each other, if several.
+
+    NaN where no member finds the segment: empty masks are the same, but no reason to trust.
+    """
     if len(masks) < 2:
         return {}
     pairs = {}
     for k, segment in enumerate(judging.names.segments, start=1):
         of_segment = [segment_masks(mask, mask, k)[1] for mask in masks]
-        pairs[segment] = {"pairwise_dice": pairwise_dice(of_segment)}
+        is_found = any(mask.any() for mask in of_segment)
+        pairs[segment] = {"pairwise_dice": pairwise_dice(of_segment) if is_found else np.nan}
     return pairs
 
 

@@ -145,8 +145,9 @@ def risks_and_doubts(scores):
 
     The risk is 1 - mean Dice over the segments that the truth holds; a case without any is left
     out. The scores are the mean ``segment_entropy`` over the segments that were predicted, the
-    ``uncertainty``, the ``disagreement`` of members, 1 - their mean pairwise Dice, and the ``oodm``
-    if all cases have signatures.
+    ``uncertainty``, the ``disagreement`` of members, 1 - their mean pairwise Dice over the segments
+    that one of them predicts (NaN, the most doubtful, where there is none), and the ``oodm`` if all
+    cases have signatures.
     """
     rows = _of_whole(scores)
     present = dice_of_present(rows[(rows.segment != "") | (rows.metric != "dice")])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -332,6 +333,34 @@ def test_float16_on_the_way_to_float32(tmp_path):
     assert found.counts == {"n_all_zero": 0, "n_differ": 0, "is_float16": 0, "is_rescaled": 1}
 
 
+@pytest.mark.parametrize("form", ["slope", "own slope", "4D", "a file a class"])
+def test_probabilities_of_8_bits_are_scaled_to_sums_of_1(tmp_path, form):
+    """Five classes miss a sum of 1 by more than 16 bits would."""
+    probs = random_probs(n_classes=5)
+    probs = (probs**0.3 / (probs**0.3).sum(axis=0)).astype(np.float32)
+    names = LabelNames(tuple("abcd"), (0, 1, 2, 3, 4))
+    rounded = np.rint(255 * probs)
+    if form == "slope":
+        image = nib.Nifti1Image(np.moveaxis(rounded, 0, 3).astype(np.uint8), LPS)
+        nib.save(image, tmp_path / "c1.nii")
+        content = bytearray((tmp_path / "c1.nii").read_bytes())
+        content[112:120] = struct.pack("<ff", 1 / 255, 0)  # scl_slope, scl_inter
+        (tmp_path / "c1.nii").write_bytes(content)
+    elif form == "own slope":
+        image = nib.Nifti1Image(np.moveaxis(probs, 0, 3), LPS)
+        image.set_data_dtype(np.uint8)
+        nib.save(image, tmp_path / "c1.nii.gz")
+    elif form == "4D":
+        write_volume(tmp_path / "c1.nii.gz", (rounded / 255).astype(np.float32), LPS)
+    else:
+        for k, one in enumerate(rounded):
+            write_volume(tmp_path / f"c1_class{k}.nii.gz", (one / 255).astype(np.float32), LPS)
+    found = read(tmp_path, names)
+    np.testing.assert_allclose(found.probs, probs, atol=0.008)
+    np.testing.assert_allclose(found.probs.sum(axis=0), 1, atol=1e-6)
+    assert any("as 8 or 16 bits leave them" in note for note in found.notes)
+
+
 def test_regions_of_0_are_certainly_outside(tmp_path):
     inside = random_regions()
     inside[:, 0] = 0
@@ -355,6 +384,47 @@ def test_a_crop_of_v1_is_placed_by_its_foreground(tmp_path, with_regions):
     np.testing.assert_array_equal(found.probs[1] if with_regions else found.probs, full)
     assert found.counts["n_all_zero"] == 7 * 6 * 5 - 5 * 5 * 4
     assert any("placed by its foreground" in note for note in found.notes)
+
+
+def islands(place, value=1):
+    """Classes of a blob in a crop, and an island apart from it."""
+    classes = np.zeros((12, 11, 10), np.uint8)
+    classes[4:8, 4:7, 4:6] = 1
+    classes[5, 5, 4:6] = 2
+    classes[place] = value
+    return classes
+
+
+def write_crop(folder, classes, segmentation, box):
+    """Write a crop of nnU-Net v1 beside a segmentation that is postprocessed."""
+    probs = np.moveaxis(np.eye(3, dtype=np.float32)[classes] * 0.9 + 0.1 / 3, 3, 0)
+    write_nnunet(folder, probs[(slice(None), *box)], key="softmax", reader="", segmentation=None)
+    write_volume(folder / "c1.nii.gz", segmentation, LPS)
+    return probs
+
+
+BOX = (slice(1, 11), slice(1, 10), slice(1, 9))
+
+
+@pytest.mark.parametrize("place", [(1, 2, 1), (9, 8, 8), (1, 8, 4), (5, 5, 1)])
+def test_an_island_that_postprocessing_removed_moves_no_crop(tmp_path, place):
+    classes, kept = islands(place), islands(place, 0)
+    probs = write_crop(tmp_path, classes, kept, BOX)
+    found = read(tmp_path, on=grid(shape=classes.shape))
+    box = (slice(None), *BOX)
+    np.testing.assert_array_equal(found.probs[box], probs[box])
+    np.testing.assert_array_equal(found.predicted, classes)
+    assert found.counts["n_differ"] == 1
+
+
+def test_a_crop_that_fits_at_several_places_is_refused(tmp_path):
+    classes = np.zeros((12, 11, 10), np.uint8)
+    classes[2:4, 4:6, 4:6] = classes[6:8, 4:6, 4:6] = 1
+    kept = classes.copy()
+    kept[2:4] = 0
+    write_crop(tmp_path, classes, kept, (slice(1, 8), *BOX[1:]))
+    with pytest.raises(ValueError, match="a crop that fits at 2 places of its grid"):
+        read(tmp_path, on=grid(shape=classes.shape))
 
 
 def test_a_crop_of_v1_without_foreground_lies_nowhere(tmp_path):

@@ -18,9 +18,15 @@ from ..volumes import as_label, fractions, read_volume
 BLOCK = 2**20  # bytes that are read at a time
 BLOCK_VOXELS = 2**15  # which stay in the processor's cache while they are looked at
 HALF_ROUNDING = 4e-3  # by which class sums miss 1 where 16 bits held them, also on the way
+LOOKS_ROUNDED = 0.02  # class sums that miss 1 by less are hardly those of a sigmoid for each class
+STEPS = 255  # between the lowest and the highest number that 8 bits hold
+SCALES = {  # from 0 on: by the largest sum of classes, or by the largest number without a sum
+    "per cent: divide by 100": ((99, 101), (2, 101)),
+    "bytes: divide by 255": ((252, 258), (101, 256)),
+}
 OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
-RESCALED = "class sums that miss 1 by little, as numbers of 16 bits leave them, were scaled to 1"
+RESCALED = "class sums that miss 1 by little, as 8 or 16 bits leave them, were scaled to 1"
 ONE_CHANNEL = "one channel was taken for the probability of the one segment; outside it is 1 - p"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
 
@@ -101,7 +107,7 @@ def settle_classes(path, probs, counts, notes):
     """Check class probabilities (K, n), mend what is known to be rounding; return the arg max.
 
     Works in place: what exceeds 1 by rounding becomes 1, voxels of 0 in all classes become certain
-    background, sums that 16 bits rounded become 1. The latter two are added to `counts` and
+    background, sums that 8 or 16 bits rounded become 1. The latter two are added to `counts` and
     `notes`; any other sum is a ``ValueError`` that says what the numbers look like.
     """
     lowest, highest, totals, predicted = _survey(probs)
@@ -116,10 +122,12 @@ def settle_classes(path, probs, counts, notes):
         notes.append(ALL_ZERO)
     least, most = float(totals.min()), float(totals.max())
     worst = max(1 - least, most - 1)
-    if worst > HALF_ROUNDING:
+    if worst > HALF_ROUNDING and not _are_rounded_to_8_bits(probs, worst):
         found = f"class sums from {least:.6g} to {most:.6g}"
-        expected = "sums of 1 (a sigmoid for each class: name them as regions in dataset.json)"
-        raise wrong_input(path, found, expected)
+        why = "a sigmoid for each class: name them as regions in dataset.json"
+        if worst < LOOKS_ROUNDED:
+            why = "if this is rounding: save the probabilities as float32"
+        raise wrong_input(path, found, f"sums of 1 ({why})")
     if worst > ROUNDING:
         counts["is_rescaled"] = 1
         notes.append(RESCALED)
@@ -130,7 +138,7 @@ def settle_classes(path, probs, counts, notes):
 def settle_regions(path, probs, counts):
     """Check probabilities of regions (R, n); return where each is above one half, int8."""
     highest = float(probs.max())
-    _check_range(path, float(probs.min()), highest, highest)
+    _check_range(path, float(probs.min()), highest)
     _cut_above_1(probs, highest)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
@@ -145,7 +153,7 @@ def _cut_above_1(probs, highest):
 def with_background(path, probs, notes):
     """Return two classes (2, ...) where a network has one channel (1, ...), of the foreground."""
     highest = float(probs.max())
-    _check_range(path, float(probs.min()), highest, highest)
+    _check_range(path, float(probs.min()), highest)
     notes.append(ONE_CHANNEL)
     return np.concatenate([np.maximum(1 - probs, 0), probs])
 
@@ -183,8 +191,29 @@ def _survey(probs):
     return Survey(float(np.min(lowest)), float(np.max(highest)), totals, predicted)
 
 
-def _check_range(path, lowest, highest, largest_sum):
-    """Refuse what is not finite or not in [0, 1]; say what the numbers look like."""
+def _are_rounded_to_8_bits(probs, worst):
+    """Whether 8 bits explain by how much class sums miss 1: each class has few numbers, in steps.
+
+    A file may scale its bytes, and each class has its own file and scale, so the steps differ.
+    """
+    if worst > len(probs) / 2 / STEPS + ROUNDING:
+        return False
+    for one in probs:
+        found = np.zeros(0, dtype=probs.dtype)
+        for start in range(0, one.size, BLOCK_VOXELS):
+            found = np.unique(np.concatenate([found, one[start : start + BLOCK_VOXELS]]))
+            if found.size > STEPS + 1:
+                return False
+        if np.diff(found).min(initial=1) < 0.99 * np.ptp(found) / STEPS:
+            return False
+    return True
+
+
+def _check_range(path, lowest, highest, largest_sum=None):
+    """Refuse what is not finite or not in [0, 1]; say what the numbers look like.
+
+    Regions and single channels have no sum.
+    """
     if not np.isfinite([lowest, highest]).all():
         raise wrong_input(path, "NaN or infinite values", "probabilities")
     if lowest >= 0 and highest <= 1 + ROUNDING:
@@ -192,11 +221,12 @@ def _check_range(path, lowest, highest, largest_sum):
     looks = "logits: take their softmax, or of regions the sigmoid"
     if highest <= 0:
         looks = "logarithms of probabilities"
-    elif lowest >= 0 and abs(largest_sum - 100) < 1:
-        looks = "per cent: divide by 100"
-    elif lowest >= 0 and abs(largest_sum - 255) < 3:
-        looks = "bytes: divide by 255"
     elif lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
         looks = "what cubic interpolation leaves; linear interpolation stays in that range"
+    elif lowest >= 0:
+        is_alone = largest_sum is None
+        largest = highest if is_alone else largest_sum
+        ranges = {scale: of[is_alone] for scale, of in SCALES.items()}
+        looks = next((s for s, (lo, hi) in ranges.items() if lo < largest <= hi), looks)
     found = f"values from {lowest:.6g} to {highest:.6g}"
     raise wrong_input(path, found, f"probabilities from 0 to 1; these look like {looks}")

@@ -244,16 +244,16 @@ def _settled(folder, path, probs, counts, notes):
 
 def _as_beside(folder, stored, beside, counts, notes):
     """Return an array in the order of the segmentation beside it, which has to be its arg max."""
+    segmentation = label_classes(folder.names, beside)
     classes = _exclusive(folder, stored.predicted)
     if folder.form == "nnunet_v1" and classes.shape != beside.grid_shape:
         counts["n_all_zero"] += beside.data.size - classes.size
         notes.append(CROPPED)
-        stored = placed(stored, classes, beside)
+        stored = placed(stored, classes, beside, segmentation)
         classes = _exclusive(folder, stored.predicted)
     orders = [AS_STORED]  # which the header of a volume states
     if not folder.form.startswith("nifti"):
         orders = fitting_orders(stored.path, classes.shape, beside, folder.reader)
-    segmentation = label_classes(folder.names, beside)
     order, counts["n_differ"], n_orders = order_of_segmentation(
         stored, classes, beside, segmentation, orders
     )

@@ -193,7 +193,8 @@ def _overlap(evaluation):
         for name, row in rows.items()
         if row is not None and row.n_cases
     ]
-    return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
+    text = f"How well it segments, mean Dice: {'; '.join(told)}.{evaluation.unplaced}"
+    return [text] if told else []
 
 
 def _before_and_after(evaluation, method):

@@ -24,6 +24,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "left_out": "case folder why",
     "notes": "note n_cases cases",
 }
+UNPLACED = "nothing was predicted in a crop, which so has no place: missing from all means"
 POINTS = " percentage points"
 METRICS = {  # in words, the factor and the unit in which they are told
     "ece": ("ECE", 100, " %"),
@@ -125,6 +126,15 @@ class Evaluation:
         baseline = "one member alone" if self.n_members > 1 else "as predicted"
         names = METHODS | {"baseline": baseline, "ensemble": f"ensemble of {self.n_members}"}
         return names.get(method, str(method).replace("_", " "))
+
+    @property
+    def unplaced(self):
+        """A sentence on complete failures that no mean holds, behind others; "" without any."""
+        row = first_row(self.notes, note=UNPLACED)
+        if row is None:
+            return ""
+        why = "in which nothing was predicted: such a crop of nnU-Net v1 has no place"
+        return f" Missing from all means: {many(int(row.n_cases), 'case')} ({row.cases}), {why}."
 
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""

@@ -72,6 +72,24 @@ def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):
     assert "the ECE in the whole image is" in every and "nan" not in every
 
 
+def test_crops_in_which_nothing_was_predicted_are_said_to_be_missing(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1, n_new=2)
+    crop = (slice(2, 18), slice(2, 16), slice(1, 11))
+    for path in tmp_path.rglob("*.npz"):
+        probs = np.load(path)["probabilities"].transpose(0, 3, 2, 1)
+        if path.stem in ("case_001", "case_003"):  # a labelled one, and a new one
+            probs = np.broadcast_to(np.reshape([0.9, 0.05, 0.05], (3, 1, 1, 1)), probs.shape)
+        part = probs[(slice(None), *crop)]
+        segmentation = np.zeros(probs.shape[1:], np.uint8)
+        segmentation[crop] = part.argmax(axis=0)
+        write(path.with_name(f"{path.stem}.nii.gz"), segmentation)
+        np.savez(path, softmax=part.transpose(0, 3, 2, 1).astype(np.float32))
+    _, every, _ = judged(given, tmp_path / "out")
+    told = "Missing from all means: 1 case (case_001), in which nothing was predicted"
+    assert re.search(rf"mean Dice: core [^.]+\..*{re.escape(told)}", every)
+    assert "case_003" in (tmp_path / "out" / "tables" / "left_out.csv").read_text()
+
+
 def test_the_band_alone_is_judged_there(tmp_path):
     given = write_study(tmp_path, n_cases=3, n_members=1)
     (trust, _, _), every, _ = judged(given, tmp_path / "out", regions=["band"])

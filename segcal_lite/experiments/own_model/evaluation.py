@@ -21,7 +21,7 @@ from .correction import CODE, WRITTEN, cross_fit, remove_written, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
-from .results import write_notes, write_results
+from .results import unplaced, write_notes, write_results
 from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
@@ -168,11 +168,12 @@ def evaluate(
     looking = replace(judging, members=inputs.new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
+    missing = unplaced(left_out)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
     far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
     remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
     write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
-    write_notes(out, facts, new_facts, left_out)
+    write_notes(out, facts, new_facts, left_out, missing)
     return out
 
 

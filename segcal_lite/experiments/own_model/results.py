@@ -7,6 +7,8 @@ import pandas as pd
 
 from ..._checks import named
 from ...calibration import CalibrationSums, ReliabilityBins
+from ...data.predictions.orders import WITHOUT_FOREGROUND
+from ...report.own_tables import UNPLACED
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.arrays import read_arrays
 from ...runs.tables import write_table
@@ -102,8 +104,19 @@ def _expected_of(segment, found, lines):
     return row
 
 
-def write_notes(out, facts, new_facts, left_out):
-    """Write what was left out and why, and what was taken for what, in how many cases."""
+def unplaced(left_out):
+    """Return the cases that were left out since nothing was predicted in a crop: it has no place.
+
+    Where the truth holds a segment they are complete failures, so means without them flatter.
+    """
+    return [case for case, _, why in left_out if WITHOUT_FOREGROUND in why]
+
+
+def write_notes(out, facts, new_facts, left_out, missing=()):
+    """Write what was left out and why, and what was taken for what, in how many cases.
+
+    `missing` are the names of labelled cases that are `unplaced`.
+    """
     table = pd.DataFrame(left_out, columns=["case", "folder", "why"])
     write_table(out / "tables" / "left_out.csv", table)
     cases_of, totals = defaultdict(list), Counter()
@@ -115,6 +128,8 @@ def write_notes(out, facts, new_facts, left_out):
                 notes.append(words)
         for note in notes:
             cases_of[note].append(case.name)
+    if missing:
+        cases_of[UNPLACED] = missing
     rows = [
         (f"{totals[note]} {note}" if note in totals else note, len(cases), named(cases))
         for note, cases in cases_of.items()

@@ -143,10 +143,7 @@ class Evaluation:
         reasons = doubts(n_test=n, unit="patient")
         for segment in self.segments:
             row = self.level("dice", region="whole", segment=segment)
-            if row is not None and row.n_cases:
-                means[segment] = row["mean"]
-            else:
-                reasons.append(f"no label holds {segment}")
+            means[segment] = np.nan if row is None else row["mean"]
         return reasons + doubts(dice=means)
 
 

@@ -55,13 +55,16 @@ def test_patients_without_a_segment_are_no_evidence_of_calibration_or_overlap(tm
     assert set(rows.n_cases) == {4} and set(rows.n_missing) == {8}
 
 
-def test_a_segment_that_no_label_holds_is_named(tmp_path):
-    given = write_study(tmp_path, n_cases=3, n_members=1)
+def test_a_segment_that_no_label_holds_is_a_reason_of_every_answer(tmp_path):
+    given = write_study(tmp_path, n_cases=12, n_members=1)
     for path in given["labels"].glob("*.nii.gz"):
         labels = np.asarray(nib.load(path).dataobj)
         write(path, np.where(labels == 1, 0, labels).astype(np.uint8))
-    (trust, _, _), _, _ = judged(given, tmp_path / "out")
+    (trust, correction, _), _, _ = judged(given, tmp_path / "out")
     assert "no label holds core" in trust and "nan" not in trust
+    assert correction == f"That cannot be concluded: {trust.removeprefix('No conclusion: ')}"
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "where no label holds a segment" in page
 
 
 def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):

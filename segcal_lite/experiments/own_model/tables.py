@@ -86,7 +86,8 @@ def differences(scores, seed=0):
     corrects, and vector scaling against the temperature; of a temperature, which leaves every arg
     max, calibration alone. A row has ``method, against, region, segment, metric, difference, lo,
     hi, p, n_cases, verdict, why``; n_cases counts the patients that both have a number for. Nothing
-    is concluded where the ensemble, or the one member, has a poor mean Dice in a segment.
+    is concluded where the ensemble, or the one member, has a poor mean Dice in a segment, or where
+    no label holds one.
     """
     means = _patient_means(scores)  # of all: the counts tell which segments are absent
     means = means[means.metric.isin([*CALIBRATION, *SEGMENTATION])]
@@ -213,9 +214,9 @@ def _of_whole(scores):
 
 
 def _mean_dice(means, whole):
-    """Mean Dice of what is judged, by segment, over the patients whose label holds the segment."""
+    """Mean Dice of what is judged, by segment, over patients whose label holds it; NaN of none."""
     rows = means[(means.method == whole) & (means.metric == "dice") & (means.segment != "")]
-    return rows.groupby("segment", sort=False).value.mean().dropna().to_dict()
+    return rows.groupby("segment", sort=False).value.mean().to_dict()
 
 
 def _difference(values, others, metric, dice, seed):

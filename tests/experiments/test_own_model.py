@@ -388,6 +388,7 @@ def test_that_a_single_patient_gets_no_correction_is_said(tmp_path):
     written = {path.name for path in (out / "probabilities").rglob("*.nii.gz")}
     assert written == {"case_001.nii.gz"}  # the new one
     assert any(line.startswith("corrections are fitted: labelled cases get none") for line in lines)
+    assert not list(out.rglob("*.npy"))
 
 
 def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):

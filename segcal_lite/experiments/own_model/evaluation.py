@@ -19,7 +19,7 @@ from ...runs.limits import free_memory
 from ...runs.schedules import run_in_order
 from .correction import CODE, WRITTEN, cross_fit, remove_written, voxels_of_case
 from .inputs import AVERAGED, gather_inputs
-from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
+from .labelled_cases import REGIONS, Judging, remove_kept, score_corrected_case, score_own_case
 from .new_cases import look_at_new_case
 from .results import unplaced, write_notes, write_results
 from .signatures import distances
@@ -155,16 +155,17 @@ def evaluate(
     facts, left_out = run("scored", score_own_case, judging, dict.fromkeys(inputs.cases, ()))
     if not facts:
         raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
-    of_cases, of_all = {}, None
+    of_cases, of_all, failed = {}, None, []
     if inputs.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
         report("corrections are fitted" + ("" if of_cases else ONE_PATIENT))
         jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
-        if failed:  # it could be scored a moment ago
-            raise ValueError(failed[0][2])
     else:
         (out / "correction.json").unlink(missing_ok=True)  # of an earlier call that had some
+    remove_kept(out)
+    if failed:  # it could be scored a moment ago
+        raise ValueError(failed[0][2])
     looking = replace(judging, members=inputs.new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)

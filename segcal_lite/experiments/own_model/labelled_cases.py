@@ -7,6 +7,7 @@ correction, it is made again.
 """
 
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -220,6 +221,11 @@ def _keep(judging, case, probs):
     if judging.keeps_probs:
         with written_aside(path) as partial:
             np.save(partial, probs)
+
+
+def remove_kept(out):
+    """Remove what no correction took: of a single patient, or of a call that did not end."""
+    shutil.rmtree(out / KEPT, ignore_errors=True)
 
 
 def read_targets(names, case):

@@ -348,6 +348,65 @@ def test_hard_labels_give_what_masks_give(tmp_path):
     assert "pairwise_dice" in set(scores.metric) and not (out / "correction.json").exists()
 
 
+def as_one_hot(folders, but=()):
+    """Turn probabilities into hard labels, one channel a class."""
+    for path in (path for folder in folders for path in folder.glob("*.npz")):
+        if path.stem not in but:
+            predicted = probs_of(path.parent, path.stem).argmax(axis=0)
+            hard = np.moveaxis(np.eye(3, dtype=np.float32)[predicted], 3, 0)
+            write_nnunet(path.parent, path.stem, hard)
+
+
+def test_hard_labels_with_a_channel_a_class_are_judged_as_hard_labels(tmp_path, monkeypatch):
+    given, twin = (
+        write_study(tmp_path / name, n_cases=3, n_members=2, n_new=2) for name in ("a", "b")
+    )
+    as_one_hot([*given["predictions"], *given["new"]])
+    for path in (tmp_path / "b").rglob("*.npz"):
+        path.unlink()
+    with pytest.raises(ValueError, match="write_corrected: found 'both', expected none for hard"):
+        evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    expected = evaluate(**twin, out=tmp_path / "twin", **QUIET)
+    for name in ("scores", "summary", "review", "aurc"):
+        path = Path("tables") / f"{name}.csv"
+        assert (out / path).read_bytes() == (expected / path).read_bytes()
+    assert not (out / "correction.json").exists() and not (out / "tables/reliability.csv").exists()
+    notes = read_table(out / "tables" / "notes.csv").set_index("note").n_cases
+    assert notes[notes.index.str.startswith("only 0 and 1: hard labels")].tolist() == [5]
+    monkeypatch.setattr(members, "read_prediction", None)
+    evaluate(**given, out=out, **QUIET)  # finished cases are not read again
+
+
+def test_one_case_in_which_a_network_is_certain_leaves_it_a_network(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    as_one_hot(given["predictions"], but=("case_001",))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    assert (out / "correction.json").exists()
+    as_one_hot(given["predictions"])
+    evaluate(**given, out=out, **QUIET)
+    assert not (out / "correction.json").exists()
+    probs = draw_probs(draw_labels(np.random.default_rng(0)), np.random.default_rng(0))
+    write_nnunet(given["predictions"][0], "case_002", probs)
+    evaluate(**given, out=out, **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    assert set(scores[scores.metric == "nll"].case) == {"case_000", "case_001", "case_002"}
+
+
+def test_probabilities_of_0_of_the_true_class_are_counted_whatever_their_type(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    folder = given["predictions"][0]
+    labels = read_volume(given["labels"] / "case_001.nii.gz").data
+    probs = probs_of(folder, "case_001")
+    probs = np.where(probs < 0.05, 0, probs)
+    probs /= probs.sum(axis=0)
+    write_nnunet(folder, "case_001", probs)
+    n_at_0 = np.count_nonzero(np.take_along_axis(probs, labels[np.newaxis].astype(int), 0) == 0)
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    row = notes[notes.note.str.contains("below 1e-12 of the true class")].iloc[0]
+    assert n_at_0 > 0 and row.note.startswith(f"{n_at_0} voxels") and row.cases == "case_001"
+
+
 def without_finding(folders, case):
     """Let no member find anything in a case, in hard labels."""
     for folder in folders:

@@ -28,6 +28,7 @@ OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
 RESCALED = "class sums that miss 1 by little, as 8 or 16 bits leave them, were scaled to 1"
 ONE_CHANNEL = "one channel was taken for the probability of the one segment; outside it is 1 - p"
+ONE_HOT = "only 0 and 1: hard labels, one channel a class, or a network that is certain everywhere"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
 
 
@@ -38,6 +39,7 @@ class Survey(NamedTuple):
     highest: float
     totals: np.ndarray  # sums over the classes, (n,)
     predicted: np.ndarray  # arg max, the lowest class on a tie, int16, (n,)
+    is_one_hot: bool  # only 0 and 1
 
 
 def read_npz(path, key, check_shape):
@@ -110,11 +112,12 @@ def settle_classes(path, probs, counts, notes):
     background, sums that 8 or 16 bits rounded become 1. The latter two are added to `counts` and
     `notes`; any other sum is a ``ValueError`` that says what the numbers look like.
     """
-    lowest, highest, totals, predicted = _survey(probs)
+    lowest, highest, totals, predicted, is_one_hot = _survey(probs)
     _check_range(path, lowest, highest, totals.max())
     if highest == 0:
         raise wrong_input(path, "0 for all classes everywhere", "probabilities")
     _cut_above_1(probs, highest)
+    _tell_one_hot(is_one_hot, counts, notes)
     empty = totals == 0
     if empty.any():
         probs[0][empty] = totals[empty] = 1
@@ -135,11 +138,19 @@ def settle_classes(path, probs, counts, notes):
     return predicted
 
 
-def settle_regions(path, probs, counts):
+def _tell_one_hot(is_one_hot, counts, notes):
+    """Count and note numbers that may be no more than hard labels."""
+    if is_one_hot:
+        counts["is_one_hot"] = 1
+        notes.append(ONE_HOT)
+
+
+def settle_regions(path, probs, counts, notes):
     """Check probabilities of regions (R, n); return where each is above one half, int8."""
     highest = float(probs.max())
     _check_range(path, float(probs.min()), highest)
     _cut_above_1(probs, highest)
+    _tell_one_hot(_has_only_0_and_1(probs), counts, notes)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
 
@@ -177,7 +188,7 @@ def _survey(probs):
     """Look at each number once, block by block."""
     totals = np.empty(probs.shape[1], dtype=np.float32)
     predicted = np.zeros(probs.shape[1], dtype=np.int16)
-    lowest, highest = [], []
+    lowest, highest, is_one_hot = [], [], True
     for start in range(0, probs.shape[1], BLOCK_VOXELS):
         block = probs[:, start : start + BLOCK_VOXELS]
         here = slice(start, start + block.shape[1])
@@ -186,9 +197,16 @@ def _survey(probs):
         for k, class_probs in enumerate(block[1:], start=1):
             np.copyto(predicted[here], k, where=class_probs > largest)
             np.maximum(largest, class_probs, out=largest)
+        is_one_hot = is_one_hot and (largest == (largest > 0)).all() and _has_only_0_and_1(block)
         lowest.append(block.min())
         highest.append(largest.max())
-    return Survey(float(np.min(lowest)), float(np.max(highest)), totals, predicted)
+    lowest, highest = float(np.min(lowest)), float(np.max(highest))
+    return Survey(lowest, highest, totals, predicted, bool(is_one_hot))
+
+
+def _has_only_0_and_1(probs):
+    """Whether no number lies between."""
+    return not ((probs > 0) & (probs < 1)).any()
 
 
 def _are_rounded_to_8_bits(probs, worst):

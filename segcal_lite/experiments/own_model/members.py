@@ -11,7 +11,7 @@ from ...inference import softmax
 from ...report.review import pairwise_dice
 from ...scaling import log_probabilities
 
-COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
+COUNTED = ("n_all_zero", "n_differ", "is_float16", "is_one_hot")  # of `CasePrediction.counts`
 
 
 class Combined(NamedTuple):
@@ -43,7 +43,7 @@ def combine(judging, case, grid, receive=None):
             is_logits = judging.members_averaged == "logits" and prediction.probs is not None
             yield log_probabilities(prediction.probs)[0] if is_logits else prediction.probs
 
-    if judging.members[0].form == "labels":
+    if not judging.has_probabilities:
         list(arriving())
         return together
     mean = mean_probability(arriving())  # Eq. 6

@@ -20,6 +20,8 @@ from .tables import own_tables
 COUNTS = {  # what `members.COUNTED` means, in words
     "n_all_zero": "voxels to which no class has a probability count as certain background",
     "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
+    "n_floored": "voxels have a probability below 1e-12 of the true class, mostly 0, and the "
+    "floor of the NLL decides",
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "
     "the NLL decides",
 }
@@ -35,7 +37,7 @@ def write_results(judging, facts, patients, is_corrected, new_facts, far=None):
     if far is not None:
         scores = pd.concat([scores, _oodm_rows(judging, far, patients)], ignore_index=True)
     tables = {"scores": scores} | own_tables(scores, judging.seed)
-    if judging.members[0].form != "labels":
+    if judging.has_probabilities:
         tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
@@ -123,7 +125,7 @@ def write_notes(out, facts, new_facts, left_out, missing=()):
     for case, found in (facts | new_facts).items():
         notes = list(found["notes"])
         for name, words in COUNTS.items():
-            if n := sum(found["counts"][name]):
+            if n := sum(found["counts"].get(name, ())):  # a new case has no true class
                 totals[words] += n
                 notes.append(words)
         for note in notes:

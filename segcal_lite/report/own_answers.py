@@ -28,9 +28,9 @@ LEANING = {
 }
 RULES = (
     f"Nothing is concluded from fewer than {LEAST_TEST_CASES} patients, from a model with a mean "
-    f"Dice below {POOR_DICE} in a segment, or where there is no interval. Only the order of review "
-    "is judged of such a model, too: to find poor segmentations is what it is for. The numbers are "
-    "told all the same; they describe these cases and no others."
+    f"Dice below {POOR_DICE} in a segment, where no label holds a segment, or where there is no "
+    "interval. Only the order of review is judged of such a model, too: to find poor segmentations "
+    "is what it is for. The numbers are told all the same; they describe these cases and no others."
 )
 WORTH = {  # of an order, by its verdict against random order
     "better": "On the labelled cases, {} finds poor segmentations better than chance.",
@@ -193,7 +193,8 @@ def _overlap(evaluation):
         for name, row in rows.items()
         if row is not None and row.n_cases
     ]
-    return [f"How well it segments, mean Dice: {'; '.join(told)}."] if told else []
+    text = f"How well it segments, mean Dice: {'; '.join(told)}.{evaluation.unplaced}"
+    return [text] if told else []
 
 
 def _before_and_after(evaluation, method):

@@ -24,6 +24,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "left_out": "case folder why",
     "notes": "note n_cases cases",
 }
+UNPLACED = "nothing was predicted in a crop, which so has no place: missing from all means"
 POINTS = " percentage points"
 METRICS = {  # in words, the factor and the unit in which they are told
     "ece": ("ECE", 100, " %"),
@@ -126,6 +127,15 @@ class Evaluation:
         names = METHODS | {"baseline": baseline, "ensemble": f"ensemble of {self.n_members}"}
         return names.get(method, str(method).replace("_", " "))
 
+    @property
+    def unplaced(self):
+        """A sentence on complete failures that no mean holds, behind others; "" without any."""
+        row = first_row(self.notes, note=UNPLACED)
+        if row is None:
+            return ""
+        why = "in which nothing was predicted: such a crop of nnU-Net v1 has no place"
+        return f" Missing from all means: {many(int(row.n_cases), 'case')} ({row.cases}), {why}."
+
     def doubts(self):
         """Why nothing is concluded from these cases, in a list."""
         ece, means = self.level("ece"), {}
@@ -133,10 +143,7 @@ class Evaluation:
         reasons = doubts(n_test=n, unit="patient")
         for segment in self.segments:
             row = self.level("dice", region="whole", segment=segment)
-            if row is not None and row.n_cases:
-                means[segment] = row["mean"]
-            else:
-                reasons.append(f"no label holds {segment}")
+            means[segment] = np.nan if row is None else row["mean"]
         return reasons + doubts(dice=means)
 
 

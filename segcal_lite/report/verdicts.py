@@ -46,7 +46,8 @@ def doubts(n_test=None, n_validation=None, dice=None, unit="test case"):
     n_test, n_validation : int, optional
         Numbers of cases behind a claim, where they matter.
     dice : float or dict of float, optional
-        Mean Dice of the networks on known cases, or one for each name.
+        Mean Dice of the networks on known cases, or one for each name; NaN where no label has
+        what is so called.
     unit : str
         What `n_test` counts, in the singular.
 
@@ -69,7 +70,9 @@ def doubts(n_test=None, n_validation=None, dice=None, unit="test case"):
         reasons += _too_few(n_validation, "validation case", LEAST_VALIDATION_CASES)
     if dice is not None:
         for name, value in (dice if isinstance(dice, dict) else {"": dice}).items():
-            if not value >= POOR_DICE:  # NaN is no evidence of a good one
+            if name and np.isnan(value):  # which is no evidence of a good one
+                reasons.append(f"no label holds {name}")
+            elif not value >= POOR_DICE:
                 whose = f" ({name})" if name else ""
                 reasons.append(f"mean Dice {value:.2f}{whose}, at least {POOR_DICE} needed")
     return reasons

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import struct
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -287,6 +289,43 @@ def test_hard_labels(tmp_path):
     np.testing.assert_array_equal(regions.predicted, region_labels(classes, REGIONS.regions))
 
 
+@pytest.mark.parametrize("form", ["4D", "uint8", "numpy", "nnunet", "a file a class", "regions"])
+def test_a_channel_a_class_of_0_and_1_is_noted(tmp_path, form):
+    """It may be hard labels, which is for who sees all cases to tell."""
+    hard = np.moveaxis(np.eye(3, dtype=np.float32)[random_probs().argmax(axis=0)], 3, 0)
+    names = REGIONS if form == "regions" else NAMES
+    if form == "nnunet":
+        write_nnunet(tmp_path, hard)
+    elif form == "numpy":
+        np.save(tmp_path / "c1.npy", hard)
+    elif form == "a file a class":
+        for k in (1, 2):
+            write_volume(tmp_path / f"c1_class{k}.nii.gz", hard[k], LPS)
+    else:
+        stored = np.stack([hard[1:].sum(axis=0), hard[2]]) if form == "regions" else hard
+        stored = stored.astype(np.uint8) if form == "uint8" else stored
+        write_volume(tmp_path / "c1.nii.gz", stored, LPS)
+    found = read(tmp_path, names)
+    assert found.counts["is_one_hot"] == 1 and found.probs is not None
+    assert any(note.startswith("only 0 and 1: hard labels") for note in found.notes)
+    folder = replace(open_predictions(tmp_path, names), is_one_hot=True)
+    as_hard = read_prediction(folder, "c1", grid())
+    assert as_hard.probs is None and not folder.has_probabilities
+    np.testing.assert_array_equal(as_hard.predicted, found.predicted)
+
+
+def test_one_voxel_of_doubt_makes_probabilities(tmp_path):
+    hard = np.moveaxis(np.eye(3, dtype=np.float32)[random_probs().argmax(axis=0)], 3, 0)
+    for names, stored in ((NAMES, hard), (REGIONS, hard[1:])):
+        stored = stored.copy()
+        for doubt in ([0.5, 0.25, 0.25], [1, 1e-20, 0]):
+            stored[:, 3, 3, 3] = doubt[-len(stored) :]
+            np.save(tmp_path / "c1.npy", stored)
+            found = read(tmp_path, names)
+            assert not found.counts["is_one_hot"]
+            assert not any("only 0 and 1" in note for note in found.notes)
+
+
 def test_hard_labels_of_another_ending_and_values(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     classes = random_probs().argmax(axis=0).astype(np.uint8)
@@ -329,7 +368,35 @@ def test_float16_on_the_way_to_float32(tmp_path):
     probs = np.mean([random_probs(seed=s).astype(np.float16) for s in (0, 1)], axis=0, dtype="f4")
     np.save(tmp_path / "c1.npy", probs)
     found = read(tmp_path)
-    assert found.counts == {"n_all_zero": 0, "n_differ": 0, "is_float16": 0, "is_rescaled": 1}
+    assert {name for name, n in found.counts.items() if n} == {"is_rescaled"}
+
+
+@pytest.mark.parametrize("form", ["slope", "own slope", "4D", "a file a class"])
+def test_probabilities_of_8_bits_are_scaled_to_sums_of_1(tmp_path, form):
+    """Five classes miss a sum of 1 by more than 16 bits would."""
+    probs = random_probs(n_classes=5)
+    probs = (probs**0.3 / (probs**0.3).sum(axis=0)).astype(np.float32)
+    names = LabelNames(tuple("abcd"), (0, 1, 2, 3, 4))
+    rounded = np.rint(255 * probs)
+    if form == "slope":
+        image = nib.Nifti1Image(np.moveaxis(rounded, 0, 3).astype(np.uint8), LPS)
+        nib.save(image, tmp_path / "c1.nii")
+        content = bytearray((tmp_path / "c1.nii").read_bytes())
+        content[112:120] = struct.pack("<ff", 1 / 255, 0)  # scl_slope, scl_inter
+        (tmp_path / "c1.nii").write_bytes(content)
+    elif form == "own slope":
+        image = nib.Nifti1Image(np.moveaxis(probs, 0, 3), LPS)
+        image.set_data_dtype(np.uint8)
+        nib.save(image, tmp_path / "c1.nii.gz")
+    elif form == "4D":
+        write_volume(tmp_path / "c1.nii.gz", (rounded / 255).astype(np.float32), LPS)
+    else:
+        for k, one in enumerate(rounded):
+            write_volume(tmp_path / f"c1_class{k}.nii.gz", (one / 255).astype(np.float32), LPS)
+    found = read(tmp_path, names)
+    np.testing.assert_allclose(found.probs, probs, atol=0.008)
+    np.testing.assert_allclose(found.probs.sum(axis=0), 1, atol=1e-6)
+    assert any("as 8 or 16 bits leave them" in note for note in found.notes)
 
 
 def test_regions_of_0_are_certainly_outside(tmp_path):
@@ -355,6 +422,47 @@ def test_a_crop_of_v1_is_placed_by_its_foreground(tmp_path, with_regions):
     np.testing.assert_array_equal(found.probs[1] if with_regions else found.probs, full)
     assert found.counts["n_all_zero"] == 7 * 6 * 5 - 5 * 5 * 4
     assert any("placed by its foreground" in note for note in found.notes)
+
+
+def islands(place, value=1):
+    """Classes of a blob in a crop, and an island apart from it."""
+    classes = np.zeros((12, 11, 10), np.uint8)
+    classes[4:8, 4:7, 4:6] = 1
+    classes[5, 5, 4:6] = 2
+    classes[place] = value
+    return classes
+
+
+def write_crop(folder, classes, segmentation, box):
+    """Write a crop of nnU-Net v1 beside a segmentation that is postprocessed."""
+    probs = np.moveaxis(np.eye(3, dtype=np.float32)[classes] * 0.9 + 0.1 / 3, 3, 0)
+    write_nnunet(folder, probs[(slice(None), *box)], key="softmax", reader="", segmentation=None)
+    write_volume(folder / "c1.nii.gz", segmentation, LPS)
+    return probs
+
+
+BOX = (slice(1, 11), slice(1, 10), slice(1, 9))
+
+
+@pytest.mark.parametrize("place", [(1, 2, 1), (9, 8, 8), (1, 8, 4), (5, 5, 1)])
+def test_an_island_that_postprocessing_removed_moves_no_crop(tmp_path, place):
+    classes, kept = islands(place), islands(place, 0)
+    probs = write_crop(tmp_path, classes, kept, BOX)
+    found = read(tmp_path, on=grid(shape=classes.shape))
+    box = (slice(None), *BOX)
+    np.testing.assert_array_equal(found.probs[box], probs[box])
+    np.testing.assert_array_equal(found.predicted, classes)
+    assert found.counts["n_differ"] == 1
+
+
+def test_a_crop_that_fits_at_several_places_is_refused(tmp_path):
+    classes = np.zeros((12, 11, 10), np.uint8)
+    classes[2:4, 4:6, 4:6] = classes[6:8, 4:6, 4:6] = 1
+    kept = classes.copy()
+    kept[2:4] = 0
+    write_crop(tmp_path, classes, kept, (slice(1, 8), *BOX[1:]))
+    with pytest.raises(ValueError, match="a crop that fits at 2 places of its grid"):
+        read(tmp_path, on=grid(shape=classes.shape))
 
 
 def test_a_crop_of_v1_without_foreground_lies_nowhere(tmp_path):
@@ -645,7 +753,7 @@ def test_what_rounding_has_put_above_1_is_cut():
     settle_classes("a.npz", probs, counts, [])
     assert probs.tolist() == [[1, 0.25], [0, 0.75]]
     probs = np.array([[1.00005, 0.25], [0.5, 0.75]], dtype=np.float32)
-    settle_regions("a.npz", probs, counts)
+    settle_regions("a.npz", probs, counts, [])
     assert probs.max() == 1 and counts == {"n_all_zero": 0}
 
 

@@ -302,8 +302,9 @@ CHANGES = {
     "bytes": (lambda probs: np.rint(255 * probs), "look like bytes: divide by 255"),
     "logits": (in_logits, "look like logits"),
     "logarithms": (np.log, "look like logarithms"),
-    "sigmoids": (lambda probs: np.clip(probs * 1.5, 0, 1), "class sums from"),
+    "sigmoids": (lambda probs: np.clip(probs * 1.5, 0, 1), "name them as regions"),
     "not whole": (lambda probs: probs * 0.99, "class sums from 0.99 to 0.99"),
+    "rounded": (lambda probs: probs * 0.995, "if this is rounding: save"),
     "cubic": (lambda probs: np.where(probs < 0.01, -0.02, probs), "cubic interpolation leaves"),
     "nothing": (np.zeros_like, "0 for all classes everywhere"),
     "NaN": (lambda probs: np.where(probs == probs.max(), np.nan, probs), "NaN or infinite"),
@@ -325,7 +326,7 @@ def test_numbers_that_are_no_probabilities(tmp_path, change, told, form):
 
 
 def test_regions_that_are_no_probabilities(tmp_path):
-    for factor, told in ((100, "look like"), (np.nan, "NaN or infinite")):
+    for factor, told in ((94, "look like per cent"), (240, "bytes"), (np.nan, "NaN or infinite")):
         np.save(tmp_path / "c1.npy", random_regions() * factor)
         refused(tmp_path, told, names=REGIONS)
 
@@ -346,11 +347,17 @@ def test_one_channel_of_several_segments_is_told_as_what_it_is(tmp_path, names):
         grid_of_prediction(open_predictions(tmp_path, names), "c1")
 
 
-@pytest.mark.parametrize("factor", [100, -1, 255])
-def test_one_channel_that_is_no_probability(tmp_path, factor):
-    write_volume(tmp_path / "c1.nii.gz", random_regions()[0] * factor, LPS)
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [(100, "per cent"), (94, "per cent"), (10, "per cent"), (255, "bytes"), (240, "bytes")]
+    + [(1.05, "what cubic"), (-1, "logarithms"), (300, "logits")],
+)
+def test_one_channel_that_is_no_probability(tmp_path, factor, told):
+    one = random_regions()[0]
+    write_volume(tmp_path / "c1.nii.gz", one / one.max() * np.float32(factor), LPS)
+    told = f"expected probabilities from 0 to 1; these look like {told}"
     for names in (LabelNames(("a",), (0, 1)), LabelNames(("whole",), (0, 1, 2), ((1, 2),), (1,))):
-        refused(tmp_path, "values from", "expected probabilities from 0 to 1", names=names)
+        refused(tmp_path, told, names=names)
 
 
 def test_nan_in_nifti_is_counted(tmp_path):

@@ -71,6 +71,14 @@ def test_probabilities_and_corrections_go_when_hard_labels_come(written):
     assert not (out / "correction.json").exists() and names_in(out / "probabilities") == []
 
 
+def test_what_an_interrupted_call_kept_goes_with_the_next(written):
+    given, out = written
+    (out / "kept").mkdir(exist_ok=True)
+    np.save(out / "kept" / "case_000.npy", np.zeros(3))
+    evaluate(**given, out=out, **QUIET)
+    assert not list(out.rglob("*.npy"))
+
+
 def test_images_are_found_by_the_whole_name_of_a_case_and_others_are_told(tmp_path):
     given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
     for path in sorted(tmp_path.rglob("case_*")):

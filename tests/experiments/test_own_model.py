@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own_predictions import AFFINE, draw_labels, draw_probs, write_nnunet, write_study, write_volume
+from own_predictions import (
+    AFFINE,
+    SHAPE,
+    draw_labels,
+    draw_probs,
+    write_nnunet,
+    write_study,
+    write_volume,
+)
 
 from segcal_lite.calibration import nll
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate, evaluation, members
+from segcal_lite.experiments.own_model.tables import risks_and_doubts
 from segcal_lite.runs.arrays import read_arrays
 from segcal_lite.runs.tables import read_table
 
@@ -339,6 +348,87 @@ def test_hard_labels_give_what_masks_give(tmp_path):
     assert "pairwise_dice" in set(scores.metric) and not (out / "correction.json").exists()
 
 
+def as_one_hot(folders, but=()):
+    """Turn probabilities into hard labels, one channel a class."""
+    for path in (path for folder in folders for path in folder.glob("*.npz")):
+        if path.stem not in but:
+            predicted = probs_of(path.parent, path.stem).argmax(axis=0)
+            hard = np.moveaxis(np.eye(3, dtype=np.float32)[predicted], 3, 0)
+            write_nnunet(path.parent, path.stem, hard)
+
+
+def test_hard_labels_with_a_channel_a_class_are_judged_as_hard_labels(tmp_path, monkeypatch):
+    given, twin = (
+        write_study(tmp_path / name, n_cases=3, n_members=2, n_new=2) for name in ("a", "b")
+    )
+    as_one_hot([*given["predictions"], *given["new"]])
+    for path in (tmp_path / "b").rglob("*.npz"):
+        path.unlink()
+    with pytest.raises(ValueError, match="write_corrected: found 'both', expected none for hard"):
+        evaluate(**given, out=tmp_path / "out", write_corrected="both", **QUIET)
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    expected = evaluate(**twin, out=tmp_path / "twin", **QUIET)
+    for name in ("scores", "summary", "review", "aurc"):
+        path = Path("tables") / f"{name}.csv"
+        assert (out / path).read_bytes() == (expected / path).read_bytes()
+    assert not (out / "correction.json").exists() and not (out / "tables/reliability.csv").exists()
+    notes = read_table(out / "tables" / "notes.csv").set_index("note").n_cases
+    assert notes[notes.index.str.startswith("only 0 and 1: hard labels")].tolist() == [5]
+    monkeypatch.setattr(members, "read_prediction", None)
+    evaluate(**given, out=out, **QUIET)  # finished cases are not read again
+
+
+def test_one_case_in_which_a_network_is_certain_leaves_it_a_network(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    as_one_hot(given["predictions"], but=("case_001",))
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    assert (out / "correction.json").exists()
+    as_one_hot(given["predictions"])
+    evaluate(**given, out=out, **QUIET)
+    assert not (out / "correction.json").exists()
+    probs = draw_probs(draw_labels(np.random.default_rng(0)), np.random.default_rng(0))
+    write_nnunet(given["predictions"][0], "case_002", probs)
+    evaluate(**given, out=out, **QUIET)
+    scores = read_table(out / "tables" / "scores.csv")
+    assert set(scores[scores.metric == "nll"].case) == {"case_000", "case_001", "case_002"}
+
+
+def test_probabilities_of_0_of_the_true_class_are_counted_whatever_their_type(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    folder = given["predictions"][0]
+    labels = read_volume(given["labels"] / "case_001.nii.gz").data
+    probs = probs_of(folder, "case_001")
+    probs = np.where(probs < 0.05, 0, probs)
+    probs /= probs.sum(axis=0)
+    write_nnunet(folder, "case_001", probs)
+    n_at_0 = np.count_nonzero(np.take_along_axis(probs, labels[np.newaxis].astype(int), 0) == 0)
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    row = notes[notes.note.str.contains("below 1e-12 of the true class")].iloc[0]
+    assert n_at_0 > 0 and row.note.startswith(f"{n_at_0} voxels") and row.cases == "case_001"
+
+
+def without_finding(folders, case):
+    """Let no member find anything in a case, in hard labels."""
+    for folder in folders:
+        write_volume(folder / f"{case}.nii.gz", np.zeros(SHAPE, np.uint8))
+
+
+def test_a_case_in_which_no_member_finds_anything_is_the_most_doubtful(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=2, n_new=3)
+    for path in tmp_path.rglob("*.npz"):
+        path.unlink()
+    without_finding(given["predictions"], "case_001")
+    without_finding(given["new"], "case_004")
+    out = evaluate(**given, out=tmp_path / "out", **QUIET)
+    review = read_table(out / "tables" / "review.csv")
+    assert review.case[0] == "case_004" and np.isnan(review.score[0])
+    assert (review.score[1:] > 0).all()
+    doubts = risks_and_doubts(read_table(out / "tables" / "scores.csv"))
+    assert doubts.risk["case_001"] == 1 and np.isnan(doubts.disagreement["case_001"])
+    curve = read_table(out / "tables" / "risk_coverage.csv").set_index("score").risk
+    assert curve["disagreement"].iloc[0] < 1  # the first to be kept is another one
+
+
 def test_scans_of_one_patient_are_corrected_without_each_other(tmp_path):
     given = write_study(tmp_path, n_cases=4, n_members=1)
     table = pd.DataFrame({"case": [f"case_{k:03}" for k in range(4)], "patient": list("aabb")})
@@ -357,6 +447,7 @@ def test_that_a_single_patient_gets_no_correction_is_said(tmp_path):
     written = {path.name for path in (out / "probabilities").rglob("*.nii.gz")}
     assert written == {"case_001.nii.gz"}  # the new one
     assert any(line.startswith("corrections are fitted: labelled cases get none") for line in lines)
+    assert not list(out.rglob("*.npy"))
 
 
 def test_corrected_probabilities_are_written_on_the_grid_of_the_case(tmp_path):

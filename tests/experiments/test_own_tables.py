@@ -162,12 +162,18 @@ def test_the_dice_that_allows_a_difference_is_of_labels_that_hold_the_segment():
         extra.append(row(case, "ensemble", "dice", 0.8 * is_there, "lesion"))
         extra.append(row(case, "ensemble", "n_true", 9 * is_there, "lesion"))
         extra.append(row(case, "baseline", "dice", 0.7 * is_there, "lesion"))
-        extra.append(row(case, "ensemble", "dice", 0.0, "never"))
-        extra.append(row(case, "ensemble", "n_true", 0, "never"))
     found = differences(pd.concat([scores_of(), pd.DataFrame(extra)], ignore_index=True))
     assert one_row(found, method="temperature").verdict == "better"
     of_lesion = one_row(found, segment="lesion")
     assert (of_lesion.n_cases, of_lesion.difference) == (N / 2, pytest.approx(0.1))
+
+
+def test_a_segment_that_no_label_holds_allows_no_difference():
+    extra = [row(f"{i:02d}", "ensemble", "dice", 0.0, "never") for i in range(N)]
+    extra += [row(f"{i:02d}", "ensemble", "n_true", 0, "never") for i in range(N)]
+    found = differences(pd.concat([scores_of(), pd.DataFrame(extra)], ignore_index=True))
+    said = one_row(found, method="temperature")
+    assert (said.verdict, said.why) == ("no conclusion", "no label holds never")
 
 
 def test_the_seed_moves_every_interval_and_no_number():

@@ -55,13 +55,16 @@ def test_patients_without_a_segment_are_no_evidence_of_calibration_or_overlap(tm
     assert set(rows.n_cases) == {4} and set(rows.n_missing) == {8}
 
 
-def test_a_segment_that_no_label_holds_is_named(tmp_path):
-    given = write_study(tmp_path, n_cases=3, n_members=1)
+def test_a_segment_that_no_label_holds_is_a_reason_of_every_answer(tmp_path):
+    given = write_study(tmp_path, n_cases=12, n_members=1)
     for path in given["labels"].glob("*.nii.gz"):
         labels = np.asarray(nib.load(path).dataobj)
         write(path, np.where(labels == 1, 0, labels).astype(np.uint8))
-    (trust, _, _), _, _ = judged(given, tmp_path / "out")
+    (trust, correction, _), _, _ = judged(given, tmp_path / "out")
     assert "no label holds core" in trust and "nan" not in trust
+    assert correction == f"That cannot be concluded: {trust.removeprefix('No conclusion: ')}"
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "where no label holds a segment" in page
 
 
 def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):
@@ -70,6 +73,24 @@ def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):
     (trust, _, _), every, _ = judged(given, tmp_path / "out")
     assert "no label holds core; no label holds rim" in trust
     assert "the ECE in the whole image is" in every and "nan" not in every
+
+
+def test_crops_in_which_nothing_was_predicted_are_said_to_be_missing(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1, n_new=2)
+    crop = (slice(2, 18), slice(2, 16), slice(1, 11))
+    for path in tmp_path.rglob("*.npz"):
+        probs = np.load(path)["probabilities"].transpose(0, 3, 2, 1)
+        if path.stem in ("case_001", "case_003"):  # a labelled one, and a new one
+            probs = np.broadcast_to(np.reshape([0.9, 0.05, 0.05], (3, 1, 1, 1)), probs.shape)
+        part = probs[(slice(None), *crop)]
+        segmentation = np.zeros(probs.shape[1:], np.uint8)
+        segmentation[crop] = part.argmax(axis=0)
+        write(path.with_name(f"{path.stem}.nii.gz"), segmentation)
+        np.savez(path, softmax=part.transpose(0, 3, 2, 1).astype(np.float32))
+    _, every, _ = judged(given, tmp_path / "out")
+    told = "Missing from all means: 1 case (case_001), in which nothing was predicted"
+    assert re.search(rf"mean Dice: core [^.]+\..*{re.escape(told)}", every)
+    assert "case_003" in (tmp_path / "out" / "tables" / "left_out.csv").read_text()
 
 
 def test_the_band_alone_is_judged_there(tmp_path):
@@ -161,6 +182,7 @@ def test_of_probabilities_without_error_none_is_called_too_high_or_too_low(tmp_p
     for path in given["predictions"][0].glob("*.npz"):
         labels = np.asarray(nib.load(given["labels"] / f"{path.stem}.nii.gz").dataobj)
         probs = np.stack([labels == k for k in range(3)]).astype(np.float32)
+        probs[:, 0, 0, 0] = 1, 1e-20, 0  # with 0 and 1 alone they would be hard labels
         write_nnunet(path.parent, path.stem, probs)
     (trust, _, _), every, _ = judged(given, tmp_path / "out")
     assert trust.endswith("(95 % interval 0 to 0) on average.")

@@ -24,6 +24,7 @@ from segcal_lite.report.verdicts import (
         ({"n_validation": 5}, {"n_validation": 1}, "1 validation case, at least 5 needed"),
         ({"dice": 0.5}, {"dice": 0.49}, "mean Dice 0.49, at least 0.5 needed"),
         ({"dice": 0.5}, {"dice": np.nan}, "mean Dice nan, at least 0.5 needed"),
+        ({"dice": {"rim": 0.5}}, {"dice": {"rim": np.nan}}, "no label holds rim"),
         (
             {"dice": {"liver": 0.5, "spleen": 0.9}},
             {"dice": {"liver": 0.02, "spleen": 0.9}},

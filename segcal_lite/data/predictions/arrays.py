@@ -18,10 +18,17 @@ from ..volumes import as_label, fractions, read_volume
 BLOCK = 2**20  # bytes that are read at a time
 BLOCK_VOXELS = 2**15  # which stay in the processor's cache while they are looked at
 HALF_ROUNDING = 4e-3  # by which class sums miss 1 where 16 bits held them, also on the way
+LOOKS_ROUNDED = 0.02  # class sums that miss 1 by less are hardly those of a sigmoid for each class
+STEPS = 255  # between the lowest and the highest number that 8 bits hold
+SCALES = {  # from 0 on: by the largest sum of classes, or by the largest number without a sum
+    "per cent: divide by 100": ((99, 101), (2, 101)),
+    "bytes: divide by 255": ((252, 258), (101, 256)),
+}
 OVERSHOOT = 0.1  # by which interpolation of higher order leaves [0, 1]
 FLOAT16 = "stored as float16: where the true class has exactly 0, that is rounding"
-RESCALED = "class sums that miss 1 by little, as numbers of 16 bits leave them, were scaled to 1"
+RESCALED = "class sums that miss 1 by little, as 8 or 16 bits leave them, were scaled to 1"
 ONE_CHANNEL = "one channel was taken for the probability of the one segment; outside it is 1 - p"
+ONE_HOT = "only 0 and 1: hard labels, one channel a class, or a network that is certain everywhere"
 ALL_ZERO = "voxels of 0 in all classes, as outside of nnU-Net's crop, became certain background"
 
 
@@ -32,6 +39,7 @@ class Survey(NamedTuple):
     highest: float
     totals: np.ndarray  # sums over the classes, (n,)
     predicted: np.ndarray  # arg max, the lowest class on a tie, int16, (n,)
+    is_one_hot: bool  # only 0 and 1
 
 
 def read_npz(path, key, check_shape):
@@ -101,14 +109,15 @@ def settle_classes(path, probs, counts, notes):
     """Check class probabilities (K, n), mend what is known to be rounding; return the arg max.
 
     Works in place: what exceeds 1 by rounding becomes 1, voxels of 0 in all classes become certain
-    background, sums that 16 bits rounded become 1. The latter two are added to `counts` and
+    background, sums that 8 or 16 bits rounded become 1. The latter two are added to `counts` and
     `notes`; any other sum is a ``ValueError`` that says what the numbers look like.
     """
-    lowest, highest, totals, predicted = _survey(probs)
+    lowest, highest, totals, predicted, is_one_hot = _survey(probs)
     _check_range(path, lowest, highest, totals.max())
     if highest == 0:
         raise wrong_input(path, "0 for all classes everywhere", "probabilities")
     _cut_above_1(probs, highest)
+    _tell_one_hot(is_one_hot, counts, notes)
     empty = totals == 0
     if empty.any():
         probs[0][empty] = totals[empty] = 1
@@ -116,10 +125,12 @@ def settle_classes(path, probs, counts, notes):
         notes.append(ALL_ZERO)
     least, most = float(totals.min()), float(totals.max())
     worst = max(1 - least, most - 1)
-    if worst > HALF_ROUNDING:
+    if worst > HALF_ROUNDING and not _are_rounded_to_8_bits(probs, worst):
         found = f"class sums from {least:.6g} to {most:.6g}"
-        expected = "sums of 1 (a sigmoid for each class: name them as regions in dataset.json)"
-        raise wrong_input(path, found, expected)
+        why = "a sigmoid for each class: name them as regions in dataset.json"
+        if worst < LOOKS_ROUNDED:
+            why = "if this is rounding: save the probabilities as float32"
+        raise wrong_input(path, found, f"sums of 1 ({why})")
     if worst > ROUNDING:
         counts["is_rescaled"] = 1
         notes.append(RESCALED)
@@ -127,11 +138,19 @@ def settle_classes(path, probs, counts, notes):
     return predicted
 
 
-def settle_regions(path, probs, counts):
+def _tell_one_hot(is_one_hot, counts, notes):
+    """Count and note numbers that may be no more than hard labels."""
+    if is_one_hot:
+        counts["is_one_hot"] = 1
+        notes.append(ONE_HOT)
+
+
+def settle_regions(path, probs, counts, notes):
     """Check probabilities of regions (R, n); return where each is above one half, int8."""
     highest = float(probs.max())
-    _check_range(path, float(probs.min()), highest, highest)
+    _check_range(path, float(probs.min()), highest)
     _cut_above_1(probs, highest)
+    _tell_one_hot(_has_only_0_and_1(probs), counts, notes)
     counts["n_all_zero"] += int(np.count_nonzero(~probs.any(axis=0)))
     return (probs > 0.5).astype(np.int8)
 
@@ -145,7 +164,7 @@ def _cut_above_1(probs, highest):
 def with_background(path, probs, notes):
     """Return two classes (2, ...) where a network has one channel (1, ...), of the foreground."""
     highest = float(probs.max())
-    _check_range(path, float(probs.min()), highest, highest)
+    _check_range(path, float(probs.min()), highest)
     notes.append(ONE_CHANNEL)
     return np.concatenate([np.maximum(1 - probs, 0), probs])
 
@@ -169,7 +188,7 @@ def _survey(probs):
     """Look at each number once, block by block."""
     totals = np.empty(probs.shape[1], dtype=np.float32)
     predicted = np.zeros(probs.shape[1], dtype=np.int16)
-    lowest, highest = [], []
+    lowest, highest, is_one_hot = [], [], True
     for start in range(0, probs.shape[1], BLOCK_VOXELS):
         block = probs[:, start : start + BLOCK_VOXELS]
         here = slice(start, start + block.shape[1])
@@ -178,13 +197,41 @@ def _survey(probs):
         for k, class_probs in enumerate(block[1:], start=1):
             np.copyto(predicted[here], k, where=class_probs > largest)
             np.maximum(largest, class_probs, out=largest)
+        is_one_hot = is_one_hot and (largest == (largest > 0)).all() and _has_only_0_and_1(block)
         lowest.append(block.min())
         highest.append(largest.max())
-    return Survey(float(np.min(lowest)), float(np.max(highest)), totals, predicted)
+    lowest, highest = float(np.min(lowest)), float(np.max(highest))
+    return Survey(lowest, highest, totals, predicted, bool(is_one_hot))
 
 
-def _check_range(path, lowest, highest, largest_sum):
-    """Refuse what is not finite or not in [0, 1]; say what the numbers look like."""
+def _has_only_0_and_1(probs):
+    """Whether no number lies between."""
+    return not ((probs > 0) & (probs < 1)).any()
+
+
+def _are_rounded_to_8_bits(probs, worst):
+    """Whether 8 bits explain by how much class sums miss 1: each class has few numbers, in steps.
+
+    A file may scale its bytes, and each class has its own file and scale, so the steps differ.
+    """
+    if worst > len(probs) / 2 / STEPS + ROUNDING:
+        return False
+    for one in probs:
+        found = np.zeros(0, dtype=probs.dtype)
+        for start in range(0, one.size, BLOCK_VOXELS):
+            found = np.unique(np.concatenate([found, one[start : start + BLOCK_VOXELS]]))
+            if found.size > STEPS + 1:
+                return False
+        if np.diff(found).min(initial=1) < 0.99 * np.ptp(found) / STEPS:
+            return False
+    return True
+
+
+def _check_range(path, lowest, highest, largest_sum=None):
+    """Refuse what is not finite or not in [0, 1]; say what the numbers look like.
+
+    Regions and single channels have no sum.
+    """
     if not np.isfinite([lowest, highest]).all():
         raise wrong_input(path, "NaN or infinite values", "probabilities")
     if lowest >= 0 and highest <= 1 + ROUNDING:
@@ -192,11 +239,12 @@ def _check_range(path, lowest, highest, largest_sum):
     looks = "logits: take their softmax, or of regions the sigmoid"
     if highest <= 0:
         looks = "logarithms of probabilities"
-    elif lowest >= 0 and abs(largest_sum - 100) < 1:
-        looks = "per cent: divide by 100"
-    elif lowest >= 0 and abs(largest_sum - 255) < 3:
-        looks = "bytes: divide by 255"
     elif lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
         looks = "what cubic interpolation leaves; linear interpolation stays in that range"
+    elif lowest >= 0:
+        is_alone = largest_sum is None
+        largest = highest if is_alone else largest_sum
+        ranges = {scale: of[is_alone] for scale, of in SCALES.items()}
+        looks = next((s for s, (lo, hi) in ranges.items() if lo < largest <= hi), looks)
     found = f"values from {lowest:.6g} to {highest:.6g}"
     raise wrong_input(path, found, f"probabilities from 0 to 1; these look like {looks}")

@@ -26,7 +26,7 @@ from .orders import (
 
 KEY_OF = {form: key for key, form in KEYS.items()}
 REVERSED = np.array([[2, 1], [1, 1], [0, 1]])  # from Z, Y, X to X, Y, Z
-COUNTS = ("n_all_zero", "n_differ", "is_float16", "is_rescaled")
+COUNTS = ("n_all_zero", "n_differ", "is_float16", "is_rescaled", "is_one_hot")
 UNCHECKED = "no segmentation beside the array, so the order of its voxels could not be checked"
 UNSETTLED = "the segmentation beside fits several orders of voxels; that of the reader was taken"
 POSTPROCESSED = "the segmentation beside was postprocessed (whole components); its arg max counts"
@@ -41,13 +41,14 @@ class CasePrediction(NamedTuple):
     Attributes
     ----------
     probs : float32 array (K, X, Y, Z), or (2, R, X, Y, Z), or None
-        Of classes; of overlapping regions, outside and inside; None of hard labels.
+        Of classes; of overlapping regions, outside and inside; None of hard labels, in whatever
+        form they come.
     predicted : int array (X, Y, Z), or (R, X, Y, Z)
         Arg max (regions: above one half), or the hard labels.
     counts : dict
         ``n_all_zero`` voxels that became certain background, ``n_differ`` voxels that
-        postprocessing changed in the segmentation beside, ``is_float16`` and ``is_rescaled``, 0 or
-        1.
+        postprocessing changed in the segmentation beside, ``is_float16``, ``is_rescaled`` and
+        ``is_one_hot`` (only 0 and 1), 0 or 1.
     notes : tuple of str
         What was taken for what, a sentence each, the same in all cases that it holds for.
     """
@@ -87,6 +88,7 @@ def read_prediction(folder, case, grid):
             probs, predicted = None, _hard_labels(folder, case, grid)
         else:
             probs, predicted = _probabilities(folder, case, grid, counts, notes)
+            probs = probs if folder.has_probabilities else None
     return CasePrediction(probs, predicted, counts, tuple(dict.fromkeys(notes)))
 
 
@@ -236,7 +238,7 @@ def _settled(folder, path, probs, counts, notes):
         probs = arrays.with_background(path, probs, notes)
     flat = probs.reshape(len(probs), -1)
     if folder.names.regions:
-        predicted = arrays.settle_regions(path, flat, counts).reshape(probs.shape)
+        predicted = arrays.settle_regions(path, flat, counts, notes).reshape(probs.shape)
     else:
         predicted = arrays.settle_classes(path, flat, counts, notes).reshape(probs.shape[1:])
     return Stored(path, probs, predicted)
@@ -244,16 +246,16 @@ def _settled(folder, path, probs, counts, notes):
 
 def _as_beside(folder, stored, beside, counts, notes):
     """Return an array in the order of the segmentation beside it, which has to be its arg max."""
+    segmentation = label_classes(folder.names, beside)
     classes = _exclusive(folder, stored.predicted)
     if folder.form == "nnunet_v1" and classes.shape != beside.grid_shape:
         counts["n_all_zero"] += beside.data.size - classes.size
         notes.append(CROPPED)
-        stored = placed(stored, classes, beside)
+        stored = placed(stored, classes, beside, segmentation)
         classes = _exclusive(folder, stored.predicted)
     orders = [AS_STORED]  # which the header of a volume states
     if not folder.form.startswith("nifti"):
         orders = fitting_orders(stored.path, classes.shape, beside, folder.reader)
-    segmentation = label_classes(folder.names, beside)
     order, counts["n_differ"], n_orders = order_of_segmentation(
         stored, classes, beside, segmentation, orders
     )

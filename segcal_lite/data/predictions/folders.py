@@ -49,6 +49,9 @@ class PredictionFolder:
         File of each volume in the folder, by its name without ending.
     arrays : dict
         File of each npz or npy likewise; endings may be in capitals.
+    is_one_hot : bool
+        Whether a channel a class holds hard labels: it is for who has read all cases to say so,
+        since a network may be certain everywhere in one.
     """
 
     path: Path
@@ -60,6 +63,12 @@ class PredictionFolder:
     reader: str | None
     volumes: dict
     arrays: dict
+    is_one_hot: bool = False
+
+    @property
+    def has_probabilities(self):
+        """Whether it says how sure the model is."""
+        return self.form != "labels" and not self.is_one_hot
 
     @property
     def channels(self):

@@ -4,6 +4,7 @@ An array has no header. nnU-Net's reorienting readers leave it in the order righ
 superior, and a shape does not tell a flip; so its arg max is compared with the segmentation.
 """
 
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ..._checks import wrong_input
 from ..volumes import LABEL_SHIFT, Volume, check_same_grid
 
 AS_STORED = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form: axis, and 1 or -1 for a flip
+WITHOUT_FOREGROUND = "without foreground"  # how it is told that a crop has no place
 REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")  # nnU-Net's, both to RAS
 
 
@@ -59,24 +61,23 @@ def fitting_orders(path, shape, volume, reader):
     return fitting
 
 
-def placed(stored, classes, volume):
+def placed(stored, classes, volume, segmentation):
     """Return a crop on the grid of the segmentation beside it: where the boxes of foreground agree.
 
     Where nnU-Net v1 had cropped only its pickle says, which is not read. `classes` are the arg max
-    of the crop, (X, Y, Z); around it everything is certain background.
+    of the crop, (X, Y, Z), and `segmentation` the classes of `volume`; around the crop everything
+    is certain background.
     """
     shape, grid_shape = classes.shape, volume.grid_shape
-    masks = (classes > 0), (volume.data > 0)
-    boxes = [ndimage.find_objects(mask.astype(np.int8)) for mask in masks]
-    if not all(boxes):
-        found = f"{shape} of {grid_shape} voxels, without foreground"
+    if not segmentation.any():
+        found = f"{shape} of {grid_shape} voxels, {WITHOUT_FOREGROUND}"
         raise wrong_input(stored.path, found, "foreground, which tells where the crop lies")
-    starts = [full.start - own.start for own, full in zip(boxes[0][0], boxes[1][0], strict=True)]
-    stops = np.add(starts, shape)
-    if min(starts) < 0 or np.greater(stops, grid_shape).any():
+    places = _places(classes, segmentation)
+    if len(places) != 1:
+        where = f"fits at {len(places)} places of" if places else "lies nowhere in"
         expected = f"foreground where {volume.path} has it"
-        raise wrong_input(stored.path, "a crop that lies nowhere in its grid", expected)
-    place = tuple(map(slice, starts, stops))
+        raise wrong_input(stored.path, f"a crop that {where} its grid", expected)
+    place = places[0]
     arrays = []
     for array in (stored.probs, stored.predicted):
         arrays.append(np.zeros((*array.shape[:-3], *grid_shape), dtype=array.dtype))
@@ -85,6 +86,33 @@ def placed(stored, classes, volume):
         arrays[0][0] = 1
         arrays[0][(slice(None), *place)] = stored.probs
     return Stored(stored.path, *arrays)
+
+
+def _places(classes, segmentation):
+    """Return where a crop may lie, as slices: where most of the foreground is the same.
+
+    Postprocessing may have removed what reached farthest to one side, so either side may tell.
+    """
+    boxes = [ndimage.find_objects((of > 0).astype(np.int8)) for of in (classes, segmentation)]
+    if not boxes[0]:
+        return []
+    starts = [
+        sorted({full.start - own.start, full.stop - own.stop} & set(range(n_whole - n + 1)))
+        for own, full, n, n_whole in zip(
+            boxes[0][0], boxes[1][0], classes.shape, segmentation.shape, strict=True
+        )
+    ]
+    n_same = {}
+    for start in product(*starts):
+        inside = segmentation[_slices(start, classes.shape)]
+        n_same[start] = np.count_nonzero((inside > 0) & (inside == classes))
+    most = max(n_same.values(), default=0)
+    return [_slices(start, classes.shape) for start, n in n_same.items() if n == most > 0]
+
+
+def _slices(start, shape):
+    """Return the box of a shape that starts somewhere."""
+    return tuple(slice(first, first + n) for first, n in zip(start, shape, strict=True))
 
 
 def order_of_segmentation(stored, classes, volume, segmentation, orders):

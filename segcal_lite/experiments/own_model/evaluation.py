@@ -18,10 +18,11 @@ from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.schedules import run_in_order
 from .correction import CODE, WRITTEN, cross_fit, remove_written, voxels_of_case
+from .hard_labels import as_one_hot, score_cases
 from .inputs import AVERAGED, gather_inputs
-from .labelled_cases import REGIONS, Judging, score_corrected_case, score_own_case
+from .labelled_cases import REGIONS, Judging, remove_kept, score_corrected_case
 from .new_cases import look_at_new_case
-from .results import write_notes, write_results
+from .results import unplaced, write_notes, write_results
 from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
@@ -128,9 +129,7 @@ def evaluate(
     out = resolve_path(out)
     given = labels, predictions, images, dataset, new, patients, classes, signatures
     inputs = gather_inputs(*given)
-    if write and not inputs.has_probabilities:
-        expected = "none for hard labels, which have no probabilities to correct"
-        raise wrong_input("write_corrected", repr(write_corrected), expected)
+    _check_write(write_corrected, inputs.has_probabilities)
     identity = {
         "labels": name_in_run(labels, out),
         "predictions": [name_in_run(member.path, out) for member in inputs.members],
@@ -152,28 +151,39 @@ def evaluate(
     judging = replace(judging, keeps_probs=has_room)
     n_workers = n_workers or _count_workers(scheduler, inputs, n_bytes)
     run = partial(_run, n_workers=n_workers, scheduler=scheduler, report=report)
-    facts, left_out = run("scored", score_own_case, judging, dict.fromkeys(inputs.cases, ()))
+    judging, facts, left_out = score_cases(run, judging, inputs.cases)
     if not facts:
         raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
-    of_cases, of_all = {}, None
-    if inputs.has_probabilities:
+    _check_write(write_corrected, judging.has_probabilities)
+    of_cases, of_all, failed = {}, None, []
+    if judging.has_probabilities:
         of_cases, of_all = _corrections(judging, facts, inputs.patients)
         report("corrections are fitted" + ("" if of_cases else ONE_PATIENT))
         jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
-        if failed:  # it could be scored a moment ago
-            raise ValueError(failed[0][2])
     else:
         (out / "correction.json").unlink(missing_ok=True)  # of an earlier call that had some
-    looking = replace(judging, members=inputs.new_members)
+    remove_kept(out)
+    if failed:  # it could be scored a moment ago
+        raise ValueError(failed[0][2])
+    new_members = as_one_hot(inputs.new_members, judging.members[0].is_one_hot)
+    looking = replace(judging, members=new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
+    missing = unplaced(left_out)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
     far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
     remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
     write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
-    write_notes(out, facts, new_facts, left_out)
+    write_notes(out, facts, new_facts, left_out, missing)
     return out
+
+
+def _check_write(write_corrected, has_probabilities):
+    """Refuse to write corrected probabilities where there are none."""
+    if write_corrected and not has_probabilities:
+        expected = "none for hard labels, which have no probabilities to correct"
+        raise wrong_input("write_corrected", repr(write_corrected), expected)
 
 
 def _names(cases):

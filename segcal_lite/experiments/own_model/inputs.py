@@ -55,7 +55,7 @@ class OwnInputs:
     @property
     def has_probabilities(self):
         """Whether members say how sure they are; hard labels alone do not."""
-        return self.members[0].form != "labels"
+        return self.members[0].has_probabilities
 
 
 def gather_inputs(labels, predictions, images, dataset, new, patients, classes, signatures):

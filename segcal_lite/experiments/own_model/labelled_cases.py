@@ -7,6 +7,7 @@ correction, it is made again.
 """
 
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_correc
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
-LAYOUT = 2  # of what a case leaves; where it changes, cases are scored again
+LAYOUT = 3  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 
@@ -51,9 +52,14 @@ class Judging:
     keeps_probs: bool = False  # of all members together, from scoring to correction
 
     @property
+    def has_probabilities(self):
+        """Whether members say how sure they are; hard labels alone do not."""
+        return self.members[0].has_probabilities
+
+    @property
     def uncorrected(self):
         """The method whose probabilities are corrected: the ensemble, or the one member."""
-        has_ensemble = len(self.members) > 1 and self.members[0].form != "labels"
+        has_ensemble = len(self.members) > 1 and self.has_probabilities
         return "ensemble" if has_ensemble else "baseline"
 
     def only(self, case):
@@ -117,7 +123,7 @@ def _is_whole(judging, kind, case, asked):
     methods = asked["write"] if asked.get("correction") else ()
     if not all(written_path(judging, case, method).exists() for method in methods):
         return False
-    has_voxels = kind == "scores" and judging.members[0].form != "labels"
+    has_voxels = kind == "scores" and judging.has_probabilities
     arrays = [judging.path(name, case, ".npz") for name in (kind, "voxels")[: 1 + has_voxels]]
     has_rows = kind == "new" or is_sealed(judging.path(kind, case, ".csv"))
     return has_rows and all(map(is_zipfile, arrays))
@@ -133,7 +139,9 @@ def _state(judging, case):
 
 def _read_as(judging):
     """How each folder's files are read: its ``dataset.json`` and ``plans.json`` may be mended."""
-    return [(of.form, of.order, of.added_to, of.reader, asdict(of.names)) for of in judging.members]
+    names = ("form", "order", "added_to", "reader", "is_one_hot")
+    read_as = [{name: getattr(of, name) for name in names} for of in judging.members]
+    return [how | asdict(of.names) for how, of in zip(read_as, judging.members, strict=True)]
 
 
 def written_path(judging, case, method):
@@ -189,7 +197,15 @@ def _score(judging, case):
         metrics |= agreement.get(segment, {})
         rows.extend(of_all | row for row in metric_rows("whole", metrics, segment))
     _write(judging, case, "scores", rows, sums)
-    return facts_of(together)
+    facts = facts_of(together)
+    facts["counts"]["n_floored"] = _floored(rows, judging.regions[0])
+    return facts
+
+
+def _floored(rows, region):
+    """Return in how many voxels each member gives the true class a probability of 0."""
+    wanted = {"method": "baseline", "region": region, "segment": None, "metric": "n_floored"}
+    return [row["value"] for row in rows if {name: row[name] for name in wanted} == wanted]
 
 
 def _score_corrected(judging, case, correction, write):
@@ -220,6 +236,11 @@ def _keep(judging, case, probs):
     if judging.keeps_probs:
         with written_aside(path) as partial:
             np.save(partial, probs)
+
+
+def remove_kept(out):
+    """Remove what no correction took: of a single patient, or of a call that did not end."""
+    shutil.rmtree(out / KEPT, ignore_errors=True)
 
 
 def read_targets(names, case):

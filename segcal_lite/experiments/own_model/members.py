@@ -11,7 +11,7 @@ from ...inference import softmax
 from ...report.review import pairwise_dice
 from ...scaling import log_probabilities
 
-COUNTED = ("n_all_zero", "n_differ", "is_float16")  # of `CasePrediction.counts`
+COUNTED = ("n_all_zero", "n_differ", "is_float16", "is_one_hot")  # of `CasePrediction.counts`
 
 
 class Combined(NamedTuple):
@@ -43,7 +43,7 @@ def combine(judging, case, grid, receive=None):
             is_logits = judging.members_averaged == "logits" and prediction.probs is not None
             yield log_probabilities(prediction.probs)[0] if is_logits else prediction.probs
 
-    if judging.members[0].form == "labels":
+    if not judging.has_probabilities:
         list(arriving())
         return together
     mean = mean_probability(arriving())  # Eq. 6
@@ -52,13 +52,17 @@ def combine(judging, case, grid, receive=None):
 
 
 def pairwise_agreement(judging, masks):
-    """Return, by segment, how much the members' masks overlap with each other, if several."""
+    """Return, by segment, how much the members' masks overlap with each other, if several.
+
+    NaN where no member finds the segment: empty masks are the same, but no reason to trust.
+    """
     if len(masks) < 2:
         return {}
     pairs = {}
     for k, segment in enumerate(judging.names.segments, start=1):
         of_segment = [segment_masks(mask, mask, k)[1] for mask in masks]
-        pairs[segment] = {"pairwise_dice": pairwise_dice(of_segment)}
+        is_found = any(mask.any() for mask in of_segment)
+        pairs[segment] = {"pairwise_dice": pairwise_dice(of_segment) if is_found else np.nan}
     return pairs
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 
 from ..._checks import named
 from ...calibration import CalibrationSums, ReliabilityBins
+from ...data.predictions.orders import WITHOUT_FOREGROUND
+from ...report.own_tables import UNPLACED
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.arrays import read_arrays
 from ...runs.tables import write_table
@@ -18,6 +20,8 @@ from .tables import own_tables
 COUNTS = {  # what `members.COUNTED` means, in words
     "n_all_zero": "voxels to which no class has a probability count as certain background",
     "n_differ": "voxels differ between the arg max and the segmentation beside (postprocessing)",
+    "n_floored": "voxels have a probability below 1e-12 of the true class, mostly 0, and the "
+    "floor of the NLL decides",
     "is_float16": "predictions are float16: a true class at 0 may be rounding, and the floor of "
     "the NLL decides",
 }
@@ -33,7 +37,7 @@ def write_results(judging, facts, patients, is_corrected, new_facts, far=None):
     if far is not None:
         scores = pd.concat([scores, _oodm_rows(judging, far, patients)], ignore_index=True)
     tables = {"scores": scores} | own_tables(scores, judging.seed)
-    if judging.members[0].form != "labels":
+    if judging.has_probabilities:
         tables |= _reliability_tables(judging, facts, is_corrected)
     if new_facts:
         tables["review"] = review_table(scores, judging, new_facts)
@@ -102,19 +106,32 @@ def _expected_of(segment, found, lines):
     return row
 
 
-def write_notes(out, facts, new_facts, left_out):
-    """Write what was left out and why, and what was taken for what, in how many cases."""
+def unplaced(left_out):
+    """Return the cases that were left out since nothing was predicted in a crop: it has no place.
+
+    Where the truth holds a segment they are complete failures, so means without them flatter.
+    """
+    return [case for case, _, why in left_out if WITHOUT_FOREGROUND in why]
+
+
+def write_notes(out, facts, new_facts, left_out, missing=()):
+    """Write what was left out and why, and what was taken for what, in how many cases.
+
+    `missing` are the names of labelled cases that are `unplaced`.
+    """
     table = pd.DataFrame(left_out, columns=["case", "folder", "why"])
     write_table(out / "tables" / "left_out.csv", table)
     cases_of, totals = defaultdict(list), Counter()
     for case, found in (facts | new_facts).items():
         notes = list(found["notes"])
         for name, words in COUNTS.items():
-            if n := sum(found["counts"][name]):
+            if n := sum(found["counts"].get(name, ())):  # a new case has no true class
                 totals[words] += n
                 notes.append(words)
         for note in notes:
             cases_of[note].append(case.name)
+    if missing:
+        cases_of[UNPLACED] = missing
     rows = [
         (f"{totals[note]} {note}" if note in totals else note, len(cases), named(cases))
         for note, cases in cases_of.items()

@@ -86,7 +86,8 @@ def differences(scores, seed=0):
     corrects, and vector scaling against the temperature; of a temperature, which leaves every arg
     max, calibration alone. A row has ``method, against, region, segment, metric, difference, lo,
     hi, p, n_cases, verdict, why``; n_cases counts the patients that both have a number for. Nothing
-    is concluded where the ensemble, or the one member, has a poor mean Dice in a segment.
+    is concluded where the ensemble, or the one member, has a poor mean Dice in a segment, or where
+    no label holds one.
     """
     means = _patient_means(scores)  # of all: the counts tell which segments are absent
     means = means[means.metric.isin([*CALIBRATION, *SEGMENTATION])]
@@ -145,8 +146,9 @@ def risks_and_doubts(scores):
 
     The risk is 1 - mean Dice over the segments that the truth holds; a case without any is left
     out. The scores are the mean ``segment_entropy`` over the segments that were predicted, the
-    ``uncertainty``, the ``disagreement`` of members, 1 - their mean pairwise Dice, and the ``oodm``
-    if all cases have signatures.
+    ``uncertainty``, the ``disagreement`` of members, 1 - their mean pairwise Dice over the segments
+    that one of them predicts (NaN, the most doubtful, where there is none), and the ``oodm`` if all
+    cases have signatures.
     """
     rows = _of_whole(scores)
     present = dice_of_present(rows[(rows.segment != "") | (rows.metric != "dice")])
@@ -212,9 +214,9 @@ def _of_whole(scores):
 
 
 def _mean_dice(means, whole):
-    """Mean Dice of what is judged, by segment, over the patients whose label holds the segment."""
+    """Mean Dice of what is judged, by segment, over patients whose label holds it; NaN of none."""
     rows = means[(means.method == whole) & (means.metric == "dice") & (means.segment != "")]
-    return rows.groupby("segment", sort=False).value.mean().dropna().to_dict()
+    return rows.groupby("segment", sort=False).value.mean().to_dict()
 
 
 def _difference(values, others, metric, dice, seed):

@@ -253,6 +253,20 @@ def test_a_wrong_setting_is_one_sentence_before_anything_is_written(tmp_path, wr
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("case;patient", "found semicolons in case;patient, expected commas between the cells"),
+        ("case,person", "expected case, patient, and if wanted domain, split, each once"),
+    ],
+)
+def test_a_table_of_patients_without_its_columns_is_told_what_it_needs(tmp_path, header, told):
+    given = write_study(tmp_path, n_cases=1, n_members=1)
+    (tmp_path / "p.csv").write_text(f"{header}\ncase_000,a\n")
+    with pytest.raises(ValueError, match=f"p.csv: .*{told}"):
+        evaluate(**given, out=tmp_path / "out", patients=tmp_path / "p.csv", **QUIET)
+
+
 def test_a_region_given_twice_counts_once(study, tmp_path):
     given, out = study
     single = given | {"new": [], "out": tmp_path / "out"}

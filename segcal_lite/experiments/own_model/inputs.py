@@ -213,10 +213,8 @@ def _patients(path, labels, cases):
     given = resolve_path(path) if path else labels.parent / "cases.csv"
     if path and not is_file(given):
         raise wrong_input("patients", f"no file {given}", "a table with columns case, patient")
-    rows = read_case_table(given) or []
+    rows = read_case_table(given, needed=("case", "patient") if path else ("case",)) or []
     of_case = {row["case"]: row["patient"] for row in rows if "patient" in row}
-    if path and not of_case:
-        raise wrong_input(given, "no column patient", "columns case, patient")
     unknown = [case for case in cases if case not in of_case]
     if path and unknown:
         raise wrong_input(given, f"no patient of {named(unknown)}", "a row for each case")

@@ -52,6 +52,8 @@ def evaluate(
 ):
     """Judge predictions by labels: scores, corrections, and new cases that a person should look at.
 
+    Relative paths start from the project root, those of the command line from the current folder.
+
     Parameters
     ----------
     labels : path

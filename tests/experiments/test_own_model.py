@@ -194,8 +194,8 @@ def test_a_name_that_no_file_of_the_run_could_have_leaves_its_case_out(tmp_path)
     out = evaluate(**given, out=tmp_path / "out", **QUIET)
     left_out = read_table(out / "tables" / "left_out.csv")
     assert left_out.values.tolist() == [
-        [longest, str(given["labels"]), "a name of 201 bytes, where 200 are the most"],
-        [f"{longest}b", str(given["new"][0]), "a name of 202 bytes, where 200 are the most"],
+        [longest, str(given["labels"]), "a name of 201 bytes, where 200 are the most", "labelled"],
+        [f"{longest}b", str(given["new"][0]), "a name of 202 bytes, where 200 are the most", "new"],
     ]
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_000"}
 

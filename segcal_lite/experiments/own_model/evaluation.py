@@ -143,7 +143,7 @@ def evaluate(
     for note in inputs.notes:
         report(note)
     reasons = {}
-    for case, folder, why in inputs.left_out:
+    for case, folder, why, _ in inputs.left_out:
         reasons.setdefault((why, folder), []).append(case)
     for (why, folder), cases in reasons.items():
         report(f"left out: {named(cases)}: {why} ({folder})")
@@ -184,7 +184,7 @@ def _names(cases):
 
 
 def _run(done, work, judging, jobs, n_workers, scheduler, report):
-    """Run `work` on each case; return the facts of cases, and (case, folder, why) of the others."""
+    """Run `work` on each case; return the facts of cases, and of the others what is left out."""
     if not jobs:
         return {}, []
     n_done = 0
@@ -208,7 +208,7 @@ def _run(done, work, judging, jobs, n_workers, scheduler, report):
     for case in jobs:
         found = results[case.name]
         if "why" in found:
-            left_out.append((case.name, found["folder"], found["why"]))
+            left_out.append((case.name, found["folder"], found["why"], case.group))
             report(f"left out: {case.name}: {found['why']}")
         else:
             facts[case] = found

@@ -22,6 +22,7 @@ from ...runs.folders import read_json, resolve_path
 from .signatures import gather_signatures
 
 AVERAGED = ("probabilities", "logits")
+GROUPS = ("labelled", "new")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class OwnCase:
     name: str
     label_path: Path | None = None
     image_paths: tuple = ()
+
+    @property
+    def group(self):
+        """One of `GROUPS`."""
+        return GROUPS[self.label_path is None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class OwnInputs:
     cases: tuple  # of OwnCase: those with a label and a prediction of each member
     new_cases: tuple
     patients: dict  # of each case, by name
-    left_out: tuple  # (case, folder, why)
+    left_out: tuple  # (case, folder, why, group)
     notes: tuple
     signatures: tuple | None  # of the training cases, and of cases here
 
@@ -89,7 +95,7 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
     if twice:
         raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
     if not cases:
-        why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
+        why = "; ".join(f"{case}: {reason}" for case, _, reason, _ in left_out[:3])
         expected = "a label and a prediction of each member for one case at least"
         if len(members) > 1:
             folds = "what the folds of a cross-validation predict is one member, in one folder"
@@ -191,17 +197,18 @@ def _with_all(members, labels, label_paths, image_paths):
     """Return the cases that all members predict (and that have a label), and why others are out."""
     in_any = sorted({case for member in members for case in member.cases})
     in_any += sorted(set(label_paths or ()) - set(in_any))
-    cases, left_out = [], []
+    cases, left_out, group = [], [], GROUPS[label_paths is None]
     for name in in_any:
         lacking = [member for member in members if name not in member.cases]
         n_bytes = len(os.fsencode(name))
         if n_bytes > LONGEST_NAME:  # no system could write what a run names after it
             why = f"a name of {n_bytes} bytes, where {LONGEST_NAME} are the most"
-            left_out.append((name, str(labels or members[0].path), why))
+            left_out.append((name, str(labels or members[0].path), why, group))
         elif lacking:
-            left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
+            why = "no prediction of it in this folder"
+            left_out.append((name, str(lacking[0].path), why, group))
         elif label_paths is not None and name not in label_paths:
-            left_out.append((name, str(labels), "a prediction, but no label"))
+            left_out.append((name, str(labels), "a prediction, but no label", group))
         else:
             label_path = None if label_paths is None else label_paths[name]
             cases.append(OwnCase(name, label_path, image_paths.get(name, ())))

@@ -104,7 +104,7 @@ def _expected_of(segment, found, lines):
 
 def write_notes(out, facts, new_facts, left_out):
     """Write what was left out and why, and what was taken for what, in how many cases."""
-    table = pd.DataFrame(left_out, columns=["case", "folder", "why"])
+    table = pd.DataFrame(left_out, columns=["case", "folder", "why", "group"])
     write_table(out / "tables" / "left_out.csv", table)
     cases_of, totals = defaultdict(list), Counter()
     for case, found in (facts | new_facts).items():

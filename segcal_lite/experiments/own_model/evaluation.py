@@ -8,6 +8,7 @@ is finished is kept, so that the same call goes on after an interruption.
 from dataclasses import asdict, replace
 from functools import partial
 from shutil import disk_usage
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -218,7 +219,8 @@ def _run(done, work, judging, jobs, n_workers, scheduler, report):
 def _bytes_a_case(inputs):
     """Bytes of a case's probabilities, by the size of the first label."""
     try:
-        n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
+        with catch_warnings(action="ignore"):  # its header's doubts are noted when it is scored
+            n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
     except ValueError:  # told when the case is scored
         n_voxels = 0
     return 4 * int(n_voxels) * inputs.n_classes * max(1, len(inputs.names.regions))

@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -150,7 +151,8 @@ def _names(labels, folders, dataset, classes, label_paths):
         return read_label_names("classes", {"background": 0} | numbered), []
     found = set()
     for path in label_paths.values():
-        with suppress(ValueError):  # a damaged one is told when its case is scored
+        # what is wrong with one, or with its header, is told when its case is scored
+        with suppress(ValueError), catch_warnings(action="ignore"):
             found.update(np.unique(read_label(path).data).astype(int).tolist())
     if not found - {0}:
         raise wrong_input(labels, "only 0", "values of at least one segment")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
-from ...data.volumes import foreground_box, read_label
+from ...data.volumes import doubts_noted, foreground_box, read_label
 from ...runs.arrays import write_arrays
 from ...runs.claims import claimed
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
@@ -29,7 +29,7 @@ from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_correc
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
 KEPT = "kept"  # folder of probabilities on their way to a correction
-LAYOUT = 2  # of what a case leaves; where it changes, cases are scored again
+LAYOUT = 3  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
 
@@ -152,9 +152,9 @@ def write_or_remove(judging, case, method, probs, affine):
 
 def _score(judging, case):
     """Write the rows and sums of a labelled case, and the voxels drawn from it."""
-    label, targets = read_targets(judging.names, case)
+    rows, sums, notes = [], {}, []
+    label, targets = read_targets(judging.names, case, notes)
     regions = _regions(judging, targets, label.spacing_mm)
-    rows, sums = [], {}
 
     def add(probs, method, member, n_members):
         scores = _scores(judging, targets, probs, label.spacing_mm, regions)
@@ -189,12 +189,12 @@ def _score(judging, case):
         metrics |= agreement.get(segment, {})
         rows.extend(of_all | row for row in metric_rows("whole", metrics, segment))
     _write(judging, case, "scores", rows, sums)
-    return facts_of(together)
+    return facts_of(together, notes)
 
 
 def _score_corrected(judging, case, correction, write):
     """Write the rows and sums of what corrections make of a labelled case."""
-    label, targets = read_targets(judging.names, case)
+    label, targets = read_targets(judging.names, case, [])  # noted when it was scored
     regions = _regions(judging, targets, label.spacing_mm)
     kept = judging.path(KEPT, case, ".npy")
     probs = np.load(kept) if kept.exists() else combine(judging, case, label).probs
@@ -222,9 +222,13 @@ def _keep(judging, case, probs):
             np.save(partial, probs)
 
 
-def read_targets(names, case):
-    """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z)."""
-    label = read_label(case.label_path)
+def read_targets(names, case, notes):
+    """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z).
+
+    What its header leaves open is added to `notes`.
+    """
+    with doubts_noted(notes, "label"):
+        label = read_label(case.label_path)
     labels = label_classes(names, label)
     return label, region_labels(labels, names.regions) if names.regions else labels
 

@@ -6,7 +6,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from own_predictions import AFFINE, LABELS, write_study, write_volume
+from own_predictions import AFFINE, LABELS, write_nnunet, write_study, write_volume
 
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate
@@ -120,6 +120,17 @@ def test_notes_that_differ_in_their_numbers_share_a_row(tmp_path):
         write_volume(path, np.asarray(nib.load(path).dataobj), affine)
     notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
     assert notes.n_cases.tolist() == [3] and "against its label by 0.5 mm" in notes.note[0]
+
+
+def test_without_label_and_image_a_member_is_moved_against_the_first(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=2, n_new=1) | {"images": []}
+    affine = AFFINE.copy()
+    affine[0, 3] += 0.5
+    probs = np.load(given["new"][1] / "case_002.npz")["probabilities"].transpose(0, 3, 2, 1)
+    write_nnunet(given["new"][1], "case_002", probs, affine)
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    told = "moved against its first member by 0.5 mm, less than half a voxel; the first member's"
+    assert notes.note.tolist() == [f"header of the prediction: {told} place is in force."]
 
 
 def test_an_image_that_comes_later_is_shown(tmp_path):

@@ -212,8 +212,8 @@ def write_evaluation(
         tables["review"] = tables["review"].merge(of_new, on="case")
     why = "found class sums that miss 1 by 99, expected sums of 1 <b>."
     names = [f"case_{1000 + i}" for i in range(n_left_out)]
-    rows = [(name, "fold_1", f"{name}.npz: {why}") for name in names]
-    tables["left_out"] = pd.DataFrame(rows, columns=["case", "folder", "why"])
+    rows = [(name, "fold_1", f"{name}.npz: {why}", "labelled") for name in names]
+    tables["left_out"] = pd.DataFrame(rows, columns=["case", "folder", "why", "group"])
     notes = [("float16: a probability below 6e-8 is 0", n_cases, "case_000, case_001 and more")]
     tables["notes"] = pd.DataFrame(notes, columns=["note", "n_cases", "cases"])
     for name, table in tables.items():

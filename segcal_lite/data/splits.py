@@ -199,8 +199,8 @@ def fitting_cells(what, columns, cells):
     return cells[: len(columns)]
 
 
-def read_case_table(path):
-    """Read a ``cases.csv``, a dict a row with at least ``case``; ``None`` if there is no such file.
+def read_case_table(path, needed=("case",)):
+    """Read a ``cases.csv``, a dict a row with what is `needed`; ``None`` if there is no such file.
 
     Columns are ``case``, and if wanted ``domain``, ``split``, ``patient``; names of these and of
     splits may be in small or capital letters, further columns are kept. What is malformed is a
@@ -213,14 +213,25 @@ def read_case_table(path):
     while header and not header[-1]:  # as spreadsheets leave them
         header = header[:-1]
     columns = [name.lower() if name.lower() in COLUMNS else name for name in header]
-    if "case" not in columns or len(set(columns)) < len(columns):
-        raise wrong_input(path, f"columns {columns}", f"{', '.join(COLUMNS)}, each once")
+    _check_header(path, columns, needed)
     if len(lines) == 1:
         raise wrong_input(path, "no case", "at least one row below the column names")
     rows = [_check_row(f"{path}, line {number}", columns, cells) for number, cells in lines[1:]]
     check_unique(path, [row["case"] for row in rows])
     check_groups(path, *([row.get(name, "") for row in rows] for name in ("patient", "domain")))
     return rows
+
+
+def _check_header(path, columns, needed):
+    """Refuse column names of which one is lacking or there twice, or that nothing has parted."""
+    if {*needed} <= {*columns} and len(set(columns)) == len(columns):
+        return
+    together = next((name for name in columns if ";" in name), None)
+    if together is not None:  # as spreadsheets save where the comma is the decimal point
+        raise wrong_input(path, f"semicolons in {together}", "commas between the cells")
+    others = [name for name in COLUMNS if name not in needed]
+    expected = f"{', '.join(needed)}, and if wanted {', '.join(others)}, each once"
+    raise wrong_input(path, f"columns {columns}", expected)
 
 
 def _check_row(what, columns, cells):

@@ -6,6 +6,7 @@ Images are (X, Y, Z) or (C, X, Y, Z), labels (X, Y, Z); the affine maps voxel in
 
 import re
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,12 @@ __all__ = [
     "Volume",
     "check_same_grid",
     "doubt_lines",
+    "doubts_noted",
     "foreground_box",
     "read_label",
     "read_volume",
     "resolve_affine",
+    "without_numbers",
     "write_volume",
 ]
 
@@ -169,12 +172,34 @@ def fractions(values):
     return np.abs(values - whole) > LABEL_ROUNDING * np.maximum(whole, 1)
 
 
+@contextmanager
+def doubts_noted(notes, what):
+    """Add warnings about headers to a list of notes, with a word for the file in place of its name.
+
+    Examples
+    --------
+    >>> notes = []
+    >>> with doubts_noted(notes, "label"):
+    ...     warnings.warn("/data/a.nii: no orientation is set.")
+    >>> notes
+    ['header of the label: no orientation is set.']
+    """
+    with warnings.catch_warnings(record=True, action="always") as doubts:
+        yield
+    sentences = dict.fromkeys(str(doubt.message).rpartition(": ")[2] for doubt in doubts)
+    notes += [f"header of the {what}: {sentence}" for sentence in sentences]
+
+
+def without_numbers(sentence):
+    """Return a sentence with # for each number: what two have in common that are of one kind."""
+    return re.sub(r"[-+.\de]*\d[-+.\de]*", "#", sentence)
+
+
 def doubt_lines(doubts, what="resolved"):
     """Return one line for each kind of warning, so that one that is frequent hides no other."""
     kinds = {}
     for doubt in doubts:
-        sentence = doubt.rpartition(": ")[2]
-        kinds.setdefault(re.sub(r"[-+.\de]*\d[-+.\de]*", "#", sentence), []).append(doubt)
+        kinds.setdefault(without_numbers(doubt.rpartition(": ")[2]), []).append(doubt)
     return [f"{len(same)} headers were {what}, the first: {same[0]}" for same in kinds.values()]
 
 
@@ -206,11 +231,12 @@ def write_volume(path, data, affine):
         nib.save(image, partial)
 
 
-def check_same_grid(volume_a, volume_b, largest_shift=0.0):
+def check_same_grid(volume_a, volume_b, largest_shift=0.0, kinds=("image", "label")):
     """Raise a ``ValueError`` unless shapes agree and corners do within a tenth of a voxel.
 
     With `largest_shift`, in voxels, a second grid that is merely moved by less than that along
     each axis is taken to be the first, with a warning: the label of an image, by `LABEL_SHIFT`.
+    `kinds` says in words what both are.
     """
     both = f"{volume_a.path} and {volume_b.path}"
     if volume_a.grid_shape != volume_b.grid_shape:
@@ -222,10 +248,10 @@ def check_same_grid(volume_a, volume_b, largest_shift=0.0):
         return
     turned_mm = np.linalg.norm(shifts_mm - shifts_mm.mean(axis=1, keepdims=True), axis=0).max()
     if turned_mm > near_mm or np.abs(shifts).max() >= largest_shift:
-        expected = "the same positions: correct the wrong header, or resample the label"
+        expected = f"the same positions: correct the wrong header, or resample the {kinds[1]}"
         raise wrong_input(both, f"voxels up to {worst_mm:.3g} mm apart", expected)
-    moved = f"moved against its image by {worst_mm:.3g} mm, less than half a voxel"
-    warnings.warn(f"{volume_b.path}: {moved}; the image's place is in force.", stacklevel=2)
+    moved = f"moved against its {kinds[0]} by {worst_mm:.3g} mm, less than half a voxel"
+    warnings.warn(f"{volume_b.path}: {moved}; the {kinds[0]}'s place is in force.", stacklevel=2)
 
 
 def foreground_box(labels, spacing_mm, dilation_mm=8.0, dilation_slices=2, within=None):

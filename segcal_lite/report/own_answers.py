@@ -7,13 +7,19 @@ the data are too few to conclude anything, that is the answer.
 from typing import NamedTuple
 
 from ..statistics import ROUNDING
-from .own_review import area, errors_of_forecast, far_from_training, left_alone
+from .own_review import (
+    area,
+    errors_of_forecast,
+    far_from_training,
+    left_alone,
+    list_in_short,
+    why_no_order,
+)
 from .own_tables import (
     METRICS,
     POINTS,
     REGIONS,
     capital,
-    enumerated,
     in_words,
     many,
     number,
@@ -117,17 +123,9 @@ def doubtful_cases(evaluation):
 
     The first score of `aurc` is the one that the list is ordered by.
     """
-    question, review = "Which cases should a person look at?", evaluation.review
-    short = "No cases without labels were given (--new), so there is no list."
-    if len(review):
-        names = enumerated(review.sort_values("rank").case.head(3))
-        listed = f"the review list puts {many(len(review), 'new case')} in order"
-        short = f"First {names}; {listed}, the most doubtful first."
-        if review.score.isna().all():
-            short = f"The review list has {many(len(review), 'new case')} in order of their names."
+    question, short = "Which cases should a person look at?", list_in_short(evaluation)
     if evaluation.aurc.empty:
-        sentence = "Nothing here measures doubt, so no order was tried on the labelled cases."
-        return Answer(question, short, [sentence])
+        return Answer(question, short, [why_no_order(evaluation)])
     first, *others = evaluation.aurc.to_dict("records")
     shown = [first, *(row for row in others if row["score"] == "oodm")]
     order = f"ordering by {in_words(first['score'])}"

@@ -189,6 +189,7 @@ def plot_differences(table, metrics=("nll", "ece")):
         axes.axvline(0, color="black", ls="--")
         label = LABELS.get(metric, metric).replace("(%)", "(percentage points)")
         axes.set(xlabel=f"difference in {label}", ylim=(len(names) - 0.5, -0.5))
+        axes.locator_params(axis="x", nbins=5)  # more numbers of this length run together
     panels[0].set_yticks(range(len(names)), labels=names)
     return figure
 

@@ -82,6 +82,31 @@ def panels_in_words(pictures):
     return f"The pictures show one slice of each: {enumerated(told)}." if told else ""
 
 
+def list_in_short(evaluation):
+    """Which new cases the list has first, or why there is none, in a sentence."""
+    review, n_left_out = evaluation.review, (evaluation.left_out.group == "new").sum()
+    if review.empty and n_left_out:
+        none = f"None of the {many(n_left_out, 'new case')} could"
+        none = "The new case could not" if n_left_out == 1 else none
+        return f"{none} be read: see what was left out."
+    if review.empty:
+        return "No cases without labels were given (--new), so there is no list."
+    if review.score.isna().all():
+        return f"The review list has {many(len(review), 'new case')} in order of their names."
+    names = enumerated(review.sort_values("rank").case.head(3))
+    listed = f"the review list puts {many(len(review), 'new case')} in order"
+    return f"First {names}; {listed}, the most doubtful first."
+
+
+def why_no_order(evaluation):
+    """Why no order of doubt was tried on the labelled cases, in a sentence."""
+    rows = evaluation.summary
+    n_present = rows.n_cases[(rows.metric == "dice") & (rows.interval == "mean")]
+    if not n_present.any():
+        return "No label holds a segment, so no order could be tried on the labelled cases."
+    return "Nothing here measures doubt, so no order was tried on the labelled cases."
+
+
 def left_alone(evaluation, score):
     """What a look at the most doubtful fifth would spare, in a list."""
     curve = evaluation.risk_coverage

@@ -21,7 +21,7 @@ COLUMNS = {  # of the tables; what is absent, a table or a column, is empty
     "aurc": "score aurc random oracle difference lo hi n_cases verdict why",
     "review": "rank case score",
     "oodm": "case group oodm threshold is_ood",
-    "left_out": "case folder why",
+    "left_out": "case folder why group",
     "notes": "note n_cases cases",
 }
 UNPLACED = "nothing was predicted in a crop, which so has no place: missing from all means"

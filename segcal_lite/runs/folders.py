@@ -31,8 +31,8 @@ def project_root():
     return checkout() or Path.cwd()
 
 
-def resolve_path(path):
-    """Return `path` as it is if absolute, else below the project root; without ``..``.
+def resolve_path(path, start=None):
+    """Return `path` as it is if absolute, else below `start` or the project root; without ``..``.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def resolve_path(path):
         path = Path(path).expanduser()
     except RuntimeError as error:
         raise wrong_input(path, "a user without a home", "a path that there can be") from error
-    return without_dots(project_root() / path)
+    return without_dots((start or project_root()) / path)
 
 
 def without_dots(path):

@@ -576,7 +576,10 @@ def test_a_label_moved_by_less_than_half_a_voxel(tmp_path):
     moved = LPS.copy()
     moved[0, 3] += 0.3
     write_nnunet(tmp_path, random_probs())
-    assert "less than half a voxel" in read(tmp_path, on=grid(moved)).notes[0]
+    told = (
+        "moved against its label by 0.3 mm, less than half a voxel; the label's place is in force"
+    )
+    assert read(tmp_path, on=grid(moved)).notes == (f"header of the prediction: {told}.",)
 
 
 @settings(max_examples=50)

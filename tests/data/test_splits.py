@@ -217,9 +217,12 @@ def test_the_names_of_a_split():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"cases.csv: found columns \[\], expected case, domain"),
+        ("", r"found columns \[\], expected case, and if wanted domain, split, patient, each once"),
         ("name,split\na,train\n", r"cases.csv: found columns \['name', 'split'\]"),
-        ("case;split\na;train\n", r"cases.csv: found columns \['case;split'\]"),
+        (
+            "case;split\na;train\n",
+            "cases.csv: found semicolons in case;split, expected commas between the cells",
+        ),
         ("case,split,split\na,test,train\n", "cases.csv: found columns"),
         ("case,split\n", "cases.csv: found no case, expected at least one row"),
         ("case,split\na\n", "cases.csv, line 2: found 1 cells, expected 2: case, split"),

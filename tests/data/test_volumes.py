@@ -694,6 +694,15 @@ def test_a_label_less_than_half_a_voxel_away_is_taken_with_a_note(voxels):
         check_same_grid(image, label)
 
 
+def test_what_is_moved_and_against_what_is_told_in_the_callers_words():
+    label, kinds = volume_at(OBLIQUE, "label.nii.gz"), ("label", "prediction")
+    text = "moved against its label by .* half a voxel; the label's place is in force"
+    with pytest.warns(UserWarning, match=text):
+        check_same_grid(label, moved_by((0.4, 0, 0)), LABEL_SHIFT, kinds)
+    with pytest.raises(ValueError, match="correct the wrong header, or resample the prediction"):
+        check_same_grid(label, moved_by((0.6, 0, 0)), LABEL_SHIFT, kinds)
+
+
 @pytest.mark.parametrize("voxels", [(0.501, 0, 0), (0, -0.51, 0), (0.1, 0.1, 0.6)])
 def test_half_a_voxel_is_refused(voxels):
     with pytest.raises(ValueError, match="image.nii.gz and label.nii.gz: found voxels up to .* mm"):

@@ -3,9 +3,10 @@
 import json
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
-from own_predictions import LABELS, write_study
+from own_predictions import AFFINE, LABELS, write_nnunet, write_study, write_volume
 
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate
@@ -90,6 +91,54 @@ def test_images_are_found_by_the_whole_name_of_a_case_and_others_are_told(tmp_pa
     out = evaluate(**given, out=tmp_path / "out", report=told.append, n_workers=1)
     assert "image" in read_arrays(out / "new" / "case_0002.npz")
     assert "images that belong to no case: odd_0000" in told
+
+
+def with_qform_elsewhere(path, mm=9.0):
+    """Write a volume anew with a qform that lies some mm off its sform."""
+    image = nib.load(path)
+    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    qform = image.affine.copy()
+    qform[0, 3] += mm
+    image.set_sform(image.affine, code=1)
+    image.set_qform(qform, code=1)
+    nib.save(image, path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_doubts_about_headers_are_notes_and_no_warnings(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=2, n_new=1)
+    (tmp_path / "dataset.json").unlink()  # so that label values are looked for, too
+    for case, mm in (("case_000", 9.0), ("case_001", 7.0)):
+        with_qform_elsewhere(given["labels"] / f"{case}.nii.gz", mm)
+    with_qform_elsewhere(given["images"][0] / "case_003_0000.nii.gz")
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    notes = notes.set_index("cases").note
+    apart = "sform and qform place voxels up to 9 mm apart"
+    assert notes["case_000, case_001"].startswith(f"header of the label: {apart}")
+    assert "numbers of case_000; others have their own" in notes["case_000, case_001"]
+    assert notes["case_003"].startswith(f"header of the image: {apart}") and len(notes) == 2
+
+
+def test_notes_that_differ_in_their_numbers_share_a_row(tmp_path):
+    given = write_study(tmp_path, n_cases=3, n_members=1)
+    for k in range(3):
+        path = given["labels"] / f"case_{k:03}.nii.gz"
+        affine = AFFINE.copy()
+        affine[0, 3] += 0.5 + 0.1 * k
+        write_volume(path, np.asarray(nib.load(path).dataobj), affine)
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    assert notes.n_cases.tolist() == [3] and "against its label by 0.5 mm" in notes.note[0]
+
+
+def test_without_label_and_image_a_member_is_moved_against_the_first(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=2, n_new=1) | {"images": []}
+    affine = AFFINE.copy()
+    affine[0, 3] += 0.5
+    probs = np.load(given["new"][1] / "case_002.npz")["probabilities"].transpose(0, 3, 2, 1)
+    write_nnunet(given["new"][1], "case_002", probs, affine)
+    notes = read_table(evaluate(**given, out=tmp_path / "out", **QUIET) / "tables" / "notes.csv")
+    told = "moved against its first member by 0.5 mm, less than half a voxel; the first member's"
+    assert notes.note.tolist() == [f"header of the prediction: {told} place is in force."]
 
 
 def test_an_image_that_comes_later_is_shown(tmp_path):

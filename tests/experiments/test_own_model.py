@@ -203,8 +203,8 @@ def test_a_name_that_no_file_of_the_run_could_have_leaves_its_case_out(tmp_path)
     out = evaluate(**given, out=tmp_path / "out", **QUIET)
     left_out = read_table(out / "tables" / "left_out.csv")
     assert left_out.values.tolist() == [
-        [longest, str(given["labels"]), "a name of 201 bytes, where 200 are the most"],
-        [f"{longest}b", str(given["new"][0]), "a name of 202 bytes, where 200 are the most"],
+        [longest, str(given["labels"]), "a name of 201 bytes, where 200 are the most", "labelled"],
+        [f"{longest}b", str(given["new"][0]), "a name of 202 bytes, where 200 are the most", "new"],
     ]
     assert set(read_table(out / "tables" / "scores.csv").case) == {"case_000"}
 
@@ -260,6 +260,20 @@ def test_a_wrong_setting_is_one_sentence_before_anything_is_written(tmp_path, wr
     with pytest.raises(ValueError, match=told):
         evaluate(**settings)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("case;patient", "found semicolons in case;patient, expected commas between the cells"),
+        ("case,person", "expected case, patient, and if wanted domain, split, each once"),
+    ],
+)
+def test_a_table_of_patients_without_its_columns_is_told_what_it_needs(tmp_path, header, told):
+    given = write_study(tmp_path, n_cases=1, n_members=1)
+    (tmp_path / "p.csv").write_text(f"{header}\ncase_000,a\n")
+    with pytest.raises(ValueError, match=f"p.csv: .*{told}"):
+        evaluate(**given, out=tmp_path / "out", patients=tmp_path / "p.csv", **QUIET)
 
 
 def test_a_region_given_twice_counts_once(study, tmp_path):

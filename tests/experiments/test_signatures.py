@@ -1,6 +1,7 @@
 """Signatures that somebody's network has left: read, refused, and what they say of cases."""
 
 import html
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from own_predictions import write_study
 from segcal_lite.detectors import SpectralDetector
 from segcal_lite.experiments.own_model import evaluate, read_signatures, write_signatures
 from segcal_lite.experiments.own_model.signatures import distances, gather_signatures
+from segcal_lite.kit.arguments import path_from_here
 from segcal_lite.kit.own_page import write_page
 from segcal_lite.report import draw_figures, read_evaluation, three_answers
 from segcal_lite.report.own_review import far_from_training
@@ -50,6 +52,13 @@ def test_what_is_written_is_read_and_names_stay_text(tmp_path):
     (tmp_path / "a.csv").rename(tmp_path / "b.CSV")
     assert read_signatures(tmp_path / "b.CSV").equals(found)
     assert table.layer.tolist() == ["0", "0"] and table.window.tolist() == ["whole", "whole"]
+
+
+def test_a_relative_path_is_that_of_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_signatures("training.csv", {"a": [0.6, 0.8], "b": [0.8, 0.6]}, "last")
+    assert Path(path_from_here("training.csv")).is_file()
+    assert read_signatures("training.csv").index.tolist() == ["a", "b"]
 
 
 def test_distances_and_threshold_are_those_of_the_detector(tables):

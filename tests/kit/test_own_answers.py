@@ -10,7 +10,15 @@ matplotlib.use("Agg")
 import nibabel as nib
 import numpy as np
 import pytest
-from own_predictions import AFFINE, LABELS, draw_labels, draw_probs, write_nnunet, write_study
+from own_predictions import (
+    AFFINE,
+    LABELS,
+    SHAPE,
+    draw_labels,
+    draw_probs,
+    write_nnunet,
+    write_study,
+)
 from own_predictions import write_volume as write
 
 from segcal_lite.experiments.own_model import evaluate
@@ -73,6 +81,8 @@ def test_labels_without_any_segment_are_judged_in_the_whole_image(tmp_path):
     (trust, _, _), every, _ = judged(given, tmp_path / "out")
     assert "no label holds core; no label holds rim" in trust
     assert "the ECE in the whole image is" in every and "nan" not in every
+    assert "No label holds a segment, so no order could be tried on the labelled cases." in every
+    assert "Nothing here measures doubt" not in every
 
 
 def test_crops_in_which_nothing_was_predicted_are_said_to_be_missing(tmp_path):
@@ -120,6 +130,19 @@ def test_a_list_without_scores_claims_no_order(tmp_path):
     assert doubtful == "The review list has 2 new cases in order of their names."
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "most doubtful" not in page and "The score is" not in page
+
+
+@pytest.mark.parametrize(
+    ("n_new", "told"), [(1, "The new case could not"), (2, "None of the 2 new cases could")]
+)
+def test_new_cases_that_were_all_left_out_are_not_said_to_be_missing(tmp_path, n_new, told):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=n_new)
+    write_nnunet(given["new"][0], "case_002", np.full((3, *SHAPE), np.nan, np.float32))
+    if n_new > 1:
+        (given["new"][0] / "case_003.npz").unlink()
+    (_, _, short), _, _ = judged(given, tmp_path / "out")
+    assert short.startswith(f"{told} be read: see what was left out.")
+    assert "No cases without labels" not in short
 
 
 def test_the_page_says_what_the_ensemble_is_the_mean_of(tmp_path):

@@ -1,5 +1,7 @@
 """Figures of an evaluation: what is drawn where, and of what."""
 
+import itertools
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -49,6 +51,19 @@ def test_differences_are_in_percentage_points_with_a_line_a_comparison():
     assert [tick.get_text() for tick in nll.get_yticklabels()] == ["b against a", "c against a"]
     with pytest.raises(ValueError, match="table: found no row"):
         plot_differences(pd.DataFrame(rows[3:], columns=columns))
+
+
+@pytest.mark.parametrize("size", [1.0, 0.1, 0.001])
+def test_numbers_below_differences_do_not_run_into_each_other(size):
+    rows = [(name, -0.0346 * size, 0.001 * size) for name in ("nll", "ece")]
+    table = pd.DataFrame(rows, columns=["metric", "lo", "hi"])
+    figure = plot_differences(table.assign(comparison="b against a", difference=-0.02 * size))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        shown = [tick.label1 for tick in axes.xaxis.get_major_ticks()]
+        boxes = sorted(label.get_window_extent().extents[[0, 2]].tolist() for label in shown)
+        gaps = [right[0] - left[1] for left, right in itertools.pairwise(boxes)]
+        assert len(boxes) > 2 and min(gaps) > 5  # pixels
 
 
 def test_curves_run_to_all_cases_and_the_oracle_and_chance_have_looks_of_their_own():

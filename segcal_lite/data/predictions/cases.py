@@ -1,7 +1,5 @@
 """One case of a folder of predictions, in the label's order of voxels and of classes."""
 
-import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +8,7 @@ import numpy as np
 from ..._checks import is_file, wrong_input
 from ..cases import label_classes
 from ..labels import exclusive_classes, region_labels, region_probs
-from ..volumes import check_same_grid, read_label, read_volume
+from ..volumes import check_same_grid, doubts_noted, read_label, read_volume
 from . import arrays
 from .folders import KEYS
 from .orders import (
@@ -26,6 +24,7 @@ from .orders import (
 
 KEY_OF = {form: key for key, form in KEYS.items()}
 REVERSED = np.array([[2, 1], [1, 1], [0, 1]])  # from Z, Y, X to X, Y, Z
+BOTH_PREDICTED = ("prediction", "prediction")
 COUNTS = ("n_all_zero", "n_differ", "is_float16", "is_rescaled", "is_one_hot")
 UNCHECKED = "no segmentation beside the array, so the order of its voxels could not be checked"
 UNSETTLED = "the segmentation beside fits several orders of voxels; that of the reader was taken"
@@ -59,7 +58,7 @@ class CasePrediction(NamedTuple):
     notes: tuple
 
 
-def read_prediction(folder, case, grid):
+def read_prediction(folder, case, grid, kind="label"):
     """Read and check what a folder predicts for one case.
 
     Parameters
@@ -68,6 +67,8 @@ def read_prediction(folder, case, grid):
     case : str
     grid : segcal_lite.data.volumes.Volume
         Of the label, the image, or `grid_of_prediction`: its order of voxels is the result's.
+    kind : str
+        Which of these it is of, as notes say it.
 
     Returns
     -------
@@ -83,11 +84,11 @@ def read_prediction(folder, case, grid):
     counts, notes = dict.fromkeys(COUNTS, 0), []
     if case not in folder.cases:
         raise wrong_input(folder.path, f"no prediction of {case}", "one of its cases")
-    with _doubts_noted(notes):
+    with doubts_noted(notes, "prediction"):
         if folder.form == "labels":
-            probs, predicted = None, _hard_labels(folder, case, grid)
+            probs, predicted = None, _hard_labels(folder, case, grid, kind)
         else:
-            probs, predicted = _probabilities(folder, case, grid, counts, notes)
+            probs, predicted = _probabilities(folder, case, grid, kind, counts, notes)
             probs = probs if folder.has_probabilities else None
     return CasePrediction(probs, predicted, counts, tuple(dict.fromkeys(notes)))
 
@@ -111,20 +112,11 @@ def grid_of_prediction(folder, case):
     raise wrong_input(folder.array_path(case), "an array alone", expected)
 
 
-@contextmanager
-def _doubts_noted(notes):
-    """Turn warnings about headers into notes, without the name of the file."""
-    with warnings.catch_warnings(record=True) as doubts:
-        warnings.simplefilter("always")
-        yield
-    notes += [f"header: {str(doubt.message).rpartition(': ')[2]}" for doubt in doubts]
-
-
-def _hard_labels(folder, case, grid):
+def _hard_labels(folder, case, grid, kind):
     """Return what a label map predicts: classes (X, Y, Z), or inside of regions (R, X, Y, Z)."""
     volume = arrays.read_hard(_volume_path(folder, case), folder.channels)
     classes = label_classes(folder.names, volume)
-    classes = contiguous(turned(classes, order_on_grid(volume, grid)))
+    classes = contiguous(turned(classes, order_on_grid(volume, grid, kind)))
     if folder.added_to:
         return region_labels(classes, folder.added_to)
     if folder.names.regions:
@@ -146,7 +138,7 @@ def _volume_path(folder, case):
     return folder.volumes[case]
 
 
-def _probabilities(folder, case, grid, counts, notes):
+def _probabilities(folder, case, grid, kind, counts, notes):
     """Return probabilities and predictions on the grid, in the labels' order of classes."""
     is_volume, beside = folder.form.startswith("nifti"), None
     if case in folder.volumes and folder.form != "nifti_4d":
@@ -157,7 +149,7 @@ def _probabilities(folder, case, grid, counts, notes):
     else:
         stored = _from_array(folder, case, volume, counts, notes)
     if beside is not None:
-        check_same_grid(beside, volume)
+        check_same_grid(beside, volume, kinds=BOTH_PREDICTED)
         stored = _as_beside(folder, stored, beside, counts, notes)
     elif not is_volume:
         orders = fitting_orders(stored.path, stored.probs.shape[1:], volume, folder.reader)
@@ -166,7 +158,7 @@ def _probabilities(folder, case, grid, counts, notes):
     if counts["is_float16"]:
         notes.append(arrays.FLOAT16)
     notes += [ADDED] * bool(folder.added_to)
-    return _in_our_order(stored.turned(order_on_grid(volume, grid)), folder)
+    return _in_our_order(stored.turned(order_on_grid(volume, grid, kind)), folder)
 
 
 def _from_volumes(folder, case, counts, notes):
@@ -190,7 +182,7 @@ def _stacked_classes(folder, case):
         one = volume if path == paths[-1] else read_volume(path)
         if one.data.ndim != 3:
             raise wrong_input(path, f"shape {one.data.shape}", "one class, (X, Y, Z)")
-        check_same_grid(volume, one)
+        check_same_grid(volume, one, kinds=BOTH_PREDICTED)
         probs[k] = one.data
     if len(paths) < folder.n_channels:
         np.maximum(1 - probs[1:].sum(axis=0), 0, out=probs[0])

@@ -204,17 +204,17 @@ def is_postprocessed(classes, segmentation, differ):
     return True
 
 
-def order_on_grid(volume, grid):
-    """Return the orientation that takes a volume to a grid; refuse any other place than its own.
+def order_on_grid(volume, grid, kind):
+    """Return the orientation that takes a prediction to a grid; refuse any other place.
 
     They may differ by the order and the directions of axes, and by less than half a voxel, which
-    is a warning.
+    is a warning; `kind` says in words what the grid is of.
     """
     orientation = ornt_transform(io_orientation(volume.affine), io_orientation(grid.affine))
     orientation = orientation.astype(int)
     affine = volume.affine @ inv_ornt_aff(orientation, volume.grid_shape)
     same = Volume(turned(volume.data, orientation), affine, volume.path)
-    check_same_grid(grid, same, LABEL_SHIFT)
+    check_same_grid(grid, same, LABEL_SHIFT, kinds=(kind, "prediction"))
     return orientation
 
 

@@ -8,6 +8,7 @@ is finished is kept, so that the same call goes on after an interruption.
 from dataclasses import asdict, replace
 from functools import partial
 from shutil import disk_usage
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def evaluate(
     scheduler="processes",
 ):
     """Judge predictions by labels: scores, corrections, and new cases that a person should look at.
+
+    Relative paths start from the project root, those of the command line from the current folder.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ def evaluate(
     for note in inputs.notes:
         report(note)
     reasons = {}
-    for case, folder, why in inputs.left_out:
+    for case, folder, why, _ in inputs.left_out:
         reasons.setdefault((why, folder), []).append(case)
     for (why, folder), cases in reasons.items():
         report(f"left out: {named(cases)}: {why} ({folder})")
@@ -192,7 +195,7 @@ def _names(cases):
 
 
 def _run(done, work, judging, jobs, n_workers, scheduler, report):
-    """Run `work` on each case; return the facts of cases, and (case, folder, why) of the others."""
+    """Run `work` on each case; return the facts of cases, and of the others what is left out."""
     if not jobs:
         return {}, []
     n_done = 0
@@ -216,7 +219,7 @@ def _run(done, work, judging, jobs, n_workers, scheduler, report):
     for case in jobs:
         found = results[case.name]
         if "why" in found:
-            left_out.append((case.name, found["folder"], found["why"]))
+            left_out.append((case.name, found["folder"], found["why"], case.group))
             report(f"left out: {case.name}: {found['why']}")
         else:
             facts[case] = found
@@ -226,7 +229,8 @@ def _run(done, work, judging, jobs, n_workers, scheduler, report):
 def _bytes_a_case(inputs):
     """Bytes of a case's probabilities, by the size of the first label."""
     try:
-        n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
+        with catch_warnings(action="ignore"):  # its header's doubts are noted when it is scored
+            n_voxels = np.prod(read_label(inputs.cases[0].label_path).grid_shape)
     except ValueError:  # told when the case is scored
         n_voxels = 0
     return 4 * int(n_voxels) * inputs.n_classes * max(1, len(inputs.names.regions))

@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from ...runs.folders import read_json, resolve_path
 from .signatures import gather_signatures
 
 AVERAGED = ("probabilities", "logits")
+GROUPS = ("labelled", "new")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class OwnCase:
     name: str
     label_path: Path | None = None
     image_paths: tuple = ()
+
+    @property
+    def group(self):
+        """One of `GROUPS`."""
+        return GROUPS[self.label_path is None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class OwnInputs:
     cases: tuple  # of OwnCase: those with a label and a prediction of each member
     new_cases: tuple
     patients: dict  # of each case, by name
-    left_out: tuple  # (case, folder, why)
+    left_out: tuple  # (case, folder, why, group)
     notes: tuple
     signatures: tuple | None  # of the training cases, and of cases here
 
@@ -89,7 +96,7 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
     if twice:
         raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
     if not cases:
-        why = "; ".join(f"{case}: {reason}" for case, _, reason in left_out[:3])
+        why = "; ".join(f"{case}: {reason}" for case, _, reason, _ in left_out[:3])
         expected = "a label and a prediction of each member for one case at least"
         if len(members) > 1:
             folds = "what the folds of a cross-validation predict is one member, in one folder"
@@ -144,7 +151,8 @@ def _names(labels, folders, dataset, classes, label_paths):
         return read_label_names("classes", {"background": 0} | numbered), []
     found = set()
     for path in label_paths.values():
-        with suppress(ValueError):  # a damaged one is told when its case is scored
+        # what is wrong with one, or with its header, is told when its case is scored
+        with suppress(ValueError), catch_warnings(action="ignore"):
             found.update(np.unique(read_label(path).data).astype(int).tolist())
     if not found - {0}:
         raise wrong_input(labels, "only 0", "values of at least one segment")
@@ -191,17 +199,18 @@ def _with_all(members, labels, label_paths, image_paths):
     """Return the cases that all members predict (and that have a label), and why others are out."""
     in_any = sorted({case for member in members for case in member.cases})
     in_any += sorted(set(label_paths or ()) - set(in_any))
-    cases, left_out = [], []
+    cases, left_out, group = [], [], GROUPS[label_paths is None]
     for name in in_any:
         lacking = [member for member in members if name not in member.cases]
         n_bytes = len(os.fsencode(name))
         if n_bytes > LONGEST_NAME:  # no system could write what a run names after it
             why = f"a name of {n_bytes} bytes, where {LONGEST_NAME} are the most"
-            left_out.append((name, str(labels or members[0].path), why))
+            left_out.append((name, str(labels or members[0].path), why, group))
         elif lacking:
-            left_out.append((name, str(lacking[0].path), "no prediction of it in this folder"))
+            why = "no prediction of it in this folder"
+            left_out.append((name, str(lacking[0].path), why, group))
         elif label_paths is not None and name not in label_paths:
-            left_out.append((name, str(labels), "a prediction, but no label"))
+            left_out.append((name, str(labels), "a prediction, but no label", group))
         else:
             label_path = None if label_paths is None else label_paths[name]
             cases.append(OwnCase(name, label_path, image_paths.get(name, ())))
@@ -213,10 +222,8 @@ def _patients(path, labels, cases):
     given = resolve_path(path) if path else labels.parent / "cases.csv"
     if path and not is_file(given):
         raise wrong_input("patients", f"no file {given}", "a table with columns case, patient")
-    rows = read_case_table(given) or []
+    rows = read_case_table(given, needed=("case", "patient") if path else ("case",)) or []
     of_case = {row["case"]: row["patient"] for row in rows if "patient" in row}
-    if path and not of_case:
-        raise wrong_input(given, "no column patient", "columns case, patient")
     unknown = [case for case in cases if case not in of_case]
     if path and unknown:
         raise wrong_input(given, f"no patient of {named(unknown)}", "a row for each case")

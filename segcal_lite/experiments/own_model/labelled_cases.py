@@ -18,7 +18,7 @@ import pandas as pd
 
 from ...data.cases import label_classes
 from ...data.labels import LabelNames, region_labels, segment_masks, state_of_file
-from ...data.volumes import foreground_box, read_label
+from ...data.volumes import doubts_noted, foreground_box, read_label
 from ...runs.arrays import write_arrays
 from ...runs.claims import claimed
 from ...runs.folders import as_json_values, read_json, write_json, written_aside
@@ -160,9 +160,9 @@ def write_or_remove(judging, case, method, probs, affine):
 
 def _score(judging, case):
     """Write the rows and sums of a labelled case, and the voxels drawn from it."""
-    label, targets = read_targets(judging.names, case)
+    rows, sums, notes = [], {}, []
+    label, targets = read_targets(judging.names, case, notes)
     regions = _regions(judging, targets, label.spacing_mm)
-    rows, sums = [], {}
 
     def add(probs, method, member, n_members):
         scores = _scores(judging, targets, probs, label.spacing_mm, regions)
@@ -197,7 +197,7 @@ def _score(judging, case):
         metrics |= agreement.get(segment, {})
         rows.extend(of_all | row for row in metric_rows("whole", metrics, segment))
     _write(judging, case, "scores", rows, sums)
-    facts = facts_of(together)
+    facts = facts_of(together, notes)
     facts["counts"]["n_floored"] = _floored(rows, judging.regions[0])
     return facts
 
@@ -210,7 +210,7 @@ def _floored(rows, region):
 
 def _score_corrected(judging, case, correction, write):
     """Write the rows and sums of what corrections make of a labelled case."""
-    label, targets = read_targets(judging.names, case)
+    label, targets = read_targets(judging.names, case, [])  # noted when it was scored
     regions = _regions(judging, targets, label.spacing_mm)
     kept = judging.path(KEPT, case, ".npy")
     probs = np.load(kept) if kept.exists() else combine(judging, case, label).probs
@@ -243,9 +243,13 @@ def remove_kept(out):
     shutil.rmtree(out / KEPT, ignore_errors=True)
 
 
-def read_targets(names, case):
-    """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z)."""
-    label = read_label(case.label_path)
+def read_targets(names, case, notes):
+    """Return the label volume of a case, and what it is judged by: classes, or (R, X, Y, Z).
+
+    What its header leaves open is added to `notes`.
+    """
+    with doubts_noted(notes, "label"):
+        label = read_label(case.label_path)
     labels = label_classes(names, label)
     return label, region_labels(labels, names.regions) if names.regions else labels
 

@@ -30,11 +30,11 @@ class Combined(NamedTuple):
 
 def combine(judging, case, grid, receive=None):
     """Read the members of a case one by one, hand each to `receive`, return what all say."""
-    together = Combined(None, [], [], [])
+    together, kind = Combined(None, [], [], []), _kind_of(grid, case)
 
     def arriving():
         for index, member in enumerate(judging.members):
-            prediction = read_prediction(member, case.name, grid)
+            prediction = read_prediction(member, case.name, grid, kind)
             together.masks.append(prediction.predicted)
             together.counts.append(prediction.counts)
             together.notes.extend(prediction.notes)
@@ -49,6 +49,13 @@ def combine(judging, case, grid, receive=None):
     mean = mean_probability(arriving())  # Eq. 6
     mean = softmax(mean) if judging.members_averaged == "logits" else mean
     return together._replace(probs=mean.astype(np.float32))
+
+
+def _kind_of(grid, case):
+    """What a grid is of, in words."""
+    if case.label_path is not None:
+        return "label"
+    return "image" if grid.path in case.image_paths else "first member"
 
 
 def pairwise_agreement(judging, masks):
@@ -73,8 +80,8 @@ def volumes_ml(segments, targets, predicted, spacing_mm):
     return {s: np.count_nonzero(mask) * voxel_ml for s, mask in zip(segments, masks, strict=True)}
 
 
-def facts_of(together):
-    """What is kept of reading a case: counts and notes of its members."""
+def facts_of(together, notes=()):
+    """What is kept of reading a case: counts of its members, and notes, first those before them."""
     counts = {name: [of.get(name, 0) for of in together.counts] for name in COUNTED}
-    notes = list(dict.fromkeys(together.notes))
+    notes = list(dict.fromkeys([*notes, *together.notes]))
     return {"counts": counts, "notes": notes}

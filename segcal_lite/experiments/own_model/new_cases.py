@@ -6,7 +6,7 @@ import numpy as np
 
 from ...data.labels import segment_probs
 from ...data.predictions import grid_of_prediction
-from ...data.volumes import read_volume
+from ...data.volumes import doubts_noted, read_volume
 from ...entropy import mean_foreground_uncertainty, segment_entropy, voxel_entropy
 from ...report.overlays import fullest_slice
 from ...runs.arrays import write_arrays
@@ -29,7 +29,8 @@ def look_at_new_case(judging, case, correction, write):
 
 def _look_at(judging, case, correction, write):
     """Write the slices of a case; return what is known of its segments."""
-    together, grid, is_image = _read(judging, case)
+    notes = []
+    together, grid, is_image = _read(judging, case, notes)
     image = grid if is_image else None
     probs, predicted, segments = together.probs, together.predicted, judging.names.segments
     for method in METHODS:
@@ -43,23 +44,26 @@ def _look_at(judging, case, correction, write):
     for segment, agreement in pairwise_agreement(judging, together.masks).items():
         of_segments[segment] |= agreement
     _write_slices(judging.path("new", case, ".npz"), image, grid.spacing_mm, predicted, probs)
-    facts = facts_of(together) | {"segments": of_segments}
+    facts = facts_of(together, notes) | {"segments": of_segments}
     facts["notes"] += [NOT_SHOWN] * bool(case.image_paths and not is_image)
     return facts | ({} if probs is None else {"uncertainty": mean_foreground_uncertainty(probs)})
 
 
-def _read(judging, case):
+def _read(judging, case, notes):
     """Return what all members say, the grid that it lies on, and whether that is the image's.
 
-    The image is only to be shown: one that is damaged, or lies elsewhere, takes no case away.
+    The image is only to be shown: one that is damaged, or lies elsewhere, takes no case away. What
+    its header leaves open is added to `notes`; what the prediction's does, reading that tells.
     """
     grids = [partial(read_volume, path) for path in case.image_paths[:1]]
     grids.append(partial(grid_of_prediction, judging.members[0], case.name))
     errors = []
     for read_grid in grids:
+        is_image = len(errors) < len(grids) - 1
         try:
-            grid = read_grid()
-            return combine(judging, case, grid), grid, len(errors) < len(grids) - 1
+            with doubts_noted(notes if is_image else [], "image"):
+                grid = read_grid()
+            return combine(judging, case, grid), grid, is_image
         except ValueError as error:
             errors.append(error)
     raise errors[0]

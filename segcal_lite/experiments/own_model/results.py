@@ -8,6 +8,7 @@ import pandas as pd
 from ..._checks import named
 from ...calibration import CalibrationSums, ReliabilityBins
 from ...data.predictions.orders import WITHOUT_FOREGROUND
+from ...data.volumes import without_numbers
 from ...report.own_tables import UNPLACED
 from ...report.review import expected_dice, expected_volume, fit_dice, fit_volume
 from ...runs.arrays import read_arrays
@@ -111,7 +112,7 @@ def unplaced(left_out):
 
     Where the truth holds a segment they are complete failures, so means without them flatter.
     """
-    return [case for case, _, why in left_out if WITHOUT_FOREGROUND in why]
+    return [case for case, _, why, _ in left_out if WITHOUT_FOREGROUND in why]
 
 
 def write_notes(out, facts, new_facts, left_out, missing=()):
@@ -119,9 +120,9 @@ def write_notes(out, facts, new_facts, left_out, missing=()):
 
     `missing` are the names of labelled cases that are `unplaced`.
     """
-    table = pd.DataFrame(left_out, columns=["case", "folder", "why"])
+    table = pd.DataFrame(left_out, columns=["case", "folder", "why", "group"])
     write_table(out / "tables" / "left_out.csv", table)
-    cases_of, totals = defaultdict(list), Counter()
+    of_kind, totals = defaultdict(list), Counter()  # (note, case) by what all of a kind say
     for case, found in (facts | new_facts).items():
         notes = list(found["notes"])
         for name, words in COUNTS.items():
@@ -129,15 +130,25 @@ def write_notes(out, facts, new_facts, left_out, missing=()):
                 totals[words] += n
                 notes.append(words)
         for note in notes:
-            cases_of[note].append(case.name)
+            of_kind[without_numbers(note)].append((note, case.name))
     if missing:
-        cases_of[UNPLACED] = missing
-    rows = [
-        (f"{totals[note]} {note}" if note in totals else note, len(cases), named(cases))
-        for note, cases in cases_of.items()
-    ]
-    table = pd.DataFrame(rows, columns=["note", "n_cases", "cases"])
+        of_kind[UNPLACED] = [(UNPLACED, case) for case in missing]
+    table = pd.DataFrame(
+        [_row_of_notes(same, totals) for same in of_kind.values()],
+        columns=["note", "n_cases", "cases"],
+    )
     write_table(out / "tables" / "notes.csv", table)
+
+
+def _row_of_notes(same, totals):
+    """Return note, number and names of cases of notes that differ in their numbers at most."""
+    note, first = same[0]
+    cases = list(dict.fromkeys(case for _, case in same))
+    if note in totals:
+        note = f"{totals[note]} {note}"
+    elif len({text for text, _ in same}) > 1:
+        note = f"{note} (These are the numbers of {first}; others have their own.)"
+    return note, len(cases), named(cases)
 
 
 def _scores_table(judging, facts, patients, is_corrected):

@@ -5,6 +5,8 @@ anything. Whoever has the network writes the signatures (`write_signatures`); tw
 are what an evaluation takes.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -32,7 +34,8 @@ def write_signatures(path, signatures, layer, window=None, patients=None):
     Parameters
     ----------
     path : path
-        Ends in ``.csv``.
+        Ends in ``.csv``. A relative one starts from the current folder, as on the command line,
+        which takes the table by the same name.
     signatures : dict of array, shape (r,)
         By the name of the case, as from `segcal_lite.sliding_window.signature_of_volume`.
     layer, window
@@ -68,12 +71,20 @@ def write_signatures(path, signatures, layer, window=None, patients=None):
         cases["patient"] = [patients[case] for case in signatures]
     cases = cases.assign(**origin)
     numbers = pd.DataFrame(rows, columns=[str(i) for i in range(1, length + 1)])
-    write_table(resolve_path(path), pd.concat([cases, numbers], axis=1))
+    write_table(_from_here(path), pd.concat([cases, numbers], axis=1))
 
 
 def read_signatures(path):
-    """Return a table of signatures, float64, by case; refuse in one sentence what is none."""
-    return _read(path)[0]
+    """Return a table of signatures, float64, by case; refuse in one sentence what is none.
+
+    A relative path starts from the current folder, as that of `write_signatures`.
+    """
+    return _read(_from_here(path))[0]
+
+
+def _from_here(path):
+    """Return a path, which starts from the current folder: who has the network works elsewhere."""
+    return resolve_path(path, start=Path.cwd())
 
 
 def _read(path):

@@ -108,7 +108,7 @@ def _parser():
     seeds.add_argument("--tables", nargs="+", choices=stories, default=stories[:2])
     of_b = [f"B{number}" for number in range(1, 7)]
     rounds = "of story_claims_volumes, in rounds whose rows make one table (default: all)"
-    seeds.add_argument("--claims", nargs="+", choices=of_b, default=of_b, help=rounds)
+    seeds.add_argument("--claims", nargs="+", choices=of_b, help=rounds)
     _add_out(seeds, "runs/story")
     return parser
 

@@ -215,6 +215,9 @@ def story(seeds, tables, claims, out):
     """Test claims on several seeds of phantoms; write ``results/story*.csv``."""
     from .results.story import write_stories  # it loads MONAI
 
+    if claims and "story_claims_volumes" not in tables:
+        expected = "none without --tables story_claims_volumes, which they are of"
+        raise wrong_input("--claims", ", ".join(claims), expected)
     return 0 if write_stories(tables, resolve_path(out), seeds, claims) else 1
 
 

@@ -1,8 +1,12 @@
 import numpy as np
 import pandas as pd
+import pytest
 
+from segcal_lite.__main__ import _parser
 from segcal_lite.detection import detection_table, fit_detectors
 from segcal_lite.experiments.trials import Trial, describe_trials
+from segcal_lite.kit import commands
+from segcal_lite.kit.results.phantom_claims import CLAIMS_OF_B
 from segcal_lite.kit.results.story import (
     _by_case,
     _calibration_claims,
@@ -100,3 +104,15 @@ def test_claims_of_a_seed_are_told_in_rounds(tmp_path):
     rows = with_other_rows(path, told)[columns].to_numpy().tolist()
     of_first = [[1, "A2", 5], [1, "A2", 6], [1, "A9", 4], [1, "A10", 2]]
     assert rows == [*of_first, [2, "A1", 7], [2, "A2", 3]]
+
+
+def test_the_command_knows_the_claims_and_refuses_those_without_their_table(tmp_path):
+    given = ["story", "--seeds", "1", "--claims", *CLAIMS_OF_B]
+    claims = _parser().parse_args(given).claims
+    assert tuple(claims) == CLAIMS_OF_B
+    with pytest.raises(SystemExit):
+        _parser().parse_args([*given, "B7"])
+    told = "^--claims: found B1, B2, expected none without --tables story_claims_volumes"
+    with pytest.raises(ValueError, match=told):
+        commands.story([1], ["story_floor_volumes"], ["B1", "B2"], tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from ..._checks import wrong_input
 from ..volumes import LABEL_SHIFT, Volume, check_same_grid
 
 AS_STORED = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's form: axis, and 1 or -1 for a flip
-WITHOUT_FOREGROUND = "without foreground"  # how it is told that a crop has no place
+WITHOUT_FOREGROUND = "voxels, without foreground"  # how it is told that a crop has no place
 REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")  # nnU-Net's, both to RAS
 
 
@@ -70,7 +70,7 @@ def placed(stored, classes, volume, segmentation):
     """
     shape, grid_shape = classes.shape, volume.grid_shape
     if not segmentation.any():
-        found = f"{shape} of {grid_shape} voxels, {WITHOUT_FOREGROUND}"
+        found = f"{shape} of {grid_shape} {WITHOUT_FOREGROUND}"
         raise wrong_input(stored.path, found, "foreground, which tells where the crop lies")
     places = _places(classes, segmentation)
     if len(places) != 1:

@@ -23,7 +23,7 @@ from .hard_labels import as_one_hot, score_cases
 from .inputs import AVERAGED, gather_inputs
 from .labelled_cases import REGIONS, Judging, remove_kept, score_corrected_case
 from .new_cases import look_at_new_case
-from .results import unplaced, write_notes, write_results
+from .results import write_notes, write_results
 from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
@@ -173,12 +173,11 @@ def evaluate(
     looking = replace(judging, members=new_members)
     jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
     new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
-    missing = unplaced(left_out)
     left_out = [*inputs.left_out, *left_out, *new_left_out]
     far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
     remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
     write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
-    write_notes(out, facts, new_facts, left_out, missing)
+    write_notes(out, facts, new_facts, left_out)
     return out
 
 

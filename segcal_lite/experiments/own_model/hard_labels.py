@@ -26,7 +26,7 @@ def score_cases(run, judging, cases):
     return judging, facts, left_out
 
 
-def as_one_hot(members, are_one_hot=True):
+def as_one_hot(members, are_one_hot):
     """Return folders of predictions as those of hard labels, one channel a class, or not."""
     return tuple(replace(member, is_one_hot=are_one_hot) for member in members)
 

@@ -15,6 +15,7 @@ from ...runs.arrays import read_arrays
 from ...runs.tables import write_table
 from ..case_scores import sums_key
 from .correction import METHODS as CORRECTIONS
+from .inputs import GROUPS
 from .labelled_cases import read_rows
 from .tables import own_tables
 
@@ -107,19 +108,17 @@ def _expected_of(segment, found, lines):
     return row
 
 
-def unplaced(left_out):
-    """Return the cases that were left out since nothing was predicted in a crop: it has no place.
+def _unplaced(left_out):
+    """Return the labelled cases that are out since nothing was predicted in a crop, without place.
 
     Where the truth holds a segment they are complete failures, so means without them flatter.
     """
-    return [case for case, _, why, _ in left_out if WITHOUT_FOREGROUND in why]
+    labelled = [(case, why) for case, _, why, group in left_out if group == GROUPS[0]]
+    return [case for case, why in labelled if WITHOUT_FOREGROUND in why]
 
 
-def write_notes(out, facts, new_facts, left_out, missing=()):
-    """Write what was left out and why, and what was taken for what, in how many cases.
-
-    `missing` are the names of labelled cases that are `unplaced`.
-    """
+def write_notes(out, facts, new_facts, left_out):
+    """Write what was left out and why, and what was taken for what, in how many cases."""
     table = pd.DataFrame(left_out, columns=["case", "folder", "why", "group"])
     write_table(out / "tables" / "left_out.csv", table)
     of_kind, totals = defaultdict(list), Counter()  # (note, case) by what all of a kind say
@@ -131,7 +130,7 @@ def write_notes(out, facts, new_facts, left_out, missing=()):
                 notes.append(words)
         for note in notes:
             of_kind[without_numbers(note)].append((note, case.name))
-    if missing:
+    if missing := _unplaced(left_out):
         of_kind[UNPLACED] = [(UNPLACED, case) for case in missing]
     table = pd.DataFrame(
         [_row_of_notes(same, totals) for same in of_kind.values()],

@@ -115,24 +115,51 @@ def evaluate(
         If a folder or setting is wrong, `out` holds an evaluation of other settings, or no case
         can be judged.
     """
-    check_count("n_bins", n_bins)
-    check_count("n_workers", 1 if n_workers is None else n_workers)
     write = WRITTEN[check_choice("write_corrected", write_corrected, tuple(WRITTEN))]
+    check_count("n_workers", 1 if n_workers is None else n_workers)
     check_scheduler(scheduler)
-    settings = {
-        "members_averaged": check_choice("members_averaged", members_averaged, AVERAGED),
-        "regions": tuple(
-            dict.fromkeys(check_choice("regions", region, REGIONS) for region in regions)
-        ),
-        "n_bins": n_bins,
+    settings = _settle(members_averaged, regions, n_bins, box_mm, band_mm, seed)
+    out, given = resolve_path(out), (labels, predictions, images, dataset, new, patients)
+    inputs = gather_inputs(*given, classes, signatures)
+    _check_write(write_corrected, inputs.has_probabilities)
+    _enter(out, labels, inputs, settings)
+    _tell(inputs, report)
+    n_bytes = _bytes_a_case(inputs)
+    n_workers = n_workers or _count_workers(scheduler, inputs, n_bytes)
+    run = partial(_run, n_workers=n_workers, scheduler=scheduler, report=report)
+    judging = _judge(out, inputs, settings, n_bytes)
+    judging, facts, left_out = score_cases(run, judging, inputs.cases)
+    if not facts:
+        raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
+    _check_write(write_corrected, judging.has_probabilities)
+    of_cases, of_all = _correct(run, judging, facts, inputs.patients, write, report)
+    new_members = as_one_hot(inputs.new_members, judging.members[0].is_one_hot)
+    jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
+    looking = replace(judging, members=new_members)
+    new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
+    far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
+    remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
+    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
+    write_notes(out, facts, new_facts, [*inputs.left_out, *left_out, *new_left_out])
+    return out
+
+
+def _settle(members_averaged, regions, n_bins, box_mm, band_mm, seed):
+    """Check what scores depend on beside the inputs; return it by name."""
+    check_choice("members_averaged", members_averaged, AVERAGED)
+    regions = dict.fromkeys(check_choice("regions", region, REGIONS) for region in regions)
+    return {
+        "members_averaged": members_averaged,
+        "regions": tuple(regions),
+        "n_bins": check_count("n_bins", n_bins),
         "box_mm": check_number("box_mm", box_mm),
         "band_mm": check_number("band_mm", band_mm, least=1e-3),
         "seed": check_seed(seed),
     }
-    out = resolve_path(out)
-    given = labels, predictions, images, dataset, new, patients, classes, signatures
-    inputs = gather_inputs(*given)
-    _check_write(write_corrected, inputs.has_probabilities)
+
+
+def _enter(out, labels, inputs, settings):
+    """Begin the evaluation in a folder, or go on with the same one."""
     identity = {
         "labels": name_in_run(labels, out),
         "predictions": [name_in_run(member.path, out) for member in inputs.members],
@@ -140,6 +167,10 @@ def evaluate(
         **settings,
     }
     enter_run(out, "evaluation.json", identity, "cpu")
+
+
+def _tell(inputs, report):
+    """Report what was decided, and the cases that are left out, by reason and folder."""
     for note in inputs.notes:
         report(note)
     reasons = {}
@@ -147,38 +178,30 @@ def evaluate(
         reasons.setdefault((why, folder), []).append(case)
     for (why, folder), cases in reasons.items():
         report(f"left out: {named(cases)}: {why} ({folder})")
-    n_voxels = voxels_of_case(len(inputs.cases), inputs.n_classes)
-    n_bytes = _bytes_a_case(inputs)
+
+
+def _judge(out, inputs, settings, n_bytes):
+    """Return the `Judging`; it keeps probabilities between steps where the disk has room."""
     has_room = n_bytes * len(inputs.cases) < SHARE_OF_DISK * disk_usage(out).free
+    n_voxels = voxels_of_case(len(inputs.cases), inputs.n_classes)
     judging = Judging(out, inputs.names, inputs.members, **settings, n_voxels=n_voxels)
-    judging = replace(judging, keeps_probs=has_room)
-    n_workers = n_workers or _count_workers(scheduler, inputs, n_bytes)
-    run = partial(_run, n_workers=n_workers, scheduler=scheduler, report=report)
-    judging, facts, left_out = score_cases(run, judging, inputs.cases)
-    if not facts:
-        raise wrong_input(labels, f"no case that can be judged ({left_out[0][2]})", "one at least")
-    _check_write(write_corrected, judging.has_probabilities)
+    return replace(judging, keeps_probs=has_room)
+
+
+def _correct(run, judging, facts, patients, write, report):
+    """Fit the corrections and score the corrected cases; return those of cases and that of all."""
     of_cases, of_all, failed = {}, None, []
     if judging.has_probabilities:
-        of_cases, of_all = _corrections(judging, facts, inputs.patients)
+        of_cases, of_all = _corrections(judging, facts, patients)
         report("corrections are fitted" + ("" if of_cases else ONE_PATIENT))
         jobs = {case: (of_cases[case.name], write) for case in facts if of_cases}
         _, failed = run("corrected", score_corrected_case, judging, jobs)
     else:
-        (out / "correction.json").unlink(missing_ok=True)  # of an earlier call that had some
-    remove_kept(out)
+        (judging.out / "correction.json").unlink(missing_ok=True)  # of a call that had some
+    remove_kept(judging.out)
     if failed:  # it could be scored a moment ago
         raise ValueError(failed[0][2])
-    new_members = as_one_hot(inputs.new_members, judging.members[0].is_one_hot)
-    looking = replace(judging, members=new_members)
-    jobs = dict.fromkeys(inputs.new_cases, (of_all, write))
-    new_facts, new_left_out = run("looked at", look_at_new_case, looking, jobs)
-    left_out = [*inputs.left_out, *left_out, *new_left_out]
-    far = inputs.signatures and distances(inputs.signatures, *map(_names, (facts, new_facts)))
-    remove_written(out, [*(facts if of_cases else ()), *(new_facts if of_all else ())])
-    write_results(judging, facts, inputs.patients, bool(of_cases), new_facts, far)
-    write_notes(out, facts, new_facts, left_out)
-    return out
+    return of_cases, of_all
 
 
 def _check_write(write_corrected, has_probabilities):

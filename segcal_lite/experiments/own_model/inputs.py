@@ -67,20 +67,8 @@ class OwnInputs:
 
 def gather_inputs(labels, predictions, images, dataset, new, patients, classes, signatures):
     """Look through the folders that were given; see `evaluate` for the arguments."""
-    labels, new = _folder("labels", labels), _listed(new)
-    folders = [_folder("predictions", folder) for folder in _listed(predictions)]
-    if not folders:
-        raise wrong_input("predictions", "no folder", "at least one")
-    if new and len(new) != len(folders):
-        expected = f"{len(folders)}, one a member, as of predictions"
-        raise wrong_input("new", f"{len(new)} folders", expected)
-    new_folders = [_folder("new", folder) for folder in new]
-    for what, of in (("predictions", folders), ("new", new_folders)):
-        twice = [folder for folder, n in Counter(of).items() if n > 1]
-        if twice:
-            raise wrong_input(
-                what, f"{named(map(str, twice))} twice", "the folder of each member once"
-            )
+    labels = _folder("labels", labels)
+    folders, new_folders = _member_folders(predictions, new)
     label_paths = find_volumes(labels)
     names, notes = _names(labels, folders, dataset, classes, label_paths)
     files = _image_files(_listed(images))
@@ -92,16 +80,7 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
     image_paths, no_case = _images(files, {*label_paths, *predicted})
     cases, left_out = _with_all(members, labels, label_paths, image_paths)
     new_cases, left_out_new = _with_all(new_members, None, None, image_paths)
-    twice = {case.name for case in cases} & {case.name for case in new_cases}
-    if twice:
-        raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
-    if not cases:
-        why = "; ".join(f"{case}: {reason}" for case, _, reason, _ in left_out[:3])
-        expected = "a label and a prediction of each member for one case at least"
-        if len(members) > 1:
-            folds = "what the folds of a cross-validation predict is one member, in one folder"
-            expected = f"{expected}; {folds}"
-        raise wrong_input(labels, f"no case to judge ({why})", expected)
+    _check_cases(labels, cases, new_cases, left_out, len(members))
     by_kind = [[case.name for case in of] for of in (cases, new_cases)]
     signatures, more_notes = gather_signatures(signatures, *by_kind)
     return OwnInputs(
@@ -115,6 +94,37 @@ def gather_inputs(labels, predictions, images, dataset, new, patients, classes, 
         notes=(*notes, *no_case, *more_notes),
         signatures=signatures,
     )
+
+
+def _member_folders(predictions, new):
+    """Return the members' folders, and those of their predictions for cases without labels."""
+    folders = [_folder("predictions", folder) for folder in _listed(predictions)]
+    if not folders:
+        raise wrong_input("predictions", "no folder", "at least one")
+    new = _listed(new)
+    if new and len(new) != len(folders):
+        expected = f"{len(folders)}, one a member, as of predictions"
+        raise wrong_input("new", f"{len(new)} folders", expected)
+    new_folders = [_folder("new", folder) for folder in new]
+    for what, of in (("predictions", folders), ("new", new_folders)):
+        twice = [str(folder) for folder, n in Counter(of).items() if n > 1]
+        if twice:
+            raise wrong_input(what, f"{named(twice)} twice", "the folder of each member once")
+    return folders, new_folders
+
+
+def _check_cases(labels, cases, new_cases, left_out, n_members):
+    """Refuse new cases that have labels, and folders without a case that can be judged."""
+    twice = {case.name for case in cases} & {case.name for case in new_cases}
+    if twice:
+        raise wrong_input("new", f"labelled cases {named(twice)}", "cases without labels")
+    if not cases:
+        why = "; ".join(f"{case}: {reason}" for case, _, reason, _ in left_out[:3])
+        expected = "a label and a prediction of each member for one case at least"
+        if n_members > 1:
+            folds = "what the folds of a cross-validation predict is one member, in one folder"
+            expected = f"{expected}; {folds}"
+        raise wrong_input(labels, f"no case to judge ({why})", expected)
 
 
 def _listed(paths):

@@ -1,7 +1,8 @@
 """What the tables of a run say about the claims of paper B.
 
 Joint, dedicated and fine-tuned networks are compared on the same test cases, set by set. Detectors
-are judged by the score that each gives to each case of a trial.
+are judged by the score that each gives to each case of a trial. Each network was trained once:
+intervals are of patients, and say nothing about the next training.
 
 B3 was mended after its tables had been seen: of phantoms it compared chains of three sets with the
 joint network of eight, not with that of the same three, and was undecided either way.

@@ -66,7 +66,7 @@ def _check(folder, task, leave_out, workers):
     extents = survey(good) if fit else []
     for line in describe_crops(good, task, extents) if fit else ():
         print(line)
-    for line in count_voxels([found[name] for name in fit]):
+    for line in [*count_voxels([found[name] for name in fit]), *single_slices(extents)]:
         print(line)
     absent = set(SPLITS) - {case.split for case in fit.values()}
     if absent:
@@ -160,6 +160,15 @@ def count_voxels(counts):
     if n_ignored:
         notes.append(f"note: {100 * n_ignored / n_voxels:.1f} % of all voxels are ignored")
     return notes
+
+
+def single_slices(extents):
+    """Return a note on cases of one slice, which networks of volumes refuse, if there are any."""
+    single = [extent.case.name for extent in extents if 1 in extent.shape]
+    if not single:
+        return []
+    where = "the networks of 06 to 08 see volumes and refuse them"
+    return [f"note: {len(single)} of {len(extents)} cases are one slice: {where}: {named(single)}"]
 
 
 def check_cases(dataset, workers=1):

@@ -888,6 +888,19 @@ def test_check_leaves_out_what_it_is_told_to(tmp_path, capsys, discs):
     assert "leave_out: found disc9, expected cases of" in capsys.readouterr().err
 
 
+def test_check_tells_which_cases_networks_of_volumes_refuse(tmp_path, capsys, discs):
+    folder = shutil.copytree(discs, tmp_path / "discs")
+    for name in ("imagesTr/disc2_0000", "labelsTr/disc2"):
+        path = folder / f"{name}.nii.gz"
+        volume = nib.load(path)
+        middle = volume.shape[2] // 2
+        data = np.asarray(volume.dataobj)[:, :, middle : middle + 1]
+        nib.Nifti1Image(data, volume.affine).to_filename(path)
+    assert check.main([str(folder), "--workers", "1"]) == 0
+    told = "1 of 6 cases are one slice: the networks of 06 to 08 see volumes and refuse them: disc2"
+    assert f"note: {told}" in capsys.readouterr().out.splitlines()
+
+
 def test_check_counts_cases_without_foreground_and_ignored_voxels(tmp_path, capsys, discs):
     folder = shutil.copytree(discs, tmp_path / "discs")
     empty_labels(folder, ["disc1", "disc3"])

@@ -24,10 +24,11 @@ UNREADABLE = (
 WHOLE = "a whole NIfTI file"
 
 
-def read_nifti(path, start):
+def read_nifti(path, start, spacing_mm=None):
     """Return voxels (X, Y, Z) or (C, X, Y, Z) and the affine in force.
 
-    `start` are the first bytes of the file.
+    `start` are the first bytes of the file, `spacing_mm` the voxel size to take where a header
+    that sets no orientation states 1 mm three times: nobody set a voxel size either.
     """
     with told_if_damaged(path, WHOLE, UNREADABLE):
         kind = _kind_of(path, start)
@@ -45,7 +46,10 @@ def read_nifti(path, start):
         found = f"over {LONGEST_TAIL} bytes behind the last voxel"
         raise wrong_input(path, found, "a file that ends with its voxels")
     _check_header(image, header, path)
-    affine = resolve_affine(image.affine, header["pixdim"][1:4], path)
+    if _has_orientation(header):
+        affine = resolve_affine(image.affine, header["pixdim"][1:4], path)
+    else:
+        affine = _affine_of_sizes(image.affine, header["pixdim"][1:4], path, spacing_mm)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in (3, 4):
@@ -120,19 +124,33 @@ def _ends_within(n_bytes, name):
 
 
 def _check_header(image, header, path):
-    """Refuse what is no real number in mm; warn if no orientation is set."""
+    """Refuse what is no real number in mm."""
     if image.get_data_dtype().kind not in "iuf":
         raise wrong_input(path, f"voxels of type {image.get_data_dtype()}", "real numbers")
     if header["sizeof_hdr"] != header.sizeof_hdr:
         raise wrong_input(path, f"sizeof_hdr {header['sizeof_hdr']}", header.sizeof_hdr)
     if "scl_slope" in header and np.isinf(header["scl_slope"]):  # NaN, as 0, says: not scaled
         raise wrong_input(path, f"scl_slope {header['scl_slope']}", "a finite number")
-    is_nifti = "sform_code" in header
-    if is_nifti and header["xyzt_units"] & 7 not in (0, 2):
+    if "xyzt_units" in header and header["xyzt_units"] & 7 not in (0, 2):
         raise wrong_input(path, "a length unit other than mm", "mm")
-    if not is_nifti or (header["sform_code"] <= 0 and header["qform_code"] <= 0):
-        axes = ", ".join(nib.aff2axcodes(image.affine))
-        warnings.warn(f"{path}: no orientation is set; axes are taken as {axes}.", stacklevel=4)
+
+
+def _has_orientation(header):
+    """Whether a header says where axes lead; Analyze has no place for it."""
+    return "sform_code" in header and (header["sform_code"] > 0 or header["qform_code"] > 0)
+
+
+def _affine_of_sizes(affine, pixdim_mm, path, spacing_mm):
+    """Return the affine of a file that sets no orientation; warn of that, and of sizes not set."""
+    affine = resolve_affine(affine, pixdim_mm, path)
+    doubt = f"no orientation is set; axes are taken as {', '.join(nib.aff2axcodes(affine))}."
+    if np.all(nib.affines.voxel_sizes(affine) == 1):  # what software leaves that was told nothing
+        if spacing_mm is not None:
+            affine = np.diag([*spacing_mm, 1]) @ affine
+        else:
+            doubt = f"no voxel size is set; voxels are taken as 1 mm, and {doubt}"
+    warnings.warn(f"{path}: {doubt}", stacklevel=4)
+    return affine
 
 
 def _check_qform(image, affine, path):

@@ -109,7 +109,7 @@ def read_volume(path, spacing_mm=None):
         if is_other:
             data, affine = other_formats.read_other(path, spacing_mm)
         else:
-            data, affine = read_nifti(path, start)
+            data, affine = read_nifti(path, start, spacing_mm)
         if data.size == 0:
             raise wrong_input(path, f"shape {data.shape}", "voxels")
         data = np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))

@@ -437,6 +437,26 @@ def test_without_any_orientation_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="no orientation is set"):
         volume = read_volume(path)
     np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-2, 3, 4]))
+    refused = pytest.raises(ValueError, match="found voxel sizes .* which spacing_mm says")
+    with pytest.warns(UserWarning, match="no orientation is set"), refused:
+        read_volume(path, (1, 3, 4))  # sizes that are stated stay, with or without axes
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti1Pair, nib.AnalyzeImage])
+def test_without_orientation_three_sizes_of_1_mm_are_none(tmp_path, kind):
+    path = tmp_path / ("a.nii" if kind is nib.Nifti1Image else "a.img")
+    nib.save(kind(counting((4, 3, 2)), None), path)
+    with pytest.warns(UserWarning) as caught:
+        volume = read_volume(path)
+    axes = "no orientation is set; axes are taken as L, A, S"
+    doubt = f"{path}: no voxel size is set; voxels are taken as 1 mm, and {axes}."
+    assert [str(warning.message) for warning in caught] == [doubt]
+    assert volume.spacing_mm == (1, 1, 1)
+    with pytest.warns(UserWarning) as caught:
+        volume = read_volume(path, (0.8, 0.9, 3))
+    assert [str(warning.message) for warning in caught] == [f"{path}: {axes}."]
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag([-0.8, 0.9, 3]))
+    np.testing.assert_allclose(volume.affine @ [1.5, 1, 0.5, 1], [0, 0, 0, 1])  # centred, as before
 
 
 def test_qform_alone_is_enough(tmp_path):

@@ -87,6 +87,8 @@ def _parser():
     _add_out(claims, "runs/claims")
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--port", type=int, help="default 8888, or the next one that is free")
+    ip = "address to listen at: 0.0.0.0 in a container (default: of this machine alone)"
+    lab.add_argument("--ip", help=ip)
     lab.add_argument("--allow-root", action="store_true", help="for containers, where all are root")
     lab.add_argument("--no-browser", action="store_true", help="print the address only")
     commands.add_parser("test", help="lint, layers, tests, doctests and all notebooks")

@@ -15,8 +15,12 @@ def path_from_here(text):
         raise ArgumentTypeError("found nothing, expected a path")
     try:
         place = Path(text).expanduser().absolute()
+        str(place).encode()  # pages and tables name it, the current folder with it
     except RuntimeError as error:
         raise ArgumentTypeError(f"found {text!r}, expected a user who has a home") from error
+    except UnicodeEncodeError as error:  # bytes of an old encoding
+        found = ascii(str(place))
+        raise ArgumentTypeError(f"found {found}, expected a path in UTF-8: rename it") from error
     return str(place.resolve() if ".." in place.parts else place)
 
 

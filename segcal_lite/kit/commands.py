@@ -191,11 +191,12 @@ def hippocampus(source, data, mirror, checksum, **run):
     return run_python(*convert, "--download") or demo(dest, "hippocampus", **run)
 
 
-def lab(port=None, allow_root=False, no_browser=False):
+def lab(port=None, ip=None, allow_root=False, no_browser=False):
     """Open JupyterLab on the notebooks; README, data and runs are beside them in its browser."""
     options = ["--LabApp.default_url=/lab/tree/notebooks"]
     options += [f"--ServerApp.root_dir={project_root()}"]
     options += [] if port is None else [f"--ServerApp.port={port}"]
+    options += [] if ip is None else [f"--ServerApp.ip={ip}"]
     options += ["--allow-root"] if allow_root else []
     options += ["--no-browser"] if no_browser else []
     with TemporaryDirectory() as folder:

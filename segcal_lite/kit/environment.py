@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 import venv
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -65,11 +67,56 @@ def ensure_environment(extras=()):
     if not is_apart and not in_own and _is_installed():
         return Path(sys.executable)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = folder / f"installed-{'-'.join(extras) or 'base'}-{_pins()}"
-    if not stamp.exists() or not python.exists() or _is_foreign(folder):
-        _install(folder, python, extras)
-        stamp.write_text(str(ROOT), encoding="utf-8")
+    if not _is_filled(folder, python, extras):
+        with _alone(folder):
+            if not _is_filled(folder, python, extras):  # by whoever was waited for
+                _install(folder, python, extras)
+                stamp = f"installed-{'-'.join(extras) or 'base'}-{_pins()}"
+                (folder / stamp).write_text(str(ROOT), encoding="utf-8")
     return python
+
+
+def _is_filled(folder, python, extras):
+    """Whether an environment has all packages: an installation with more extras will do."""
+    stamps = folder.glob(f"installed-*-{_pins()}")
+    has_all = any(set(extras) <= set(stamp.name.split("-")[1:-1]) for stamp in stamps)
+    return has_all and python.exists() and not _is_foreign(folder)
+
+
+@contextmanager
+def _alone(folder):
+    """Let one process at a time set up an environment; the system ends the lock of who ends."""
+    try:
+        file = folder.with_name(f"{folder.name}.lock").open("a")
+    except OSError:  # nobody may write here: the installation will say so
+        yield
+        return
+    with file:
+        waits = False
+        while not _is_locked(file):
+            if not waits:
+                print(f"waiting for another process, which sets up {folder}", flush=True)
+            waits = True
+            time.sleep(1)
+        yield
+
+
+def _is_locked(file):
+    """Lock a file, unless another process has; return whether to go on."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
 
 
 def _is_foreign(folder):
@@ -109,11 +156,17 @@ def _pins():
 def _install(folder, python, extras):
     """Make the environment and its kernel; a second call goes on where the first one stopped."""
     print(f"setting up {folder} (once; some minutes)", flush=True)
-    if _is_foreign(folder) or not _has_pip(python):
-        venv.create(folder, with_pip=True, clear=True)
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-c", ROOT / "constraints.txt", "-e", target], check=True)
     kernel = ["-m", "ipykernel", "install", "--prefix", folder, "--name", KERNEL]
     kernel += ["--display-name", "segcal_lite"]
-    subprocess.run([python, *kernel], check=True, stdout=subprocess.DEVNULL)
+    try:
+        if _is_foreign(folder) or not _has_pip(python):
+            venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([*pip, "-c", ROOT / "constraints.txt", "-e", target], check=True)
+        subprocess.run([python, *kernel], check=True, stdout=subprocess.DEVNULL)
+    except subprocess.CalledProcessError as error:
+        said = (error.output or b"see above").decode(errors="replace").strip()
+        found = f"no packages, for setting it up failed ({said.splitlines()[-1]})"
+        expected = "a network, this once, and a place to write; the same command goes on"
+        raise ValueError(f"{folder}: found {found}, expected {expected}.") from error

@@ -64,9 +64,22 @@ def is_gone(name):
     try:
         return psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return True
+        return not _is_hidden(int(number))
     except psutil.Error:
         return False
+
+
+def _is_hidden(number):
+    """Whether a process lives that /proc does not show: one of another user may be hidden there."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(number, 0)  # the signal that is none
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def make_folder(path):
@@ -102,7 +115,14 @@ class Claim:
 
     def acquire(self, seconds=float("inf")):
         """Try for so many seconds to take it; return whether that came true."""
-        until = time.monotonic() + seconds
+        try:
+            return self._acquire_until(time.monotonic() + seconds)
+        except BaseException:  # Ctrl-C comes at any moment: it may be taken, and beat, already
+            self.release()
+            raise
+
+    def _acquire_until(self, until):
+        """Try until a time to take it, and let it beat; true as well where nobody may write."""
         try:
             while self._is_held() or not self._take():
                 if time.monotonic() >= until:
@@ -115,12 +135,11 @@ class Claim:
                 expected = "one that you may remove, as its folder: ask its owner"
                 raise wrong_input(self.place, "the claim of another user", expected) from error
             return True
-        self._is_mine = True
         Thread(target=self._beat, daemon=True).start()
         return True
 
     def release(self):
-        """Let the next one take it, unless another has taken it over."""
+        """Let the next one take it, unless another has taken it over; without it, do nothing."""
         if self._is_mine:
             self._ended.set()
             _remove(self.token)
@@ -161,10 +180,12 @@ class Claim:
             raise OSError(error.errno, error.strerror, str(self.place)) from error
         with suppress(OSError):  # of one who went silent; a folder that is not empty stays
             self.place.rmdir()
+        self._is_mine = True  # before it is: whoever is interrupted from here on releases it
         with suppress(OSError):
             made.rename(self.place)
         if self.token.exists():
             return True
+        self._is_mine = False
         shutil.rmtree(made, ignore_errors=True)
         return False
 
@@ -195,8 +216,8 @@ def _remove(path):
 def claimed(folder, name=".claim"):
     """Hold a claim while the block runs; give the `Claim`. A second process waits for its turn."""
     claim = Claim(folder, name)
-    claim.acquire()
     try:
+        claim.acquire()
         yield claim
     finally:
         claim.release()
@@ -209,11 +230,10 @@ def each_claimed(folder, names, is_done):
         name, claim = waiting.popleft()
         if is_done(name):
             continue
-        if not claim.acquire(SECONDS_BETWEEN_LOOKS):
-            waiting.append((name, claim))
-            continue
         try:
-            if not is_done(name):
+            if not claim.acquire(SECONDS_BETWEEN_LOOKS):
+                waiting.append((name, claim))
+            elif not is_done(name):
                 yield name
         finally:
             claim.release()

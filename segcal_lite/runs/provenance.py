@@ -6,6 +6,8 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+NO_CODE = (":(exclude)results", ":(exclude)*.md")
+
 
 def checkout():
     """The checkout that this code lies in, or ``None`` where the package is installed without."""
@@ -34,18 +36,27 @@ def computed_on(made):
 
 
 def _commit():
-    """Commit of this code: git is asked about the checkout alone, not about a folder around it."""
+    """Commit of this code: git is asked about the checkout alone, not about a folder around it.
+
+    What this code writes, results and the tables in pages, does not make it another: not dirty.
+    """
     root = checkout()
     if root is None or not (root / ".git").exists():
         return "no git checkout"
     git = ["git", "--git-dir", root / ".git", "--work-tree", root]
-    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12"]
+    describe = [*git, "describe", "--always", "--abbrev=12"]
+    changed = [*git, "diff", "--name-only", "HEAD", "--", ".", *NO_CODE]
     alone = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(describe, capture_output=True, text=True, check=True, env=alone)
+        commit, names = (
+            subprocess.run(
+                command, capture_output=True, text=True, check=True, env=alone, cwd=root
+            ).stdout.strip()
+            for command in (describe, changed)
+        )
     except (OSError, subprocess.CalledProcessError):
         return "no git checkout"
-    return done.stdout.strip()
+    return f"{commit}-dirty" if names else commit
 
 
 def _processor():

@@ -56,7 +56,8 @@ def load_checkpoint(folder, model, optimiser):
             numbers = json.loads(file.metadata()["numbers"])
             for key in file.keys():  # noqa: SIM118 - a safetensors file is no dict
                 group, name = key.split(".", 1)
-                groups[group][name] = file.get_tensor(key)
+                # A copy: Windows replaces no file of which something is mapped into memory.
+                groups[group][name] = file.get_tensor(key).clone()
         check_fit(groups["model"], expected)
         check_fit(groups["best"], expected if numbers["history"] else {})
         adams = {f"{k}.step": torch.zeros(()) for k in range(len(weights))}

@@ -56,12 +56,12 @@ def turns_of_training(folder, settings, device, begin, report=None, until=float(
     """
     folder = Path(folder)
     claim = Claim(folder)
-    while not claim.acquire(SECONDS_OF_A_LOOK):
-        if time.monotonic() >= until:
-            return
-        yield
     with ExitStack() as stack:
         stack.callback(claim.release)
+        while not claim.acquire(SECONDS_OF_A_LOOK):
+            if time.monotonic() >= until:
+                return
+            yield
         check_settings(folder, settings)
         if is_finished(folder):
             return

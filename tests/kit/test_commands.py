@@ -238,7 +238,8 @@ def test_lab_serves_the_project_and_opens_the_notebooks_without_news(monkeypatch
     assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false"}
     assert places.endswith(f"{os.pathsep}/somebodys/own")
     assert not {"--allow-root", "--no-browser"} & set(command)
-    commands.lab(port=9000, allow_root=True, no_browser=True)
-    assert started[0][0][-3:] == ["--ServerApp.port=9000", "--allow-root", "--no-browser"]
+    commands.lab(port=9000, ip="0.0.0.0", allow_root=True, no_browser=True)
+    where = ["--ServerApp.port=9000", "--ServerApp.ip=0.0.0.0"]
+    assert started[0][0][-4:] == [*where, "--allow-root", "--no-browser"]
     commands.lab(port=0)  # any that is free
     assert started[1][0][-1] == "--ServerApp.port=0"

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,7 @@ def test_a_place_has_one_name_from_wherever_it_is_given(called, monkeypatch, tmp
         (["demo", "--seed", "1.5"], "argument --seed: found '1.5', expected an integer"),
         (["story", "--seeds", "1", "x"], "argument --seeds: found 'x', expected an integer"),
         (["demo", "--out", "~nobody-here/x"], "argument --out: found '~nobody-here/x', expected a"),
+        (["demo", "--out", "M\udcfcnchen"], "M\\udcfcnchen', expected a path in UTF-8: rename it"),
         (["claims", "phantoms"], "argument RUN: found no file or folder "),
         (["publish", "nowhere", "name"], "argument run: found no file or folder "),
         (["lab", "--port", "x"], "argument --port: "),
@@ -238,6 +241,45 @@ def test_an_environment_is_made_once_and_filled_again_for_other_pins(made, tmp_p
     assert made() == []
     (tmp_path / "constraints.txt").write_text("numpy==2.0\n")
     assert made() == FILLED
+
+
+def test_an_environment_with_more_packages_will_do(made, tmp_path):
+    environment.ensure_environment(("data", "test"))
+    assert made() == []
+    environment.ensure_environment(("data",))
+    assert len(list((tmp_path / ".venv").glob("installed-*"))) == 1
+    environment.ensure_environment(("data", "test", "slow"))
+    assert len(list((tmp_path / ".venv").glob("installed-*"))) == 2
+
+
+def test_of_two_who_set_up_at_once_the_second_waits(made, tmp_path, monkeypatch, capsys):
+    install, under_way = environment._install, threading.Event()
+
+    def slow(*arguments):
+        under_way.set()
+        time.sleep(0.3)
+        install(*arguments)
+
+    monkeypatch.setattr(environment, "_install", slow)
+    first = threading.Thread(target=environment.ensure_environment)
+    first.start()
+    under_way.wait()
+    assert made() == ["new", *FILLED]  # by the first, whose turn it was
+    first.join()
+    assert "waiting for another process, which sets up" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", [None, b"one line\nno module ensurepip\n"])
+def test_an_installation_that_fails_is_one_sentence(output, made, tmp_path, monkeypatch):
+    def fail(command, **options):
+        raise subprocess.CalledProcessError(1, command, output)
+
+    monkeypatch.setattr(environment.subprocess, "run", fail)
+    cause = "no module ensurepip" if output else "see above"
+    told = rf".venv: found no packages, for setting it up failed \({cause}\), expected a network"
+    with pytest.raises(ValueError, match=told):
+        made()
+    assert not list((tmp_path / ".venv").glob("installed-*"))
 
 
 @pytest.mark.parametrize("line", ["version = 3.9.18", "version_info = 3.10.1", "home = /usr", ""])

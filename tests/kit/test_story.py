@@ -6,6 +6,7 @@ from segcal_lite.__main__ import _parser
 from segcal_lite.detection import detection_table, fit_detectors
 from segcal_lite.experiments.trials import Trial, describe_trials
 from segcal_lite.kit import commands
+from segcal_lite.kit.results import story
 from segcal_lite.kit.results.phantom_claims import CLAIMS_OF_B
 from segcal_lite.kit.results.story import (
     _by_case,
@@ -14,6 +15,9 @@ from segcal_lite.kit.results.story import (
     detection_rows,
     with_other_rows,
 )
+from segcal_lite.runs import folders
+from segcal_lite.runs.folders import enter_run
+from segcal_lite.runs.tables import read_table
 from segcal_lite.training.plans import dedicated
 
 
@@ -104,6 +108,26 @@ def test_claims_of_a_seed_are_told_in_rounds(tmp_path):
     rows = with_other_rows(path, told)[columns].to_numpy().tolist()
     of_first = [[1, "A2", 5], [1, "A2", 6], [1, "A9", 4], [1, "A10", 2]]
     assert rows == [*of_first, [2, "A1", 7], [2, "A2", 3]]
+
+
+def test_a_row_says_what_made_its_run_not_what_tells_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(story, "project_root", lambda: tmp_path)
+
+    def tell(commit, seeds):
+        made = {"date": "d", "commit": commit, "torch": "t", "device": "cpu", "processor": "p"}
+        monkeypatch.setattr(folders, "provenance", lambda device: made)
+
+        def told(out, seeds):
+            for seed in seeds:
+                enter_run(out / str(seed), "run.json", {"seed": seed}, "cpu")
+            return pd.DataFrame({"seed": seeds, "holds": True})
+
+        monkeypatch.setitem(story.STORIES, "story", told)
+        assert story.write_stories(["story"], tmp_path / "runs", seeds)
+        return read_table(tmp_path / "results" / "story.csv").set_index("seed").commit.to_dict()
+
+    assert tell("a", [1]) == {1: "a"}
+    assert tell("b", [1, 2]) == {1: "a, then b", 2: "b"}
 
 
 def test_the_command_knows_the_claims_and_refuses_those_without_their_table(tmp_path):

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from segcal_lite.runs import claims
@@ -238,6 +239,51 @@ def test_processes_are_told_apart_by_machine_and_number():
     assert is_gone(f"{machine()}-999999999-x") is True
     assert is_gone("0abc-999999999-x") is None
     assert is_gone(f"{machine()}-x") is None
+
+
+@POSIX
+def test_a_process_that_the_system_hides_is_not_gone(monkeypatch):
+    """As /proc mounted with hidepid does with the processes of other users."""
+
+    def hidden(number):
+        raise psutil.NoSuchProcess(number)
+
+    monkeypatch.setattr(psutil, "Process", hidden)
+    assert is_gone(f"{machine()}-{os.getpid()}-x") is False
+    assert is_gone(f"{machine()}-999999999-x") is True
+    assert is_gone(f"{machine()}-{10**30}-x") is True
+
+    def refuse(number, signal):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert is_gone(f"{machine()}-999999999-x") is False
+
+
+def take(folder):
+    with claimed(folder):
+        pass
+
+
+def take_each(folder):
+    list(each_claimed(folder, ["a"], lambda name: False))
+
+
+@pytest.mark.parametrize("work", [take, take_each])
+@pytest.mark.parametrize("place", [(Path, "rename"), (threading.Thread, "start")])
+def test_an_interruption_while_it_is_taken_frees_it(work, place, tmp_path, quick, monkeypatch):
+    before, done = threading.active_count(), getattr(*place)
+
+    def interrupted(*arguments):
+        done(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(*place, interrupted)
+        work(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    time.sleep(0.2)
+    assert threading.active_count() <= before
 
 
 def test_the_silent_claim_of_another_user_is_named(tmp_path, monkeypatch):

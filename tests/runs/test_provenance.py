@@ -54,6 +54,23 @@ def test_its_own_checkout_from_any_folder(installed_in, tmp_path, monkeypatch):
     assert installed_in(tmp_path / "own") == f"{own}-dirty"
 
 
+def test_what_the_code_writes_does_not_change_it(installed_in, tmp_path):
+    names = "results/a.csv", "results/README.md", "README.md"
+    files = [tmp_path / "own" / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1")
+    own = repository(tmp_path / "own")
+    for file in files:
+        file.write_text("2")
+    assert installed_in(tmp_path / "own") == own
+    (tmp_path / "own" / "new.py").touch()  # nor what git does not know
+    assert installed_in(tmp_path / "own") == own
+    git(tmp_path / "own", "rm", "-q", "pyproject.toml")
+    (tmp_path / "own" / "pyproject.toml").touch()
+    assert installed_in(tmp_path / "own") == f"{own}-dirty"
+
+
 def test_a_repository_in_force_is_not_asked(installed_in, tmp_path, monkeypatch):
     """As in a hook, where git sets these."""
     own, _ = repository(tmp_path / "own"), repository(tmp_path / "other")

@@ -22,7 +22,7 @@ SETS = {
 def runs_on_hearts(out, seeds, report, profile="smoke", **scale):
     """Yield an `Experiment` on heart phantoms for each seed, of the phantoms and of the run."""
     for seed in seeds:
-        run = _run_folder(out, profile, seed)
+        run = run_folder(out, profile, seed)
         data = _write_phantoms("heart", run, seed)
         yield open_experiment(run, data, "heart", profile, seed, report=report, **scale)
 
@@ -39,7 +39,7 @@ def rows_of_hearts(out, seeds, report, rows_of):
 def runs_on_sets(out, seeds, names, report, profile="smoke", n_images=None, **scale):
     """Yield a `JointExperiment` on paper B's sets of phantoms for each seed."""
     for seed in seeds:
-        run = _run_folder(out, profile, seed)
+        run = run_folder(out, profile, seed)
         amount = ["--images", str(n_images)] if n_images else []
         sets = _write_phantoms("sets", run, seed, "--profile", profile, *amount)
         yield open_joint_experiment(run, sets, names, profile, seed, report=report, **scale)
@@ -54,7 +54,8 @@ def rows_of_sets(out, seeds, report, rows_of):
     return pd.DataFrame(rows)
 
 
-def _run_folder(out, profile, seed):
+def run_folder(out, profile, seed):
+    """Return where the run of a seed lies."""
     return out / (str(seed) if profile == "smoke" else f"{profile}_{seed}")
 
 

@@ -125,7 +125,15 @@ def made_by(story):
 def source_of(folder):
     """Where the numbers in a folder of results come from."""
     made = made_of(read_json(folder / "provenance.json"))
-    commits = ", then ".join([made["commit"], *made.get("later_commits", [])])
-    run = f"Seed {made['seed']}, {made['profile']} profile, commit {commits}"
-    where = ", then ".join([computed_on(made), *made.get("later_devices", [])])
-    return f"{run}, {made['date']}, {where}."
+    run = f"Seed {made['seed']}, {made['profile']} profile, commit {all_commits(made)}"
+    return f"{run}, {made['date']}, {all_devices(made)}."
+
+
+def all_commits(made):
+    """Return the commit of a run, and those at which it went on, as text."""
+    return ", then ".join([made["commit"], *made.get("later_commits", [])])
+
+
+def all_devices(made):
+    """Return what computed a run, and what went on with it, as text."""
+    return ", then ".join([computed_on(made), *made.get("later_devices", [])])

@@ -18,14 +18,14 @@ from ...experiments.claims.statements import CLAIMS
 from ...experiments.trials import PAPER_TRIALS, describe_trials, sets_of
 from ...inference import case_signatures
 from ...report.verdicts import doubts, no_conclusion
-from ...runs.folders import project_root
-from ...runs.provenance import provenance
+from ...runs.folders import project_root, read_json
 from ...runs.tables import read_table, write_table
 from ...statistics import linear_regression, logit, paired_interval
 from ...training.models import load_model
 from .floor import tell_floor, tell_floor_of_sets
 from .phantom_claims import CLAIMS_OF_B, tell_claims, tell_claims_of_sets
-from .phantom_runs import runs_on_hearts, runs_on_sets
+from .phantom_runs import run_folder, runs_on_hearts, runs_on_sets
+from .published import all_commits, all_devices
 
 REGION = "box"
 
@@ -210,21 +210,30 @@ def write_stories(names, out, seeds, claims=None):
     """Tell some of `STORIES` into ``results/NAME.csv``; return whether every claim holds.
 
     Rows of other seeds stay as they are, and in a table of paper B's claims those of other than
-    `claims`, by default all: each row carries the commit that made it. A table of verdicts claims
-    nothing itself.
+    `claims`, by default all: each row carries the commits that made its run. A table of verdicts
+    claims nothing itself.
     """
-    made = provenance("cpu")  # before the first table changes the folder that it speaks of
     of_sets = partial(tell_claims_of_sets, claims=claims or CLAIMS_OF_B)
     stories = STORIES | {"story_claims_volumes": of_sets}
-    hold = [_write_story(name, stories[name](out, seeds), made) for name in names]
+    hold = [_write_story(name, stories[name](out, seeds), out) for name in names]
     return all(hold)
 
 
-def _write_story(name, table, made):
-    """Write what one story tells, and return whether each of its rows holds."""
-    for position, key in enumerate(("commit", "date", "torch", "processor")):
-        table.insert(position, key, made[key])
+def _write_story(name, table, out):
+    """Write what one story tells of runs in `out`, and return whether each of its rows holds."""
+    profiles = table.get("profile", ["smoke"] * len(table))
+    folders = [run_folder(out, *of) for of in zip(profiles, table.seed, strict=True)]
+    made = {folder: _origin(folder) for folder in dict.fromkeys(folders)}
+    origins = pd.DataFrame([made[folder] for folder in folders], index=table.index)
+    table = pd.concat([origins, table], axis=1)
     path = project_root() / "results" / f"{name}.csv"
     write_table(path, with_other_rows(path, table))
     print(table.T.to_string())
     return bool(table.get("holds", pd.Series(True)).all())
+
+
+def _origin(folder):
+    """Return what made a run: its networks may be of an earlier commit than today's."""
+    made = read_json(folder / "provenance.json")
+    commits, devices = all_commits(made), all_devices(made)
+    return {"commit": commits, "date": made["date"], "torch": made["torch"], "processor": devices}

@@ -57,7 +57,8 @@ def _write(source, dest, domains, counts, seed):
     """Write DEST whole or not at all, and say what lies there and how to use it."""
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise wrong_input(dest, "something that lies there already", "a new or an empty folder")
-    dataset, rows = read_dataset(source), read_case_table(source / "cases.csv")
+    dataset = read_dataset(source, keeps_splits=False)
+    rows = read_case_table(source / "cases.csv")
     if rows is None or "domain" not in rows[0]:
         raise wrong_input(source / "cases.csv", "no column domain", "the domain of each case")
     same = same_images({case.name: case.image_paths for case in dataset.cases})

@@ -86,6 +86,8 @@ def find(source, classes, seed=2020):
 def _known_columns(path, table):
     """Return the table, its known columns in small letters, and what is to be said of others."""
     lowered = {name: name.lower() for name in table if name.lower() in COLUMNS}
+    images = [name for name in table if name.lower().startswith(IMAGE_PREFIX)]
+    lowered |= {name: IMAGE_PREFIX + name[len(IMAGE_PREFIX) :] for name in images}
     table = table.rename(columns=lowered)
     if len(set(table.columns)) < len(table.columns):
         raise wrong_input(path, f"columns {', '.join(table.columns)}", "each once")

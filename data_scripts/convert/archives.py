@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from segcal_lite._checks import wrong_input
+from segcal_lite.runs.claims import claimed
 from segcal_lite.runs.folders import read_json, write_json
 
 LARGEST_RATIO = 50  # unpacked bytes for each packed one; NIfTI and DICOM stay below 10
@@ -53,13 +54,20 @@ def unpack(archive, folder):
         if it is of another origin.
     """
     archive, folder = Path(archive), Path(folder)
+    with claimed(folder.parent, f".claim-{folder.name}"):  # two may ask for it at once
+        _unpack_once(archive, folder)
+    return folder
+
+
+def _unpack_once(archive, folder):
+    """Unpack an archive aside and give the folder its name, unless it is there."""
     state = archive.stat()
     origin = {"archive": archive.name, "size": state.st_size, "time": state.st_mtime_ns}
     if folder.exists():
         if not (folder / ORIGIN).exists():
             raise wrong_input(folder, f"a folder that is not from {archive.name}", "none")
         if read_json(folder / ORIGIN) == origin:
-            return folder
+            return
         shutil.rmtree(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -74,7 +82,6 @@ def unpack(archive, folder):
         raise wrong_input(archive, f"a damaged archive ({cause})", "a whole one") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _unpack_members(archive, folder):

@@ -7,14 +7,21 @@ import errno
 from concurrent.futures import as_completed
 from dataclasses import replace
 
-from segcal_lite._checks import wrong_input
+from segcal_lite._checks import named, wrong_input
 from segcal_lite.data.layouts import case_and_channel
 from segcal_lite.data.splits import check_groups, check_unique
 from segcal_lite.runs.claims import claimed
 from segcal_lite.runs.folders import as_json_values, check_same_settings, read_json, write_json
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
-from .one_case import RECORDS, convert_case, is_unchanged, read_record, remove_case
+from .one_case import (
+    RECORDS,
+    convert_case,
+    is_unchanged,
+    read_record,
+    remove_case,
+    work_of_others,
+)
 from .report import write_tables
 from .splits import together
 
@@ -71,8 +78,11 @@ def convert(found, read, dest, workers=1, report=print):
         records = complete_cases(dest)
         cases = tuple(replace(case, stated=_stated(case, found)) for case in found.cases)
         found = replace(found, cases=cases)
+        drawn = found
         found, moves = together(with_kept_splits(found, records), records)
-        problems = _known_problems(found, dest, records)
+        moves = [*moves, *_splits_of_old(drawn, records)]
+        others = _works_of_others(found, dest, records)
+        problems = _known_problems(found, dest, records) | others
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
         n_complete = sum(case.name in records for case in found.cases)
         for line in (*moves, *_edits(records, dest)):
@@ -89,9 +99,10 @@ def convert(found, read, dest, workers=1, report=print):
                 if number % REPORT_EVERY == 0 or number == len(waiting):
                     report(f"looked at {number} of {len(waiting)} cases")
         finally:
-            _sweep(dest, {case.name for case in found.cases})
+            _sweep(dest, others)
             records = complete_cases(dest)
-            write_tables(found, records, dest)
+            for line in write_tables(found, records, dest):
+                report(line)
     return [records[name] for name in sorted(records)], problems
 
 
@@ -129,6 +140,28 @@ def with_kept_splits(found, records):
     """
     kept = {record["patient"]: record["split"] for record in records.values()}
     return replace(found, split_of=found.split_of | kept)
+
+
+def _splits_of_old(found, records):
+    """Yield a line if a draw of all who are found now would split converted patients otherwise."""
+    kept = with_kept_splits(found, records).split_of
+    if kept != found.split_of:
+        fresh = together(found, {})[0].split_of
+        others = sorted(patient for patient in fresh if kept[patient] != fresh[patient])
+        if others:
+            alone = "only a new DEST would split as for all who are found now"
+            yield f"{named(others)}: in the split of their first conversion; {alone}"
+
+
+def _works_of_others(found, dest, records):
+    """Return by name why a case is not converted: a volume of it is somebody's own work."""
+    begun = {path.stem for path in (dest / RECORDS).glob("*.json")}
+    problems = {}
+    for name in (begun | {case.name for case in found.cases}) - set(records):
+        if path := work_of_others(name, dest):
+            expected = f"what was written there, or nothing; remove it to convert {name}"
+            problems[name] = str(wrong_input(path, "a volume of another origin", expected))
+    return problems
 
 
 def _meanings_before(dest):
@@ -217,17 +250,15 @@ def _try_case(read, case, found, dest):
     return ""
 
 
-def _sweep(dest, names):
-    """Remove what an interrupted case left: volumes without a record, and files written aside.
+def _sweep(dest, others):
+    """Remove what an interrupted case left: what was begun, and files written aside.
 
-    Volumes of neither a case of the source, called `names`, nor a record are somebody else's.
+    Volumes that were not begun here are somebody else's, and so are those of the cases `others`.
     """
     for name in ("imagesTr", "labelsTr", RECORDS):
         for path in (dest / name).glob(".*.*"):
-            path.unlink(missing_ok=True)
-    complete = complete_cases(dest)
-    left = {path.name.rpartition("_")[0] for path in (dest / "imagesTr").glob("*.nii.gz")}
-    left |= {path.name.removesuffix(".nii.gz") for path in (dest / "labelsTr").glob("*.nii.gz")}
-    begun = {path.stem for path in (dest / RECORDS).iterdir() if path.suffix in (".json", ".npz")}
-    for name in (left & names | begun) - set(complete):
+            if path.is_file():  # a claim that is being taken is a folder
+                path.unlink(missing_ok=True)
+    begun = {path.stem for path in (dest / RECORDS).glob("*.json")}
+    for name in begun - set(complete_cases(dest)) - set(others):
         remove_case(name, dest)

@@ -172,9 +172,10 @@ def next_step(found, splits, dest):
     """Return what the dataset can be used for now."""
     folder, absent = shlex.quote(str(dest)), [name for name in SPLITS if name not in splits]
     if absent:
-        return (
-            f"no case in {' and '.join(absent)}: it can serve as an external test set, "
-            f"-p ood_data {folder} in notebook 05"
-        )
+        empty = f"no case in {' and '.join(absent)}"
+        if set(splits) == {"test"}:
+            use = f"it can serve as an external test set, -p ood_data {folder} in notebook 05"
+            return f"{empty}: {use}"
+        return f"{empty}: no notebook can open it before there is one in each"
     task = f" --task {found.task}" if found.task else ""
     return f"use it as: python -m segcal_lite demo --data {folder}{task}"

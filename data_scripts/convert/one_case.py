@@ -3,7 +3,9 @@
 A case is complete when its record lies in ``.conversion``; that is written last.
 """
 
+import gzip
 import warnings
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import check_finite, wrong_input
-from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, read_volume, write_volume
+from segcal_lite.data.nifti import GZIP
+from segcal_lite.data.volumes import LABEL_SHIFT, check_same_grid, write_volume
 from segcal_lite.runs.folders import file_digest, read_json, write_json, written_aside
 
 RECORDS = ".conversion"
@@ -64,7 +67,7 @@ def convert_case(read, case, found, dest):
         "doubts": [str(doubt.message) for doubt in doubts],
     }
     record |= describe_case(image, labels, len(found.segments), images[0])
-    (dest / RECORDS / f"{case.name}.json").unlink(missing_ok=True)  # of an earlier conversion
+    (dest / RECORDS / f"{case.name}.json").write_bytes(b"")  # begun, and not complete
     try:
         record["written"] = write_case(case.name, image, labels, images[0].affine, dest)
         write_json(dest / RECORDS / f"{case.name}.json", record)
@@ -74,12 +77,12 @@ def convert_case(read, case, found, dest):
 
 
 def renumber(label, classes, hint=""):
-    """Return the labels as classes, uint8; values that nobody published are refused."""
+    """Return the labels as classes, in as few bytes as fit; unpublished values are refused."""
     values = np.unique(label.data)
     unknown = sorted(set(values.tolist()) - set(classes))
     if unknown:
         raise wrong_input(label.path, f"label values {unknown}", f"only {sorted(classes)}{hint}")
-    labels = np.zeros(label.data.shape, dtype=np.uint8)
+    labels = np.zeros(label.data.shape, dtype=np.min_scalar_type(max(classes.values())))
     for value in values.tolist():
         labels[label.data == value] = classes[value]
     if not labels.any():
@@ -99,10 +102,9 @@ def write_case(name, image, labels, affine, dest):
 
 
 def remove_case(name, dest):
-    """Remove all that was written of a case, its record first."""
-    (dest / RECORDS / f"{name}.json").unlink(missing_ok=True)
-    (dest / RECORDS / f"{name}.npz").unlink(missing_ok=True)
-    for path in case_files(name, dest):
+    """Remove all that was written of a case, last its record: it says whose the files are."""
+    records = [dest / RECORDS / f"{name}{ending}" for ending in (".npz", ".json")]
+    for path in (*case_files(name, dest), *records):
         path.unlink(missing_ok=True)
 
 
@@ -147,15 +149,39 @@ def read_record(name, dest):
     return record if whole else None
 
 
+def work_of_others(name, dest):
+    """Return the first volume of a case that is not as it was written, or was never written here.
+
+    What was cut short is nobody's work. A record that cannot be read is of a case that was begun:
+    all its volumes are this program's.
+    """
+    record = dest / RECORDS / f"{name}.json"
+    there = [path for path in case_files(name, dest) if path.exists()]
+    if not record.exists():
+        return next(iter(there), None)
+    try:
+        written = read_json(record, shape={"written": dict})["written"]
+    except ValueError:
+        return None
+    sizes = {path: written.get(path.relative_to(dest).as_posix()) for path in there}
+    edited = (p for p, size in sizes.items() if p.stat().st_size != size and _is_whole(p, size))
+    return next(edited, None)
+
+
 def _is_whole(path, size):
     """Whether a file is as long as it was written, or a volume that somebody has worked on.
 
-    What was cut short is neither.
+    What was cut short, or damaged, is neither, as gzip's checksum tells.
     """
     if path.stat().st_size == size:
         return True
-    with suppress(ValueError):
-        return path.name.endswith(".nii.gz") and bool(read_volume(path))
+    with suppress(EOFError, OSError, zlib.error), path.open("rb") as file:
+        if file.read(len(GZIP)) == GZIP:
+            file.seek(0)
+            with gzip.open(file) as packed:
+                while packed.read(2**20):
+                    pass
+        return path.name.endswith(".nii.gz") and file.tell() > 0
     return False
 
 

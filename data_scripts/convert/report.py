@@ -7,11 +7,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segcal_lite.data.volumes import doubt_lines
-from segcal_lite.runs.folders import as_json_values, write_figure, write_json
+from segcal_lite.runs.folders import (
+    as_json_values,
+    file_digest,
+    read_json,
+    write_figure,
+    write_json,
+)
 from segcal_lite.runs.tables import write_table
 
 from .one_case import RECORDS
 
+WRITTEN = "tables.written"  # among the records: digests of the tables as they were written
 N_PICTURES = 24
 N_COLUMNS = 6
 CONTOUR_COLOURS = ("#ffd92f", "#66c2ff", "#ff7f7f", "#8dff8d", "#d9a6ff", "#ffb366", "#a6fff2")
@@ -127,22 +134,55 @@ def _draw_case(panel, image, labels, spacing_mm):
 def write_tables(found, records, dest):
     """Write ``dataset.json``, ``cases.csv``, ``sources.csv`` and ``report.csv``.
 
+    One that somebody has edited stays as it is; what would take its place, if that is new, is
+    written beside it.
+
     Parameters
     ----------
     found : cases.Found
     records : dict
         Of the complete cases by name.
     dest : Path
+
+    Returns
+    -------
+    list of str
+        A sentence for each table that stays.
     """
     complete = [records[name] for name in sorted(records)]
-    write_json(dest / "dataset.json", description(found, len(complete)))
     columns = ["case", "domain", "split", "patient", "group"]
     cases = pd.DataFrame(
         [[record[name] for name in columns] for record in complete], columns=columns
     )
-    write_table(dest / "cases.csv", cases)
-    write_table(dest / "sources.csv", _sources_table(complete))
-    write_table(dest / "report.csv", _report_table(complete, found.segments))
+    contents = {
+        "dataset.json": (write_json, description(found, len(complete))),
+        "cases.csv": (write_table, cases),
+        "sources.csv": (write_table, _sources_table(complete)),
+        "report.csv": (write_table, _report_table(complete, found.segments)),
+    }
+    path = dest / RECORDS / WRITTEN
+    before = read_json(path, shape=dict) if path.exists() else {}
+    written, lines = {}, []
+    for name, (write, content) in contents.items():
+        new = (dest / name).with_name(f"new_{name}")
+        write(new, content)
+        written[name] = file_digest(new)
+        lines += _replace(dest / name, new, before.get(name))
+    write_json(path, written)
+    return lines
+
+
+def _replace(path, new, digest_before):
+    """Give `new` its name, unless somebody has edited what has it; yield a line about that."""
+    digest = file_digest(path) if path.exists() and digest_before else None
+    if digest in (None, digest_before, file_digest(new)):
+        new.replace(path)
+    elif file_digest(new) == digest_before:
+        new.unlink()
+        yield f"note: {path} is not as it was written, and stays so"
+    else:
+        beside = f"what would be written now is beside it, in {new.name}"
+        yield f"note: {path} is not as it was written, and stays so; {beside}"
 
 
 def description(found, n_cases):

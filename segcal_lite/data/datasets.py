@@ -46,7 +46,9 @@ __all__ = ["Case", "Dataset", "check_case", "load_case", "read_dataset", "task_o
 logger = logging.getLogger("segcal_lite")
 
 
-def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out=None):
+def read_dataset(
+    folder, task=None, seed=0, split=None, problems=None, leave_out=None, keeps_splits=True
+):
     """Find the cases of a folder and split them by patient.
 
     ``cases.csv`` decides which cases there are, else the list in ``dataset.json``, else the files.
@@ -70,6 +72,8 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
         first such case is an error.
     leave_out : list of str, optional
         Cases to go on without, as if they were not there: splits are drawn among the others.
+    keeps_splits : bool
+        Whether splits of ``cases.csv`` are to be used; who replaces them needs no whole ones.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def read_dataset(folder, task=None, seed=0, split=None, problems=None, leave_out
     description, class_notes = _describe(folder, given, files, file_ending, task, strict)
     paths = [sorted(images.values()) for images, _ in files]
     rows, same_notes = keep_together(rows, same_images(dict(zip(names, paths, strict=True))))
-    splits, split_notes = _assign_splits(rows, task, seed, split)
+    splits, split_notes = _assign_splits(rows, task, seed, split, keeps_splits)
     cases = []
     for row, pair, split_name in zip(rows, files, splits, strict=True):
         try:
@@ -217,14 +221,15 @@ def _voxels(read, paths, strict):
                 raise
 
 
-def _assign_splits(rows, task, seed, split):
+def _assign_splits(rows, task, seed, split, keeps_splits):
     """Return the split of each row and a note if it was drawn."""
     patients = [row.get("patient", row["case"]) for row in rows]
     if "split" in rows[0]:
         if split is not None:
             raise wrong_input("split", split, "None, because cases.csv assigns the splits")
         splits = [row["split"] for row in rows]
-        check_splits(splits, patients)
+        if keeps_splits:
+            check_splits(splits, patients)
         return splits, []
     if split is None:
         split = DEFAULT_COUNTS if task is None else task.split

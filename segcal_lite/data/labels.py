@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from .._checks import IGNORED, shown, told_if_unreadable, wrong_input
 from ..runs.folders import as_json_values, read_json, write_json
-from .splits import check_not_all
+from .other_formats import companion_files
+from .splits import check_not_all, check_unique
 from .volumes import LARGEST_LABEL, read_label
 
 
@@ -76,12 +77,15 @@ def _values_by_name(what, labels):
         if not (whole and isinstance(name, str) and name):
             expected = f"names with integers of at least 0, at most {LARGEST_LABEL}"
             raise wrong_input(what, f"{shown(name)}: {shown(value)}", expected)
+        if name != name.strip():
+            raise wrong_input(what, repr(name), "a name without blanks around it")
         if name in values_of:
             raise wrong_input(what, f"the name {name!r} twice", "each name once")
         values_of[name] = tuple(sorted(set(values)))
         check_not_all(what, name)
         if name.lower() == "background" and values_of[name] != (0,):
             raise wrong_input(what, f"{name!r}: {value!r}", "0 for the background")
+    check_unique(what, list(values_of))
     return values_of
 
 
@@ -310,7 +314,10 @@ def _extent(case, values):
 
 def stored_survey(path, dataset):
     """Return `survey`, from the file at `path` if no label has changed since it was written."""
-    state = [state_of_file(case.label_path) for case in dataset.cases]
+    state = [
+        [state_of_file(path) for path in (case.label_path, *companion_files(case.label_path))]
+        for case in dataset.cases
+    ]
     values = segment_values(dataset)
     facts = as_json_values({"labels": state, "values": values})
     if path.exists():

@@ -182,6 +182,23 @@ def test_a_survey_is_kept_until_a_label_changes(tmp_path):
     assert changed.boxes == {1: (slice(0, 1), slice(0, 1), slice(0, 1))}
 
 
+def test_a_survey_notices_a_mended_voxel_size_beside_a_picture(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    for folder, end in (("imagesTr", "_0000"), ("labelsTr", "")):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            pixels = np.eye(16, dtype=np.uint8)
+            sitk.WriteImage(sitk.GetImageFromArray(pixels), tmp_path / folder / f"{name}{end}.png")
+    channels, labels = {"0": "x"}, {"background": 0, "s": 1}
+    told = {"channel_names": channels, "labels": labels, "file_ending": ".png", "numTraining": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    beside = tmp_path / "labelsTr/a.json"
+    for size_mm in (10, 1):
+        beside.write_text(json.dumps({"spacing": [1, size_mm, size_mm]}))
+        extent = stored_survey(tmp_path / "survey.json", read_dataset(tmp_path))[0]
+        assert nib.affines.voxel_sizes(extent.affine).tolist() == [size_mm, size_mm, 1]
+
+
 def test_a_selection_looks_at_its_organ_only(discs):
     dataset = read_dataset(discs)
     organ = survey(dataset, Selection(0, (2,)))

@@ -141,6 +141,9 @@ def test_an_ignore_label_in_the_older_form(name):
         ({"a": [0, 1], "b": 2}, r"found values \[0, 1, 2\], expected 0 for the background"),
         ({"background": 0, "a": [1], "b": [1]}, "each value once"),
         ({"0": "background", "1": "a", "2": "a"}, "found the name 'a' twice"),
+        ({"background": 0, "Liver": 1, "liver": 2}, "found 'Liver' and 'liver', expected names"),
+        ({"background": 0, "\u00e9": 1, "e\u0301": 2}, "differ by more than upper and lower case"),
+        ({"background": 0, " liver": 1}, "found ' liver', expected a name without blanks"),
     ],
 )
 def test_labels_that_are_none(labels, message):

@@ -228,7 +228,8 @@ def test_stopped_from_outside_it_goes_on(tmp_path, how):
         n_complete = len(pd.read_csv(dest / "cases.csv"))
         assert 4 <= n_complete < 24
         assert_only_whole_cases(dest, pd.read_csv(dest / "cases.csv").case)
-    whole = {path: path.stat().st_mtime_ns for path in (dest / ".conversion").glob("c*.json")}
+    records = [p for p in (dest / ".conversion").glob("c*.json") if p.stat().st_size]
+    whole = {path: path.stat().st_mtime_ns for path in records}
     finished = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert f"{len(whole)} complete" in finished.stdout
@@ -255,7 +256,7 @@ def test_workers_end_with_their_parent(tmp_path):
     assert alive == []
 
 
-def test_patients_stay_in_their_split_when_others_join(tmp_path):
+def test_patients_stay_in_their_split_when_others_join(tmp_path, capsys):
     source = official.acdc(tmp_path / "ACDC", n_patients=30)
     (source / "training/patient004/Info.cfg").rename(tmp_path / "Info.cfg")
     late = [source / f"training/patient{n:03d}" for n in (2, 17, 29, 30)]
@@ -271,6 +272,9 @@ def test_patients_stay_in_their_split_when_others_join(tmp_path):
     after = pd.read_csv(tmp_path / "out/cases.csv").set_index("case").split
     assert len(after) == 30
     assert after[before.index].equals(before)
+    assert (
+        ": in the split of their first conversion; only a new DEST would" in capsys.readouterr().out
+    )
 
 
 def test_cases_of_an_earlier_source_stay(source, tmp_path, capsys):
@@ -775,6 +779,28 @@ def test_pairs_takes_what_a_spreadsheet_leaves(tmp_path):
     assert [case.name for case in found.cases] == ["a", "b", "c"]
     for case in found.cases:
         assert (case.images, case.labels) == ((tmp_path / "i.nii",), (tmp_path / "l.nii",))
+
+
+def test_pairs_takes_columns_in_capital_letters(tmp_path):
+    (tmp_path / "pairs.csv").write_text("Case,image:T1,Image:T2,LABEL\na,1,2,l\nb,1,2,l\nc,1,2,l\n")
+    assert pairs.find(tmp_path, ["box=1"]).channels == ("T1", "T2")
+    (tmp_path / "pairs.csv").write_text("case,image:T1,Image:T1,label\na,1,2,l\n")
+    with pytest.raises(ValueError, match="found columns case, image:T1, image:T1, label, expected"):
+        pairs.find(tmp_path, ["box=1"])
+
+
+def test_pairs_converts_more_segments_than_a_byte_counts(tmp_path):
+    source = make_slow_source(tmp_path / "in", n_cases=3)
+    for path in source.glob("*.nii*"):
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+        if set(np.unique(data)) <= {0, 1}:
+            data = np.where(data == 1, 300, 0).astype(np.int16)
+            nib.save(nib.Nifti1Image(data, image.affine), path)
+    classes = [f"s{k}={k}" for k in range(1, 301)]
+    assert run("pairs", source, tmp_path / "out", "--classes", *classes) == 0
+    for path in (tmp_path / "out/labelsTr").iterdir():
+        assert np.unique(np.asarray(nib.load(path).dataobj)).tolist() == [0, 300]
 
 
 def test_pairs_names_the_empty_cells_of_a_row_and_keeps_the_others(tmp_path, capsys):

@@ -7,6 +7,7 @@ import re
 import socket
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import official_layouts as official
 import pandas as pd
@@ -142,6 +143,16 @@ def test_an_archive_that_was_unpacked_is_not_unpacked_again_unless_it_changed(tm
     (tmp_path / "mine").mkdir()
     with pytest.raises(ValueError, match="a folder that is not from a.tar"):
         unpack(path, tmp_path / "mine")
+
+
+def test_several_who_unpack_one_archive_at_once_get_it_whole(tmp_path):
+    members = {f"{k}.bin": bytes(2000) for k in range(200)}
+    path = write(tmp_path / "a.tar", tar_of(members))
+    with ThreadPoolExecutor(4) as executor:
+        folders = list(executor.map(lambda _: unpack(path, tmp_path / "out"), range(4)))
+    assert set(folders) == {tmp_path / "out"}
+    assert {p.name for p in (tmp_path / "out").glob("[!.]*")} == set(members)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "out"]
 
 
 def test_a_script_downloads_from_a_mirror_and_converts(tmp_path, capsys):

@@ -128,6 +128,12 @@ def test_given_splits_are_replaced_and_that_is_said(source, tmp_path, capsys):
     assert {splits_of(tmp_path / "dest")[f"c{n}"] for n in (0, 3, 6, 9)} == {"test"}
 
 
+def test_given_splits_need_not_be_whole(source, tmp_path):
+    with_column(source, "split", ["train", "test"] * 6)
+    assert run(source, tmp_path / "dest", "--domains", "b") == 0
+    assert set(splits_of(tmp_path / "dest").values()) == {"train", "validation", "test"}
+
+
 def test_a_listing_and_a_dataset_without_a_description_are_sources_too(source, tmp_path):
     assert run(source, tmp_path / "first", "--domains", "a") == 0
     assert run(tmp_path / "first", tmp_path / "second", "--domains", "a") == 0

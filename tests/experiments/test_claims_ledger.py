@@ -7,13 +7,14 @@ import pytest
 from test_claims_of_a import GOOD, long_scores, with_failures
 from test_claims_of_b import detection_table, training_tables
 
-from segcal_lite.data.tasks import TASKS
+from segcal_lite.data.tasks import EIGHT_SETS, TASKS
 from segcal_lite.experiments.claims import printed
 from segcal_lite.experiments.claims.deviations import deviations_of, deviations_of_volumes
 from segcal_lite.experiments.claims.ledger import ALL, ledger_of, read_evidence, write_ledger
 from segcal_lite.experiments.claims.printed import printed_a, printed_b, supports
 from segcal_lite.experiments.claims.rules import Part, without_interval
 from segcal_lite.experiments.claims.statements import CLAIMS
+from segcal_lite.experiments.trials import PAPER_TRIALS
 from segcal_lite.kit import commands
 from segcal_lite.runs.folders import project_root
 from segcal_lite.runs.tables import read_table, write_table
@@ -73,6 +74,34 @@ def test_phantoms_have_no_say_in_the_verdict_on_real_data(run):
     assert a1.to_dict() == {"data/ACDC": "holds", "phantoms": "contradicted", ALL: "holds"}
 
 
+@pytest.mark.parametrize("name", ["scores", "volumetric"])
+def test_data_with_true_probabilities_are_phantoms_wherever_they_lie(name, run, tmp_path):
+    scores = read_table(run / "tables" / "scores.csv")
+    oracle = scores[scores.method == "ensemble"].assign(method="oracle")
+    write_table(tmp_path / "tables" / f"{name}.csv", pd.concat([scores, oracle]))
+    (tmp_path / "run.json").write_text(json.dumps(MADE | {"data": "data/demo"}))
+    evidence = read_evidence(tmp_path)
+    assert evidence.data == "phantoms/data/demo" and not evidence.is_real
+
+
+def test_a_folder_that_only_speaks_of_phantoms_is_real(run, tmp_path):
+    write_table(tmp_path / "tables" / "joint.csv", read_table(run / "tables" / "joint.csv"))
+    (tmp_path / "run.json").write_text(json.dumps(MADE | {"data": "data/without_phantoms"}))
+    assert read_evidence(tmp_path).is_real
+
+
+def test_what_paper_b_prints_stands_beside_sets_and_trials_of_the_same_name():
+    printed = printed_b()
+    assert printed["B1"]["hippocampus"] == pytest.approx(0.87 / 0.88 - 1)
+    assert printed["B2"]["ece_box, atrium"] == pytest.approx(-0.06)
+    chain = "cp_younger-then-cp_older-then-cp_newborn"
+    assert printed["B3"][f"dice, {chain}"] == pytest.approx(0.92 / 0.93 - 1)
+    assert printed["B4"]["Table V: ages"] == pytest.approx(0.33)
+    for names in (EIGHT_SETS, PAPER_TRIALS):
+        told = set(printed["B1"]) | set(printed["B4"])
+        assert told & set(names)
+
+
 def test_where_nothing_was_run_the_ledger_says_so(tmp_path):
     ledger, parts = ledger_of([])
     assert set(ledger.verdict) == {"not run"} and len(ledger) == 19 and parts.empty
@@ -94,6 +123,7 @@ def test_where_a_papers_own_tables_do_not_support_its_sentence():
     """Points 12 to 17 of what the papers print inconsistently."""
     assert printed_a("prostate")["A2"]["ece"] > 0  # CE has the larger one there alone
     assert printed_a("heart")["A11"]["ece, dice"] > 0 and printed_a("prostate", 3)["A10"]
+    assert printed_a("hippocampus", 3) == {}  # its volumes are of the prostate alone
     n_better = pd.Series(printed_b()["B2"]).lt(0).groupby(lambda name: name[:3]).sum()
     assert n_better.to_dict() == {"ece": 5, "mce": 4}  # of 7 sets: point 17
     found = pd.Series({claim.name: supports(claim) for claim in CLAIMS})

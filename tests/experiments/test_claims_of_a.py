@@ -233,6 +233,28 @@ def test_failures_are_counted_by_patients_and_what_has_no_entropy_is_named():
     assert np.isnan(part.interval(level=0.95)[1])
 
 
+def test_failures_of_networks_that_are_poor_at_home_decide_nothing():
+    scores = with_failures(long_scores(GOOD, 0.01), entropy=0.9)
+    of_dice = (scores.loss == "dice") & (scores.method == "ensemble") & (scores.metric == "dice")
+    is_poor = of_dice & (scores.domain == "known") & (scores.value > 0.05)
+    scores.loc[is_poor, "value"] = 0.4
+    verdict, (part,) = judge(BY_NAME["A13"], parts_of_a(scores, ("known",))["A13"])
+    assert verdict == "undecided" and "Dice" in part.why
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [("ce", "holds"), ("dice", "contradicted")])
+def test_the_printed_correlations_are_those_of_dice_models_alone(loss, verdict):
+    """An entropy that says all about Dice: |r| is above what the paper prints."""
+    scores = long_scores(GOOD, 0.01)
+    scores = scores[(scores.loss == loss) & (scores.domain == "known")]
+    dice = scores[(scores.method == "ensemble") & (scores.metric == "dice")].set_index("case").value
+    is_entropy = (scores.method == "ensemble") & (scores.metric == "segment_entropy")
+    logits = np.log(dice / (1 - dice)) + 0.005 * np.random.default_rng(0).normal(size=len(dice))
+    scores.loc[is_entropy, "value"] = 0.5 - 0.1 * scores.case[is_entropy].map(logits)
+    found, (part,) = judge(BY_NAME["A8"], parts_of_a(scores, ("known",))["A8"])
+    assert found == verdict and -1 < part.value < -0.98
+
+
 def test_networks_that_segment_one_organ_badly_decide_nothing(good):
     small = good[(good.metric == "dice") & (good.loss == "ce")].assign(segment="small")
     scores = pd.concat([good, small.assign(value=0.45)])  # on the mean of both above one half

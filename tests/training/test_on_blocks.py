@@ -192,6 +192,16 @@ def test_the_checkpoint_brings_back_the_optimiser_to_the_bit(volumes, settings, 
                 assert states[1][index][name].is_contiguous(memory_format=memory_layout(3))
 
 
+def test_no_part_of_a_checkpoint_stays_mapped(volumes, settings, tmp_path):
+    """Windows would then not let the next one take its place."""
+    run = BlockTraining(tmp_path, volumes.sets, settings(dedicated("atrium")), None, CPU)
+    run.advance()
+    best, _ = load_checkpoint(tmp_path, run.model, run.optimiser)
+    assert best
+    maps = psutil.Process().memory_maps()
+    assert not [m.path for m in maps if m.path.endswith("checkpoint.safetensors")]
+
+
 def test_files_are_open_only_while_a_block_is_cut(volumes, settings, tmp_path):
     """Thousands of training images would need more open files than systems allow."""
     run = BlockTraining(tmp_path, volumes.sets, settings(joint("liver_ct", "atrium")), None, CPU)

@@ -2,10 +2,11 @@
 
 A row is a claim on one dataset. Its parts, the statistics with their intervals, stand in a table of
 their own beside what the paper prints for them. The verdict on all real datasets is `combined` from
-theirs: a claim of a paper is general, so it holds where it holds on each.
+theirs: a claim of a paper is general, so it holds where it holds on each. That row is a count of
+verdicts, not one more test: no level is shared out over the datasets, and some share their images.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from .printed import printed_a, printed_b, supports
 from .rules import combined, judge
 from .statements import CLAIMS
 
-ALL = "all real data"
+ALL, PHANTOMS = "all real data", "phantoms"
+ORACLE = "oracle"  # the method that needs the true probabilities, which only phantoms have
 TABLES = ("scores", "volumetric", "joint", "transfer", "ood_volumes_scores")
 
 
@@ -31,7 +33,7 @@ class Evidence(NamedTuple):
     Attributes
     ----------
     data : str
-        Its data in short.
+        Its data in short; of phantoms the name says so.
     parts : dict of list of Part
         By claim.
     printed : dict of dict of float
@@ -50,8 +52,17 @@ class Evidence(NamedTuple):
 
     @property
     def is_real(self):
-        """Whether the data are of patients: phantoms say so in their name."""
-        return "phantoms" not in self.data
+        """Whether the data are of patients: those of phantoms lie in a folder called so."""
+        return not is_of_phantoms(self.data)
+
+
+def is_of_phantoms(data):
+    """Whether data, by their name in a ledger, are phantoms.
+
+    >>> [is_of_phantoms(name) for name in ("phantoms", "runs/a/phantoms/b", "ACDC_no_phantoms")]
+    [True, True, False]
+    """
+    return PHANTOMS in PurePosixPath(data).parts
 
 
 def read_evidence(folder):
@@ -81,7 +92,8 @@ def read_evidence(folder):
     made = made_of(record)
     task = made.get("task") or ""
     task = task["name"] if isinstance(task, dict) else task
-    parts, printed, n_members = {}, {}, {}
+    data = str(made.get("data", folder.name))
+    is_synthetic, parts, printed, n_members = False, {}, {}, {}
     for name, n_dims in (("scores", 2), ("volumetric", 3)):
         if name in tables:
             table = tables[name]
@@ -90,13 +102,17 @@ def read_evidence(folder):
             is_known = table.get("known", pd.Series(True, table.index))
             known = set(table.domain[is_known.astype(bool)])
             parts |= parts_of_a(table, known, task, n_dims, made.get("seed") or 0)
-            printed |= printed_a("prostate" if n_dims == 3 else task, n_dims)
+            is_synthetic |= ORACLE in set(table.method)
+            organ = "prostate" if "prostate" in task.lower() else task
+            printed |= printed_a(organ, n_dims)
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
     printed |= {name: values for name, values in printed_b().items() if name in of_b}
     shown = {"run": name_in_run(folder), "task": task}
     shown |= {name: made.get(name) for name in ("profile", "seed", "commit")}
-    data, deviations = str(made.get("data", folder.name)), all_deviations(record, n_members)
+    if is_synthetic and not is_of_phantoms(data):
+        data = f"{PHANTOMS}/{data}"
+    deviations = all_deviations(record, n_members)
     return Evidence(data, parts | of_b, printed, shown, deviations)
 
 

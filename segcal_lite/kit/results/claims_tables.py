@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
-from ...experiments.claims.ledger import ALL
+from ...experiments.claims.ledger import ALL, is_of_phantoms
 from ...experiments.claims.rules import VERDICTS
 from ...runs.folders import project_root
 from ...runs.tables import read_table
@@ -93,7 +93,7 @@ def summary_table():
 
 def _is_of_phantoms(ledger):
     """Which rows are of a run on phantoms, as `Evidence.is_real` has it."""
-    return ledger.data.str.contains("phantoms")
+    return ledger.data.map(is_of_phantoms).astype(bool)
 
 
 def _counted(title, rows, ledger):

@@ -186,8 +186,8 @@ def test_a_survey_notices_a_mended_voxel_size_beside_a_picture(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     for folder, end in (("imagesTr", "_0000"), ("labelsTr", "")):
         (tmp_path / folder).mkdir()
-        for name in "abc":
-            pixels = np.eye(16, dtype=np.uint8)
+        for shift, name in enumerate("abc"):
+            pixels = np.eye(16, k=shift, dtype=np.uint8)
             sitk.WriteImage(sitk.GetImageFromArray(pixels), tmp_path / folder / f"{name}{end}.png")
     channels, labels = {"0": "x"}, {"background": 0, "s": 1}
     told = {"channel_names": channels, "labels": labels, "file_ending": ".png", "numTraining": 3}

@@ -39,7 +39,7 @@ from .datasets import read_dataset
 from .grids import median_spacing, read_grid, settle_grid
 from .labels import survey
 from .prepared import prepare_dataset, read_prepared
-from .splits import check_name, check_unique, read_case_table, split_by_patient
+from .splits import check_set_name, check_unique, read_case_table, split_by_patient
 from .tasks import MODALITIES, SPLIT, Task, organ_task
 
 TEXTS = ("data", "channel", "modality")
@@ -124,9 +124,7 @@ def _read_entries(path, leave_out=()):
     else:
         entries = _read_yaml(path)
     for name in entries:
-        if "+" in check_text(f"{path}, set", name) or "-then-" in name:
-            raise wrong_input(f"{path}, set", repr(name), "a name without + and -then-")
-        check_name(f"{path}, set", name)
+        check_set_name(f"{path}, set", name)
     check_unique(f"{path}, sets", list(entries))
     entries = {composed(name): entry for name, entry in entries.items()}
     entries = {name: entry for name, entry in entries.items() if name not in leave_out}

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from .._checks import check_count, composed, is_file, wrong_input
+from .._checks import check_count, check_text, composed, is_file, wrong_input
 from ..runs.folders import file_digest
 
 SPLITS = ("train", "validation", "test")
@@ -25,6 +25,9 @@ OTHER_NAMES = {  # of splits, as people write them in tables, in small or capita
 
 # What Windows takes for a device, whatever its ending.
 DEVICES = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+
+THEN = "-then-"  # in the name of a plan of training, between its stages
+AND = "+"  # between the sets of a stage
 
 LONGEST_NAME = 200  # bytes; systems take 255, with what is put before a name and behind it
 
@@ -125,6 +128,25 @@ def check_name(what, name):
         found = f"{name[:20]!r}... of {len(name.encode())} bytes"
         raise wrong_input(what, found, f"at most {LONGEST_NAME}")
     return composed(name)
+
+
+def check_set_name(what, name):
+    """Return the name of a set as `check_name`, refusing what parts the sets in names of plans.
+
+    A network of the one set ``liver+tumour`` would be taken for one of two sets.
+
+    Examples
+    --------
+    >>> check_set_name("set", "liver_tumour")
+    'liver_tumour'
+    >>> check_set_name("set", "liver+tumour")
+    Traceback (most recent call last):
+    ValueError: set: found 'liver+tumour', expected a name without + and -then-.
+    """
+    # In small letters, as some disks take folders; at the ends, as half of it may come from others.
+    if AND in check_text(what, name) or THEN in f"-{name}-".casefold():
+        raise wrong_input(what, repr(name), f"a name without {AND} and {THEN}")
+    return check_name(what, name)
 
 
 def check_not_all(what, name):

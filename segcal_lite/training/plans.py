@@ -7,11 +7,10 @@ one of one set a dedicated model, several stages a transfer chain. All are train
 import numpy as np
 
 from .._checks import wrong_input
+from ..data.splits import AND, THEN, check_set_name
 from ..runs.folders import text_digest
 
 LONGEST_NAME, MOST_BYTES = 160, 240  # of a folder; file systems take 255 bytes
-THEN = "-then-"  # in the name of a plan, between its stages
-AND = "+"  # between the sets of a stage
 
 
 def joint(*sets):
@@ -66,8 +65,17 @@ def orders(*sets):
 
 
 def check_plan(plan):
-    """Return `plan`, or say why it is none: an empty stage, a set twice in a stage."""
+    """Return `plan`, or say why it is none: an empty stage, a set twice in a stage, no such name.
+
+    Examples
+    --------
+    >>> check_plan((("liver+tumour",),))
+    Traceback (most recent call last):
+    ValueError: set: found 'liver+tumour', expected a name without + and -then-.
+    """
     for stage in plan:
+        for name in stage:
+            check_set_name("set", name)
         if not stage or len(set(stage)) < len(stage):
             raise wrong_input("plan", stage, "stages of at least one set, each set once")
     return plan

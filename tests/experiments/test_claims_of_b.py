@@ -140,6 +140,25 @@ def test_the_rival_of_chains_is_the_network_of_their_own_sets():
     assert "B3" not in parts_of_b(joint, transfer[transfer.training != MIX])
 
 
+@pytest.mark.parametrize("name", ["atrium+wall", "atrium+spleen", "spleen+liver_ct"])
+def test_a_network_of_a_set_with_a_plus_in_its_name_is_not_the_joint_one(name):
+    _, transfer = training_tables(GOOD, BAD)
+    renamed = transfer.replace("atrium", name, regex=True)
+    assert renamed.training.iloc[0] == MIX.replace("atrium", name)
+    alone = renamed[renamed.training == name]
+    found = parts_of_b(None, pd.concat([alone, renamed]))["B3"]  # which comes first in the table
+    np.testing.assert_array_equal(
+        told({"B3": found}), told({"B3": parts_of_b(None, transfer)["B3"]})
+    )
+    assert "B3" not in parts_of_b(None, renamed[~renamed.training.str.contains("liver_ct.spleen")])
+
+
+def test_chains_of_other_sets_than_the_joint_network_have_no_rival():
+    _, transfer = training_tables(GOOD, BAD)
+    fewer = transfer.replace({"training": {MIX: "atrium+spleen"}})
+    assert "B3" not in parts_of_b(None, fewer)
+
+
 def test_a_set_that_is_segmented_badly_says_nothing_of_b5():
     detection = detection_table(5, 0)
     detection.loc[detection["set"] == "dual_out", "dice"] = 0.75

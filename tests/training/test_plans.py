@@ -68,6 +68,13 @@ def test_a_chain_of_one_set_and_plans_that_repeat_or_lack_sets_are_refused():
             check_plan(plan)
 
 
+@pytest.mark.parametrize("name", ["liver+tumour", "a-then-b", "a-then", "then-b", "a-Then-b", 1])
+def test_names_of_sets_that_would_be_names_of_other_plans_are_refused(name):
+    for plan in (dedicated, lambda name: joint("a", name), lambda name: chain("a", name)):
+        with pytest.raises(ValueError, match="^set: found .*, expected a (name without|text)"):
+            plan(name)
+
+
 def test_long_mixes_have_folders_that_file_systems_take_and_that_differ():
     names = [f"Dataset{number:03d}_{'Organ' * 4}" for number in range(12)]
     plan, changed = joint(*names), joint(*names[:-1], "Dataset999")

@@ -116,16 +116,24 @@ def _calibrated(joint):
 def _against_chains(transfer):
     """Parts of joint against fine-tuned networks, on the last set of each whole chain."""
     trainings = dict.fromkeys(transfer.training)
-    joint = next((training for training in trainings if AND in training), None)
+    joint_of = {_sets_of(of): of for of in trainings if THEN not in of}
     longest = max((training.count(THEN) for training in trainings), default=0)
     parts = []
-    for chain in (of for of in trainings if joint and longest and of.count(THEN) == longest):
-        name, pair = chain.split(THEN)[-1], [(transfer, joint), (transfer, chain)]
+    for chain in (of for of in trainings if of.count(THEN) == longest > 0):
+        joint, name = joint_of.get(_sets_of(chain)), chain.split(THEN)[-1]
+        if joint is None:
+            continue
+        pair = (transfer, joint), (transfer, chain)
         dice = lower_dice(name, *pair)
         for metric, sign, claimed in (("dice", 1, (-MARGIN, np.inf)), ("ece_box", -1, ABOVE)):
             values = (by_patient(*of, name, metric) for of in pair)
             parts += relative(f"{metric}, {chain}", *values, dice, claimed, sign)
     return parts
+
+
+def _sets_of(training):
+    """The sets that a training's name holds, by name: in whatever order it sees them."""
+    return tuple(sorted(training.replace(THEN, AND).split(AND)))
 
 
 def _of_trials(detection, detector):

@@ -167,6 +167,25 @@ def check_label_range(labels, n_classes, lowest=0):
         raise wrong_input("labels", f"values from {found[0]} to {found[1]}", expected)
 
 
+def check_patients(patients, n, of="images"):
+    """Return whose each of `n` images is, an array (n,); by default each is of another patient.
+
+    One who is missing, None or NaN, is refused: as text he would be one patient, as a number many.
+    """
+    if patients is None:
+        return np.arange(n)
+    import pandas as pd  # here: most of what imports this needs no tables
+
+    named_patients = np.asarray(patients)
+    if named_patients.shape != (n,):
+        found = f"shape {named_patients.shape}"
+        raise wrong_input("patients", found, f"one for each of {n} {of}")
+    n_missing = int(pd.isna(np.asarray(patients, dtype=object)).sum())
+    if n_missing:
+        raise wrong_input("patients", f"{n_missing} missing", f"one for each of {n} {of}")
+    return named_patients
+
+
 def check_vectors(name, vectors, length):
     """Return one vector, shape (length,), or several, (n, length), as finite float64."""
     vectors = check_finite(name, np.asarray(vectors, dtype=np.float64))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from ._checks import check_finite, wrong_input
+from ._checks import check_finite, check_patients, wrong_input
 from .detectors import (
     IntensityDetector,
     MahalanobisDetector,
@@ -111,7 +111,8 @@ def auc_interval(scores_in, scores_out, level=0.95, patients=None):
     Raises
     ------
     ValueError
-        If a set is empty or holds NaN, or `patients` are not one for each image.
+        If a set is empty or holds NaN, or `patients` are not one for each image, missing ones
+        included.
 
     Examples
     --------
@@ -432,7 +433,7 @@ def patients_of(*parts):
     ['a', 'a']
     """
     if all("patient" in part for part in parts):
-        return [np.asarray(part["patient"]) for part in parts]
+        return [check_patients(part["patient"], len(part["patient"])) for part in parts]
     sizes = [len(next(iter(part.values()))) for part in parts]
     return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
 
@@ -457,7 +458,7 @@ def flagged_patients(is_flagged, patients):
     >>> flagged_patients([True, False, True, True], ["a", "a", "b", "c"])
     (2.5, 3)
     """
-    shares = patient_means({"patient": np.asarray(patients)}, np.asarray(is_flagged, float))
+    shares = patient_means({"patient": patients}, np.asarray(is_flagged, float))
     return float(shares.sum()), shares.size
 
 
@@ -531,10 +532,9 @@ def _numbered(patients, sizes):
     """Return the number of the patient of each image, of either set; by default each its own."""
     if patients is None:
         return np.split(np.arange(sum(sizes)), [sizes[0]])
-    patients = [np.asarray(of) for of in patients]
-    if tuple(of.shape for of in patients) != tuple((size,) for size in sizes):
-        found = " and ".join(f"shape {of.shape}" for of in patients)
-        raise wrong_input("patients", found, "one for each of {} and of {} images".format(*sizes))
+    if len(patients) != 2:
+        raise wrong_input("patients", f"{len(patients)} sequences", "one of either set of images")
+    patients = [check_patients(of, n) for of, n in zip(patients, sizes, strict=True)]
     return np.split(np.unique(np.concatenate(patients), return_inverse=True)[1], [sizes[0]])
 
 

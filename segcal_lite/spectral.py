@@ -11,7 +11,14 @@ import warnings
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ._checks import check_count, check_finite, check_number, check_vectors, wrong_input
+from ._checks import (
+    check_count,
+    check_finite,
+    check_number,
+    check_patients,
+    check_vectors,
+    wrong_input,
+)
 
 # Float32 features carry rounding noise of about 1e-7 of the largest singular value, so what
 # lies below this fraction of it is noise and not a property of the image. It moves a singular
@@ -184,7 +191,8 @@ def leave_one_out_oodm(reference, patients=None):
     Raises
     ------
     ValueError
-        For fewer than two signatures or patients, another number of axes, NaN or infinite values.
+        For fewer than two signatures or patients, a missing patient, another number of axes, NaN or
+        infinite values.
 
     Examples
     --------
@@ -201,11 +209,10 @@ def leave_one_out_oodm(reference, patients=None):
 def of_other_patients(n_images, patients=None):
     """Return (n, n): which images are of another patient than the one of the row.
 
-    One patient alone, or other than one patient for each image, are a ``ValueError``.
+    One patient alone, a missing one, or other than one patient for each image, are a
+    ``ValueError``.
     """
-    of = np.arange(n_images) if patients is None else np.asarray(patients)
-    if of.shape != (n_images,):
-        raise wrong_input("patients", f"shape {of.shape}", f"one for each of {n_images} images")
+    of = check_patients(patients, n_images)
     others = of[:, None] != of
     if not others.any():
         raise wrong_input("patients", "one alone", "at least 2: each is held against the others")

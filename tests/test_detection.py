@@ -1,6 +1,7 @@
 """AUC, confusion counts and tables of detectors against scikit-learn, SciPy and hand cases."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,10 @@ from segcal_lite.detection import (
     detection_counts,
     detection_table,
     fit_detectors,
+    flagged_patients,
+    patient_dice,
+    patient_means,
+    patients_of,
     spearman_interval,
     spectral_verdict,
 )
@@ -186,8 +191,35 @@ def test_few_patients_have_no_interval_however_many_images():
     pair = _normal_scores(40, 12)
     whose = np.arange(40), 100 + np.arange(12) % 4
     assert np.isnan(auc_interval(*pair, patients=whose)[1:]).all()
-    with pytest.raises(ValueError, match=r"patients: found shape \(40,\) and shape \(11,\)"):
+    with pytest.raises(ValueError, match=r"patients: found shape \(11,\), .* each of 12 images"):
         auc_interval(*pair, patients=(whose[0], whose[1][1:]))
+    for others in ([], whose[:1], [*whose, whose[0]]):
+        with pytest.raises(ValueError, match=f"patients: found {len(others)} sequences, expected"):
+            auc_interval(*pair, patients=others)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, "NaN of a Series"])
+def test_a_missing_patient_is_refused(missing):
+    names = [f"p{k}" for k in range(9)]
+    whose = pd.Series([*names, np.nan]) if isinstance(missing, str) else [*names, missing]
+    one, other = np.arange(10.0), np.arange(10.0) + 0.5
+    described = {"voxel_count": one + 1, "dice": one / 10}
+    described["patient"] = np.array(whose, dtype=object)
+    for work in (
+        lambda: auc_interval(one, other, patients=(names + ["p9"], whose)),
+        lambda: auc_difference((one, other), (other, one), patients=(whose, names + ["p9"])),
+        lambda: flagged_patients(one > 5, whose),
+        lambda: patient_means(described, one),
+        lambda: patients_of(described),
+        lambda: patient_dice(described),
+        lambda: fit_detectors(described),
+    ):
+        with pytest.raises(ValueError, match="^patients: found 1 missing, expected one for each"):
+            work()
+
+
+def test_a_patient_may_be_called_as_python_writes_what_is_missing():
+    assert flagged_patients([True, False, True], ["nan", "None", "nan"]) == (1.0, 2)
 
 
 def test_auc_difference_is_paired():

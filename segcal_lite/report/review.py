@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from .._checks import check_finite, wrong_input
+from .._checks import check_finite, check_patients, wrong_input
 from ..segmentation_metrics import dice_coefficient
 from ..statistics import (
     MIN_CASES,
@@ -413,10 +413,7 @@ def _complete(x, y, patients):
 
 def _patients(patients, n):
     """Return the names of the patients, and the number of each scan's."""
-    patients = np.arange(n) if patients is None else np.asarray(patients)
-    if patients.shape != (n,):
-        raise wrong_input("patients", f"shape {patients.shape}", f"one for each of {n} cases")
-    return np.unique(patients, return_inverse=True)
+    return np.unique(check_patients(patients, n, "cases"), return_inverse=True)
 
 
 def _check_risks(risks, scores):

@@ -81,16 +81,22 @@ def mark_best(table, metric_higher_is_better, alpha=0.01, n_resamples=N_RESAMPLE
 def with_patients(table):
     """Return a long table of which each row has a ``patient``: its case, where no column says.
 
-    Cases of one name in two sets are of two patients.
+    Cases of one name in two sets are of two patients. A patient who is missing in the column is a
+    ``ValueError``, as an empty cell of ``cases.csv`` is.
 
     Examples
     --------
     >>> with_patients(pd.DataFrame({"case": ["a", "b"], "value": [1, 2]})).patient.tolist()
     ['a', 'b']
     """
-    if "patient" in table:
-        return table
-    return table.assign(patient=table["set"] + "/" + table.case if "set" in table else table.case)
+    if "patient" not in table:
+        names = table["set"] + "/" + table.case if "set" in table else table.case
+        return table.assign(patient=names)
+    n_missing = int(table.patient.isna().sum())
+    if n_missing:
+        found, expected = f"{n_missing} missing", "the patient of each row, or no such column"
+        raise wrong_input("table, column patient", found, expected)
+    return table
 
 
 def patient_means(table, by):

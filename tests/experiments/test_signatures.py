@@ -89,6 +89,8 @@ def test_scans_of_a_training_patient_are_held_against_those_of_others(tables, tm
         ValueError, match="patients: found none of train_0, train_1, .*, expected one of each"
     ):
         write_signatures(twice, numbers, *LAYER, patients={})
+    with pytest.raises(ValueError, match="patients: found none of train_7, expected one of each"):
+        write_signatures(twice, numbers, *LAYER, patients=patients | {"train_7": np.nan})
 
 
 def changed(path, change):

@@ -107,6 +107,10 @@ def test_few_patients_have_no_interval(n):
 def test_patients_are_as_many_as_cases():
     with pytest.raises(ValueError, match="patients: found shape"):
         order_of_review([0.1, 0.2], [1, 2], ["a"])
+    values = np.linspace(0.1, 0.9, 7)
+    for work in (order_of_review, fit_dice, fit_volume, pearson_interval):
+        with pytest.raises(ValueError, match="patients: found 1 missing, .* each of 7 cases"):
+            work(values, values, [*"abcdef", np.nan])
 
 
 # expected Dice

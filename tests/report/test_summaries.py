@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segcal_lite.report.summaries import mark_best, summarise
+from segcal_lite.report.summaries import mark_best, patient_means, summarise, with_patients
 from segcal_lite.statistics import case_interval, mean_interval, paired_p_value
 
 RNG = np.random.default_rng(0)
@@ -13,6 +13,18 @@ BASELINE = RNG.normal(0.80, 0.05, size=30)
 
 def _long(values, **columns):
     return pd.DataFrame({"case": np.arange(len(values)), "value": values, **columns})
+
+
+# patients
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_a_patient_missing_in_a_column_of_patients_is_refused(missing):
+    table = _long(BASELINE[:3], patient=["a", "a", missing])
+    for work in (with_patients, lambda table: patient_means(table, [])):
+        with pytest.raises(ValueError, match="table, column patient: found 1 missing, expected"):
+            work(table)
+    assert with_patients(table.drop(columns="patient")).patient.tolist() == [0, 1, 2]
 
 
 # summarise

@@ -65,7 +65,7 @@ def write_signatures(path, signatures, layer, window=None, patients=None):
     origin = {"layer": check_text("layer", layer), "window": sides}
     cases = pd.DataFrame({"case": list(signatures)})
     if patients is not None:
-        absent = [case for case in signatures if case not in patients]
+        absent = [case for case in signatures if pd.isna(patients.get(case))]
         if absent:
             raise wrong_input("patients", f"none of {named(absent)}", "one of each case")
         cases["patient"] = [patients[case] for case in signatures]

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from segcal_lite.ensembles import selection_matrix
-from segcal_lite.experiments.claims.paper_a import parts_of_a
+from segcal_lite.experiments.claims.paper_a import difference, parts_of_a
 from segcal_lite.experiments.claims.rules import judge
 from segcal_lite.experiments.claims.statements import CLAIMS
+from segcal_lite.statistics import mean_interval
 
 OF_A = [claim for claim in CLAIMS if claim.name.startswith("A")]
 IN_SLICES = [claim.name for claim in OF_A if claim.name != "A10"]
@@ -131,6 +132,69 @@ def test_on_prostate_dropout_has_to_help_ce_models_too(good):
     scores = long_scores(helped, 0.01)
     assert verdicts(scores, task="prostate")["A11"] == "holds"
     assert verdicts(scores, task="heart")["A11"] == "contradicted"
+
+
+@pytest.mark.parametrize("task", ["PROSTATEx", "Task05_Prostate", "my_prostates_3d"])
+def test_a_prostate_by_any_name_is_one(good, task):
+    scores = good[(good.loss == "ce") & good.metric.isin(["nll", "dice"])]
+    found = [parts_of_a(scores, ("known",), name)["A11"][0] for name in (task, "prostate", "heart")]
+    values = [part.interval(level=0.95, n_resamples=2000)[0] for part in found]
+    assert values[0] == values[1] == -values[2] > 0
+
+
+def of_pools(n_dropout, n_single, seed=0):
+    """NLL of Dice models with dropout and of single ones, members by 20 patients, and a Dice."""
+    rng, rows = np.random.default_rng(seed), []
+    patients, found = 0.02 * rng.normal(size=20), {}
+    for method, n in (("mc_dropout", n_dropout), ("baseline", n_single)):
+        nll = 0.3 + patients + 0.01 * rng.normal(size=(n, 1)) + 0.005 * rng.normal(size=(n, 20))
+        found[method] = nll
+        for (member, number), value in np.ndenumerate(nll):
+            key = ("dice", method, member, 1, f"c{number:02}", "known")
+            rows += [(*key, "box", None, "nll", value), (*key, "whole", "organ", "dice", 0.9)]
+    names = ["loss", "method", "member", "n_members", "case", "domain", "region", "segment"]
+    return pd.DataFrame(rows, columns=[*names, "metric", "value"]), found
+
+
+@pytest.mark.parametrize(("n_dropout", "n_single"), [(10, 100), (16, 10), (2, 30)])
+def test_of_pools_of_two_sizes_every_network_counts(n_dropout, n_single):
+    scores, nll = of_pools(n_dropout, n_single)
+    is_late = (scores.method == "baseline") & (scores.metric == "nll") & (scores.member >= 7)
+    for shift in (0.0, 0.5):  # of networks that have no partner by their number
+        moved = scores.assign(value=scores.value + shift * is_late)
+        rival = nll["baseline"] + shift * (np.arange(n_single) >= 7)[:, None]
+        (part,) = parts_of_a(moved, ("known",))["A11"]
+        value, lo, hi = part.interval(level=0.95, n_resamples=2000)
+        assert value == pytest.approx(nll["mc_dropout"].mean() - rival.mean(), rel=1e-9)
+        assert lo < value < hi and part.n_cases == 20
+
+
+def test_pools_of_one_size_are_paired_by_their_number():
+    scores, nll = of_pools(8, 8)
+    (part,) = parts_of_a(scores, ("known",))["A11"]
+    expected = mean_interval(nll["mc_dropout"] - nll["baseline"])
+    assert part.interval(level=0.95) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_interval_of_two_pools_is_of_patients_and_of_both_pools():
+    held, widths = [], []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        few, many = (pd.DataFrame(rng.normal(size=(n, 1)) + rng.normal(size=20)) for n in (6, 24))
+        many = many + rng.normal(size=(24, 20))
+        (part,) = difference("", few + rng.normal(size=(6, 20)), many)
+        _, lo, hi = part.interval(level=0.95, n_resamples=2000)
+        held.append(lo <= 0 <= hi)
+        widths.append(hi - lo)
+    assert 0.92 <= np.mean(held) <= 0.99
+    # patients, of two groups of 20 here: 2 / 20; networks: 1 / 6 and 1 / 24; times 2.2 or so
+    assert np.median(widths) == pytest.approx(2 * 2.3 * np.sqrt(2 / 20 + 1 / 6 + 1 / 24), rel=0.2)
+
+
+def test_a_patient_missing_in_a_table_of_scores_is_refused(good):
+    scores = good.assign(patient=good.case.where(good.case != "c3"))
+    with pytest.raises(ValueError, match="table, column patient: found .* missing"):
+        parts_of_a(scores, ("known",))
 
 
 @pytest.mark.parametrize("n_dims", [2, 3])

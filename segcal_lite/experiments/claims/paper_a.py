@@ -7,7 +7,7 @@ averaged, and the interval is of the networks that there are. (Of two, such as m
 an interval would show the spread between them and little else. The first form of the rules did not
 have this: by it A5 and A12 of the heart were undecided.) Networks of different losses are paired by
 their number, which means nothing and costs nothing: all pairs of one size have the same mean and
-the same variance.
+the same variance. Of pools of two sizes every network counts, too (`_of_pools`).
 
 Three rules were mended after their tables had been seen. A6 drew patients alone, and held on the
 heart; now its networks are drawn, too. A8 asked of CE models the range that is printed of Dice
@@ -46,7 +46,7 @@ def parts_of_a(scores, known_domains, task="", n_dims=2, seed=0):
     known_domains : collection of str
         Domains of the training cases; test cases of others are shifted.
     task : str
-        Its name: A11 treats the prostate by itself.
+        Its name: A11 treats the prostate by itself, whose name is in it, in whatever letters.
     n_dims : {2, 3}
         Of the networks: all claims but A10 are of slices.
     seed : int
@@ -104,13 +104,31 @@ def difference(name, first, second, sign=1, dice=None):
     first, second = (_members(table[patients]) for table in (first, second))
     if not first.size or not second.size:
         return []
-    n_members = min(len(first), len(second))
-    pool = slice(n_members if n_members > 1 else None)  # one row is set against all of the other
-    values = sign * (first[pool] - second[pool])
+    values = sign * _of_pools(first, second)
     values = values[:, np.isfinite(values).all(axis=0)]
     if not values.size:
         return []
     return [Part(name, partial(mean_interval, values), values.shape[1], dice)]
+
+
+def _of_pools(first, second):
+    """Return first minus second, both (n_members, n_patients), a row a member of the smaller pool.
+
+    One row is set against all of the other. Of pools of m < n networks, f and s, the rows are
+
+    d_i = f_i - mean(s) - sqrt(m / n) (s_i - mean(s_1, ..., s_m))
+
+    (Scheffe, Annals of Mathematical Statistics 1943). Their mean is that of f minus that of s, and
+    their variance over m is that of f over m plus that of s over n: each pool is drawn by itself.
+    """
+    n_members = len(first), len(second)
+    if 1 in n_members or n_members[0] == n_members[1]:
+        return first - second
+    if n_members[0] > n_members[1]:
+        return -_of_pools(second, first)
+    drawn = second[: len(first)]
+    own = np.sqrt(len(first) / len(second)) * (drawn - drawn.mean(axis=0))
+    return first - second.mean(axis=0) - own
 
 
 def _members(table):
@@ -232,7 +250,7 @@ def _of_dropout(scores, task):
     """Parts of MC dropout minus single networks; of CE models the other way, but on prostate."""
     parts = []
     for loss in LOSSES:
-        sign = -1 if loss == "ce" and not task.startswith("prostate") else 1
+        sign = -1 if loss == "ce" and "prostate" not in task.lower() else 1
         pools = ("mc_dropout", "baseline")
         dice = lowest_dice(scores, *((loss, method) for method in pools))
         for metric in CALIBRATION:

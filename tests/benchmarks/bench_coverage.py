@@ -27,6 +27,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results" / "coverage.csv"
 N_PATIENTS = (5, 10, 20, 50)
 N_REPETITIONS, N_RESAMPLES, SEED = 2000, 2000, 12
 SIZES = ((5, 5), (5, 20), (10, 10), (10, 50), (20, 20), (50, 50))
+UNEQUAL_SIZES = ((5, 50), (50, 5))
 
 # Data of one study: a generator and the truth
 
@@ -318,6 +319,12 @@ def ranks_of(correlation):
     return draw
 
 
+def settings_of_auc(statistic, all_sizes):
+    """Yield those of an AUC: areas, and spreads that are equal or thrice as large on one side."""
+    for sizes, area, spread in product(all_sizes, (0.7, 0.9, 0.98), (1, 3, 1 / 3)):
+        yield statistic, f"{area}, spread {spread:.2g}", sizes, scores_of(area, spread), of_auc
+
+
 def settings():
     """Yield (statistic, data, size, generator, methods)."""
     means = {"normal": normal, "lognormal": lognormal, "Dice near 1": dice_near_1}
@@ -338,9 +345,7 @@ def settings():
         for n_scans in (1, 3):
             yield "expected Dice", f"{n_scans} a patient", n, new_patient(n_scans), of_new_patient
     for sizes in SIZES:
-        for area in (0.7, 0.9, 0.98):
-            for spread in (1, 3, 1 / 3):
-                yield "AUC", f"{area}, spread {spread:.2g}", sizes, scores_of(area, spread), of_auc
+        yield from settings_of_auc("AUC", [sizes])
         for areas in ((0.7, 0.7), (0.9, 0.9), (0.9, 0.7), (0.98, 0.8)):
             draw = two_detectors(areas)
             yield "AUC difference", f"{areas[0]} and {areas[1]}", sizes, draw, of_auc_difference
@@ -351,6 +356,7 @@ def settings():
         data = f"{areas[0]} and {areas[1]}, correlation {correlation}"
         draw = two_detectors_of_scans(areas, correlation)
         yield "AUC difference by patient", data, sizes, draw, of_auc_difference_by_patient
+    yield from settings_of_auc("AUC of unequal sizes", UNEQUAL_SIZES)
 
 
 def measure(statistic, data, size, draw, methods, n_repetitions):

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from segcal_lite import calibration
+from segcal_lite.detection import auc, detection_counts
 from segcal_lite.experiments.claims.pencil import BRIER_PER_NLL, check_table, repeated_rows
 from segcal_lite.runs.folders import project_root
 from segcal_lite.runs.tables import read_table
 
+ACCURACY = "accuracy between sensitivity and specificity (test sets of one class ratio)"
+AUC = "AUC within the rectangles of sensitivity and specificity (one test set)"
 PAPERS = {
     "mehrtash_table2_boxes_and_dice": ["task", "loss", "method"],
     "mehrtash_s1_whole_volume": ["task", "loss", "method"],
@@ -34,11 +37,10 @@ def broken(table, labels):
 def test_the_papers_break_three_bounds():
     found = {name: broken(printed(name), labels) for name, labels in PAPERS.items()}
     impossible = [["heart, Dice, mc_dropout", "Brier <= 0.815 NLL"]]
-    outside = "accuracy between sensitivity and specificity"
     assert {name: rows for name, rows in found.items() if rows} == {
         "mehrtash_table2_boxes_and_dice": impossible,
         "mehrtash_s1_whole_volume": impossible,
-        "karimi_tables456_ood": [["liver DUAL vs SPIR, uncertainty", outside]],
+        "karimi_tables456_ood": [["liver DUAL vs SPIR, uncertainty", ACCURACY]],
     }
 
 
@@ -84,6 +86,37 @@ def test_what_a_detector_gives_breaks_no_bound(seed, moved, threshold):
     assert broken(pd.DataFrame([row]), ["of"]) == []
 
 
+def of_detectors(*pairs):
+    """The means of what detectors give that flag scores above 0, and which bound they break."""
+    found = [(*detection_counts(*pair, 0)[:3], auc(*pair)) for pair in pairs]
+    columns = ["accuracy", "sensitivity", "specificity", "auc"]
+    table = pd.DataFrame([np.mean(found, axis=0)], columns=columns)
+    return [bound for _, bound in broken(table.assign(of="one"), ["of"])]
+
+
+def test_means_over_test_sets_keep_the_bounds_of_detectors_only_as_they_say():
+    ones = np.ones
+    all_flagged, none_flagged = (ones(2), ones(18)), (-ones(18), -ones(2))
+    assert of_detectors(all_flagged, none_flagged) == [ACCURACY]
+    strict = np.r_[-ones(11), 3 * ones(9)], ones(20)  # and one of the same class ratio:
+    lax = -ones(20), np.r_[ones(11), -3 * ones(9)]
+    assert of_detectors(strict, lax) == [AUC]
+    for alone in (all_flagged, none_flagged, strict, lax):
+        assert of_detectors(alone) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9), st.floats(0, 1)
+)
+def test_means_over_test_sets_of_one_class_ratio_keep_the_bound_of_accuracy(rates, share):
+    sensitivity, specificity = np.transpose(rates)
+    accuracy = share * sensitivity + (1 - share) * specificity
+    means = {"accuracy": accuracy.mean(), "sensitivity": sensitivity.mean()}
+    table = pd.DataFrame([means | {"specificity": specificity.mean(), "of": "one"}])
+    assert broken(table, ["of"]) == []
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_what_overlaps_give_breaks_no_bound(dice):
@@ -104,19 +137,19 @@ def test_what_overlaps_give_breaks_no_bound(dice):
         ({"ece_percent": 101.0}, "ece in [0, 1]"),
         (
             {"auc": 0.70, "sensitivity": 0.91, "specificity": 0.92},
-            "AUC within the rectangles of sensitivity and specificity",
+            AUC,
         ),
         (
             {"auc": 0.98, "sensitivity": 0.61, "specificity": 0.72},
-            "AUC within the rectangles of sensitivity and specificity",
+            AUC,
         ),
         (
             {"accuracy": 0.95, "sensitivity": 0.91, "specificity": 0.82},
-            "accuracy between sensitivity and specificity",
+            ACCURACY,
         ),
         (
             {"accuracy": 0.75, "sensitivity": 0.91, "specificity": 0.82},
-            "accuracy between sensitivity and specificity",
+            ACCURACY,
         ),
     ],
 )
@@ -134,11 +167,20 @@ def test_what_rounds_to_the_bound_keeps_it():
 def test_digits_are_those_of_the_printed_per_cent(row):
     names = ["accuracy_percent", "sensitivity_percent", "specificity_percent"]
     table = pd.DataFrame([row], columns=names)
-    bound = "accuracy between sensitivity and specificity"
-    assert broken(table.assign(of="one"), ["of"]) == [["one", bound]]
+    assert broken(table.assign(of="one"), ["of"]) == [["one", ACCURACY]]
     table = pd.DataFrame({"of": ["one"], "ece_percent": [20], "mce_percent": [10]})
     assert broken(table, ["of"]) == [["one", "ECE <= MCE"]]
     assert broken(table.assign(mce_percent=19), ["of"]) == []  # 19.5 and 19.5
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, "Float32", "Float64"])
+def test_digits_are_those_of_a_column_in_its_own_precision(dtype):
+    columns = {"nll": [0.41, np.nan], "brier": [0.335, 0.1]}  # Brier by half of a digit too large
+    table = pd.DataFrame({name: pd.Series(of, dtype=dtype) for name, of in columns.items()})
+    assert broken(table.assign(of=["a", "b"]), ["of"]) == []
+    assert broken(table.assign(of=["a", "b"], nll=[0.401, 1.0]), ["of"]) == [
+        ["a", "Brier <= 0.815 NLL"]
+    ]
 
 
 @pytest.mark.parametrize("again", [{"dsc": 0.5}, {"dice_percent": 50.0}, {"dsc_percent": 50.0}])
@@ -171,3 +213,15 @@ def test_the_factor_is_the_largest_ratio():
 def test_another_table_is_refused(table, labels, said):
     with pytest.raises(ValueError, match=said):
         check_table(pd.DataFrame(table), labels)
+
+
+@pytest.mark.parametrize("columns", [{"of": [], "nll": []}, {"of": [], "loss": []}, {}])
+def test_a_table_without_a_row_is_told_so(columns):
+    for work in (check_table, repeated_rows):
+        with pytest.raises(ValueError, match="^table: found no row, expected at least one"):
+            work(pd.DataFrame(columns), ["of"])
+
+
+def test_rows_that_repeat_need_their_labels():
+    with pytest.raises(ValueError, match="^labels: found by, expected columns: of, nll"):
+        repeated_rows(pd.DataFrame({"of": ["a"], "nll": [0.1]}), ["by"])

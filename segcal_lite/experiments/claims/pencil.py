@@ -1,8 +1,8 @@
 """Read a table with a pencil: what no network can give, whatever the data.
 
-Each bound holds for a voxel or a case and is not lost in a mean, so a table of means can be checked
-without the data behind it. Printed digits are rounded: a row breaks a bound only if all values that
-round to what is printed do.
+Each bound holds for a voxel, a case or a test set, and all but the two of detectors are not lost in
+a mean, so a table of means can be checked without the data behind it. Printed digits are rounded: a
+row breaks a bound only if all values that round to what is printed do.
 
 - ``Brier <= 0.815 NLL``: see `segcal_lite.calibration`. With Eq. 4 of paper A, whose Brier score is
   divided by K, multiply it by K first.
@@ -11,8 +11,10 @@ round to what is printed do.
   mean gap, and these at least that of their mean.
 - ``ECE <= MCE``: a mean of gaps is at most the largest.
 - Accuracy is a mean of sensitivity and specificity, weighted by how many there are: between them.
+  So it is in one test set, and in means over several, such as folds, if all have one class ratio.
 - A ROC curve that rises through (1 - specificity, sensitivity) has below it at least the rectangle
   to its lower right, ``sensitivity * specificity``, and above it at least that to its upper left.
+  That is of one test set: a product of means may exceed the mean of products.
 - ``Dice / (2 - Dice) <= IoU <= Dice``: the first is an equality for one case, and a bound for
   means, as the curve is convex.
 """
@@ -49,12 +51,13 @@ def check_table(table, labels):
     -------
     pandas.DataFrame
         A row for each bound and each row it applies to: row, bound, printed (the numbers that it
-        is about), margin (the largest that rounding allows) and holds (margin of at least 0).
+        is about), margin (the largest that rounding allows) and holds (margin of at least 0). Two
+        bounds say in brackets of which test sets they are: a mean over others may break them.
 
     Raises
     ------
     ValueError
-        If a label is no column, no column is a score, or two are the same one.
+        If there is no row, a label is no column, no column is a score, or two are the same one.
 
     Examples
     --------
@@ -63,9 +66,7 @@ def check_table(table, labels):
     >>> found[~found.holds][["row", "bound", "printed"]].values.tolist()
     [['A', 'Brier <= 0.815 NLL', 'brier 0.45, nll 0.41']]
     """
-    absent = [name for name in labels if name not in table]
-    if absent:
-        raise wrong_input("labels", ", ".join(absent), f"columns: {', '.join(table)}")
+    _check(table, labels)
     scores, half = _scores(table)
     if scores.empty:
         raise wrong_input("table", f"columns {', '.join(table)}", f"one of {', '.join(RANGES)}")
@@ -93,6 +94,7 @@ def repeated_rows(table, labels, least=3):
     >>> repeated_rows(table.assign(c=13.2), ["task"])
     [('x', 'y')]
     """
+    _check(table, labels)
     numbers = table.drop(columns=labels).select_dtypes("number")
     rows, first, pairs = table[labels].astype(str).agg(", ".join, axis=1), {}, []
     for row, values in zip(rows, numbers.to_numpy(), strict=True):
@@ -101,6 +103,15 @@ def repeated_rows(table, labels, least=3):
             seen = first.setdefault(numbers_of_row, row)  # NaN would equal no NaN
             pairs += [(seen, row)] if seen != row else []
     return pairs
+
+
+def _check(table, labels):
+    """Refuse a table without a row, or without a column that labels its rows."""
+    if not len(table):
+        raise wrong_input("table", "no row", "at least one")
+    absent = [name for name in labels if name not in table]
+    if absent:
+        raise wrong_input("labels", ", ".join(absent), f"columns: {', '.join(table)}")
 
 
 def _scores(table):
@@ -115,15 +126,23 @@ def _scores(table):
             if name in found:
                 raise wrong_input("table", f"a second column of {name}, {column}", "one a score")
             divisor = 100 if column.endswith(PER_CENT) else 1
-            found[name] = table[column].astype(float) / divisor
-            half[name] = 0.5 * 10.0 ** -_digits(table[column].astype(float)) / divisor
+            texts = _as_printed(table[column])
+            found[name] = texts.astype(float) / divisor
+            half[name] = 0.5 * 10.0 ** -_digits(texts) / divisor
     return pd.DataFrame(found), pd.Series(half)
 
 
-def _digits(values):
+def _as_printed(column):
+    """The numbers of a column as texts: 0.41 of float32 would have more digits in float64."""
+    known = column.dropna()
+    numbers = known.to_numpy(getattr(column.dtype, "numpy_dtype", column.dtype))
+    texts = [np.format_float_positional(value, 12, trim="-") for value in numbers]
+    return pd.Series(texts, known.index, dtype=object).reindex(column.index)
+
+
+def _digits(texts):
     """How many digits behind the point a column was printed with."""
-    texts = (np.format_float_positional(value, 12, trim="-") for value in values.dropna())
-    return max((len(text.partition(".")[2]) for text in texts), default=0)
+    return max((len(text.partition(".")[2]) for text in texts.dropna()), default=0)
 
 
 def _printed(row):
@@ -167,11 +186,11 @@ BOUNDS = {
     ),
     "ECE^2 <= Brier": (("ece", "brier"), partial(_no_more, "ece", "brier", power=2)),
     "ECE <= MCE": (("ece", "mce"), partial(_no_more, "ece", "mce")),
-    "accuracy between sensitivity and specificity": (
+    "accuracy between sensitivity and specificity (test sets of one class ratio)": (
         ("accuracy", "sensitivity", "specificity"),
         _between,
     ),
-    "AUC within the rectangles of sensitivity and specificity": (
+    "AUC within the rectangles of sensitivity and specificity (one test set)": (
         ("auc", "sensitivity", "specificity"),
         _of_rectangles,
     ),

@@ -65,6 +65,12 @@ def test_docstrings_quote_what_was_measured(coverage):
 def test_docstrings_of_detection_quote_what_was_measured(coverage):
     found = _range(coverage, "AUC")
     assert f"{found} of simulated studies" in _text(detection_statistics.auc_interval)
+    found = _range(coverage, "AUC of unequal sizes")
+    words = f"Of 5 and 50, or 50 and 5, it holds it in {found} of them: too rarely"
+    assert words in _text(detection_statistics.auc_interval)
+    measured = coverage.loc[["AUC", "AUC of unequal sizes"]].index
+    for sizes in measured.unique("sizes"):  # an interval says of which it is known
+        assert sizes in _text(detection_statistics.auc_interval)
     found = _range(coverage, "AUC by patient")
     assert f"holds it in {found} of studies" in _text(detection_statistics.auc_interval)
     found = _range(coverage, "AUC difference")

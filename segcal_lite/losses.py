@@ -219,8 +219,8 @@ def soft_dice_loss(foreground_probs, labels, class_weights=None, epsilon=1.0, ch
     by_region = _check_shapes("foreground_probs", foreground_probs, labels)
     n_segments = foreground_probs.shape[1]
     _check_weights(class_weights, (n_segments,), check_values)
-    if not 0 < epsilon < np.inf:
-        raise wrong_input("epsilon", epsilon, "a number of pixels above 0")
+    if not torch.finfo(torch.float32).tiny <= epsilon < np.inf:  # in float32 it must not become 0
+        raise wrong_input("epsilon", epsilon, "a number of pixels above 0, also in float32")
     if check_values:
         n_classes = 2 if by_region else n_segments + 1
         _check_values("foreground_probs", foreground_probs, labels, n_classes)

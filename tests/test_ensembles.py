@@ -133,6 +133,35 @@ def test_the_nll_of_nearly_perfect_members_keeps_its_digits(n_members, kept):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize(("n_members", "accuracy"), [(10, 3e-8), (50, 2e-7)])
+def test_the_nll_of_many_sure_members_is_as_accurate_as_the_docstring_says(
+    n_members, accuracy, kept
+):
+    rng = np.random.default_rng(0)
+    wrong = 1 / (1 + np.exp(rng.uniform(14, 18, (50, 4000)))).astype(np.float32)
+    probs, labels = np.stack([1 - wrong, wrong], axis=1), np.zeros(4000, dtype=int)
+    selection = selection_matrix(50, n_members, 2)
+    found, _ = SweepSums(kept(selection), 2).update(labels, probs).result()
+    expected = [nll(labels, mean_probability(probs[row > 0])) for row in selection]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=accuracy)
+    told = " ".join(SweepSums.__doc__.split())
+    assert "over many voxels to 2e-7 of up to 100 members, 3e-8 of up to ten" in told
+
+
+@pytest.mark.parametrize("eps", [0, -1e-12, 1e-50, 1e-39, 1, np.nan])
+def test_a_floor_that_float32_does_not_have_is_refused(eps, kept):
+    with pytest.raises(
+        ValueError, match="^eps: found .*, expected a number of float32 from 1.2e-38"
+    ):
+        SweepSums(kept(np.ones((1, 1))), 2, eps=eps)
+
+
+def test_the_least_floor_of_float32_is_kept(kept):
+    probs, eps = np.float32([[[1], [0]]]), float(np.finfo(np.float32).tiny)
+    found, _ = SweepSums(kept(np.ones((1, 1))), 2, eps).update(np.array([1]), probs).result()
+    assert found == pytest.approx(-np.log(eps), rel=1e-6)
+
+
 @pytest.mark.parametrize("largest", [1, 1 + 9e-5])
 def test_no_nll_of_a_sweep_is_negative(largest, kept):
     probs = np.tile(np.float32([[largest], [0]]), (10, 1, 5))

@@ -284,6 +284,8 @@ def test_wrong_weights_and_probabilities_are_refused():
         soft_dice_loss(LOGITS, LABELS, epsilon=-1)
     with pytest.raises(ValueError, match="epsilon: found 0, expected a number of pixels above 0"):
         soft_dice_loss(LOGITS, LABELS, epsilon=0)
+    with pytest.raises(ValueError, match="epsilon: found 1e-50, expected .*, also in float32"):
+        soft_dice_loss(LOGITS, LABELS, epsilon=1e-50)
     with pytest.raises(ValueError, match="logits: found 1 class, expected at least 2"):
         training_loss(LOGITS[:, :1], LABELS, "ce")
 

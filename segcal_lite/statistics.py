@@ -38,7 +38,7 @@ MIN_CASES = 5  # fewer patients have no interval
 MIN_RESAMPLES = 2000  # fewer leave the bounds of a studentised interval to chance
 N_RESAMPLES = 10_000
 SMALLEST_SPREAD = 0.2  # of the observed standard error: see above
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # of the values' size: deviations up to it are taken for none
 UNBOUNDED = (-np.inf, np.inf)
 
 
@@ -73,6 +73,7 @@ def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UN
     each other, and the squared standard error is that of the patients' means plus that of the
     members' means. (What is left of member and patient together is in both, so the interval is a
     little wide.) Student's degrees of freedom follow from the two by Satterthwaite's formula.
+    Deviations from the mean of at most 1e-12 of the largest value count as rounding, as none.
 
     Of simulated studies with 5 / 10 / 20 / 50 patients, the interval of 95 % holds the mean in:
     normal 97 / 96 / 95 / 95 %; lognormal 89 / 92 / 92 / 94 %; Dice near 1 94 / 96 / 96 / 96 %;
@@ -163,7 +164,8 @@ def bootstrap_statistic(
     A metric of sums is nearly a mean: patient i adds the jackknife's *pseudo-value*, n times the
     metric of all minus n - 1 times the metric without i, moved so that their mean is the metric.
     For a mean these are the values themselves, for a ratio of sums they follow its slope. They
-    are resampled as in :func:`mean_interval`, which takes one call of the metric a patient.
+    are resampled as in :func:`mean_interval`, which takes one call of the metric a patient; their
+    deviations of at most 1e-12 of the largest pseudo-value count as rounding, as none.
     Draw a metric with a bound on a scale that has none (arctanh for a correlation).
 
     Of simulated studies with 5 / 10 / 20 / 50 patients, the interval of 95 % holds the truth in:
@@ -219,6 +221,9 @@ def _value_of(statistic, total):
 def paired_interval(values_a, values_b, n_resamples=N_RESAMPLES, level=0.95, seed=0):
     """Return the mean of a - b over patients and its studentised bootstrap interval.
 
+    Pairs that differ by at most 1e-12 of their size count as equal but for rounding, and so do
+    differences, by :func:`mean_interval`, that deviate by at most 1e-12 of the largest.
+
     Parameters
     ----------
     values_a, values_b : array_like of float, shape (n_cases,)
@@ -245,7 +250,8 @@ def paired_p_value(values_a, values_b, n_resamples=N_RESAMPLES, seed=0):
 
     The null hypothesis is a mean difference of zero. Test and interval are two readings of the
     same resamples: p is below alpha exactly where :func:`paired_interval` of level 1 - alpha
-    (same `n_resamples` and `seed`) leaves zero out.
+    (same `n_resamples` and `seed`) leaves zero out. What counts as rounding there, at most 1e-12 of
+    the values' size, does here.
 
     Of simulated studies with 5 / 10 / 20 / 50 patients and no difference, p falls below 0.01 in:
     normal 0.5 / 0.7 / 1.0 / 1.2 %; lognormal 4.3 / 3.8 / 3.5 / 1.9 %; 60 % zeros 0.0 / 0.1 / 0.3 /

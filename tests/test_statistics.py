@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from segcal_lite.statistics import (
+    ROUNDING,
     bootstrap_counts,
     bootstrap_statistic,
     case_interval,
@@ -671,3 +672,20 @@ def test_a_side_that_is_constant_but_for_rounding_has_no_line():
     assert np.ptp(alike) > 0
     fit = linear_regression(alike, rng.normal(size=alike.size))
     assert np.isnan([fit.slope, fit.pearson_r, fit.spearman_rho]).all() and fit.n == alike.size
+
+
+@pytest.mark.parametrize(
+    "function", [mean_interval, bootstrap_statistic, paired_interval, paired_p_value]
+)
+def test_docstrings_say_what_counts_as_rounding(function):
+    assert f"at most {ROUNDING:g} of" in " ".join(function.__doc__.split())
+
+
+def test_deviations_up_to_rounding_count_as_none():
+    values = 1 + 0.9 * ROUNDING * np.array([-1.0, 1, -1, 1, -1, 1])
+    mean, lo, hi = mean_interval(values)
+    assert lo == mean == hi
+    assert bootstrap_statistic(values[:, None], lambda total: total[0])[1] == pytest.approx(6)
+    assert paired_p_value(values, np.ones(6)) == 1 and paired_interval(values, np.ones(6))[1] == 0
+    _, lo, hi = mean_interval(1 + 10 * (values - 1))
+    assert lo < hi

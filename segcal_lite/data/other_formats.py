@@ -6,16 +6,18 @@ voxel size stands in nnU-Net's ``<case>.json`` beside them, ``{"spacing": [z, y,
 """
 
 import json
+import math
 import re
-import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import check_spacing, is_file, wrong_input
+from .formats.headers import METAIMAGE, NRRD, detached_files, read_header
+from .formats.packed import DAMAGED, check_packed
+from .formats.pictures import PICTURES, check_picture, picture_voxels
 
-METAIMAGE, NRRD, PICTURES = (".mha", ".mhd"), (".nrrd", ".nhdr"), (".png", ".tif", ".tiff")
 READERS = {  # by name: SimpleITK itself goes by the ending, and knows no .MHA
     **dict.fromkeys(METAIMAGE, "MetaImageIO"),
     **dict.fromkeys(NRRD, "NrrdImageIO"),
@@ -24,7 +26,6 @@ READERS = {  # by name: SimpleITK itself goes by the ending, and knows no .MHA
 ENDINGS = tuple(READERS)
 INSTALL = "it in .venv: pip install -e '.[data]' in the project's folder"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-LONGEST_HEADER = 2**22  # bytes; Slicer's segmentations list every segment
 ANATOMICAL_SPACES = {
     *("ras", "las", "lps", "right-anterior-superior"),
     *("left-anterior-superior", "left-posterior-superior"),
@@ -32,9 +33,6 @@ ANATOMICAL_SPACES = {
 VOXEL_SIZES = {METAIMAGE: ("elementspacing", "elementsize"), NRRD: ("space directions", "spacings")}
 LENGTH_UNITS = {METAIMAGE: ("distanceunits",), NRRD: ("space units", "units")}
 MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "?"}
-EXPECTED_COLOURS = "grey levels, or red, green and blue of 8 bits as three channels"
-BITS_PER_SAMPLE, PHOTOMETRIC, PALETTE, TIFF_SHORT = 258, 262, 3, 3  # TIFF's numbers
-PNG_COLOURS = {0: "grey", 2: "RGB", 3: "a palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
 
 def simpleitk():
@@ -45,6 +43,12 @@ def simpleitk():
         raise wrong_input("SimpleITK", "no such package", INSTALL) from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
+
+
+def dtype_of(reader):
+    """Return NumPy's type for the numbers of a file whose header SimpleITK has read."""
+    sitk = simpleitk()
+    return sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID())).dtype
 
 
 def read_other(path, spacing_mm=None):
@@ -58,24 +62,41 @@ def read_other(path, spacing_mm=None):
     sitk = simpleitk()
     if not path.is_file():
         raise wrong_input(path, "no such file", "a volume")
-    n_bits = min(_check_png(path), _check_tiff(path))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(READERS[path.suffix.lower()])
     try:
-        image = sitk.ReadImage(str(path), imageIO=READERS[path.suffix.lower()])
+        if path.suffix.lower() in PICTURES:
+            return _read_picture(path, reader, spacing_mm)
+        return _read_volume(path, reader, spacing_mm)
     except RuntimeError as error:
-        raise wrong_input(path, "a damaged or unknown file", "a whole volume") from error
-    if path.suffix.lower() in PICTURES:
-        data = _picture_voxels(path, sitk.GetArrayFromImage(image), image.GetDimension(), n_bits)
-        return data, _picture_affine(path, data.shape[-1], spacing_mm)
-    n_numbers = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() != 3 or n_numbers != 1:
-        found = f"{image.GetDimension()} dimensions, {n_numbers} numbers a voxel"
+        raise wrong_input(path, *DAMAGED) from error
+
+
+def _read_volume(path, reader, spacing_mm):
+    """Read MetaImage or NRRD, as `read_other`."""
+    reader.ReadImageInformation()
+    n_numbers, shape = reader.GetNumberOfComponents(), reader.GetSize()
+    if len(shape) != 3 or n_numbers != 1:
+        found = f"{len(shape)} dimensions, {n_numbers} numbers a voxel"
         raise wrong_input(path, found, "three dimensions, one number a voxel")
+    check_packed(path, dtype_of(reader).itemsize * math.prod(shape), shape[-1])
+    image = reader.Execute()
     has_sizes = _check_header(path)
     sizes_mm = image.GetSpacing() if has_sizes else _asked_for(path, spacing_mm)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * sizes_mm
     affine[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image).T, LPS_TO_RAS @ affine
+    return simpleitk().GetArrayFromImage(image).T, LPS_TO_RAS @ affine
+
+
+def _read_picture(path, reader, spacing_mm):
+    """Read PNG or TIFF, as `read_other`."""
+    n_bits, n_pages = check_picture(path)
+    image = reader.Execute()
+    array = simpleitk().GetArrayFromImage(image)
+    data = picture_voxels(path, array, image.GetDimension(), n_bits, n_pages)
+    return data, _picture_affine(path, data.shape[-1], spacing_mm)
 
 
 def companion_files(path):
@@ -89,17 +110,11 @@ def companion_files(path):
 
 
 def voxel_files(path):
-    """Return the file with the voxels of a header, if it is another one."""
+    """Return the files with the voxels of a header, if they are others than its own."""
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".hdr":
+    if path.suffix.lower() == ".hdr":
         return (_paired(path, ".img"),)
-    if suffix not in (".mhd", ".nhdr") or not path.is_file():
-        return ()
-    fields = _header_fields(path)
-    found = [fields[n] for n in ("elementdatafile", "data file", "datafile") if fields.get(n)]
-    name = found[0] if found else "LOCAL"
-    return () if name.upper() == "LOCAL" else (path.parent / name,)
+    return detached_files(path)
 
 
 def _paired(path, ending):
@@ -107,22 +122,9 @@ def _paired(path, ending):
     return path.with_suffix(ending.upper() if path.suffix.isupper() else ending)
 
 
-def _header_fields(path):
-    """Return the fields of a MetaImage's or NRRD's text header, names in small letters."""
-    between = "=" if path.suffix.lower() in METAIMAGE else ":"
-    fields = {}
-    with path.open("rb") as file:
-        for line in file.read(LONGEST_HEADER).split(b"\n"):
-            name, _, value = line.decode("latin-1").partition(between)
-            fields[name.strip().lower()] = value.strip()
-            if not line.strip() or name.strip().lower() == "elementdatafile":  # voxels follow
-                break
-    return fields
-
-
 def _check_header(path):
     """Return whether a header states voxel sizes in mm; warn of axes that it does not name."""
-    fields = _header_fields(path)
+    fields, _ = read_header(path)
     kind = METAIMAGE if path.suffix.lower() in METAIMAGE else NRRD
     units = " ".join(fields.get(name, "") for name in LENGTH_UNITS[kind]).replace('"', "").lower()
     if set(units.split()) - MILLIMETRES:
@@ -134,7 +136,7 @@ def _check_header(path):
             ANATOMICAL_SPACES
         )
     if not named:
-        warnings.warn(f"{path}: no orientation is set; axes are taken as L, P, S.", stacklevel=4)
+        warnings.warn(f"{path}: no orientation is set; axes are taken as L, P, S.", stacklevel=5)
     stated = [fields[name] for name in VOXEL_SIZES[kind] if name in fields]
     return bool(stated) and not any(re.search("nan", text, re.IGNORECASE) for text in stated)
 
@@ -145,56 +147,6 @@ def _asked_for(path, spacing_mm):
         expected = "one in its header (python -m data_scripts.pairs has a column spacing_mm for it)"
         raise wrong_input(path, "no voxel size", expected)
     return spacing_mm
-
-
-def _check_png(path):
-    """Return the bits of a grey level; refuse the PNGs whose numbers are no intensities."""
-    with path.open("rb") as file:
-        start = file.read(26)
-    if not start.startswith(b"\x89PNG") or len(start) < 26:
-        return 8
-    n_bits, colours = start[24:]
-    if colours not in (0, 2):
-        found = f"a picture with {PNG_COLOURS.get(colours, 'unknown colours')}"
-        raise wrong_input(path, found, EXPECTED_COLOURS)
-    return n_bits
-
-
-def _check_tiff(path):
-    """Return the bits of a pixel, 1 or at least 8; refuse a palette, whose colours are no numbers.
-
-    Both stand in the first directory, as short numbers; of a BigTIFF's nothing is read.
-    """
-    try:
-        with path.open("rb") as file:
-            order = {b"II*\0": "<", b"MM\0*": ">"}[file.read(4)]
-            file.seek(*struct.unpack(f"{order}I", file.read(4)))
-            (n_entries,) = struct.unpack(f"{order}H", file.read(2))
-            entries = [struct.unpack(f"{order}HHIHH", file.read(12)) for _ in range(n_entries)]
-    except (KeyError, struct.error):  # no TIFF, or a damaged one
-        return 8
-    tags = {  # several numbers, as the bits of red, green and blue, lie elsewhere
-        tag: value if (kind, count) == (TIFF_SHORT, 1) else None
-        for tag, kind, count, value, _ in entries
-    }
-    if tags.get(PHOTOMETRIC) == PALETTE:
-        raise wrong_input(path, "a picture with a palette", EXPECTED_COLOURS)
-    return 1 if tags.get(BITS_PER_SAMPLE, 1) == 1 else 8  # one is what TIFF leaves unsaid
-
-
-def _picture_voxels(path, array, n_dims, n_bits):
-    """Return pages (Y, X), each pixel one number or red, green and blue, as (X, Y, Z) or with C."""
-    n_colours = array.shape[-1] if array.ndim > n_dims else 1
-    if n_bits == 1 and n_colours == 4:  # a TIFF's bits arrive as red, green, blue and alpha
-        array, n_colours = array[..., 0], 1
-    # A TIFF's palette arrives as 16 bits a colour.
-    if n_colours not in (1, 3) or (n_colours == 3 and array.dtype != np.uint8):
-        found = f"a picture of {n_colours} numbers a pixel, {array.dtype}"
-        raise wrong_input(path, found, EXPECTED_COLOURS)
-    if n_bits < 8:  # stretched to 0 to 255 as it was read
-        array = array // (255 // (2**n_bits - 1))
-    pages = array if n_dims == 3 else array[np.newaxis]
-    return pages.T
 
 
 def _picture_affine(path, n_pages, spacing_mm):

@@ -251,6 +251,30 @@ def test_levels_of_few_bits_keep_their_values(tmp_path, n_bits, rows, expected):
     assert volume.data[..., 0].T.tolist() == expected
 
 
+@pytest.mark.parametrize("bits", [(5,), (7,)])
+@pytest.mark.parametrize("n_bits", [8, 16])
+def test_png_with_fewer_significant_bits_is_refused(tmp_path, n_bits, bits):
+    """SimpleITK would shift the others out of its numbers."""
+    row = b"\x00" + bytes(range(3 * n_bits // 8))
+    chunks = [(b"gAMA", struct.pack(">I", 100_000)), (b"sBIT", bytes(bits))]
+    path = by_hand(tmp_path / "a.png", n_bits, 0, row * 2, *chunks)
+    found = f"a.png: found fewer significant bits than its {n_bits} .*, expected a PNG without"
+    with pytest.raises(ValueError, match=found):
+        read_volume(path)
+    path = by_hand(tmp_path / "a.png", 8, 2, (b"\x00" + bytes(9)) * 2, (b"sBIT", b"\x08\x05\x08"))
+    with pytest.raises(ValueError, match="found fewer significant bits than its 8"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("n_bits", [8, 16])
+def test_png_whose_bits_are_all_significant_keeps_its_values(tmp_path, n_bits):
+    row = b"\x00" + bytes(range(3 * n_bits // 8))
+    path = by_hand(tmp_path / "a.png", n_bits, 0, row * 2, (b"sBIT", bytes([n_bits])))
+    volume, _ = doubts_of(path)
+    stored = np.frombuffer(row[1:], dtype=f">u{n_bits // 8}")
+    np.testing.assert_array_equal(volume.data[..., 0], np.stack([stored] * 2, axis=1))
+
+
 @pytest.mark.parametrize(
     ("colours", "n_numbers", "found"),
     [(3, 1, "a palette"), (4, 2, "grey with alpha"), (6, 4, "RGB with alpha")],

@@ -82,8 +82,9 @@ def _read_volume(path, reader, spacing_mm):
         raise wrong_input(path, found, "three dimensions, one number a voxel")
     check_packed(path, dtype_of(reader).itemsize * math.prod(shape), shape[-1])
     image = reader.Execute()
-    has_sizes = _check_header(path)
-    sizes_mm = image.GetSpacing() if has_sizes else _asked_for(path, spacing_mm)
+    unsaid, sizes_mm = _check_header(path), image.GetSpacing()
+    if any(unsaid):
+        sizes_mm = np.where(unsaid, _asked_for(path, spacing_mm), sizes_mm)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * sizes_mm
     affine[:3, 3] = image.GetOrigin()
@@ -123,7 +124,7 @@ def _paired(path, ending):
 
 
 def _check_header(path):
-    """Return whether a header states voxel sizes in mm; warn of axes that it does not name."""
+    """Return of which axes a header states no voxel size in mm; warn of unnamed axes."""
     fields, _ = read_header(path)
     kind = METAIMAGE if path.suffix.lower() in METAIMAGE else NRRD
     units = " ".join(fields.get(name, "") for name in LENGTH_UNITS[kind]).replace('"', "").lower()
@@ -138,7 +139,18 @@ def _check_header(path):
     if not named:
         warnings.warn(f"{path}: no orientation is set; axes are taken as L, P, S.", stacklevel=5)
     stated = [fields[name] for name in VOXEL_SIZES[kind] if name in fields]
-    return bool(stated) and not any(re.search("nan", text, re.IGNORECASE) for text in stated)
+    unsaid = np.any([_unsaid(text) for text in stated], axis=0) if stated else [True] * 3
+    if named and stated and any(unsaid):
+        doubt = "an axis without a direction is taken as L, P or S by its place."
+        warnings.warn(f"{path}: {doubt}", stacklevel=5)
+    return unsaid
+
+
+def _unsaid(text):
+    """Return which of three numbers or vectors are none, as NRRD writes it, or NaN."""
+    sizes = re.findall(r"\([^)]*\)|[^\s()]+", text.lower())
+    unsaid = ["none" in size or "nan" in size for size in sizes]
+    return unsaid if len(unsaid) == 3 else [any(unsaid)] * 3
 
 
 def _asked_for(path, spacing_mm):

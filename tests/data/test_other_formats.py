@@ -117,6 +117,25 @@ def test_nrrd_without_voxel_sizes_asks_for_them(tmp_path, lines):
     assert doubts == [f"{path}: {NO_AXES} L, P, S."]  # a space without directions names no axes
 
 
+@pytest.mark.parametrize("unsaid", ["none", "(nan,nan,nan)"])
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("space", ["LPS", "scanner-xyz"])
+def test_nrrd_with_an_axis_of_none_asks_for_its_size(tmp_path, space, axis, unsaid):
+    """SimpleITK takes such an axis at 1 mm, along L, P or S."""
+    directions = ["(0.8,0,0)", "(0,0.9,0)", "(0,0,3)"]
+    directions[axis] = unsaid
+    lines = f"space: {space}\nspace directions: {' '.join(directions)}\n"
+    path = write_nrrd(tmp_path / "a.nrrd", lines)
+    with pytest.raises(ValueError, match="a.nrrd: found no voxel size, expected one in its header"):
+        doubts_of(path)
+    volume, doubts = doubts_of(path, (0.8, 0.9, 3))
+    np.testing.assert_allclose(volume.affine.diagonal(), (-0.8, -0.9, 3, 1))
+    one = "an axis without a direction is taken as L, P or S by its place."
+    assert doubts == [f"{path}: {one if space == 'LPS' else f'{NO_AXES} L, P, S.'}"]
+    with pytest.raises(ValueError, match="expected .*, which spacing_mm says"):
+        doubts_of(path, (0.7, 0.7, 0.7))  # the other axes state their sizes
+
+
 def test_metaimage_without_element_spacing_asks_for_it(tmp_path):
     path = write_meta(tmp_path / "a.mha", "TransformMatrix = 1 0 0 0 1 0 0 0 1\n")
     with pytest.raises(ValueError, match="a.mha: found no voxel size"):

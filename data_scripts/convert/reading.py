@@ -4,16 +4,19 @@ They are read by SimpleITK, whose axes (left, posterior, superior) become NIfTI'
 superior). Single volumes of any format are read by the package.
 """
 
+import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from segcal_lite._checks import wrong_input
-from segcal_lite.data.other_formats import LPS_TO_RAS, simpleitk
+from segcal_lite.data.formats.pictures import check_all_bits
+from segcal_lite.data.other_formats import LPS_TO_RAS, dtype_of, simpleitk
 from segcal_lite.data.volumes import Volume, read_label, read_volume
 
 EQUAL_GAPS = 0.01  # relative: slices may be this unevenly spaced and still be one grid
+PIXEL_SPACING, ORIENTATION = "0028|0030", "0020|0037"  # DICOM's tags
 
 
 def read_case(case):
@@ -74,25 +77,30 @@ def read_series(paths):
     Returns
     -------
     Volume
-        Intensities after the rescale of the header (Hounsfield units in CT); its last axis runs
-        as the cross product of the rows and columns.
+        Intensities after the rescale of each slice's header (Hounsfield units in CT), whole numbers
+        unless a slice has fractions; its last axis runs as the cross product of the rows and
+        columns.
 
     Raises
     ------
     ValueError
-        Naming the folder or file: unreadable, slices of different orientation, size or spacing,
-        two at one place, one that is missing in between, a tilted gantry.
+        Naming the folder or file: unreadable, no voxel size, slices of different orientation, size
+        or spacing, two at one place, one that is missing in between, a tilted gantry.
+
+    Warns
+    -----
+    UserWarning
+        No orientation is set.
     """
     slices = sorted((read_slice_place(path) for path in paths), key=lambda place: place["height"])
     folder = Path(paths[0]).parent if paths else "DICOM series"
     if len(slices) < 2:
         raise wrong_input(folder, f"{len(slices)} slices", "at least 2")
     _check_one_grid(folder, slices)
-    sitk = simpleitk()
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(place["path"]) for place in slices])
+    if not all(place["oriented"] for place in slices):
+        warnings.warn(f"{folder}: no orientation is set; axes are taken as L, P, S.", stacklevel=2)
     try:
-        array = np.ascontiguousarray(sitk.GetArrayFromImage(reader.Execute()).T)
+        array = _read_slices(slices)
     except RuntimeError as error:
         raise wrong_input(folder, "a damaged slice", "a whole DICOM series") from error
     affine = np.eye(4)
@@ -102,10 +110,33 @@ def read_series(paths):
     return Volume(array, LPS_TO_RAS @ affine, folder)
 
 
+def _read_slices(slices):
+    """Return the voxels (X, Y, Z) of slices in order, in a type that holds those of each slice.
+
+    SimpleITK finds for each slice the smallest type for its rescale, and would read all slices in
+    that of the first: a slice below 0 wraps around in numbers without a sign, fractions are cut.
+    """
+    sitk = simpleitk()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(place["path"]) for place in slices])
+    dtypes = [place["dtype"] for place in slices]
+    if len(set(dtypes)) > 1:
+        voxel = np.zeros((1, 1), np.result_type(*dtypes))
+        reader.SetOutputPixelType(sitk.GetImageFromArray(voxel).GetPixelID())
+    array = np.ascontiguousarray(sitk.GetArrayFromImage(reader.Execute()).T)
+    if array.dtype == dtypes[0]:
+        return array
+    with np.errstate(invalid="ignore"):  # numbers that the first slice's type does not hold
+        as_first = array.astype(dtypes[0])
+    return as_first if np.array_equal(as_first, array) else array
+
+
 def read_slice_place(path):
     """Return where one DICOM slice lies: path, origin, directions, spacing_mm, size, height.
 
-    ``height`` is the origin's distance from the scanner's centre along the normal, in mm.
+    ``height`` is the origin's distance from the scanner's centre along the normal, in mm;
+    ``oriented`` says whether the header states directions, ``dtype`` what holds its intensities.
+    A slice that states no voxel size is a ``ValueError``.
     """
     sitk = simpleitk()
     reader = sitk.ImageFileReader()
@@ -115,6 +146,7 @@ def read_slice_place(path):
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise wrong_input(path, "no readable DICOM header", "one DICOM slice") from error
+    _check_spacing(path, reader)
     directions = np.reshape(reader.GetDirection(), (3, 3))
     origin = np.array(reader.GetOrigin())
     return {
@@ -124,7 +156,30 @@ def read_slice_place(path):
         "spacing_mm": np.array(reader.GetSpacing()[:2]),
         "size": reader.GetSize()[:2],
         "height": float(origin @ directions[:, 2]),
+        "oriented": bool(_stated(reader, ORIENTATION)),
+        "dtype": dtype_of(reader),
     }
+
+
+def _check_spacing(path, reader):
+    """Refuse a slice without voxel sizes, for which SimpleITK takes 1 mm.
+
+    Some kinds of pictures state them under another tag, where SimpleITK finds them.
+    """
+    stated = _stated(reader, PIXEL_SPACING)
+    try:
+        numbers = [float(number) for number in stated.split("\\")] if stated else []
+    except ValueError:
+        numbers = []
+    is_said = len(numbers) == 2 and all(0 < number < np.inf for number in numbers)
+    if not is_said and (stated or reader.GetSpacing()[:2] == (1, 1)):
+        found = f"PixelSpacing {stated}" if stated else "no PixelSpacing"
+        raise wrong_input(path, found, "voxel sizes in mm")
+
+
+def _stated(reader, tag):
+    """Return what a header says under a tag, or an empty text."""
+    return reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
 
 
 def _check_one_grid(folder, slices):
@@ -147,6 +202,7 @@ def read_picture(path):
     """Read one PNG of a mask as (X, Y), first index to the right, second downwards."""
     sitk = simpleitk()
     try:
+        check_all_bits(path)
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise wrong_input(path, "a damaged or missing picture", "a PNG mask") from error

@@ -7,9 +7,11 @@ import os
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -17,12 +19,13 @@ import numpy as np
 import official_layouts as official
 import pandas as pd
 import psutil
+import pydicom
 import pytest
 
 from data_scripts import chaos, check, feta, pairs, promise12, prostatex
 from data_scripts.convert import one_case
 from data_scripts.convert.face import run_script
-from data_scripts.convert.reading import read_series, turned_like
+from data_scripts.convert.reading import read_picture, read_series, turned_like
 from segcal_lite.data.datasets import read_dataset
 from segcal_lite.data.volumes import Volume
 from segcal_lite.runs.folders import project_root
@@ -649,6 +652,117 @@ def test_a_tilted_dicom_series_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tilted: found axes 20 degrees off right angles"):
         read_series([tmp_path / "tilted" / name for name in names])
     assert read_series([tmp_path / "straight" / name for name in names]).data.ndim == 3
+
+
+def dicom_series(folder, change=None):
+    """Write a CT series of numbers from -200 on; `change` alters slice k before it is kept."""
+    channels, _, affine = official.make_case(0)
+    paths = [folder / f"{k}.dcm" for k in range(channels.shape[-1])]
+    official.write_dicom(folder, [path.name for path in paths], channels[0] - 200, affine, "CT")
+    for k, path in enumerate(paths):
+        data = pydicom.dcmread(path)
+        (change or (lambda k, data: None))(k, data)
+        data.save_as(path)
+    return paths
+
+
+def rescaled(slopes, intercepts, signed=1):
+    """Return a change of the rescale, slice by slice over again; the stored numbers stay."""
+
+    def change(k, data):
+        data.PixelRepresentation = signed
+        data.RescaleSlope = str(slopes[k % len(slopes)])
+        data.RescaleIntercept = str(intercepts[k % len(intercepts)])
+
+    return change
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize(
+    ("slopes", "intercepts", "kind"),
+    [
+        ([1], [0, -1024], "i"),  # the first slice alone has no negative number
+        ([1], [-1024, 0], "i"),
+        ([1, 1.5, 0.3], [0], "f"),
+        ([1.5, 1], [0], "f"),
+        ([1], [0, 0.25], "f"),
+        ([2, 3], [0], "iu"),  # of one type already
+        ([1], [-1024], "i"),
+    ],
+)
+def test_each_slice_of_a_series_has_its_own_rescale(tmp_path, slopes, intercepts, kind, signed):
+    change = rescaled(slopes, intercepts, signed)
+    paths = dicom_series(tmp_path, change)
+    stored = np.stack([pydicom.dcmread(path).pixel_array.T for path in paths], axis=-1)
+    k = np.arange(len(paths))
+    expected = stored * np.take(slopes, k % len(slopes)) + np.take(intercepts, k % len(intercepts))
+    volume = read_series(paths)
+    np.testing.assert_allclose(volume.data, expected, rtol=0, atol=1e-9)
+    assert volume.data.dtype.kind in kind
+
+
+@pytest.mark.parametrize("bits", [(16, 12), (12, 16)])
+def test_a_series_stays_in_the_type_of_its_first_slice_where_that_holds_it(tmp_path, bits):
+    """What was exact before stays byte for byte what it was."""
+
+    def change(k, data):
+        data.BitsStored = bits[k % 2]
+        data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0
+        data.RescaleSlope, data.RescaleIntercept = ("1", "0") if k % 2 == 0 else ("1.0", "-1")
+
+    paths = dicom_series(tmp_path, change)
+    volume = read_series(paths)
+    assert volume.data.dtype == np.uint16
+    stored = np.stack([pydicom.dcmread(path).pixel_array.T for path in paths], axis=-1)
+    np.testing.assert_array_equal(volume.data, stored.astype(int) - np.arange(len(paths)) % 2)
+
+
+@pytest.mark.parametrize("which", ["all", "one"])
+@pytest.mark.parametrize("value", [None, [], ["0", "0"], ["2"], ["1", "-1"]])
+def test_a_series_without_a_voxel_size_is_refused(tmp_path, value, which):
+    def change(k, data):
+        if which == "all" or k == 3:
+            del data.PixelSpacing
+            if value is not None:
+                data.PixelSpacing = value
+
+    paths = dicom_series(tmp_path, change)
+    with pytest.raises(
+        ValueError, match=r"\.dcm: found .*PixelSpacing.*, expected voxel sizes in mm"
+    ):
+        read_series(paths)
+
+
+def test_a_series_of_1_mm_is_none_without_a_voxel_size(tmp_path):
+    def change(k, data):
+        data.PixelSpacing = [1, 1]
+
+    assert read_series(dicom_series(tmp_path, change)).spacing_mm[:2] == (1, 1)
+
+
+def test_a_series_without_an_orientation_says_so(tmp_path):
+    def change(k, data):
+        del data.ImageOrientationPatient
+        data.ImagePositionPatient = [0, 0, 3 * k]
+
+    paths = dicom_series(tmp_path, change)
+    with pytest.warns(UserWarning, match="no orientation is set; axes are taken as L, P, S."):
+        volume = read_series(paths)
+    assert nib.aff2axcodes(volume.affine) == ("L", "P", "S")
+
+
+def test_a_mask_of_fewer_significant_bits_is_refused(tmp_path):
+    official.write_pictures(tmp_path, ["a.png"], np.full((4, 3, 1), 255, np.uint8))
+    path = tmp_path / "a.png"
+    assert read_picture(path).max() == 255
+    chunk = b"sBIT\x05"
+    chunk = struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    blob = path.read_bytes()
+    path.write_bytes(blob[:33] + chunk + blob[33:])  # behind the header
+    with pytest.raises(ValueError, match="a.png: found fewer significant bits than its 8"):
+        read_picture(path)
+    with pytest.raises(ValueError, match="b.png: found a damaged or missing picture"):
+        read_picture(tmp_path / "b.png")
 
 
 def test_millilitres_are_those_of_the_voxels_true_volume():

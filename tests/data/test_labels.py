@@ -129,7 +129,7 @@ def test_an_ignore_label_in_the_older_form(name):
         ({"background": 0, "a": 2, "ignore": 2}, "above the highest, 2"),
         ({"background": 0, "a": [1, 3], "ignore": 2}, "above the highest, 3"),
         ({"background": 0, "a": 1, "ignore": [2, 3]}, r"found \[2, 3\], expected one value"),
-        ({"background": 0, "a": 1, "ignore": 2, "Ignore": 3}, "found 'ignore' and 'Ignore', expected"),
+        ({"background": 0, "a": 1, "ignore": 2, "Ignore": 3}, "found 'ignore' and 'Ignore'"),
         ({"background": 0, "ignore": 1}, "expected background and at least one segment"),
         ({"background": 0, "a": []}, r"found 'a': \[\], expected names with integers"),
         ({"background": 0, "a": [1, -2]}, r"found 'a': \[1, -2\], expected names with"),

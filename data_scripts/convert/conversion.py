@@ -78,9 +78,7 @@ def convert(found, read, dest, workers=1, report=print):
         records = complete_cases(dest)
         cases = tuple(replace(case, stated=_stated(case, found)) for case in found.cases)
         found = replace(found, cases=cases)
-        drawn = found
-        found, moves = together(with_kept_splits(found, records), records)
-        moves = [*moves, *_splits_of_old(drawn, records)]
+        found, moves = settled_splits(found, records)
         others = _works_of_others(found, dest, records)
         problems = _known_problems(found, dest, records) | others
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
@@ -126,11 +124,31 @@ def _check_dest(dest):
         raise wrong_input(dest, "a folder with other files", "a new one, or one begun before")
 
 
+def _begun(dest):
+    """Names of all cases that have a record, whole or not."""
+    return {path.stem for path in (dest / RECORDS).glob("*.json")}
+
+
 def complete_cases(dest):
     """Return the records of all complete cases in `dest` by name, also of an earlier source."""
-    names = (path.stem for path in (dest / RECORDS).glob("*.json"))
-    records = {name: read_record(name, dest) for name in names}
+    records = {name: read_record(name, dest) for name in _begun(dest)}
     return {name: record for name, record in records.items() if record is not None}
+
+
+def settled_splits(found, records):
+    """Return `found` in the splits it has here, and lines on those that no draw alone would give.
+
+    Patients with one image move together; who was converted stays, whoever has come since.
+    """
+    kept = with_kept_splits(found, records)
+    settled, lines = together(kept, records)
+    if kept.split_of != found.split_of:
+        fresh = together(found, {})[0].split_of
+        others = [patient for patient in fresh if kept.split_of[patient] != fresh[patient]]
+        if others:
+            alone = "only a new DEST would split as for all who are found now"
+            lines = [*lines, f"{named(others)}: in the split of their first conversion; {alone}"]
+    return settled, lines
 
 
 def with_kept_splits(found, records):
@@ -142,22 +160,10 @@ def with_kept_splits(found, records):
     return replace(found, split_of=found.split_of | kept)
 
 
-def _splits_of_old(found, records):
-    """Yield a line if a draw of all who are found now would split converted patients otherwise."""
-    kept = with_kept_splits(found, records).split_of
-    if kept != found.split_of:
-        fresh = together(found, {})[0].split_of
-        others = sorted(patient for patient in fresh if kept[patient] != fresh[patient])
-        if others:
-            alone = "only a new DEST would split as for all who are found now"
-            yield f"{named(others)}: in the split of their first conversion; {alone}"
-
-
 def _works_of_others(found, dest, records):
     """Return by name why a case is not converted: a volume of it is somebody's own work."""
-    begun = {path.stem for path in (dest / RECORDS).glob("*.json")}
     problems = {}
-    for name in (begun | {case.name for case in found.cases}) - set(records):
+    for name in (_begun(dest) | {case.name for case in found.cases}) - set(records):
         if path := work_of_others(name, dest):
             expected = f"what was written there, or nothing; remove it to convert {name}"
             problems[name] = str(wrong_input(path, "a volume of another origin", expected))
@@ -259,6 +265,5 @@ def _sweep(dest, others):
         for path in (dest / name).glob(".*.*"):
             if path.is_file():  # a claim that is being taken is a folder
                 path.unlink(missing_ok=True)
-    begun = {path.stem for path in (dest / RECORDS).glob("*.json")}
-    for name in begun - set(complete_cases(dest)) - set(others):
+    for name in _begun(dest) - set(complete_cases(dest)) - set(others):
         remove_case(name, dest)

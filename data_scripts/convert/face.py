@@ -14,12 +14,11 @@ from segcal_lite.data.splits import SPLITS
 from segcal_lite.kit.environment import escape_other_letters
 
 from .archives import unpack
-from .conversion import complete_cases, convert, with_kept_splits
+from .conversion import complete_cases, convert, settled_splits
 from .downloads import fetch
 from .one_case import RECORDS
 from .reading import read_case
 from .report import summary_lines, write_contact_sheet
-from .splits import together
 
 RUNNING = ("workers", "dry_run", "download", "mirror", "checksum")  # the scripts' own are others
 WORKERS = "processes, each with one case in memory (default: one a core)"
@@ -136,7 +135,7 @@ def _say_what_would_be_done(found, dest):
     """Print what a conversion would do; 0 if nothing stands in its way."""
     print(f"{found.facts.title}: {len(found.cases)} cases found")
     records = complete_cases(dest)
-    found, moves = together(with_kept_splits(found, records), records)
+    found, moves = settled_splits(found, records)
     for line in moves:
         print(line)
     complete = sum(case.name in records for case in found.cases)

@@ -161,28 +161,30 @@ def write_tables(found, records, dest):
         "report.csv": (write_table, _report_table(complete, found.segments)),
     }
     path = dest / RECORDS / WRITTEN
-    before = read_json(path, shape=dict) if path.exists() else {}
-    written, lines = {}, []
+    written, lines = read_json(path, shape=dict) if path.exists() else {}, []
     for name, (write, content) in contents.items():
-        new = (dest / name).with_name(f"new_{name}")
+        new = dest / f"new_{name}"
         write(new, content)
-        written[name] = file_digest(new)
-        lines += _replace(dest / name, new, before.get(name))
+        lines += _replace(dest / name, new, written)
     write_json(path, written)
     return lines
 
 
-def _replace(path, new, digest_before):
-    """Give `new` its name, unless somebody has edited what has it; yield a line about that."""
-    digest = file_digest(path) if path.exists() and digest_before else None
-    if digest in (None, digest_before, file_digest(new)):
+def _replace(path, new, written):
+    """Give `new` its name, unless somebody has edited what has it; yield a line about that.
+
+    `written` holds the digest of each table as this program last wrote it, and is kept up to date.
+    """
+    before, digest = written.get(path.name), file_digest(new)
+    if not before or not path.exists() or file_digest(path) in (before, digest):
         new.replace(path)
-    elif file_digest(new) == digest_before:
+        written[path.name] = digest
+        return
+    beside = f"; what would be written now is beside it, in {new.name}"
+    if digest == before:  # what the edit was made in
         new.unlink()
-        yield f"note: {path} is not as it was written, and stays so"
-    else:
-        beside = f"what would be written now is beside it, in {new.name}"
-        yield f"note: {path} is not as it was written, and stays so; {beside}"
+        beside = ""
+    yield f"note: {path} is not as it was written, and stays so{beside}"
 
 
 def description(found, n_cases):

@@ -93,7 +93,7 @@ def _alone(folder):
         return
     with file:
         waits = False
-        while not _is_locked(file):
+        while not _has_lock(file):
             if not waits:
                 print(f"waiting for another process, which sets up {folder}", flush=True)
             waits = True
@@ -101,8 +101,8 @@ def _alone(folder):
         yield
 
 
-def _is_locked(file):
-    """Lock a file, unless another process has; return whether to go on."""
+def _has_lock(file):
+    """Lock a file; false while another process has it."""
     try:
         if os.name == "nt":
             import msvcrt

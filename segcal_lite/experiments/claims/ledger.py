@@ -103,8 +103,7 @@ def read_evidence(folder):
             known = set(table.domain[is_known.astype(bool)])
             parts |= parts_of_a(table, known, task, n_dims, made.get("seed") or 0)
             is_synthetic |= ORACLE in set(table.method)
-            organ = "prostate" if "prostate" in task.lower() else task
-            printed |= printed_a(organ, n_dims)
+            printed |= printed_a(task, n_dims)
     joint = (tables.get(name) for name in ("joint", "transfer", "ood_volumes_scores"))
     of_b = parts_of_b(*joint)
     printed |= {name: values for name, values in printed_b().items() if name in of_b}

@@ -246,11 +246,16 @@ def _of_two_groups(values, level):
     return interval_of_difference(*(mean_interval(group, level=level) for group in values))
 
 
+def is_prostate(task):
+    """Whether a task, or the dataset that it is called after, is of the prostate."""
+    return "prostate" in task.lower()
+
+
 def _of_dropout(scores, task):
     """Parts of MC dropout minus single networks; of CE models the other way, but on prostate."""
     parts = []
     for loss in LOSSES:
-        sign = -1 if loss == "ce" and "prostate" not in task.lower() else 1
+        sign = -1 if loss == "ce" and not is_prostate(task) else 1
         pools = ("mc_dropout", "baseline")
         dice = lowest_dice(scores, *((loss, method) for method in pools))
         for metric in CALIBRATION:

@@ -13,14 +13,14 @@ import pandas as pd
 from ...runs.folders import project_root
 from ...runs.tables import read_table
 from ...training.plans import AND, THEN
-from .paper_a import parts_of_a
+from .paper_a import is_prostate, parts_of_a
 from .paper_b import parts_of_b
 from .rules import Part, without_interval
 
 CUTS = {"brain": 0.62, "heart": 0.44, "prostate": 0.66}  # A6; only the text has them
 BOXES = "mehrtash_table2_boxes_and_dice", "mehrtash_s2_hd95_mm"
 WHOLE = ("mehrtash_s1_whole_volume",)
-VOLUMES, OF_VOLUMES = ("mehrtash_s3_3d_prostate",), "prostate"
+VOLUMES, PROSTATE = ("mehrtash_s3_3d_prostate",), "prostate"  # the one task in 3D
 B_TABLES = (
     *("karimi_table2_joint_vs_dedicated", "karimi_table3_transfer_vs_joint"),
     "karimi_tables456_ood",
@@ -51,9 +51,10 @@ def printed_a(task, n_dims=2):
     >>> round(heart["A6"]["nll"], 2), sorted(heart["A1"])
     (0.44, ['dice', 'hd95_mm'])
     """
+    task = PROSTATE if is_prostate(task) else task
     if n_dims == 2:
         return _values(_parts_of_boxes(task))
-    return _values(_parts_of_a(task, VOLUMES, n_dims)) if task == OF_VOLUMES else {}
+    return _values(_parts_of_a(task, VOLUMES, n_dims)) if task == PROSTATE else {}
 
 
 def _parts_of_boxes(task):
@@ -179,7 +180,7 @@ def supports(claim):
 def _all_printed():
     """The parts of both papers' claims, of all their tables."""
     whole = [_parts_of_a(task, WHOLE) for task in CUTS]
-    volumes = _parts_of_a(OF_VOLUMES, VOLUMES, n_dims=3)
+    volumes = _parts_of_a(PROSTATE, VOLUMES, n_dims=3)
     boxes = [_parts_of_a(task, BOXES) for task in CUTS]  # the cuts are the sentence itself
     return [*boxes, *whole, volumes, _parts_of_b()]
 

@@ -1,6 +1,6 @@
 """Whole volumes through a network that sees blocks: probabilities blended, features streamed.
 
-Paper B (section III.C) works on blocks of 96 x 96 x 96 voxels and lets neighbours overlap by 24.
+Paper B (section III.B) works on blocks of 96 x 96 x 96 voxels and lets neighbours overlap by 24.
 Probabilities of overlapping blocks are averaged. Features are not: for the spectral signature each
 voxel counts once, in the block whose middle it is nearest to. Signatures are of any network: what
 is asked of it is only a layer's name.

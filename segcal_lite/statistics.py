@@ -16,8 +16,8 @@ bound the interval; the part of them on the far side of zero is the p-value. Thr
   tied or few, resampling alone undercuts it (differences of which 60 % are zero: 89 % coverage).
 - Fewer than 5 patients have no interval and no p-value: NaN.
 
-Paper A takes percentiles of 100 resampled means (`percentile_interval`). How often each interval
-holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in
+Paper A names a bootstrap, n = 100, and no more; we read it as percentiles of 100 resampled means
+(`percentile_interval`). How often each interval holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in
 ``results/coverage.csv`` and quoted in the docstrings. Beside them stands what A draws segment
 entropy against Dice with: a line (`linear_regression`) on a scale without bounds (`logit`).
 
@@ -119,7 +119,7 @@ def mean_interval(values, n_resamples=N_RESAMPLES, level=0.95, seed=0, bounds=UN
 
 
 def percentile_interval(values, n_resamples=100, level=0.95, seed=0):
-    """Return the mean and the percentiles of its resampled values, as paper A has it (n = 100).
+    """Return the mean and percentiles of its resampled values: our reading of paper A, n = 100.
 
     It is too narrow for few patients. Of simulated studies with 5 / 10 / 20 / 50 patients, the
     interval of 95 % holds the mean in: normal 81 / 87 / 90 / 92 %; lognormal 71 / 79 / 84 / 88 %.

@@ -1,4 +1,4 @@
-"""Random blocks of volumes for training in 3D, as paper B draws them (section III.C).
+"""Random blocks of volumes for training in 3D, as paper B draws them (section III.B).
 
 Positions are random; blocks are flipped, turned by multiples of 90 degrees and get Gaussian noise.
 The transforms are MONAI's; the same seed gives the same blocks. Voxels that nobody annotated keep

@@ -151,7 +151,7 @@ CLAIMS = (
     Claim(
         "A13",
         "total failures, a Dice of at most 0.05, are foretold by segment entropy",
-        "A, section VII",
+        "A, section VIII",
         "AUC of segment entropy for failed segments against all others, Dice ensemble, test cases "
         "of known and of shifted domains",
         (0.5, np.inf),

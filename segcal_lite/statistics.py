@@ -17,9 +17,10 @@ bound the interval; the part of them on the far side of zero is the p-value. Thr
 - Fewer than 5 patients have no interval and no p-value: NaN.
 
 Paper A names a bootstrap, n = 100, and no more; we read it as percentiles of 100 resampled means
-(`percentile_interval`). How often each interval holds the truth is measured by ``tests/benchmarks/bench_coverage.py``, kept in
-``results/coverage.csv`` and quoted in the docstrings. Beside them stands what A draws segment
-entropy against Dice with: a line (`linear_regression`) on a scale without bounds (`logit`).
+(`percentile_interval`). How often each interval holds the truth is measured by
+``tests/benchmarks/bench_coverage.py``, kept in ``results/coverage.csv`` and quoted in the
+docstrings. Beside them stands what A draws segment entropy against Dice with: a line
+(`linear_regression`) on a scale without bounds (`logit`).
 
 Every function raises ``ValueError`` for NaN, infinities, empty input and misfitting shapes: the
 caller leaves missing values out and counts them (``summaries.summarise`` does). Equal seeds give

@@ -11,7 +11,13 @@ from segcal_lite._checks import named, wrong_input
 from segcal_lite.data.layouts import case_and_channel
 from segcal_lite.data.splits import check_groups, check_unique
 from segcal_lite.runs.claims import claimed
-from segcal_lite.runs.folders import as_json_values, check_same_settings, read_json, write_json
+from segcal_lite.runs.folders import (
+    as_json_values,
+    check_same_settings,
+    read_json,
+    remove_partial,
+    write_json,
+)
 from segcal_lite.runs.processes import count_workers, spawned_processes
 
 from .one_case import (
@@ -140,7 +146,7 @@ def settled_splits(found, records):
 
     Patients with one image move together; who was converted stays, whoever has come since.
     """
-    kept = with_kept_splits(found, records)
+    kept = _with_kept_splits(found, records)
     settled, lines = together(kept, records)
     if kept.split_of != found.split_of:
         fresh = together(found, {})[0].split_of
@@ -151,7 +157,7 @@ def settled_splits(found, records):
     return settled, lines
 
 
-def with_kept_splits(found, records):
+def _with_kept_splits(found, records):
     """Return `found` with each converted patient in the split it has had from the first.
 
     A draw depends on who is there; a patient who was converted never moves, whoever joins later.
@@ -262,8 +268,6 @@ def _sweep(dest, others):
     Volumes that were not begun here are somebody else's, and so are those of the cases `others`.
     """
     for name in ("imagesTr", "labelsTr", RECORDS):
-        for path in (dest / name).glob(".*.*"):
-            if path.is_file():  # a claim that is being taken is a folder
-                path.unlink(missing_ok=True)
+        remove_partial(dest / name)
     for name in _begun(dest) - set(complete_cases(dest)) - set(others):
         remove_case(name, dest)

@@ -135,11 +135,16 @@ def test_an_edited_table_stays_and_a_new_one_comes_beside_it(name, source, dest,
     assert json.loads((dest / "dataset.json").read_text())["numTraining"] == 6
 
 
-def test_the_folder_of_a_claim_that_was_being_taken_stops_nothing(source, dest):
-    left = dest / ".conversion/.partial-abcdef-12-deadbeef.claim"
-    left.mkdir()
+def test_what_was_written_aside_goes_and_what_somebody_hid_stays(source, dest):
+    hidden = dest / "imagesTr/._patient001_0000.nii.gz"  # as macOS leaves on a foreign disk
+    hidden.write_bytes(b"Mac OS X")
+    claim = dest / ".conversion/.partial-abcdef-12-deadbeef.claim"  # that was being taken
+    claim.mkdir()
+    volume = dest / "labelsTr/.partial-abcdef-12-patient001.nii.gz"
+    volume.write_bytes(b"begun")
     assert convert(source, dest) == 1
     assert len(pd.read_csv(dest / "cases.csv")) == 5
+    assert hidden.exists() and not claim.exists() and not volume.exists()
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,8 @@ class SourceCase:
     @property
     def files(self):
         """Every file that the case is made of, in one tuple; what lies beside them included."""
-        flat = []
-        for entry in (*self.images, *self.labels, *self.beside):
-            flat += entry if isinstance(entry, tuple) else [entry]
-        return tuple(path for file in flat for path in (file, *companion_files(Path(file))))
+        files = one_by_one((*self.images, *self.labels, *self.beside))
+        return tuple(path for file in files for path in (file, *companion_files(Path(file))))
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,17 @@ class Found:
         task = TASKS.get(self.facts.task)
         fits = task and (task.channels, task.segments) == (self.channels, self.segments)
         return task.name if fits else ""
+
+
+def one_by_one(entries):
+    """Return paths, each a path or a tuple of them (a series), in one list.
+
+    Examples
+    --------
+    >>> one_by_one(("t1.nii", ("1.dcm", "2.dcm")))
+    ['t1.nii', '1.dcm', '2.dcm']
+    """
+    return [path for entry in entries for path in (entry if isinstance(entry, tuple) else (entry,))]
 
 
 def folder_of(source, *below):

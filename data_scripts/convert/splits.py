@@ -9,6 +9,8 @@ from dataclasses import replace
 from segcal_lite.data.other_formats import voxel_files
 from segcal_lite.data.splits import SPLITS, join_patients, same_images, split_by_patient
 
+from .cases import one_by_one
+
 COUNTS_OF_B = (60, 10, 30)  # B tests on 30 %; how it divides the rest is not printed
 MOST_OTHERS = 3  # patients with the same image who are named beside one
 
@@ -94,7 +96,4 @@ def _others(patient, ordered):
 
 def _files(case):
     """Return the files with the voxels of a case, those of a series one by one."""
-    flat = []
-    for entry in case.images:
-        flat += entry if isinstance(entry, tuple) else [entry]
-    return [path for file in flat for path in voxel_files(file) or (file,)]
+    return [path for file in one_by_one(case.images) for path in voxel_files(file) or (file,)]

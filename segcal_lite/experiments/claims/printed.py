@@ -15,9 +15,9 @@ from ...runs.tables import read_table
 from ...training.plans import AND, THEN
 from .paper_a import is_prostate, parts_of_a
 from .paper_b import parts_of_b
-from .rules import Part, without_interval
+from .rules import LEVEL, Part, without_interval
+from .statements import CUTS
 
-CUTS = {"brain": 0.62, "heart": 0.44, "prostate": 0.66}  # A6; only the text has them
 BOXES = "mehrtash_table2_boxes_and_dice", "mehrtash_s2_hd95_mm"
 WHOLE = ("mehrtash_s1_whole_volume",)
 VOLUMES, PROSTATE = ("mehrtash_s3_3d_prostate",), "prostate"  # the one task in 3D
@@ -145,7 +145,7 @@ def _value(part):
     """The value of a part."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a single case has no spread
-        return float(part.interval(level=0.95)[0])
+        return float(part.interval(level=LEVEL)[0])
 
 
 def _values(parts):

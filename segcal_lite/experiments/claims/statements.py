@@ -10,7 +10,7 @@ import numpy as np
 
 MARGIN = 0.10  # B's "within 10 %": of what the dedicated or fine-tuned networks reach
 BELOW, ABOVE = (-np.inf, 0.0), (0.0, np.inf)
-CUTS = (0.44, 0.66)  # the smallest and the largest that A prints for its three tasks
+CUTS = {"brain": 0.62, "heart": 0.44, "prostate": 0.66}  # of the NLL; only A's text has them
 CORRELATIONS = (-0.92, -0.77)  # A prints them without the sign that its text says they have
 HEART = "results/acdc and results/acdc_gpu"
 ORGANS = "results/three_organs_two_flat, and its joint network with 3000 iterations"
@@ -95,7 +95,7 @@ CLAIMS = (
         "A, section VII, Fig. 2",
         "1 minus the ratio of the mean NLL of ensembles of five to that of single networks, Dice "
         "loss, box: between the least and the largest cut that is printed",
-        CUTS,
+        (min(CUTS.values()), max(CUTS.values())),
         HEART,
     ),
     Claim(

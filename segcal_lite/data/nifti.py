@@ -83,7 +83,7 @@ def _kind_of(path, start):
     name, is_packed = path.name.lower(), start.startswith(GZIP)
     if name.endswith((".nii", ".nii.gz")) and is_packed != name.endswith(".gz"):
         found, ending = ("gzip", ".nii.gz") if is_packed else ("no gzip", ".nii")
-        expected = f"a whole NIfTI file, which is called {ending} if it is {found}"
+        expected = f"{WHOLE}, which is called {ending} if it is {found}"
         raise wrong_input(path, f"{found} under this name", expected)
     sniff = None
     for kind in nib.imageclasses.all_image_classes:
@@ -92,7 +92,7 @@ def _kind_of(path, start):
             return kind
         if is_it:
             raise wrong_input(path, kind.__name__, "a NIfTI file")
-    raise wrong_input(path, "no header of NIfTI", "a whole NIfTI file")
+    raise wrong_input(path, "no header of NIfTI", WHOLE)
 
 
 def _check_size(path, image):
@@ -111,7 +111,7 @@ def _check_size(path, image):
     if n_bytes > n_stored * PACKED_AT_MOST.get(stored.suffix.lower(), 1):
         shape = " x ".join(map(str, image.shape))
         found = f"{n_stored} bytes for {shape} voxels of {image.get_data_dtype()}"
-        raise wrong_input(path, found, "a whole NIfTI file")
+        raise wrong_input(path, found, WHOLE)
     return n_bytes
 
 

@@ -60,8 +60,6 @@ def read_other(path, spacing_mm=None):
     superior, with a warning.
     """
     sitk = simpleitk()
-    if not path.is_file():
-        raise wrong_input(path, "no such file", "a volume")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(READERS[path.suffix.lower()])

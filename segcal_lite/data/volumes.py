@@ -23,7 +23,14 @@ from .._checks import (
 )
 from ..runs.folders import written_aside
 from . import other_formats
-from .nifti import PLACE_TOLERANCE, corner_shifts, read_nifti, resolve_affine, same_sizes
+from .nifti import (
+    PLACE_TOLERANCE,
+    WHOLE,
+    corner_shifts,
+    read_nifti,
+    resolve_affine,
+    same_sizes,
+)
 
 __all__ = [
     "Volume",
@@ -104,7 +111,7 @@ def read_volume(path, spacing_mm=None):
     if spacing_mm is not None:
         spacing_mm = check_spacing(spacing_mm, 3)
     is_other = path.suffix.lower() in other_formats.ENDINGS
-    start = _first_bytes(path, "a whole volume" if is_other else "a whole NIfTI file")
+    start = _first_bytes(path, "a whole volume" if is_other else WHOLE)
     try:
         if is_other:
             data, affine = other_formats.read_other(path, spacing_mm)

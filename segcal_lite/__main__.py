@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from .kit.arguments import PHANTOMS, path_from_here, seed, source, source_or_phantoms
+from .kit.arguments import PHANTOMS, PROFILES, path_from_here, seed, source, source_or_phantoms
 from .kit.environment import (
     check_python,
     ensure_environment,
@@ -23,7 +23,6 @@ EXTRAS = {  # packages that a command needs beside the usual ones
     "bench": ("data", "test"),
     "hippocampus": ("data",),
 }
-PROFILES = ("smoke", "laptop", "paper")
 STOPPED = (
     "stopped: nothing runs on in the background (a cluster ends the jobs that it has begun), what "
     "is finished is kept, and the same command goes on from there"

@@ -4,6 +4,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 PHANTOMS = "phantoms"
+PROFILES = ("smoke", "laptop", "paper")
 
 
 def path_from_here(text):

@@ -5,6 +5,7 @@ import sys
 from datetime import datetime
 
 from ..runs.folders import project_root
+from ..runs.processes import THREAD_COUNTS
 from . import pages
 from .environment import run_to_its_end
 
@@ -52,7 +53,7 @@ def test_nnunet():
 def bench():
     """Time the scores beside other libraries on one thread; write ``results/benchmarks.csv``."""
     script, table = "tests/benchmarks/bench_scores.py", "results/benchmarks.csv"
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    one = dict.fromkeys(THREAD_COUNTS, "1")
     return run_python(script, table, **one, PYTHONPATH=str(project_root()))
 
 

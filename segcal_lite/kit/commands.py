@@ -17,6 +17,7 @@ from ..runs.folders import project_root, resolve_path, write_json
 from ..runs.schedules import run_in_order
 from ..runs.tables import is_sealed
 from . import index_page, notebook_sources, pages
+from .arguments import PHANTOMS
 from .checks import run_python
 from .parameters import check_values
 from .results import published, readme_tables
@@ -61,7 +62,7 @@ def demo(
     Those of `OTHER_DATA` run on phantoms where the others do, or where theirs are given.
     """
     folder = resolve_path(out)
-    default = "phantoms" if str(data) == "phantoms" else None
+    default = PHANTOMS if str(data) == PHANTOMS else None
     sources = {"data": str(data), "sets": sets or default, "volumes": volumes or default}
     if volumes_crop_size and not sources["volumes"]:
         expected = "--volumes beside it, whose networks see such crops"
@@ -91,10 +92,10 @@ def _data_to_check(sources, absent, task, folder, seed):
     """Options of ``data_scripts.check`` for each folder whose cases are not all prepared yet."""
     options = {}
     for kind, place in (("data", folder), ("volumes", folder / "volumetric")):
-        if sources[kind] not in (None, "phantoms") and not _is_prepared(place):
+        if sources[kind] not in (None, PHANTOMS) and not _is_prepared(place):
             named_task = ["--task", task] if kind == "data" and task else []
             options.setdefault(resolve_path(sources[kind]), [named_task, absent[kind]])
-    if sources["sets"] not in (None, "phantoms"):
+    if sources["sets"] not in (None, PHANTOMS):
         leave_out = absent["sets"] or []
         for name, source in read_sets(resolve_path(sources["sets"]), seed, leave_out).items():
             if not _is_prepared(folder / "sets" / name):
@@ -171,7 +172,7 @@ def left_out_of(sources, leave_out):
     wanted, absent = check_leave_out(leave_out), {}
     for key, source in sources.items():
         known = ()
-        if wanted and source not in (None, "phantoms"):
+        if wanted and source not in (None, PHANTOMS):
             path = resolve_path(source)
             known = names_in_sets(path, wanted) if key == "sets" else case_names(path)
         absent[key] = [name for name in wanted if name in known] or None

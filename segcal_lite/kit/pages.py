@@ -18,9 +18,9 @@ from ..runs.schedules import run_in_order
 from .environment import KERNEL
 from .formulas import to_mathml
 
+ENGINE = "seldom saved"
 # A kernel warns of its transport, and some report the interrupt that ends them as an error. What
 # goes wrong in a cell, or ends a kernel early, is raised here and needs no log.
-ENGINE = "seldom saved"
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .._checks import LARGEST_SEED, wrong_input
 from ..runs.executors import IN_WORDS, SCHEDULERS
+from .arguments import PROFILES
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
-PROFILES = ("smoke", "laptop", "paper")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 

@@ -250,8 +250,8 @@ def enter_run(out, name, identity, device, settings=None):
 
     The identity lies in a file called `name`, since several kinds of runs share a folder; `device`
     and the first one's `settings` go to ``provenance.json``, where `record_settings` replaces them
-    once something is trained. Fields that differ are a
-    ``ValueError`` that names them. What killed processes have left half written is removed.
+    once something is trained. Fields that differ are a ``ValueError`` that names them. What killed
+    processes have left half written is removed.
     """
     with claimed(out):
         remove_left_over(out)

@@ -243,3 +243,86 @@ def test_a_blank_mask_packs_well_and_is_read(tmp_path, compression):
     data = read_volume(path, (1, 1, 1)).data
     assert data.shape == (3000, 2000, 1) and data.min() == 1
     assert path.stat().st_size < data.size / 8 / 20
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_tiles_are_refused_but_of_masks_of_one_bit(tmp_path, dtype):
+    square = np.tile(GREY, (5, 5))[:40, :40].copy()
+    path = write(tmp_path / "a.tif", square > 100, tile=(16, 16))
+    np.testing.assert_array_equal(read_volume(path).data[..., 0].T, square > 100)
+    write(path, square.astype(dtype), tile=(16, 16))
+    with pytest.raises(ValueError, match="a.tif: found a picture in tiles, expected strips"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("tag", [256, 257])  # width, length
+def test_tiles_that_are_not_there_are_refused(tmp_path, tag):
+    square = np.tile(GREY, (5, 5))[:40, :40] > 100
+    path = write(tmp_path / "a.tif", square, tile=(16, 16))
+    set_tag(path, tag, 50)  # no more pixels than the file could hold, and three tiles too few
+    with pytest.raises(ValueError, match=DAMAGED):
+        read_volume(path)
+
+
+def test_a_strip_that_has_begun_counts(tmp_path):
+    path = write(tmp_path / "a.tif", GREY[:8].copy(), rowsperstrip=4)
+    set_tag(path, 257, 9)  # a row in a third strip
+    with pytest.raises(ValueError, match=DAMAGED):
+        read_volume(path)
+
+
+def test_colours_apart_are_refused(tmp_path):
+    """SimpleITK would read them as red, green, blue and alpha of 8 bits."""
+    colours = np.stack([GREY, GREY + 1, GREY + 2])
+    apart = colours, {"photometric": "rgb", "planarconfig": "separate"}
+    together = np.moveaxis(colours, 0, -1), {"photometric": "rgb", "planarconfig": "contig"}
+    with pytest.raises(ValueError, match="a.tif: found a picture of colours apart, expected those"):
+        read_volume(write(tmp_path / "a.tif", apart))
+    with pytest.raises(ValueError, match="found pages of different forms"):
+        read_volume(write(tmp_path / "a.tif", together, apart))
+
+
+@pytest.mark.parametrize(("form", "at"), [("classic", "count"), ("BigTIFF", "entries")])
+def test_more_entries_or_numbers_than_the_file_can_hold_are_refused(tmp_path, form, at):
+    path = write(tmp_path / "a.tif", GREY, form=form)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        place = page.offset if at == "entries" else page.tags[273].offset + 4
+    blob = bytearray(path.read_bytes())
+    value = struct.pack("<Q", 2**42) if at == "entries" else struct.pack("<I", 2**32 - 1)
+    blob[place : place + len(value)] = value
+    path.write_bytes(blob)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=DAMAGED):
+            read_volume(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
+def test_undefined_numbers_of_32_bits_are_refused(tmp_path):
+    path = write(tmp_path / "a.tif", GREY.astype(np.int32))
+    set_tag(path, 339, 4)
+    with pytest.raises(ValueError, match="a.tif: found undefined numbers of 32 bits, expected"):
+        read_volume(path)
+
+
+def test_grey_levels_whose_least_is_white_pass_the_same_checks(tmp_path):
+    white = {"photometric": "miniswhite", "planarconfig": "contig"}
+    for pixels, found in (
+        (np.stack([GREY] * 2, axis=-1), "a picture of grey levels with 2 numbers a pixel"),
+        (GREY.astype(np.float64), "floats of 64 bits"),
+    ):
+        path = write(tmp_path / "a.tif", pixels, **white)
+        with pytest.raises(ValueError, match=f"a.tif: found {found}"):
+            read_volume(path)
+
+
+def test_a_mask_of_transparency_is_no_page_and_one_of_several_pages_is(tmp_path):
+    mask = (GREY > 100, {"subfiletype": 4})
+    volume = read_volume(write(tmp_path / "a.tif", GREY, mask))
+    np.testing.assert_array_equal(volume.data.T, [GREY])
+    pages = GREY, (GREY + 1, {"subfiletype": 2})
+    volume = read_volume(write(tmp_path / "a.tif", *pages))
+    np.testing.assert_array_equal(volume.data.T, [GREY, GREY + 1])

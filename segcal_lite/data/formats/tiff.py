@@ -34,6 +34,7 @@ AT_MOST = {  # bytes that one byte can hold: plain, of LZW, of PackBits
 }
 AT_MOST_ELSE = 2**14  # a blank row of a fax takes one bit
 GREY, PALETTE = (0, 1), 3
+APART = 2  # of `planes`: first all that is red, and so on
 NOT_A_PAGE = 5  # bits of `subfile`: a smaller copy, a mask of transparency
 NUMBERS = {1: (1, 8, 16, 32), 2: (8, 16, 32), 3: (32,), 4: (1, 8, 16)}
 FORMAT_NAMES = {1: "whole numbers", 2: "signed numbers", 3: "floats", 4: "undefined numbers"}
@@ -47,6 +48,8 @@ EXPECTED_GREY = "grey levels of 1, 8, 16 or 32 bits, or floats of 32"
 def check_tiff(path, expected_colours):
     """Return the bits of a number and how many pages there are; refuse what would be read wrongly.
 
+    Of colours the bits are 8, whatever the file says: `pictures.picture_voxels` looks at what came.
+
     Parameters
     ----------
     path : Path
@@ -57,8 +60,8 @@ def check_tiff(path, expected_colours):
     ------
     ValueError
         Naming the file: damaged or cut, more pixels than it can hold, a palette, grey levels
-        beside other numbers of a pixel or of a kind that SimpleITK takes for another, or pages of
-        different forms.
+        beside other numbers of a pixel or of a kind that SimpleITK takes for another, colours
+        apart or tiles, of which it keeps 8 bits, or pages of different forms.
     """
     try:
         n_stored = path.stat().st_size
@@ -129,7 +132,6 @@ def _check_whole(file, page, n_stored):
         n_parts *= math.ceil(length / page["tile_length"][0])
     else:
         n_parts = math.ceil(length / page["rows"][0])
-    n_parts *= samples if page["planes"][0] == 2 else 1
     sizes = page.get("n_bytes", (0,) * len(page["places"]))
     ends = [place + size for place, size in zip(page["places"], sizes, strict=True)]
     if len(ends) < max(n_parts, 1) or max(ends) > n_stored:
@@ -160,3 +162,7 @@ def _check_numbers(path, page, expected_colours):
     if photometric in GREY and n_bits not in NUMBERS.get(kind, ()):
         found = f"{FORMAT_NAMES.get(kind, 'complex numbers')} of {n_bits} bits"
         raise wrong_input(path, found, EXPECTED_GREY)
+    if page["planes"][0] == APART and n_samples > 1:  # arrives as four colours, as tiles do
+        raise wrong_input(path, "a picture of colours apart", "those of a pixel together")
+    if "tile_width" in page and n_bits > 1:
+        raise wrong_input(path, "a picture in tiles", "strips of whole rows")

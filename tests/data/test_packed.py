@@ -185,13 +185,30 @@ def test_a_file_a_slice(tmp_path, ending, numbers):
         read_volume(path)
 
 
-@pytest.mark.parametrize("files", ["LIST\ns00.raw\ns01.raw\ns02.raw", "s%02d.raw 0 3 1"])
-def test_too_few_files_of_slices_are_refused(tmp_path, files):
+def test_names_of_files_that_a_header_numbers(tmp_path):
+    path = tmp_path / "a.mhd"
+
+    def names(files):
+        path.write_text(f"{META}ElementDataFile = {files}\n")
+        return [file.name for file in voxel_files(path)]
+
+    assert names("s%d.raw 1 5 2") == ["s1.raw", "s3.raw", "s5.raw"]
+    assert names("s%d.raw 2 0 -1") == ["s2.raw", "s1.raw", "s0.raw"]
+    assert names("s%d.raw 1 2000000000 1") == ["s%d.raw 1 2000000000 1"]  # no numbers, a name
+    assert names("local") == names("LOCAL") == []
+
+
+@pytest.mark.parametrize(
+    "files", ["LIST\ns00.raw\ns01.raw\ns02.raw", "s%02d.raw 0 3 1", "s%02d.raw 0 5 1"]
+)
+def test_too_few_or_too_many_files_of_slices_are_refused(tmp_path, files):
     """SimpleITK would leave the other slices as memory was, of plain voxels too."""
     one_a_slice(tmp_path, bytes)
     path = tmp_path / "a.mhd"
     path.write_text(f"{META}ElementDataFile = {files}\n")
-    with pytest.raises(ValueError, match="a.mhd: found [34] files of voxels, expected one .* of 5"):
+    with pytest.raises(
+        ValueError, match="a.mhd: found [346] files of voxels, expected one .* of 5"
+    ):
         read_volume(path)
 
 

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from segcal_lite.data.formats.tiff import check_tiff
 from segcal_lite.data.volumes import read_volume
 
 pytest.importorskip("SimpleITK")
@@ -261,14 +262,26 @@ def test_tiles_that_are_not_there_are_refused(tmp_path, tag):
     path = write(tmp_path / "a.tif", square, tile=(16, 16))
     set_tag(path, tag, 50)  # no more pixels than the file could hold, and three tiles too few
     with pytest.raises(ValueError, match=DAMAGED):
-        read_volume(path)
+        check_tiff(path, "grey levels")  # by itself, whatever SimpleITK would say
 
 
 def test_a_strip_that_has_begun_counts(tmp_path):
     path = write(tmp_path / "a.tif", GREY[:8].copy(), rowsperstrip=4)
     set_tag(path, 257, 9)  # a row in a third strip
     with pytest.raises(ValueError, match=DAMAGED):
-        read_volume(path)
+        check_tiff(path, "grey levels")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_rows_of_all_colours_have_to_be_in_the_one_strip(tmp_path, compression):
+    colours = {"photometric": "rgb", "planarconfig": "contig", "compression": compression}
+    path = write(tmp_path / "a.tif", np.stack([GREY] * 3, axis=-1), **colours)
+    assert check_tiff(path, "grey levels") == (8, 1)
+    n_rows = path.stat().st_size // 8 - 1  # as many as one colour would have room for
+    for tag in (257, 278):
+        set_tag(path, tag, n_rows)
+    with pytest.raises(ValueError, match=DAMAGED):
+        check_tiff(path, "grey levels")
 
 
 def test_colours_apart_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from own_predictions import AFFINE, LABELS, write_nnunet, write_study, write_vol
 
 from segcal_lite.data.volumes import read_volume
 from segcal_lite.experiments.own_model import evaluate
+from segcal_lite.experiments.own_model.labelled_cases import KEPT
 from segcal_lite.runs.arrays import read_arrays
 from segcal_lite.runs.tables import read_table
 
@@ -74,10 +75,39 @@ def test_probabilities_and_corrections_go_when_hard_labels_come(written):
 
 def test_what_an_interrupted_call_kept_goes_with_the_next(written):
     given, out = written
-    (out / "kept").mkdir(exist_ok=True)
-    np.save(out / "kept" / "case_000.npy", np.zeros(3))
+    (out / KEPT).mkdir(exist_ok=True)
+    np.save(out / KEPT / "case_000.npy", np.zeros(3))
     evaluate(**given, out=out, **QUIET)
     assert not list(out.rglob("*.npy"))
+
+
+def files_below(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("new", "new"), ("predictions", "probabilities/fold_0"), ("labels", "new")]
+)
+def test_nothing_is_written_where_something_is_read(tmp_path, kind, place):
+    given = write_study(tmp_path, n_cases=2, n_members=1, n_new=1)
+    folder = given[kind] if kind == "labels" else given[kind][0]
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    folder.rename(tmp_path / place)
+    given[kind] = tmp_path / place
+    before = files_below(tmp_path)
+    with pytest.raises(ValueError, match=f"out: .*{place} is read, expected a folder of its own"):
+        evaluate(**given, out=tmp_path, **QUIET)
+    assert files_below(tmp_path) == before
+
+
+def test_folders_of_others_stay_beside_what_is_written(tmp_path):
+    given = write_study(tmp_path, n_cases=2, n_members=1)
+    others = [tmp_path / "probabilities" / "mine" / "odd.nii.gz", tmp_path / "kept" / "odd.npy"]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"somebody's")
+    evaluate(**given, out=tmp_path, **QUIET)
+    assert [path.read_bytes() for path in others] == [b"somebody's"] * 2
 
 
 def test_images_are_found_by_the_whole_name_of_a_case_and_others_are_told(tmp_path):

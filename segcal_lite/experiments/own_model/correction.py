@@ -233,9 +233,10 @@ def write_corrected(path, probs, affine):
 def remove_written(out, cases):
     """Remove probabilities of cases that are not among `cases`: an earlier call wrote them."""
     names = {f"{case.name}.nii.gz" for case in cases}
-    for path in (out / CORRECTED).glob("*/*.nii.gz"):
-        if path.name not in names:
-            path.unlink()
+    for method in METHODS:  # beside which somebody may have other folders
+        for path in (out / CORRECTED / method).glob("*.nii.gz"):
+            if path.name not in names:
+                path.unlink()
 
 
 def _parts(patients, n_folds, seed):

@@ -18,16 +18,26 @@ from ...runs.executors import check_scheduler, count_places, is_here
 from ...runs.folders import enter_run, name_in_run, resolve_path, write_json
 from ...runs.limits import free_memory
 from ...runs.schedules import run_in_order
-from .correction import CODE, WRITTEN, cross_fit, remove_written, voxels_of_case
+from .correction import CODE, CORRECTED, WRITTEN, cross_fit, remove_written, voxels_of_case
 from .hard_labels import as_one_hot, score_cases
 from .inputs import AVERAGED, gather_inputs
-from .labelled_cases import REGIONS, Judging, remove_kept, score_corrected_case
+from .labelled_cases import KEPT, REGIONS, Judging, remove_kept, score_corrected_case
 from .new_cases import look_at_new_case
 from .results import write_notes, write_results
 from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
 ONE_PATIENT = ": labelled cases get none, for it would be fitted without the only patient there is"
+WRITES_TO = (
+    "tables",
+    "figures",
+    "scores",
+    "voxels",
+    KEPT,
+    "corrected",
+    CORRECTED,
+    "new",
+)  # of `out`
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
 
 
@@ -112,8 +122,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a folder or setting is wrong, `out` holds an evaluation of other settings, or no case
-        can be judged.
+        If a folder or setting is wrong, `out` holds an evaluation of other settings, or would be
+        written where something is read, or no case can be judged.
     """
     write = WRITTEN[check_choice("write_corrected", write_corrected, tuple(WRITTEN))]
     check_count("n_workers", 1 if n_workers is None else n_workers)
@@ -122,6 +132,7 @@ def evaluate(
     out, given = resolve_path(out), (labels, predictions, images, dataset, new, patients)
     inputs = gather_inputs(*given, classes, signatures)
     _check_write(write_corrected, inputs.has_probabilities)
+    _check_place(out, inputs)
     _enter(out, labels, inputs, settings)
     _tell(inputs, report)
     n_bytes = _bytes_a_case(inputs)
@@ -156,6 +167,17 @@ def _settle(members_averaged, regions, n_bins, box_mm, band_mm, seed):
         "band_mm": check_number("band_mm", band_mm, least=1e-3),
         "seed": check_seed(seed),
     }
+
+
+def _check_place(out, inputs):
+    """Refuse to write where something is read: files of the same names would be lost."""
+    members = (*inputs.members, *inputs.new_members)
+    read = [path.parent for case in (*inputs.cases, *inputs.new_cases) for path in case.paths]
+    for folder in dict.fromkeys([*(member.path for member in members), *read]):
+        for own in (out / name for name in WRITES_TO):
+            if own.exists() and any(map(own.samefile, (folder, *folder.parents))):
+                found = f"{out}, where {own} would be written to and {folder} is read"
+                raise wrong_input("out", found, "a folder of its own")
 
 
 def _enter(out, labels, inputs, settings):

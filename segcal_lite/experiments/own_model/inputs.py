@@ -39,6 +39,11 @@ class OwnCase:
         """One of `GROUPS`."""
         return GROUPS[self.label_path is None]
 
+    @property
+    def paths(self):
+        """Paths of its label, if it has one, and of its images."""
+        return (*filter(None, [self.label_path]), *self.image_paths)
+
 
 @dataclass(frozen=True)
 class OwnInputs:

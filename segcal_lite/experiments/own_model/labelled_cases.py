@@ -29,7 +29,7 @@ from ..scores import metric_rows, score_probabilities, segmentation_scores
 from .correction import CORRECTED, METHODS, corrected, draw_voxels, write_corrected
 from .members import combine, facts_of, pairwise_agreement, volumes_ml
 
-KEPT = "kept"  # folder of probabilities on their way to a correction
+KEPT = ".kept"  # folder of probabilities on their way to a correction
 LAYOUT = 3  # of what a case leaves; where it changes, cases are scored again
 REGIONS = ("whole", "box", "band")
 OF_MASKS = ("dice", "hd95_mm", "assd_mm", "n_empty", "n_true")  # what no temperature changes
@@ -107,7 +107,7 @@ def made(judging, case, kind, asked, make, *arguments):
 def _folder_at_fault(judging, case, why):
     """Return which of the folders that a case is read from a sentence names, members first."""
     folders = [member.path for member in judging.members]
-    folders += [path.parent for path in (case.label_path, *case.image_paths) if path]
+    folders += [path.parent for path in case.paths]
     named = (folder for folder in folders if re.search(rf"{re.escape(str(folder))}(?![\w.-])", why))
     return str(next(named, folders[0]))
 

@@ -28,16 +28,7 @@ from .signatures import distances
 
 SHARE_OF_DISK = 0.25  # of what is free, that probabilities may take for a while
 ONE_PATIENT = ": labelled cases get none, for it would be fitted without the only patient there is"
-WRITES_TO = (
-    "tables",
-    "figures",
-    "scores",
-    "voxels",
-    KEPT,
-    "corrected",
-    CORRECTED,
-    "new",
-)  # of `out`
+WRITES_TO = ("tables", "figures", "scores", "voxels", KEPT, "corrected", CORRECTED, "new")
 VOLUMES_AT_ONCE = 10  # of float32 and as many classes, that a worker holds: sums are float64
 
 

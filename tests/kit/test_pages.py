@@ -283,6 +283,24 @@ def test_what_is_published_again_replaces_all_of_it(run, monkeypatch, tmp_path):
     assert not old.exists() and [p.name for p in old.parent.parent.iterdir()] == ["heart"]
 
 
+def test_what_was_published_of_another_kind_of_run_stays(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    published.publish(run, "heart")
+    before = {path: path.read_bytes() for path in (tmp_path / "results" / "heart").iterdir()}
+    own = tmp_path / "own"
+    write_json(own / "evaluation.json", {"labels": "labelsTr", "n_bins": 10})
+    write_json(own / "provenance.json", {"commit": "abc"})
+    (own / "tables").mkdir()
+    (own / "tables" / "scores.csv").write_text("case\na\n")
+    with pytest.raises(ValueError, match="heart: found what was published of another kind of run"):
+        published.publish(own, "heart")
+    assert {path: path.read_bytes() for path in before} == before
+    published.publish(own, "mine")
+    published.publish(own, "mine")
+    record = json.loads((tmp_path / "results" / "mine" / "provenance.json").read_text())
+    assert record == {"commit": "abc", "evaluation": {"labels": "labelsTr", "n_bins": 10}}
+
+
 def test_a_run_without_tables_is_not_published(tmp_path):
     with pytest.raises(ValueError, match="no tables or figures"):
         published.publish(tmp_path, "heart")

@@ -6,6 +6,7 @@ from ...data.tasks import TASKS, Task
 from ...runs.folders import read_json
 from ..profiles import PROFILES, VolumeProfile, get_profile, get_volume_profile
 
+BESIDE = ("joint", "evaluation")  # kinds of runs that name their settings in a file of their own
 OF_A = {  # settings of paper A, in words
     "crop_size": "crop",
     "n_epochs": "epochs at most",
@@ -41,16 +42,16 @@ OF_B = {  # of paper B
 def record_of(folder):
     """Return how a run was made, from its folder or from what was published of it.
 
-    A run of slices at the top; of many sets below ``joint``, of whole volumes below ``volumetric``.
+    A run of slices at the top; of many sets below ``joint``, of whole volumes below ``volumetric``,
+    of somebody's predictions below ``evaluation``.
     """
     found = {
         name: read_json(folder / name, shape=dict)
-        for name in ("run.json", "joint.json", "provenance.json")
+        for name in ("run.json", "provenance.json", *(f"{kind}.json" for kind in BESIDE))
         if (folder / name).exists()
     }
     record = found.get("run.json", {}) | found.get("provenance.json", {})
-    if "joint.json" in found:
-        record["joint"] = found["joint.json"]
+    record |= {kind: found[f"{kind}.json"] for kind in BESIDE if f"{kind}.json" in found}
     if (folder / "volumetric" / "run.json").exists():
         record["volumetric"] = record_of(folder / "volumetric")
     return record

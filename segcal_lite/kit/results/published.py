@@ -12,6 +12,7 @@ from ...runs.folders import project_root, read_json, write_json, write_text
 from ...runs.provenance import computed_on
 
 LARGEST_TABLE = 500_000  # bytes; a longer one is compressed
+KINDS = ("profile", "joint", "volumetric", "evaluation")  # in the record of each kind of run
 NOT_RUN = "Not run yet: see `results/`.\n"
 
 
@@ -19,7 +20,7 @@ def publish(run, name):
     """Copy the tables and figures of a finished run to ``results/NAME``; return their paths.
 
     A long table becomes a ``.csv.gz``, which pandas reads as it is. What was published there before
-    is replaced once the new is whole; another folder is refused.
+    is replaced once the new is whole; another folder, or another kind of run, is refused.
     """
     files = sorted((run / "tables").glob("*.csv")) + sorted((run / "figures").glob("*.png"))
     if not files:
@@ -28,6 +29,7 @@ def publish(run, name):
     if target.exists() and not (target / "provenance.json").exists():
         raise wrong_input(target, "no provenance.json", "what was published before, or nothing")
     record, aside = record_of(run), target.with_name(f".{name}.new")
+    _check_kind(target, record)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     names = [_copy(path, aside).name for path in files]
@@ -35,6 +37,14 @@ def publish(run, name):
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     return [target / name for name in names]
+
+
+def _check_kind(target, record):
+    """Refuse to replace what was published of a run that had none of the parts of this one."""
+    before = {kind for kind in KINDS if kind in record_of(target)}
+    if before and before.isdisjoint(record):
+        found = "what was published of another kind of run"
+        raise wrong_input(target, found, "another NAME, or the same kind")
 
 
 def _copy(path, folder):

@@ -61,6 +61,17 @@ def set_next(path, index, value):
     path.write_bytes(blob)
 
 
+def refused_in_little_memory(path):
+    """Assert that a file is called damaged before room is made for what it promises."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=DAMAGED):
+            read_volume(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"]
@@ -120,13 +131,7 @@ def test_more_pixels_than_the_file_can_hold_are_refused(tmp_path, form, tag, com
         path = write(tmp_path / "a.tif", GREY, form=form, compression=compression)
         set_tag(path, tag, 2**16 - 1 if tag == 256 else 2**31 - 1)
         set_tag(path, 278, rows)
-        tracemalloc.start()
-        try:
-            with pytest.raises(ValueError, match=DAMAGED):
-                read_volume(path)
-            assert tracemalloc.get_traced_memory()[1] < 2**27
-        finally:
-            tracemalloc.stop()
+        refused_in_little_memory(path)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -305,13 +310,7 @@ def test_more_entries_or_numbers_than_the_file_can_hold_are_refused(tmp_path, fo
     value = struct.pack("<Q", 2**42) if at == "entries" else struct.pack("<I", 2**32 - 1)
     blob[place : place + len(value)] = value
     path.write_bytes(blob)
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match=DAMAGED):
-            read_volume(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**27
-    finally:
-        tracemalloc.stop()
+    refused_in_little_memory(path)
 
 
 def test_undefined_numbers_of_32_bits_are_refused(tmp_path):

@@ -19,9 +19,13 @@ from .environment import KERNEL
 from .formulas import to_mathml
 
 ENGINE = "seldom saved"
-# A kernel warns of its transport, and some report the interrupt that ends them as an error. What
-# goes wrong in a cell, or ends a kernel early, is raised here and needs no log.
-QUIET = ["--IPKernelApp.log_level=CRITICAL"]
+# A kernel warns of its transport, and some report the interrupt that ends them, or a message that
+# comes while they end, as an error. What goes wrong in a cell, or ends a kernel early, is raised
+# here and needs no log.
+QUIET = [
+    "--IPKernelApp.log_level=CRITICAL",
+    "--IPKernelApp.logging_config={'loggers': {'tornado.general': {'level': 'CRITICAL'}}}",
+]
 WEB = Path(__file__).parent / "web"  # templates, style and the font of formulas
 
 

@@ -75,6 +75,15 @@ def test_an_execution_says_nothing_of_its_own(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_kernel_does_not_report_errors_of_its_transport(tmp_path):
+    """Of a message that comes while it ends, once in hundreds of executions."""
+    asked = "import logging\nlogging.getLogger('tornado.general').isEnabledFor(logging.ERROR)"
+    write_notebook(tmp_path / "a.ipynb", asked)
+    pages.execute_notebook(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, "python3")
+    (output,) = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs
+    assert output.data["text/plain"] == "False"
+
+
 def test_a_failed_execution_is_left_to_be_looked_at_under_another_name(tmp_path):
     write_notebook(tmp_path / "a.ipynb", "seed = 0\n1 / 0")
     told = r"^a\.ipynb, cell In \[2\]: ZeroDivisionError: division by zero\n.*failed-a\.ipynb\)$"

@@ -21,6 +21,7 @@ from .unet import ResidualUNet, UNet
 
 PIXELS_AT_ONCE = {"cpu": 400_000}  # of slices in a mini-batch: of more, features leave the cache
 PIXELS_ELSEWHERE = 1_600_000
+SUM_ROUNDING = 0.01  # by which sums of probabilities in 16 bits may miss 1
 DROPOUT_LAYERS = (
     *(torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d),
     *(torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout),
@@ -59,7 +60,8 @@ def predict_logits(model, image, loss, n_classes=None):
     ------
     ValueError
         If `image` has not four dimensions, no voxel, other channels than one of our networks takes,
-        or a NaN or infinity, or the outputs are not as many as `loss` and K ask for.
+        or a NaN or infinity, or the outputs are not as many as `loss` and K ask for, not one tensor
+        (a list of deep supervision, a dict), of another resolution, or probabilities.
     """
     batches = _batches(model, image)
     return _volume(model, (class_logits_of(model, batch, loss, n_classes) for batch in batches))
@@ -109,7 +111,37 @@ def class_logits_of(model, images, loss, n_classes=None, **known):
     """Class logits of a mini-batch (B, C, *S), the number of outputs checked where K is known."""
     if n_classes is None:
         n_classes = getattr(model, "n_label_classes", None)
-    return class_logits(model(images, **known), loss, n_classes, getattr(model, "n_regions", 0))
+    outputs = model(images, **known)
+    _check_outputs(outputs, images)
+    return class_logits(outputs, loss, n_classes, getattr(model, "n_regions", 0))
+
+
+def _check_outputs(outputs, images):
+    """Refuse what somebody's network may put out in place of one map of logits."""
+    voxels = tuple(images.shape[2:])
+    expected = f"one tensor (B, n_outputs, *S) with S = {voxels}; of several, a wrapper returns one"
+    if not isinstance(outputs, torch.Tensor):
+        raise wrong_input("model", f"an output of type {type(outputs).__name__}", expected)
+    if tuple(outputs.shape[2:]) != voxels:
+        raise wrong_input("model", f"an output of shape {tuple(outputs.shape)}", expected)
+    if _are_probabilities(outputs):
+        expected = "logits: leave out the softmax or sigmoid at its end"
+        raise wrong_input("model", "an output of probabilities", expected)
+
+
+def _are_probabilities(outputs):
+    """Whether outputs from 0 to 1 add up to 1 or reach both ends, as logits hardly would.
+
+    Where all voxels are the same, a sum of 1 may be chance.
+    """
+    lowest, highest = (float(end) for end in outputs.aminmax())
+    if not 0 <= lowest <= highest <= 1:
+        return False
+    if lowest < 0.01 and highest > 0.99:
+        return True
+    voxels = outputs.float().flatten(2)
+    add_up = ((voxels.sum(dim=1) - 1).abs() < SUM_ROUNDING).all()
+    return bool(add_up and (voxels != voxels[..., :1]).any())
 
 
 def softmax(logits):

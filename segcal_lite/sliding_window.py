@@ -60,7 +60,7 @@ def predict_volume(model, image, loss, block_size=BLOCK_SIZE, overlap=OVERLAP, n
     ------
     ValueError
         If `image` is none that `predict_logits` takes, `overlap` reaches the block's size, the
-        network sees slices, or its outputs are not as many as `loss` and K ask for, or are
+        network sees slices, or its outputs are none that `predict_logits` takes, or are
         overlapping regions.
     """
     return predict_with_features(model, {}, image, loss, None, block_size, overlap, n_classes)

@@ -229,6 +229,49 @@ def test_outputs_are_counted_where_k_is_known(image):
         predict_case(torch.nn.Conv2d(1, 1, 1), image, "ce")
 
 
+class Ending(torch.nn.Module):
+    """Somebody's network of slices or volumes, whose forward ends in a way of its own."""
+
+    def __init__(self, end, kind=torch.nn.Conv2d):
+        super().__init__()
+        self.convolution, self.dropout, self.end = kind(1, 2, 1), torch.nn.Dropout(), end
+        self.n_dims = 3 if kind is torch.nn.Conv3d else 2
+
+    def forward(self, images):
+        return self.end(self.dropout(50 * self.convolution(images)))
+
+
+ENDINGS = {
+    "deep supervision": (lambda maps: [maps, maps[..., ::2, ::2]], "an output of type list"),
+    "a dict": (lambda maps: {"out": maps}, "an output of type dict"),
+    "NumPy": (lambda maps: maps.detach().numpy(), "an output of type ndarray"),
+    "channels last": (lambda maps: maps.movedim(1, -1), r"an output of shape \(\d+, .* 2\)"),
+    "half the resolution": (lambda maps: maps[..., ::2, ::2], "an output of shape"),
+    "no batch": (lambda maps: maps[0], "an output of shape"),
+    "a softmax": (lambda maps: maps.softmax(dim=1), "an output of probabilities"),
+    "a mild softmax": (
+        lambda maps: (maps / 99).softmax(dim=1).half(),
+        "an output of probabilities",
+    ),
+    "a sigmoid": (lambda maps: maps.sigmoid(), "an output of probabilities"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_network_that_puts_out_no_map_of_logits_is_told(name, image):
+    end, found = ENDINGS[name]
+    slices, volumes = Ending(end).eval(), Ending(end, torch.nn.Conv3d).eval()
+    calls = [
+        lambda: predict_case(slices, image, "ce"),
+        lambda: predict_logits(volumes, image, "ce", n_classes=2),
+        lambda: next(mc_dropout_passes(slices, image, "ce")),
+        lambda: predict_volume(volumes, image, "ce", (4,) * 3, 2),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"model: found {found}.*, expected"):
+            call()
+
+
 def test_our_own_models_know_what_their_outputs_are(settings, image):
     model = build_model(settings("ce")).eval()
     with pytest.raises(ValueError, match="found 3 outputs .*'dice', expected 2 for 3 classes"):

@@ -235,6 +235,8 @@ class Ending(torch.nn.Module):
     def __init__(self, end, kind=torch.nn.Conv2d):
         super().__init__()
         self.convolution, self.dropout, self.end = kind(1, 2, 1), torch.nn.Dropout(), end
+        with torch.no_grad():  # each voxel goes to both ends
+            self.convolution.weight[0], self.convolution.weight[1] = 1, -1
         self.n_dims = 3 if kind is torch.nn.Conv3d else 2
 
     def forward(self, images):
@@ -270,6 +272,18 @@ def test_a_network_that_puts_out_no_map_of_logits_is_told(name, image):
     for call in calls:
         with pytest.raises(ValueError, match=f"model: found {found}.*, expected"):
             call()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda maps: torch.full_like(maps, 0.5),  # of air, where each voxel's sum may be 1
+        lambda maps: 0.2 + 0.6 * maps.sigmoid(),  # of a network that has not been trained
+        lambda maps: 2 * maps.softmax(dim=1) - 1,
+    ],
+)
+def test_small_logits_are_not_taken_for_probabilities(end, image):
+    assert predict_case(Ending(end).eval(), image, "ce").shape == (2, *image.shape[1:])
 
 
 def test_our_own_models_know_what_their_outputs_are(settings, image):

@@ -201,15 +201,14 @@ class JointExperiment:
         model = f"{short_plan_name(plan)}{'-dropout' if dropout else ''}"
         return self.out / "scores" / model / str(self.seed) / name / digest
 
-    def metrics(self, plans, sets=None, split="test", report=print):
-        """The long table of segmentation and calibration scores.
+    def metrics(self, plans, sets=None, report=print):
+        """The long table of segmentation and calibration scores on the test cases.
 
         Parameters
         ----------
         plans : list of tuple
         sets : sequence of str, optional
             Every model is scored on each of them; by default on the sets that it was trained on.
-        split : str or None
         report : callable
 
         Returns
@@ -223,11 +222,11 @@ class JointExperiment:
             for plan in plans
             for name in (sets or dict.fromkeys(name for stage in plan for name in stage))
         ]
-        requests = [ScoreRequest(plan, False, name, split, scoring) for plan, name in pairs]
+        requests = [ScoreRequest(plan, False, name, "test", scoring) for plan, name in pairs]
         rows = [
             (self.data, plan_name(plan), name, case.name, case.patient, metric, value)
             for (plan, name), scores in zip(pairs, self.score(requests, report), strict=True)
-            for case, score in zip(self.cases(name, split), scores, strict=True)
+            for case, score in zip(self.cases(name, "test"), scores, strict=True)
             for metric, value in score["metrics"].items()
         ]
         return pd.DataFrame(rows, columns=COLUMNS)

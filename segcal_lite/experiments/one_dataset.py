@@ -60,12 +60,10 @@ class Experiment:
     grid: Grid
     scheduler: object = "processes"  # where jobs run: no part of what the run is
 
-    def members(self, loss, dropout=False, n_members=None):
+    def members(self, loss, dropout=False):
         """The models of one loss, trained or not: the pool, or those for MC dropout."""
         check_choice("loss", loss, LOSSES)
-        if n_members is None:
-            profile = self.profile
-            n_members = profile.n_dropout_models if dropout else profile.n_members
+        n_members = self.profile.n_dropout_models if dropout else self.profile.n_members
         members = []
         for seed in range(SEEDS_PER_RUN * self.seed, SEEDS_PER_RUN * self.seed + n_members):
             settings = TrainingSettings.gather(

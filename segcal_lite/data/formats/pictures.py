@@ -22,10 +22,7 @@ def check_picture(path):
 def check_png(path):
     """Return the bits of a grey level; refuse the PNGs whose numbers are no intensities."""
     with path.open("rb") as file:
-        start = file.read(26)
-    if not start.startswith(b"\x89PNG") or len(start) < 26:
-        return 8
-    n_bits, colours = start[24:]
+        n_bits, colours = _bits_and_colours(file) or (8, 0)
     if colours not in (0, 2):
         found = f"a picture with {PNG_COLOURS.get(colours, 'unknown colours')}"
         raise wrong_input(path, found, EXPECTED_COLOURS)
@@ -39,17 +36,31 @@ def check_all_bits(path):
     SimpleITK cuts the others off: where 12 of 16 bits are significant, 4080 arrives as 255.
     """
     with path.open("rb") as file:
-        start, place = file.read(26), 8
-        while start.startswith(b"\x89PNG") and len(start) == 26:
-            file.seek(place)
-            head = file.read(8)
-            if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
-                return
-            (n_bytes,), n_bits = struct.unpack(">I", head[:4]), 8 if start[25] == 3 else start[24]
-            if head[4:] == b"sBIT" and min(file.read(min(n_bytes, 4)), default=0) < n_bits:
-                found = f"fewer significant bits than its {n_bits} (a chunk sBIT)"
-                raise wrong_input(path, found, "a PNG without that chunk: write it anew")
-            place += 12 + n_bytes
+        n_bits, colours = _bits_and_colours(file) or (0, 0)
+        n_bits = 8 if colours == 3 else n_bits  # of the palette's colours
+        significant = [n for kind, start in _chunks(file) if kind == b"sBIT" for n in start]
+    if min(significant, default=n_bits) < n_bits:
+        found = f"fewer significant bits than its {n_bits} (a chunk sBIT)"
+        raise wrong_input(path, found, "a PNG without that chunk: write it anew")
+
+
+def _bits_and_colours(file):
+    """Return the bits of a number and the kind of colours of a PNG, or nothing of another file."""
+    start = file.read(26)
+    return tuple(start[24:]) if start.startswith(b"\x89PNG") and len(start) == 26 else None
+
+
+def _chunks(file):
+    """Yield the kind and the first four bytes of each chunk that stands before a PNG's pixels."""
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
+            return
+        (n_bytes,) = struct.unpack(">I", head[:4])
+        yield head[4:], file.read(min(n_bytes, 4))
+        place += 12 + n_bytes
 
 
 def picture_voxels(path, array, n_dims, n_bits, n_pages):

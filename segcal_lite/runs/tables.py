@@ -3,6 +3,8 @@
 A sealed table ends in an empty line: one that was cut short is noticed.
 """
 
+import gzip
+import zlib
 from pathlib import Path
 
 from .._checks import wrong_input
@@ -19,6 +21,9 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     "deviations",
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
 )
+
+
+UNREADABLE = ValueError, EOFError, gzip.BadGzipFile, zlib.error  # the last three: compressed ones
 
 
 def write_table(path, table, sealed=False):
@@ -94,7 +99,7 @@ def read_table(path, sealed=False, remove=None):
     names = dict.fromkeys(TEXT_COLUMNS, str)
     try:
         table = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
-    except ValueError as error:
+    except UNREADABLE as error:
         expected = "a CSV file in UTF-8 with column names"
         raise wrong_input(path, f"no table ({error})", expected) from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for an index

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import os
 import re
 import signal
@@ -161,6 +162,20 @@ def test_a_file_that_is_no_table_is_named(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{tmp_path / 'a.csv'}: found no table"):
         tables.read_table(tmp_path / "a.csv")
+
+
+def test_a_compressed_table_that_is_cut_or_damaged_is_named(tmp_path):
+    path = tmp_path / "scores.csv.gz"
+    whole = gzip.compress(TABLE.to_csv(index=False).encode(), mtime=0)
+    for content in (*(whole[:n] for n in range(len(whole))), b"text", whole[:-8] + b"8 others"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"^{path}: found no table"):
+            tables.read_table(path)
+    path.write_bytes(whole[:12] + b"\xff" * 20 + whole[32:])
+    with pytest.raises(ValueError, match=f"^{path}: found no table"):
+        tables.read_table(path)
+    path.write_bytes(whole)
+    pd.testing.assert_frame_equal(tables.read_table(path), TABLE)
 
 
 @pytest.fixture

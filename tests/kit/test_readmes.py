@@ -44,6 +44,15 @@ def test_a_readme_without_the_place_of_a_table_is_an_error_and_stays_as_it_is(tm
     assert readme.read_text() == "# Title\n"
 
 
+@pytest.mark.parametrize("text", ["old\n", "old\n<!-- table two -->\nold\n<!-- end -->\n"])
+def test_a_table_without_an_end_is_an_error_and_what_follows_it_stays(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"<!-- table one -->\n{text}what people wrote\n")
+    with pytest.raises(ValueError, match="no line '<!-- end -->' behind '<!-- table one -->'"):
+        fill_readme(readme, {"one": lambda: "new\n"})
+    assert readme.read_text() == f"<!-- table one -->\n{text}what people wrote\n"
+
+
 def test_every_place_of_a_table_is_filled():
     for name, tables in TABLES.items():
         assert sorted(re.findall("<!-- table (.*) -->", TEXTS[name])) == sorted(tables)

@@ -59,8 +59,8 @@ def _copy(path, folder):
 def fill_readme(readme, tables):
     """Rewrite the generated tables of a README; what people wrote stays as it is.
 
-    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what `tables` returns for NAME. Where the
-    place of a table is missing the file is left as it was.
+    ``<!-- table NAME -->`` ... ``<!-- end -->`` holds what `tables` returns for NAME. Where one of
+    these lines is missing the file is left as it was.
     """
     text = readme.read_text(encoding="utf-8")
     for name, table in tables.items():
@@ -68,7 +68,10 @@ def fill_readme(readme, tables):
         if head not in text:
             raise wrong_input(readme, f"no line {head.strip()!r}", "one for each of its tables")
         before, _, rest = text.partition(head)
-        _, _, after = rest.partition(tail)
+        old, end, after = rest.partition(tail)
+        if not end or "<!-- table " in old:  # what follows would be lost with the old table
+            found = f"no line {tail!r} behind {head.strip()!r}"
+            raise wrong_input(readme, found, "one behind each table")
         text = before + head + table() + tail + after
     write_text(readme, text)
     return readme

@@ -193,6 +193,17 @@ def test_the_answer_of_preprocessing_is_what_its_table_says(run):
     assert re.search(expected, answer(run, "01_preprocessing", read_verdicts(run)))
 
 
+def test_segments_that_no_label_holds_do_not_raise_what_preprocessing_keeps(run):
+    held = {"round_trip_dice": [0.8, 0.9], "cut_off_ml": [0, 0], "native_ml": [20, 20]}
+    absent = {"round_trip_dice": [1.0] * 7, "cut_off_ml": [0] * 7, "native_ml": [0.0] * 7}
+    path, told = run / "tables" / "preprocessing.csv", "Dice of 0.850 (median of 2 segments;"
+    write_table(path, pd.concat(map(pd.DataFrame, (held, absent))))
+    assert told in answer(run, "01_preprocessing", read_verdicts(run))
+    write_table(path, pd.DataFrame(absent))
+    expected = "No label of its test cases holds a segment."
+    assert answer(run, "01_preprocessing", read_verdicts(run)) == expected
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS[1:])
 def test_the_claims_of_the_answers_are_those_that_notebooks_write(name):
     table = read_table(project_root() / "results" / "smoke" / f"verdicts_{name}.csv").fillna("")

@@ -67,26 +67,12 @@ def convert(found, read, dest, workers=1, report=print):
     OSError
         If the disk is full. `KeyboardInterrupt` and this one leave the complete cases.
     """
-    _check_names(f"{found.facts.title}, cases", found.cases)
-    _check_dest(dest)
+    check_conversion(found, dest)
     with claimed(dest / RECORDS):
-        meanings = {
-            "channels": found.channels,
-            "segments": found.segments,
-            "labels_from": {str(value): k for value, k in found.classes.items()},
-        }
-        settings = as_json_values(found.settings | meanings | {"conversion": CONVERSION})
-        if (dest / SETTINGS).exists():
-            check_same_settings(dest / SETTINGS, settings, _meanings_before(dest))
-        write_json(dest / SETTINGS, settings)
+        write_json(dest / SETTINGS, _checked_settings(found, dest))
         for name in ("imagesTr", "labelsTr"):
             (dest / name).mkdir(exist_ok=True)
-        records = complete_cases(dest)
-        cases = tuple(replace(case, stated=_stated(case, found)) for case in found.cases)
-        found = replace(found, cases=cases)
-        found, moves = settled_splits(found, records)
-        others = _works_of_others(found, dest, records)
-        problems = _known_problems(found, dest, records) | others
+        found, records, moves, problems, others = outlook(found, dest)
         waiting = [c for c in found.cases if c.name not in records and c.name not in problems]
         n_complete = sum(case.name in records for case in found.cases)
         for line in (*moves, *_edits(records, dest)):
@@ -108,6 +94,54 @@ def convert(found, read, dest, workers=1, report=print):
             for line in write_tables(found, records, dest):
                 report(line)
     return [records[name] for name in sorted(records)], problems
+
+
+def check_conversion(found, dest):
+    """Refuse what `convert` would not begin with, a ``ValueError``; nothing is written."""
+    _check_names(f"{found.facts.title}, cases", found.cases)
+    _check_dest(dest)
+    _checked_settings(found, dest)
+
+
+def _checked_settings(found, dest):
+    """Return the settings of a conversion; others in `dest` are refused."""
+    meanings = {
+        "channels": found.channels,
+        "segments": found.segments,
+        "labels_from": {str(value): k for value, k in found.classes.items()},
+    }
+    settings = as_json_values(found.settings | meanings | {"conversion": CONVERSION})
+    if (dest / SETTINGS).exists():
+        check_same_settings(dest / SETTINGS, settings, _meanings_before(dest))
+    return settings
+
+
+def outlook(found, dest):
+    """Return what is known before any volume is read; nothing is written.
+
+    Parameters
+    ----------
+    found : cases.Found
+    dest : Path
+
+    Returns
+    -------
+    found : cases.Found
+        In the splits that its cases have in `dest`.
+    records : dict
+        Of the complete cases, by name.
+    moves : list of str
+        As `settled_splits` has them.
+    problems : dict
+        Why a case will not be converted, or is not what it was, by name.
+    others : dict
+        Of these, the cases of which a volume is somebody's own work.
+    """
+    records = complete_cases(dest)
+    cases = tuple(replace(case, stated=_stated(case, found)) for case in found.cases)
+    found, moves = settled_splits(replace(found, cases=cases), records)
+    others = _works_of_others(found, dest, records)
+    return found, records, moves, _known_problems(found, dest, records) | others, others
 
 
 def _check_names(what, cases):

@@ -14,7 +14,7 @@ from segcal_lite.data.splits import SPLITS
 from segcal_lite.kit.environment import escape_other_letters
 
 from .archives import unpack
-from .conversion import complete_cases, convert, settled_splits
+from .conversion import check_conversion, complete_cases, convert, outlook
 from .downloads import fetch
 from .one_case import RECORDS
 from .reading import read_case
@@ -133,21 +133,22 @@ def count(text):
 
 def _say_what_would_be_done(found, dest):
     """Print what a conversion would do; 0 if nothing stands in its way."""
+    check_conversion(found, dest)
     print(f"{found.facts.title}: {len(found.cases)} cases found")
-    records = complete_cases(dest)
-    found, moves = settled_splits(found, records)
+    found, records, moves, problems, _ = outlook(found, dest)
     for line in moves:
         print(line)
     complete = sum(case.name in records for case in found.cases)
-    n_problems = sum(bool(case.problem) for case in found.cases)
     print(
-        f"{complete} complete in {dest}, {n_problems} with missing or doubtful files (volumes are "
-        "opened on conversion only: grids and label values are checked then)"
+        f"{complete} complete in {dest}, {len(problems)} with missing or doubtful files (volumes "
+        "are opened on conversion only: grids and label values are checked then)"
     )
     for case in found.cases:
         split = found.split_of[case.patient]
-        print(f"  {case.name}: {case.problem or f'{case.domain}, {split}'}")
-    return 1 if n_problems else 0
+        print(f"  {case.name}: {problems.get(case.name) or f'{case.domain}, {split}'}")
+    for name in sorted(problems.keys() - {case.name for case in found.cases}):
+        print(f"  {name}: {problems[name]}")
+    return 1 if problems else 0
 
 
 def _convert_and_report(found, reader, dest, workers):

@@ -406,6 +406,29 @@ def test_other_settings_and_other_folders_are_refused(source, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_dry_run_refuses_what_the_conversion_would(source, tmp_path, capsys):
+    foreign, mine, begun = (tmp_path / name for name in ("foreign", "mine", "begun"))
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("somebody's own")
+    (mine / "labelsTr").mkdir(parents=True)
+    (mine / ".conversion").mkdir()
+    (mine / "labelsTr" / f"{NAME}.nii.gz").write_bytes(b"somebody's own")
+    assert run("acdc", source, begun) == 0
+    replace_volume(frame(source), lambda data, affine: (data + 1, affine))
+    for dest, options, said in (
+        (foreign, (), "found a folder with other files"),
+        (begun, ("--seed", 3), "found other settings: seed = 2020 (now 3)"),
+        (mine, (), "found a volume of another origin"),
+        (begun, (), f"{NAME}_frame01.nii.gz: found another content"),
+    ):
+        files = sorted(dest.rglob("*"))
+        capsys.readouterr()
+        assert run("acdc", source, dest, "--dry-run", *options) == 1
+        assert sorted(dest.rglob("*")) == files
+        assert said in "".join(capsys.readouterr())
+        assert run("acdc", source, dest, *options) == 1
+
+
 def test_a_dry_run_writes_nothing(source, tmp_path, capsys):
     frame(source).unlink()
     assert run("acdc", source, tmp_path / "out", "--dry-run") == 1

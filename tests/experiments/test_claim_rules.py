@@ -66,3 +66,9 @@ def test_what_verdicts_come_to_depends_on_neither_order_nor_what_was_not_run(ver
     assert (found == "not run") == (not known)
     if len(set(known)) == 1:
         assert found == known[0]
+
+
+def test_half_of_the_parts_contradict_a_claim_of_most_and_do_not_hold_it():
+    assert combined(["holds", "contradicted"], most=True) == "contradicted"
+    assert combined(["undecided", "contradicted"], most=True) == "contradicted"
+    assert combined(["holds", "undecided"], most=True) == "undecided"

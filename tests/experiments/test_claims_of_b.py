@@ -216,3 +216,26 @@ def test_joint_training_of_poor_networks_decides_nothing():
     for pair in ((better, worse), ((0.85, 0.05, 0.10), worse)):  # a poor rival is no merit, either
         found = verdicts(*training_tables(*pair))
         assert {found[name] for name in ("B1", "B2", "B3")} == {"undecided"}
+
+
+def test_of_two_groups_the_smaller_says_how_many_patients_there_are():
+    table, few = detection_table(5, 0), [f"c{number}" for number in range(6)]
+    known, farther = table.known, table["set"] == "cp_younger"
+    for claim, is_small, n_cases in (("B4", known, 6), ("B4", ~known, 12), ("B6", farther, 6)):
+        parts = parts_of_b(detection=table[~is_small | table.case.isin(few)])[claim]
+        assert [part.n_cases for part in parts] == [n_cases]
+
+
+def test_a_set_that_the_network_knows_is_no_nearer_one():
+    table = detection_table(5, 0)
+    knows = table.assign(known=table.known | (table["set"] == "cp_older"))
+    assert "B6" in parts_of_b(detection=table) and "B6" not in parts_of_b(detection=knows)
+
+
+def test_a_case_that_one_training_has_no_number_of_is_left_out():
+    joint, _ = training_tables(GOOD, BAD)
+    is_lacking = (joint["set"] == "atrium") & (joint.case == "c0") & (joint.training == "joint")
+    parts = parts_of_b(joint.assign(value=joint.value.mask(is_lacking)))
+    for claim, n_cases in (("B1", [39, 40, 40]), ("B2", [39, 40, 40] * 2)):
+        assert [part.n_cases for part in parts[claim]] == n_cases
+        assert all(np.isfinite(part.interval(level=0.95)).all() for part in parts[claim])

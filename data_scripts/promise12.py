@@ -98,6 +98,8 @@ def _read_coils(path):
     table = read_table(path)
     if not {"case", "coil"} <= set(table.columns):
         raise wrong_input(path, f"columns {', '.join(table.columns)}", "case and coil")
+    if table.empty:
+        raise wrong_input(path, "no row", "one for each case")
     check_unique(f"{path}, case", list(table.case))
     unknown = sorted(set(table.coil.str.lower()) - set(COIL))
     if unknown:

@@ -14,7 +14,13 @@ import sys
 
 from segcal_lite._checks import check_spacing, wrong_input
 from segcal_lite.data.labels import read_label_names
-from segcal_lite.data.splits import check_name, check_splits, check_unique, split_named
+from segcal_lite.data.splits import (
+    check_commas,
+    check_name,
+    check_splits,
+    check_unique,
+    split_named,
+)
 from segcal_lite.data.volumes import read_label, read_volume
 
 from .convert.cases import Facts, Found, SourceCase, missing_files
@@ -62,6 +68,7 @@ def find(source, classes, seed=2020):
     table, notes = _known_columns(path, read_table(path))
     channels = [name for name in table.columns if name.startswith(IMAGE_PREFIX)]
     if not channels or not {"case", "label"} <= set(table.columns) or table.empty:
+        check_commas(path, table.columns)
         found = f"columns {', '.join(table.columns)} and {len(table)} rows"
         raise wrong_input(path, found, "case, label, image:NAME and at least one row")
     for line, name in table.case.items():

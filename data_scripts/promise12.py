@@ -12,7 +12,7 @@ from pathlib import Path
 
 from segcal_lite._checks import wrong_input
 from segcal_lite.data.other_formats import voxel_files
-from segcal_lite.data.splits import check_unique
+from segcal_lite.data.splits import check_commas, check_unique
 
 from .convert.cases import (
     Facts,
@@ -97,6 +97,7 @@ def _read_coils(path):
         raise wrong_input(path, "no such file", "a table with the columns case and coil")
     table = read_table(path)
     if not {"case", "coil"} <= set(table.columns):
+        check_commas(path, table.columns)
         raise wrong_input(path, f"columns {', '.join(table.columns)}", "case and coil")
     if table.empty:
         raise wrong_input(path, "no row", "one for each case")

@@ -81,7 +81,7 @@ def _retrieve(url, checksum, folder, archive, report):
     try:
         return pooch.retrieve(url, checksum, archive.name, folder, downloader=downloader)
     except ValueError as error:
-        if "hash" not in str(error).lower():
+        if "does not match the known hash" not in str(error):
             raise
         raise wrong_input(url, "a file of another checksum", checksum) from error
 

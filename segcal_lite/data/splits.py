@@ -221,6 +221,13 @@ def fitting_cells(what, columns, cells):
     return cells[: len(columns)]
 
 
+def check_commas(path, columns):
+    """Refuse column names parted by semicolons, as spreadsheets do where numbers have commas."""
+    together = next((name for name in columns if ";" in name), None)
+    if together is not None:
+        raise wrong_input(path, f"semicolons in {together}", "commas between the cells")
+
+
 def read_case_table(path, needed=("case",)):
     """Read a ``cases.csv``, a dict a row with what is `needed`; ``None`` if there is no such file.
 
@@ -248,9 +255,7 @@ def _check_header(path, columns, needed):
     """Refuse column names of which one is lacking or there twice, or that nothing has parted."""
     if {*needed} <= {*columns} and len(set(columns)) == len(columns):
         return
-    together = next((name for name in columns if ";" in name), None)
-    if together is not None:  # as spreadsheets save where the comma is the decimal point
-        raise wrong_input(path, f"semicolons in {together}", "commas between the cells")
+    check_commas(path, columns)
     others = [name for name in COLUMNS if name not in needed]
     expected = f"{', '.join(needed)}, and if wanted {', '.join(others)}, each once"
     raise wrong_input(path, f"columns {columns}", expected)

@@ -3,10 +3,10 @@
 import ast
 import os
 import re
-from pathlib import Path
 
 from .._checks import LARGEST_SEED, wrong_input
 from ..runs.executors import IN_WORDS, SCHEDULERS
+from ..runs.folders import resolve_path
 from .arguments import PROFILES
 
 INJECTED = "# Parameters"  # first line of the cell that papermill puts behind the declared one
@@ -218,4 +218,4 @@ def choose_out(out, data, task, profile):
         return str(out)
     if os.environ.get("SEGCAL_OUT"):
         return os.environ["SEGCAL_OUT"]
-    return "runs/" + "-".join(filter(None, (Path(data).name, task, profile)))
+    return "runs/" + "-".join(filter(None, (resolve_path(data).name, task, profile)))

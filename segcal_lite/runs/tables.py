@@ -21,8 +21,6 @@ TEXT_COLUMNS = (  # of all tables: what stands in them is a name, even if it loo
     "deviations",
     *("file", "sha256", "orientation", "doubts", "native_mm", "native_shape", "prepared_shape"),
 )
-
-
 UNREADABLE = ValueError, EOFError, gzip.BadGzipFile, zlib.error  # the last three: compressed ones
 
 

@@ -559,6 +559,7 @@ def test_prostatex_refuses_what_lies_on_no_series_or_on_two(tmp_path, capsys):
     [
         ("case,coil\nCase00,perhaps\n", "found 'perhaps', expected yes or no"),
         ("name\nCase00\n", "found columns name, expected case and coil"),
+        ("case;coil\nCase00;yes\n", "found semicolons in case;coil, expected commas"),
         ("case,coil\n", "coils.csv: found no row, expected one for each case"),
         ("case,coil\nCase00,yes\nCase00,no\n", "case: found Case00 2 times, expected each"),
     ],

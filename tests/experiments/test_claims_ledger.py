@@ -105,6 +105,9 @@ def test_what_paper_b_prints_stands_beside_sets_and_trials_of_the_same_name():
 def test_where_nothing_was_run_the_ledger_says_so(tmp_path):
     ledger, parts = ledger_of([])
     assert set(ledger.verdict) == {"not run"} and len(ledger) == 19 and parts.empty
+    assert ledger.run.isna().all()
+    assert write_ledger([], tmp_path / "out")[0].equals(ledger)
+    assert list(read_table(tmp_path / "out" / "claims_parts.csv")) == list(parts)
     with pytest.raises(ValueError, match="none of the tables that claims are judged by"):
         read_evidence(tmp_path)
 

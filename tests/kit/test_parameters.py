@@ -186,6 +186,9 @@ def test_the_run_folder(monkeypatch):
     assert choose_out(None, "phantoms", None, "smoke") == "runs/phantoms-smoke"
     assert choose_out(None, "some/Task04/", None, "laptop") == "runs/Task04-laptop"
     assert choose_out(None, "some/phantoms", None, "laptop") == "runs/phantoms-laptop"
+    root = project_root().resolve()
+    assert choose_out(None, "..", None, "laptop") == f"runs/{root.parent.name}-laptop"
+    assert choose_out(None, ".", None, "laptop") == f"runs/{root.name}-laptop"
     monkeypatch.setenv("SEGCAL_OUT", "runs/fresh")
     assert choose_out(None, "phantoms", "heart", "smoke") == "runs/fresh"
     assert choose_out("mine", "phantoms", "heart", "smoke") == "mine"

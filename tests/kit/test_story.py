@@ -13,6 +13,7 @@ from segcal_lite.kit.results.story import (
     _calibration_claims,
     _entropy_claim,
     detection_rows,
+    every_claim_holds,
     with_other_rows,
 )
 from segcal_lite.runs import folders
@@ -55,6 +56,26 @@ def test_the_claims_are_differences_of_means_with_their_sign():
     assert np.isclose(claims["nll_best_member"], (members + 1).mean(axis=1).min())
     assert np.isclose(claims["nll_gap_members"], (members + 1).mean() - 0.05)
     assert np.isclose(claims["nll_gap_ensemble"], members.mean() - 0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ece_difference_hi", 0.001),
+        ("nll_best_member", 0.1),
+        ("nll_gap_members", 0.05),
+        ("entropy_pearson_r", 0.0),
+        ("spectral_auc", 0.94),
+        (None, None),
+    ],
+)
+def test_a_run_holds_if_all_its_numbers_do(name, value):
+    row = {
+        **{"ece_difference": -0.02, "ece_difference_hi": -0.01, "nll_ensemble": 0.1},
+        **{"nll_best_member": 0.2, "nll_gap_ensemble": 0.05, "nll_gap_members": 0.1},
+        **{"entropy_pearson_r": -0.5, "spectral_auc": 0.95},
+    }
+    assert every_claim_holds({**row, name: value}) == (name is None)
 
 
 def test_entropy_that_falls_with_dice_correlates_negatively_and_gaps_are_counted():

@@ -25,6 +25,14 @@ from .statements import CLAIMS
 ALL, PHANTOMS = "all real data", "phantoms"
 ORACLE = "oracle"  # the method that needs the true probabilities, which only phantoms have
 TABLES = ("scores", "volumetric", "joint", "transfer", "ood_volumes_scores")
+LEDGER = (  # columns
+    *("claim", "sentence", "seen", "supported", "data", "verdict", "n_parts", "n_holding"),
+    *("n_against", "run", "task", "profile", "seed", "commit", "deviations"),
+)
+PARTS = (
+    *("claim", "run", "part", "value", "lo", "hi", "printed", "ratio", "n_cases"),
+    *("verdict", "why"),
+)
 
 
 class Evidence(NamedTuple):
@@ -155,7 +163,7 @@ def ledger_of(evidences):
                 own |= {key: getattr(part, key) for key in ("n_cases", "verdict", "why")}
                 of_parts.append(own)
         rows.append(_of(claim) | {"data": ALL, "verdict": combined(verdicts)})
-    return pd.DataFrame(rows), pd.DataFrame(of_parts)
+    return pd.DataFrame(rows, columns=LEDGER), pd.DataFrame(of_parts, columns=PARTS)
 
 
 def write_ledger(folders, out):

@@ -2,6 +2,7 @@ import gzip
 import html
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -301,6 +302,27 @@ def test_what_is_published_again_replaces_all_of_it(run, monkeypatch, tmp_path):
     old.write_text("of an earlier run")
     published.publish(run, "heart")
     assert not old.exists() and [p.name for p in old.parent.parent.iterdir()] == ["heart"]
+
+
+def test_what_was_published_before_is_kept_until_the_new_has_its_name(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "project_root", lambda: tmp_path)
+    published.publish(run, "heart")
+    target, rename = tmp_path / "results" / "heart", Path.rename
+    files = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def killed(path, to):
+        if to == target:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", killed)
+        published.publish(run, "heart")
+    before = target.with_name(".heart.old")
+    assert {path.name: path.read_bytes() for path in before.iterdir()} == files
+    published.publish(run, "heart")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == files
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_what_was_published_of_another_kind_of_run_stays(run, monkeypatch, tmp_path):

@@ -28,14 +28,18 @@ def publish(run, name):
     target = project_root() / "results" / check_name("NAME", name)
     if target.exists() and not (target / "provenance.json").exists():
         raise wrong_input(target, "no provenance.json", "what was published before, or nothing")
-    record, aside = record_of(run), target.with_name(f".{name}.new")
+    record = record_of(run)
+    aside, before = (target.with_name(f".{name}.{when}") for when in ("new", "old"))
     _check_kind(target, record)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     names = [_copy(path, aside).name for path in files]
     write_json(aside / "provenance.json", record)
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        target.rename(before)
     aside.rename(target)
+    shutil.rmtree(before, ignore_errors=True)
     return [target / name for name in names]
 
 
